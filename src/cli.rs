@@ -1,0 +1,25 @@
+//! The command line: clap only.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Trains convolutional image classifiers from scratch on clusters of CPUs.
+///
+/// `glasses` alone is `glasses train`; under `mpirun -n 8 glasses` it trains on 8 ranks.
+#[derive(Debug, Parser)]
+#[command(name = "glasses", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do; nothing means train.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a dataset from pictures, IDX files or a CSV table
+    Ingest(commands::ingest::Options),
+    /// Make a dataset of drawn faces, or the spiral
+    Synth(commands::synth::Options),
+}

@@ -1,0 +1,143 @@
+//! MPI. The only file that names the crate `mpi`.
+
+use std::cell::Cell;
+
+use mpi::collective::{CommunicatorCollectives, Root, SystemOperation};
+use mpi::datatype::{Equivalence, PartitionMut};
+use mpi::environment::{Universe, initialize_with_threading};
+use mpi::topology::{Communicator as _, SimpleCommunicator};
+use mpi::{Count, Threading};
+
+use super::Communicator;
+
+/// Elements in one call: MPI counts in `i32`.
+const LIMIT: usize = 1 << 30;
+
+/// All ranks of `MPI_COMM_WORLD`.
+pub struct Mpi {
+    world: SimpleCommunicator,
+    bytes: Cell<u64>,
+    // Finalizes MPI when dropped, so it stands last.
+    _universe: Universe,
+}
+
+impl Mpi {
+    /// Starts MPI and makes a panic on this rank end all ranks.
+    ///
+    /// # Panics
+    /// When called twice in a process.
+    pub fn initialize() -> Self {
+        let (universe, _) = initialize_with_threading(Threading::Funneled).expect("MPI is started once");
+        let world = universe.world();
+        if world.size() > 1 {
+            abort_when_a_thread_panics(world.rank());
+        }
+        Mpi { world, bytes: Cell::new(0), _universe: universe }
+    }
+
+    fn count(&self, bytes: usize) {
+        if self.world.size() > 1 {
+            self.bytes.set(self.bytes.get() + bytes as u64);
+        }
+    }
+
+    fn sum_in_place<T: Equivalence + Copy + Default>(&self, values: &mut [T]) {
+        self.count(size_of_val(values));
+        let mut total = vec![T::default(); values.len()];
+        self.world.all_reduce_into(&*values, &mut total[..], SystemOperation::sum());
+        values.copy_from_slice(&total);
+    }
+}
+
+/// `Universe` finalizes on unwinding, and finalizing waits for ranks that wait for us: abort first.
+fn abort_when_a_thread_panics(rank: i32) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        eprintln!("glasses: rank {rank} on {} panicked (a bug in glasses): ending all ranks", host());
+        SimpleCommunicator::world().abort(101);
+    }));
+}
+
+fn host() -> String {
+    mpi::environment::processor_name().unwrap_or_else(|_| "an unnamed host".to_owned())
+}
+
+impl Communicator for Mpi {
+    fn rank(&self) -> usize {
+        self.world.rank() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.world.size() as usize
+    }
+
+    fn sum_f32(&self, mine: &mut Vec<f32>, total: &mut Vec<f32>) {
+        if self.world.size() == 1 {
+            std::mem::swap(mine, total);
+            return;
+        }
+        self.count(size_of_val(&mine[..]));
+        for (mine, total) in mine.chunks(LIMIT).zip(total.chunks_mut(LIMIT)) {
+            self.world.all_reduce_into(mine, total, SystemOperation::sum());
+        }
+    }
+
+    fn sum_f64(&self, values: &mut [f64]) {
+        self.sum_in_place(values);
+    }
+
+    fn sum_u64(&self, values: &mut [u64]) {
+        self.sum_in_place(values);
+    }
+
+    fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+        let mut lengths = vec![0u64; self.size()];
+        self.world.all_gather_into(&(mine.len() as u64), &mut lengths[..]);
+        let counts: Vec<Count> = lengths.iter().map(|&n| Count::try_from(n).expect("under 2 GiB a rank")).collect();
+        let starts: Vec<Count> = counts.iter().scan(0, |sum, &n| Some(std::mem::replace(sum, *sum + n))).collect();
+        let mut all = vec![0u8; lengths.iter().sum::<u64>() as usize];
+        self.count(mine.len());
+        self.world.all_gather_varcount_into(mine, &mut PartitionMut::new(&mut all[..], &counts[..], &starts[..]));
+        let mut rest = &all[..];
+        lengths
+            .iter()
+            .map(|&n| {
+                let (head, tail) = rest.split_at(n as usize);
+                rest = tail;
+                head.to_vec()
+            })
+            .collect()
+    }
+
+    fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let root = self.world.process_at_rank(0);
+        let mut length = bytes.len() as u64;
+        root.broadcast_into(&mut length);
+        let mut bytes = if self.is_root() { bytes } else { vec![0; length as usize] };
+        if self.is_root() {
+            self.count(bytes.len());
+        }
+        for part in bytes.chunks_mut(LIMIT) {
+            root.broadcast_into(part);
+        }
+        bytes
+    }
+
+    fn barrier(&self) {
+        self.world.barrier();
+    }
+
+    fn bytes_communicated(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    fn abort(&self, code: i32) -> ! {
+        self.world.abort(code)
+    }
+
+    fn describe(&self) -> String {
+        let version = mpi::environment::library_version().unwrap_or_default();
+        version.split([',', '\n']).next().unwrap_or_default().trim().replace('\t', " ")
+    }
+}

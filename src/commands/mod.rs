@@ -1,0 +1,4 @@
+//! The subcommands, one file each: its options (clap derives the help from their docs) and what it does.
+
+pub mod synth;
+pub mod ingest;

@@ -1,0 +1,100 @@
+//! Which rows are held back when a dataset is made, and the order in which rows are written.
+
+use super::Split;
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream};
+
+/// Source rows of each split, in the order in which they are to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// Rows to learn from.
+    pub train: Vec<usize>,
+    /// Rows to choose by.
+    pub val: Vec<usize>,
+    /// Rows to judge by.
+    pub test: Vec<usize>,
+}
+
+impl Assignment {
+    /// The rows of one split.
+    pub fn of(&self, split: Split) -> &[usize] {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+}
+
+/// Shuffles the rows and holds back a `test` and a `val` fraction of each class (rounded to the nearest row), so that
+/// every split has the classes in the same proportion.
+///
+/// # Errors
+/// When the fractions are not in `[0, 1)` or leave nothing to train on.
+pub fn stratified(labels: &[usize], classes: usize, test: f64, val: f64, seed: u64) -> Result<Assignment> {
+    for (option, fraction) in [("--test", test), ("--val", val), ("--test plus --val", test + val)] {
+        if !(0.0..1.0).contains(&fraction) {
+            return Err(Error::invalid(
+                option,
+                format!("{fraction}"),
+                "a fraction of the rows, at least 0 and below 1",
+                "0.2 holds back a fifth",
+            ));
+        }
+    }
+    let order = Stream::new(seed, Purpose::Split, 0, 0, 0).permutation(labels.len());
+    let mut class_sizes = vec![0usize; classes];
+    for &label in labels {
+        class_sizes[label] += 1;
+    }
+    let share = |fraction: f64, size: usize| (fraction * size as f64).round() as usize;
+    let mut seen = vec![0usize; classes];
+    let mut rows = Assignment::default();
+    for row in order.into_iter().map(|row| row as usize) {
+        let label = labels[row];
+        let (tests, vals) = (share(test, class_sizes[label]), share(val, class_sizes[label]));
+        let place = seen[label];
+        seen[label] += 1;
+        if place < tests {
+            rows.test.push(row);
+        } else if place < tests + vals {
+            rows.val.push(row);
+        } else {
+            rows.train.push(row);
+        }
+    }
+    if rows.train.is_empty() {
+        return Err(Error::invalid(
+            "the training split",
+            "no rows",
+            "at least one",
+            "give more rows, or smaller --test and --val",
+        ));
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_lands_in_one_split_and_classes_keep_their_proportions() {
+        let labels: Vec<usize> = (0..1000).map(|i| usize::from(i % 10 < 3)).collect();
+        let rows = stratified(&labels, 2, 0.2, 0.1, 5).unwrap();
+        let mut all = [&rows.train[..], &rows.val, &rows.test].concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..1000));
+        let positives = |rows: &[usize]| rows.iter().filter(|&&r| labels[r] == 1).count();
+        assert_eq!((rows.test.len(), positives(&rows.test)), (200, 60));
+        assert_eq!((rows.val.len(), positives(&rows.val)), (100, 30));
+        assert!(rows.train.windows(2).any(|w| w[0] > w[1]), "the order is shuffled");
+    }
+
+    #[test]
+    fn fractions_that_leave_nothing_are_refused() {
+        for (test, val) in [(1.0, 0.0), (0.5, 0.5), (-0.1, 0.0), (f64::NAN, 0.0)] {
+            assert!(stratified(&[0, 1], 2, test, val, 1).is_err(), "{test} {val}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Writes a dataset file. The schema in words (README.md has it for users):
+//!
+//! - `/train/images` u8 `[n, h, w, c]`, or `/train/features` f32 `[n, d]`, chunked by rows;
+//! - `/train/labels` i64 `[n]`, `0 .. classes`;
+//! - the same under `/test` and `/val` where there are such rows;
+//! - attributes of the file: `classes` (names, in label order), `origin` (a sentence: what it was made from).
+
+use std::path::{Path, PathBuf};
+
+use hdf5::plist::dataset_create::{AllocTime, FillTime};
+use hdf5::types::VarLenUnicode;
+use ndarray::{ArrayView1, ArrayView2, ArrayView4, s};
+use tempfile::TempPath;
+
+use super::split::Assignment;
+use super::{RowShape, Split, rows_name};
+use crate::error::{Error, Result};
+
+/// About how many bytes a chunk holds.
+const CHUNK: usize = 1 << 20;
+
+const FIX: &str = "check the disk; nothing half-written was left";
+
+/// Values of consecutive rows.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'a> {
+    /// Pixels, row after row.
+    Images(&'a [u8]),
+    /// Features, row after row.
+    Features(&'a [f32]),
+}
+
+/// A dataset file in the making: it gets its name when it is finished, and vanishes when it is not.
+pub struct Writer {
+    file: hdf5::File,
+    temporary: TempPath,
+    path: PathBuf,
+    shape: RowShape,
+}
+
+impl Writer {
+    /// Takes the whole file's space on disk at once (HDF5 does not survive a disk that fills up later).
+    ///
+    /// # Errors
+    /// When the file exists and `replace` is false, or the folder or the disk refuses it.
+    pub fn create(
+        path: &Path,
+        replace: bool,
+        shape: RowShape,
+        rows: &Assignment,
+        classes: &[String],
+        origin: &str,
+    ) -> Result<Writer> {
+        if !replace && path.exists() {
+            return Err(Error::invalid(
+                path.display().to_string(),
+                "a file of that name",
+                "none yet",
+                "choose another name, or say --force to replace it",
+            ));
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let temporary = temporary_file(folder).map_err(Error::io("create a file in", folder))?;
+        let create = || -> hdf5::Result<()> {
+            let file = hdf5::File::create(&temporary)?;
+            let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
+            file.new_attr_builder().with_data(&names).create("classes")?;
+            file.new_attr::<VarLenUnicode>().create("origin")?.write_scalar(&unicode(origin))?;
+            for split in Split::ALL {
+                let count = rows.of(split).len();
+                if count > 0 {
+                    create_split(&file, split, shape, count)?;
+                }
+            }
+            file.close()
+        };
+        create().map_err(Error::hdf5("create", path, FIX))?;
+        reserve(&temporary).map_err(Error::io("reserve the space for", path))?;
+        let file = hdf5::File::open_rw(&temporary).map_err(Error::hdf5("reopen", path, FIX))?;
+        Ok(Writer { file, temporary, path: path.to_owned(), shape })
+    }
+
+    /// Writes consecutive rows of `split`, starting at `first`.
+    ///
+    /// # Errors
+    /// When HDF5 refuses.
+    ///
+    /// # Panics
+    /// When the values do not make whole rows, one a label.
+    pub fn write(&self, split: Split, first: usize, values: Rows<'_>, labels: &[i64]) -> Result<()> {
+        let end = first + labels.len();
+        let write = || -> hdf5::Result<()> {
+            let group = self.file.group(split.name())?;
+            let dataset = group.dataset(rows_name(self.shape))?;
+            match (values, self.shape) {
+                (Rows::Images(pixels), RowShape::Image { h, w, c }) => {
+                    let view = ArrayView4::from_shape((labels.len(), h, w, c), pixels).expect("whole rows");
+                    dataset.write_slice(&view, s![first..end, .., .., ..])?;
+                }
+                (Rows::Features(features), RowShape::Features { d }) => {
+                    let view = ArrayView2::from_shape((labels.len(), d), features).expect("whole rows");
+                    dataset.write_slice(&view, s![first..end, ..])?;
+                }
+                _ => panic!("the rows are not what the file was created for"),
+            }
+            group.dataset("labels")?.write_slice(&ArrayView1::from(labels), s![first..end])
+        };
+        write().map_err(Error::hdf5(format!("write /{} of", split.name()), &self.path, FIX))
+    }
+
+    /// Syncs the file and gives it its name.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing is left then.
+    pub fn finish(self) -> Result<()> {
+        self.file.close().map_err(Error::hdf5("close", &self.path, FIX))?;
+        let sync = || std::fs::File::open(&self.temporary)?.sync_all();
+        sync().map_err(Error::io("write", &self.path))?;
+        self.temporary.persist(&self.path).map_err(|e| Error::io("name", &self.path)(e.error))
+    }
+}
+
+fn temporary_file(folder: &Path) -> std::io::Result<TempPath> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".glasses-").suffix(".part");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    Ok(builder.tempfile_in(folder)?.into_temp_path())
+}
+
+/// Asks the file system for every byte of the file now. Where it cannot promise (some network file systems), a full
+/// disk shows later, as HDF5's own error.
+fn reserve(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    let length = file.metadata()?.len();
+    match fs4::fs_std::FileExt::allocate(&file, length) {
+        Err(e) if e.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+        other => other,
+    }
+}
+
+fn create_split(file: &hdf5::File, split: Split, shape: RowShape, count: usize) -> hdf5::Result<()> {
+    let group = file.create_group(split.name())?;
+    let value = if matches!(shape, RowShape::Image { .. }) { 1 } else { 4 };
+    let rows = (CHUNK / (shape.len() * value)).clamp(1, count);
+    let (name, early) = (rows_name(shape), Some(AllocTime::Early));
+    match shape {
+        RowShape::Image { h, w, c } => {
+            let builder = group.new_dataset::<u8>().chunk((rows, h, w, c)).alloc_time(early);
+            builder.fill_time(FillTime::Never).shape((count, h, w, c)).create(name)?;
+        }
+        RowShape::Features { d } => {
+            let builder = group.new_dataset::<f32>().chunk((rows, d)).alloc_time(early);
+            builder.fill_time(FillTime::Never).shape((count, d)).create(name)?;
+        }
+    }
+    let labels = group.new_dataset::<i64>().alloc_time(early).fill_time(FillTime::Never);
+    labels.shape(count).create("labels")?;
+    Ok(())
+}
+
+/// HDF5 strings end at a NUL, so one inside is replaced.
+fn unicode(text: &str) -> VarLenUnicode {
+    text.replace('\0', "\u{fffd}").parse().expect("no NUL is left")
+}

@@ -1,0 +1,120 @@
+//! What can go wrong, as data: what was found, what was expected, where, and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure that reaches a user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something the user gave us is not what we need.
+    #[error("{place}: found {found}, expected {expected}\n  fix: {fix}")]
+    Invalid {
+        /// Where: a file, a dataset in it, an option, a layer.
+        place: String,
+        /// What was there.
+        found: String,
+        /// What should have been there.
+        expected: String,
+        /// What the user can do about it.
+        fix: String,
+    },
+    /// The operating system refused something.
+    #[error("cannot {action} {}: {source}\n  fix: {}", path.display(), fix_for(source))]
+    Io {
+        /// A verb: "read", "create", …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// HDF5 refused something.
+    #[error("cannot {action} {}: HDF5 says: {detail}\n  fix: {fix}", path.display())]
+    Hdf5 {
+        /// A verb: "open", "read /train/images of", …
+        action: String,
+        /// The HDF5 file.
+        path: PathBuf,
+        /// The library's own words.
+        detail: String,
+        /// What the user can do about it.
+        fix: &'static str,
+    },
+    /// Several inputs are bad; all of them are listed.
+    #[error("{}\n  fix: {fix}", list(what, items))]
+    Several {
+        /// What the items are: "3 of 500 images cannot be used".
+        what: String,
+        /// One line an item.
+        items: Vec<String>,
+        /// What the user can do about it.
+        fix: String,
+    },
+    /// What another rank (or this one) reported when the ranks agreed to stop.
+    #[error("{message}{}", if *size > 1 { format!("\n  on: rank {rank} of {size}") } else { String::new() })]
+    OnRank {
+        /// The lowest rank that failed.
+        rank: usize,
+        /// How many ranks there are.
+        size: usize,
+        /// Its error, in words.
+        message: String,
+    },
+    /// The command line could not be understood; the text is clap's own.
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// Every item on a line of its own: a user mends them all before trying again.
+fn list(what: &str, items: &[String]) -> String {
+    let mut text = format!("{what}:");
+    for item in items {
+        text.push_str("\n  ");
+        text.push_str(item);
+    }
+    text
+}
+
+fn fix_for(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::*;
+    match source.kind() {
+        NotFound => "check the path; it is relative to the folder the command was started in",
+        PermissionDenied | ReadOnlyFilesystem => "choose a place that you may write to, or change its permissions",
+        AlreadyExists => "choose another name, or move the existing one away",
+        StorageFull | QuotaExceeded | FileTooLarge => {
+            "free some space, or choose a place on another disk; nothing half-written was left"
+        }
+        NotADirectory | IsADirectory => "choose another path: a file stands where a folder is needed, or the reverse",
+        _ => "see the operating system's message",
+    }
+}
+
+impl Error {
+    /// Input that does not fit.
+    pub fn invalid(
+        place: impl Into<String>,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Error::Invalid { place: place.into(), found: found.into(), expected: expected.into(), fix: fix.into() }
+    }
+
+    /// A closure for `map_err`: the operating system refused `action` on `path`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// A closure for `map_err`: HDF5 refused `action` on `path`.
+    pub fn hdf5(
+        action: impl Into<String>,
+        path: impl AsRef<Path>,
+        fix: &'static str,
+    ) -> impl FnOnce(hdf5::Error) -> Self {
+        let (action, path) = (action.into(), path.as_ref().to_owned());
+        move |e| Error::Hdf5 { action, path, detail: e.to_string().replace('\n', " "), fix }
+    }
+}

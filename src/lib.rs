@@ -1,0 +1,10 @@
+//! `glasses` trains convolutional image classifiers from scratch on clusters of CPUs.
+//!
+//! Data flows one way, and each module may use only what stands below it here; see `ARCHITECTURE.md`.
+
+pub mod cli;
+pub mod commands;
+pub mod data;
+pub mod comm;
+pub mod rng;
+pub mod error;

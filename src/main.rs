@@ -1,0 +1,37 @@
+//! Parses, starts MPI, dispatches, prints one error. No logic.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use glasses::cli::{Cli, Command};
+use glasses::{comm, commands};
+
+fn main() -> ExitCode {
+    let parsed = Cli::try_parse();
+    let comm = comm::world();
+    let comm = comm.as_ref();
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help, version and mistakes: every rank has the same text, one prints it.
+            if comm.is_root() {
+                let _ = usage.print();
+            }
+            return ExitCode::from(usage.exit_code() as u8);
+        }
+    };
+    let result = match &cli.command {
+        Some(Command::Ingest(options)) => commands::ingest::run(options, comm),
+        Some(Command::Synth(options)) => commands::synth::run(options, comm),
+        None => Ok(()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if comm.is_root() {
+                eprintln!("error: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
