@@ -118,3 +118,13 @@ impl Error {
         move |e| Error::Hdf5 { action, path, detail: e.to_string().replace('\n', " "), fix }
     }
 }
+
+/// The known word that a mistyped one is most like, if any is like it.
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|word| (strsim::jaro_winkler(typed, word), word))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word)
+}

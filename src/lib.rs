@@ -5,6 +5,10 @@
 pub mod cli;
 pub mod commands;
 pub mod data;
+pub mod config;
+pub mod model;
+pub mod optim;
 pub mod comm;
+pub mod kernels;
 pub mod rng;
 pub mod error;

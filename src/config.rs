@@ -1,0 +1,397 @@
+//! What a run does: defaults < recipe < TOML file < flags, validated once. What it prints is what ran.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Normalize;
+use crate::error::{Error, Result, nearest};
+use crate::model::{Init, ModelSpec, zoo};
+use crate::optim::{OptimizerKind, Schedule};
+
+/// Everything that can be set, each as a flag and as a key of the same name in the file given with `--config`.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// Dataset to train on [default: glasses.h5; made by `glasses synth` if it is not there]
+    #[arg(long, value_name = "FILE.h5")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Network: glasses, glasses-deep, glasses-wide, mnist, spiral, or a model file [default: glasses]
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelChoice>,
+    /// Start from a whole recipe instead of the defaults
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
+    /// Rows a step, over all ranks together; 'full' is plain gradient descent [default: 16]
+    #[arg(long, value_name = "N|full")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+    /// Passes over the training rows [default: 10]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+    /// Learning rate [default: 0.001]
+    #[arg(long, value_name = "F")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// How gradients change weights [default: adamw]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerKind>,
+    /// Momentum of 'momentum' and 'nesterov' [default: 0.9]
+    #[arg(long, value_name = "F")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// Weight decay: decoupled for adamw, L2 for the others [default: 0.01 for adamw, else 0]
+    #[arg(long, value_name = "F")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// How the learning rate changes over the run [default: cosine]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Epochs over which the learning rate first rises linearly; may be a fraction [default: 0]
+    #[arg(long, value_name = "F")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_epochs: Option<f64>,
+    /// Limit each value of the averaged gradient to this size [default: no limit]
+    #[arg(long, value_name = "F")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f64>,
+    /// Limit the Euclidean norm of the averaged gradient [default: no limit]
+    #[arg(long, value_name = "F")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// How initial weights are spread [default: he]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+    /// Engine for convolutions and dense layers [default: gemm]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<Kernels>,
+    /// How rows are prepared [default: per-image for images, dataset for features]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<Normalize>,
+    /// Shards that the rows are cut into; part of the run's arithmetic, at least the ranks [default: 8, or the ranks if more]
+    #[arg(long, value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<usize>,
+    /// Seed of every random choice [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Folder for the results; must be new or empty [default: runs/<time>-<model>]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+    /// Stop after this many steps (optimizer updates) [default: when the epochs are done]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+    /// Evaluate after every N epochs, and at the end [default: 1]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_every: Option<usize>,
+}
+
+/// A whole set of settings under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// The paper's own: plain sgd, lr 1e-3, batch 16, 50 epochs, constant, no weight decay
+    Paper,
+}
+
+/// Engines for convolutions and dense layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernels {
+    /// im2col and the crate matrixmultiply
+    #[default]
+    Gemm,
+}
+
+/// Rows a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "toml::Value", into = "toml::Value")]
+pub enum Batch {
+    /// All training rows.
+    Full,
+    /// This many, over all ranks together.
+    Rows(usize),
+}
+
+impl FromStr for Batch {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "full" => Ok(Batch::Full),
+            _ => text.parse().map(Batch::Rows).map_err(|_| "expected a number of rows, or 'full'".to_owned()),
+        }
+    }
+}
+
+impl TryFrom<toml::Value> for Batch {
+    type Error = String;
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::Integer(n) if n >= 0 => Ok(Batch::Rows(n as usize)),
+            toml::Value::String(text) => text.parse(),
+            other => Err(format!("batch = {other}: expected a number of rows, or \"full\"")),
+        }
+    }
+}
+
+impl From<Batch> for toml::Value {
+    fn from(batch: Batch) -> toml::Value {
+        match batch {
+            Batch::Full => "full".into(),
+            Batch::Rows(n) => toml::Value::Integer(n as i64),
+        }
+    }
+}
+
+/// A network by name, by file, or written out (as in the `config.toml` of a run that used a file).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ModelChoice {
+    /// A name of the zoo, or a path that ends in `.toml`.
+    Name(String),
+    /// The network itself.
+    Spec(ModelSpec),
+}
+
+impl FromStr for ModelChoice {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(ModelChoice::Name(text.to_owned()))
+    }
+}
+
+impl ModelChoice {
+    /// The network.
+    ///
+    /// # Errors
+    /// When the name is not known or the file cannot be read.
+    pub fn resolve(&self) -> Result<ModelSpec> {
+        match self {
+            ModelChoice::Spec(spec) => Ok(spec.clone()),
+            ModelChoice::Name(name) if name.ends_with(".toml") => ModelSpec::read(Path::new(name)),
+            ModelChoice::Name(name) => zoo::find(name),
+        }
+    }
+}
+
+/// A run's complete settings. Those that only the data can decide are `None` until it is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // Each is described at the setting of the same name.
+pub struct RunConfig {
+    pub data: PathBuf,
+    pub batch: Batch,
+    pub epochs: usize,
+    pub lr: f64,
+    pub optimizer: OptimizerKind,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub schedule: Schedule,
+    pub warmup_epochs: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    pub init: Init,
+    pub kernels: Kernels,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<Normalize>,
+    pub shards: usize,
+    pub seed: u64,
+    /// Not written to `config.toml`: given back with `--config`, a run gets a folder of its own.
+    #[serde(skip_serializing)]
+    pub out: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+    pub eval_every: usize,
+    pub model: ModelChoice,
+}
+
+/// The dataset of a run that names none.
+pub const DEFAULT_DATA: &str = "glasses.h5";
+
+impl Settings {
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    /// When it cannot be read or holds an unknown key (the nearest known one is suggested) or a value of a wrong kind.
+    pub fn read(path: &Path) -> Result<Settings> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let invalid = |found: String, expected: &str, fix: String| {
+            Error::invalid(path.display().to_string(), found, expected, fix)
+        };
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            invalid(e.to_string().trim_end().replace('\n', "\n    "), "TOML", "see the marked place".to_owned())
+        })?;
+        let command = <Settings as clap::Args>::augment_args(clap::Command::new("glasses"));
+        let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        if let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) {
+            let fix = match nearest(key, known.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("known keys: {}", known.join(", ")),
+            };
+            return Err(invalid(format!("unknown key '{key}'"), "the names of train's options", fix));
+        }
+        toml::from_str(&text).map_err(|e| {
+            let found = e.to_string().trim_end().replace('\n', "\n    ");
+            invalid(found, "a value of the kind that the option takes", "see `glasses train --help`".to_owned())
+        })
+    }
+
+    fn recipe(recipe: Option<Recipe>) -> Settings {
+        match recipe {
+            None => Settings::default(),
+            Some(Recipe::Paper) => Settings {
+                optimizer: Some(OptimizerKind::Sgd),
+                lr: Some(1e-3),
+                batch: Some(Batch::Rows(16)),
+                epochs: Some(50),
+                schedule: Some(Schedule::Constant),
+                warmup_epochs: Some(0.0),
+                weight_decay: Some(0.0),
+                ..Settings::default()
+            },
+        }
+    }
+
+    /// These settings where they say something, else those of `lower`.
+    fn over(self, lower: Settings) -> Settings {
+        macro_rules! over {
+            ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
+        }
+        over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
+            clip_norm init kernels normalize shards seed out max_steps eval_every)
+    }
+
+    /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
+    ///
+    /// # Errors
+    /// When a value makes no sense, or the model cannot be read.
+    pub fn lower(self, file: Settings, ranks: usize) -> Result<RunConfig> {
+        let typed = self.over(file);
+        let all = typed.clone().over(Settings::recipe(typed.recipe));
+        let optimizer = all.optimizer.unwrap_or(OptimizerKind::Adamw);
+        let model = all.model.unwrap_or_else(|| ModelChoice::Name("glasses".to_owned()));
+        // A file's network is written out, so that config.toml is complete.
+        let spec = model.resolve()?;
+        let config = RunConfig {
+            data: all.data.unwrap_or_else(|| DEFAULT_DATA.into()),
+            batch: all.batch.unwrap_or(Batch::Rows(16)),
+            epochs: all.epochs.unwrap_or(10),
+            lr: all.lr.unwrap_or(1e-3),
+            optimizer,
+            momentum: all.momentum.unwrap_or(0.9),
+            weight_decay: all.weight_decay.unwrap_or(if optimizer == OptimizerKind::Adamw { 0.01 } else { 0.0 }),
+            schedule: all.schedule.unwrap_or(Schedule::Cosine),
+            warmup_epochs: all.warmup_epochs.unwrap_or(0.0),
+            clip_value: all.clip_value,
+            clip_norm: all.clip_norm,
+            init: all.init.unwrap_or_default(),
+            kernels: all.kernels.unwrap_or_default(),
+            normalize: all.normalize,
+            shards: all.shards.unwrap_or(ranks.max(8)),
+            seed: all.seed.unwrap_or(1),
+            out: all.out,
+            max_steps: all.max_steps,
+            eval_every: all.eval_every.unwrap_or(1),
+            model: match model {
+                ModelChoice::Name(name) if zoo::names().any(|known| known == name) => ModelChoice::Name(name),
+                _ => ModelChoice::Spec(spec),
+            },
+        };
+        config.validate(ranks)?;
+        Ok(config)
+    }
+}
+
+impl RunConfig {
+    fn validate(&self, ranks: usize) -> Result<()> {
+        let check = |holds: bool, option: &str, found: String, expected: &str| {
+            let fix = "see `glasses train --help`";
+            if holds { Ok(()) } else { Err(Error::invalid(format!("--{option}"), found, expected, fix)) }
+        };
+        let positive = |option: &str, value: f64| {
+            check(value.is_finite() && value > 0.0, option, value.to_string(), "a positive number")
+        };
+        let count = |option: &str, value: usize| check(value > 0, option, value.to_string(), "at least 1");
+        if let Batch::Rows(rows) = self.batch {
+            count("batch", rows)?;
+        }
+        count("epochs", self.epochs)?;
+        count("eval-every", self.eval_every)?;
+        count("max-steps", self.max_steps.unwrap_or(1))?;
+        count("shards", self.shards)?;
+        check(self.shards <= 1 << 16, "shards", self.shards.to_string(), "at most 65536")?;
+        positive("lr", self.lr)?;
+        positive("clip-value", self.clip_value.unwrap_or(1.0))?;
+        positive("clip-norm", self.clip_norm.unwrap_or(1.0))?;
+        check((0.0..1.0).contains(&self.momentum), "momentum", self.momentum.to_string(), "at least 0 and below 1")?;
+        for (option, value) in [("weight-decay", self.weight_decay), ("warmup-epochs", self.warmup_epochs)] {
+            check(value.is_finite() && value >= 0.0, option, value.to_string(), "at least 0")?;
+        }
+        if ranks > self.shards {
+            return Err(Error::invalid(
+                "--shards",
+                format!("{ranks} ranks for {} shards", self.shards),
+                "at least one shard a rank",
+                format!("start at most {} ranks, or say --shards {ranks} (which changes the run)", self.shards),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The complete settings as TOML, as they stand in a run's `config.toml`.
+    ///
+    /// # Errors
+    /// Never in practice: every setting has a TOML form.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| {
+            Error::invalid("the settings", e.to_string(), "values that TOML can hold", "please report this as a bug")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_recipe() {
+        let file = Settings { lr: Some(0.5), epochs: Some(3), recipe: Some(Recipe::Paper), ..Settings::default() };
+        let flags = Settings { lr: Some(0.25), ..Settings::default() };
+        let config = flags.lower(file, 1).unwrap();
+        assert_eq!((config.lr, config.epochs, config.optimizer), (0.25, 3, OptimizerKind::Sgd));
+        assert_eq!((config.schedule, config.weight_decay), (Schedule::Constant, 0.0));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same_run() {
+        let flags = Settings { batch: Some(Batch::Full), clip_norm: Some(1.5), ..Settings::default() };
+        let config = flags.lower(Settings::default(), 1).unwrap();
+        let file: Settings = toml::from_str(&config.to_toml().unwrap()).unwrap();
+        assert_eq!(Settings::default().lower(file, 1).unwrap(), config);
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_the_option_s_name() {
+        let refused = |settings: Settings, ranks| settings.lower(Settings::default(), ranks).unwrap_err().to_string();
+        assert!(refused(Settings { lr: Some(f64::NAN), ..Settings::default() }, 1).contains("--lr"));
+        assert!(refused(Settings { batch: Some(Batch::Rows(0)), ..Settings::default() }, 1).contains("--batch"));
+        assert!(refused(Settings { shards: Some(2), ..Settings::default() }, 3).contains("3 ranks for 2 shards"));
+    }
+}

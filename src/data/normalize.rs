@@ -1,0 +1,182 @@
+//! From stored values to what the network reads. Sums over u8 pixels are integers, so the order cannot matter.
+
+use serde::{Deserialize, Serialize};
+
+/// How a row is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalize {
+    /// Subtract the mean and divide by the deviation of each channel of this image (of this row of features)
+    PerImage,
+    /// Subtract the mean and divide by the deviation of each channel (feature) over the training rows
+    Dataset,
+    /// Divide u8 pixels by 255
+    Unit,
+    /// Take the values as they are
+    None,
+}
+
+/// A [`Normalize`] with the numbers that it needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalizer {
+    mode: Normalize,
+    channels: usize,
+    /// For `Dataset`: mean of each channel (feature).
+    mean: Vec<f32>,
+    /// For `Dataset`: one over the deviation, or 0 where a channel never varies.
+    inverse: Vec<f32>,
+}
+
+/// Count, sum and sum of squares.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Moments {
+    mean: f32,
+    inverse: f32,
+}
+
+impl Moments {
+    /// Population mean and deviation from integer sums: exact until the last rounding.
+    fn of_integers(count: u64, sum: u64, squares: u64) -> Moments {
+        let (n, sum, squares) = (u128::from(count), u128::from(sum), u128::from(squares));
+        let spread = (n * squares - sum * sum) as f64;
+        let deviation = spread.sqrt() / count as f64;
+        Moments { mean: (sum as f64 / count as f64) as f32, inverse: inverse(deviation) }
+    }
+}
+
+fn inverse(deviation: f64) -> f32 {
+    if deviation > 0.0 { (1.0 / deviation) as f32 } else { 0.0 }
+}
+
+impl Normalizer {
+    /// A mode that needs no statistics of the training rows.
+    pub fn new(mode: Normalize, channels: usize) -> Normalizer {
+        Normalizer { mode, channels, mean: Vec::new(), inverse: Vec::new() }
+    }
+
+    /// `Dataset` on pixels: counts of values, sums and sums of squares of each channel over the training rows.
+    pub fn from_integer_sums(count: u64, sums: &[u64], squares: &[u64]) -> Normalizer {
+        let moments = sums.iter().zip(squares).map(|(&sum, &squares)| Moments::of_integers(count, sum, squares));
+        let (mean, inverse) = moments.map(|m| (m.mean, m.inverse)).unzip();
+        Normalizer { mode: Normalize::Dataset, channels: sums.len(), mean, inverse }
+    }
+
+    /// `Dataset` from means and variances.
+    pub fn from_moments(mean: &[f64], variance: &[f64]) -> Normalizer {
+        let inverse = variance.iter().map(|v| inverse(v.max(0.0).sqrt())).collect();
+        let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
+        Normalizer { mode: Normalize::Dataset, channels: mean.len(), mean, inverse }
+    }
+
+    /// As it was recorded in a model.
+    pub fn from_parts(mode: Normalize, channels: usize, mean: Vec<f32>, inverse: Vec<f32>) -> Normalizer {
+        Normalizer { mode, channels, mean, inverse }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Normalize {
+        self.mode
+    }
+
+    /// Mean and one over the deviation of each channel; empty where the mode needs none.
+    pub fn parts(&self) -> (&[f32], &[f32]) {
+        (&self.mean, &self.inverse)
+    }
+
+    /// One image `[h, w, c]`.
+    pub fn pixels(&self, row: &[u8], output: &mut [f32]) {
+        match self.mode {
+            Normalize::None => shift_and_scale(row, output, &[0.0], &[1.0]),
+            Normalize::Unit => shift_and_scale(row, output, &[0.0], &[1.0 / 255.0]),
+            Normalize::Dataset => shift_and_scale(row, output, &self.mean, &self.inverse),
+            Normalize::PerImage => {
+                // A stack buffer serves every usual channel count: the step allocates nothing.
+                let mut moments = [Moments::default(); 16];
+                let c = self.channels;
+                if c <= moments.len() {
+                    per_channel(row, &mut moments[..c]);
+                    standardise(row, output, &moments[..c]);
+                } else {
+                    let mut moments = vec![Moments::default(); c];
+                    per_channel(row, &mut moments);
+                    standardise(row, output, &moments);
+                }
+            }
+        }
+    }
+
+    /// One row of features.
+    pub fn features(&self, row: &[f32], output: &mut [f32]) {
+        match self.mode {
+            Normalize::None | Normalize::Unit => output.copy_from_slice(row),
+            Normalize::Dataset => {
+                for (((out, &v), &mean), &inverse) in output.iter_mut().zip(row).zip(&self.mean).zip(&self.inverse) {
+                    *out = (v - mean) * inverse;
+                }
+            }
+            Normalize::PerImage => {
+                let n = row.len() as f64;
+                let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+                let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+                let (mean, inverse) = (mean as f32, inverse(variance.sqrt()));
+                for (out, &v) in output.iter_mut().zip(row) {
+                    *out = (v - mean) * inverse;
+                }
+            }
+        }
+    }
+}
+
+/// Each channel's mean and deviation in one image.
+fn per_channel(row: &[u8], moments: &mut [Moments]) {
+    let c = moments.len();
+    for (channel, moments) in moments.iter_mut().enumerate() {
+        let (mut sum, mut squares) = (0u64, 0u64);
+        for &value in row[channel..].iter().step_by(c) {
+            sum += u64::from(value);
+            squares += u64::from(value) * u64::from(value);
+        }
+        *moments = Moments::of_integers((row.len() / c) as u64, sum, squares);
+    }
+}
+
+fn standardise(row: &[u8], output: &mut [f32], moments: &[Moments]) {
+    for (pixel, out) in row.chunks_exact(moments.len()).zip(output.chunks_exact_mut(moments.len())) {
+        for ((out, &value), moments) in out.iter_mut().zip(pixel).zip(moments) {
+            *out = (f32::from(value) - moments.mean) * moments.inverse;
+        }
+    }
+}
+
+fn shift_and_scale(row: &[u8], output: &mut [f32], mean: &[f32], scale: &[f32]) {
+    for (pixel, out) in row.chunks_exact(mean.len()).zip(output.chunks_exact_mut(mean.len())) {
+        for (((out, &value), mean), scale) in out.iter_mut().zip(pixel).zip(mean).zip(scale) {
+            *out = (f32::from(value) - mean) * scale;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standardised_image_has_mean_zero_and_deviation_one_in_each_channel() {
+        let row: Vec<u8> = (0..300u32).map(|i| (i * i % 251) as u8).collect();
+        let mut output = vec![0.0; 300];
+        Normalizer::new(Normalize::PerImage, 3).pixels(&row, &mut output);
+        for channel in 0..3 {
+            let values: Vec<f64> = output[channel..].iter().step_by(3).map(|&v| f64::from(v)).collect();
+            let mean = values.iter().sum::<f64>() / 100.0;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 100.0;
+            assert!(mean.abs() <= 1e-6 && (variance - 1.0).abs() <= 1e-5, "{mean} {variance}");
+        }
+    }
+
+    #[test]
+    fn a_flat_image_becomes_zeros_not_nan() {
+        let mut output = vec![1.0; 12];
+        Normalizer::new(Normalize::PerImage, 3).pixels(&[7; 12], &mut output);
+        assert_eq!(output, [0.0; 12]);
+    }
+}

@@ -1,0 +1,258 @@
+//! Reads a dataset file: checks it whole, then keeps the rows that a rank owns. HDF5 takes one global lock, so one
+//! thread a rank reads, in large hyperslabs; read-only data is opened without file locks, which NFS or Lustre may refuse.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use hdf5::types::{TypeDescriptor, VarLenUnicode};
+use ndarray::s;
+
+use super::{RowShape, Split, rows_name};
+use crate::error::{Error, Result};
+
+/// About how many bytes one read asks for.
+const READ: usize = 64 << 20;
+
+const FIX: &str = "check that it is a complete dataset; 'The HDF5 schema' in README.md describes one";
+
+/// An open dataset file whose outline has been checked.
+#[derive(Debug)]
+pub struct Dataset {
+    /// The file.
+    pub path: PathBuf,
+    /// What a row is.
+    pub shape: RowShape,
+    /// Class names, in label order. Where the file names none, the labels themselves, once they are known.
+    pub classes: Option<Vec<String>>,
+    /// What the file says it was made from.
+    pub origin: Option<String>,
+    file: hdf5::File,
+    splits: Vec<(Split, usize)>,
+}
+
+/// Rows in memory.
+#[derive(Debug)]
+pub enum Values {
+    /// Pixels.
+    Images(Vec<u8>),
+    /// Features.
+    Features(Vec<f32>),
+}
+
+/// Some neighbouring rows of a split, in memory.
+#[derive(Debug)]
+pub struct Block {
+    /// Which rows of the split they are.
+    pub range: Range<usize>,
+    /// Their values, row after row.
+    pub values: Values,
+    /// Their classes.
+    pub labels: Vec<u32>,
+}
+
+/// Opens an HDF5 file for reading only, without taking a lock on it where the library can.
+pub fn open(path: &Path) -> Result<hdf5::File> {
+    std::fs::metadata(path).map_err(Error::io("read", path))?;
+    let open = || hdf5::File::with_options().open(path);
+    open().map_err(|e| {
+        let found = e.to_string().replace('\n', " ");
+        Error::invalid(
+            path.display().to_string(),
+            format!("a file that HDF5 cannot open ({found})"),
+            "a complete HDF5 file",
+            "make it again with `glasses ingest` or `glasses synth`, or copy it again if it was cut short",
+        )
+    })
+}
+
+impl Dataset {
+    /// Opens a dataset and checks its groups, types and shapes.
+    ///
+    /// # Errors
+    /// When the file is not such a dataset; says what was found, where, and what was expected.
+    pub fn open(path: &Path) -> Result<Dataset> {
+        let file = open(path)?;
+        let mut shape = None;
+        let mut splits = Vec::new();
+        for split in Split::ALL {
+            if file.link_exists(split.name()) {
+                let (found, rows) = check_split(path, &file, split)?;
+                match shape {
+                    Some(shape) if shape != found => {
+                        return Err(invalid(
+                            path,
+                            &format!("/{}", split.name()),
+                            found.to_string(),
+                            format!("{shape}, as in /train"),
+                        ));
+                    }
+                    _ => shape = Some(found),
+                }
+                splits.push((split, rows));
+            } else if split == Split::Train {
+                return Err(invalid(path, "/train", "no such group", "a group with images (or features) and labels"));
+            }
+        }
+        let classes = strings(&file, "classes").map_err(Error::hdf5("read the class names of", path, FIX))?;
+        let origin = strings(&file, "origin").ok().flatten().and_then(|mut names| names.pop());
+        let shape = shape.unwrap_or(RowShape::Features { d: 0 });
+        Ok(Dataset { path: path.to_owned(), shape, classes, origin, file, splits })
+    }
+
+    /// Rows in a split; 0 where the file has none.
+    pub fn rows(&self, split: Split) -> usize {
+        self.splits.iter().find(|(s, _)| *s == split).map_or(0, |(_, rows)| *rows)
+    }
+
+    /// Reads neighbouring rows of a split, once, in large pieces.
+    ///
+    /// # Errors
+    /// When HDF5 fails, a label is negative or beyond the class names, or a feature is NaN or infinite.
+    pub fn read(&self, split: Split, range: Range<usize>) -> Result<Block> {
+        let place = format!("/{}/{}", split.name(), rows_name(self.shape));
+        let read = |e| Error::hdf5(format!("read {place} of"), &self.path, FIX)(e);
+        let labels = self.read_labels(split, range.clone())?;
+        if range.is_empty() {
+            let values = match self.shape {
+                RowShape::Image { .. } => Values::Images(Vec::new()),
+                RowShape::Features { .. } => Values::Features(Vec::new()),
+            };
+            return Ok(Block { range, values, labels });
+        }
+        let dataset = self.file.dataset(&place).map_err(read)?;
+        let values = match self.shape {
+            RowShape::Image { h, w, c } => {
+                let mut pixels = Vec::with_capacity(range.len() * self.shape.len());
+                for part in pieces(range.clone(), h * w * c) {
+                    let piece = dataset.read_slice::<u8, _, ndarray::Ix4>(s![part, .., .., ..]).map_err(read)?;
+                    pixels.extend(piece);
+                }
+                Values::Images(pixels)
+            }
+            RowShape::Features { d } => {
+                let mut features = Vec::with_capacity(range.len() * d);
+                for part in pieces(range.clone(), 4 * d) {
+                    let piece = dataset.read_slice::<f32, _, ndarray::Ix2>(s![part, ..]).map_err(read)?;
+                    features.extend(piece);
+                }
+                self.check_finite(&place, range.start, d, &features)?;
+                Values::Features(features)
+            }
+        };
+        Ok(Block { range, values, labels })
+    }
+
+    fn read_labels(&self, split: Split, range: Range<usize>) -> Result<Vec<u32>> {
+        let place = format!("/{}/labels", split.name());
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read = || self.file.dataset(&place)?.read_slice::<i64, _, ndarray::Ix1>(s![range.clone()]);
+        let labels = read().map_err(Error::hdf5(format!("read {place} of"), &self.path, FIX))?;
+        // Without class names the labels say how many classes there are: a limit keeps one wild label from
+        // becoming a wild amount of memory.
+        let limit = self.classes.as_ref().map_or(1 << 16, Vec::len) as i64;
+        if let Some(row) = labels.iter().position(|label| !(0..limit).contains(label)) {
+            return Err(invalid(
+                &self.path,
+                &format!("{place}[{}]", range.start + row),
+                format!("label {}", labels[row]),
+                format!("a label from 0 to {}", limit - 1),
+            ));
+        }
+        Ok(labels.iter().map(|&label| label as u32).collect())
+    }
+
+    fn check_finite(&self, place: &str, first: usize, d: usize, features: &[f32]) -> Result<()> {
+        match features.iter().position(|v| !v.is_finite()) {
+            None => Ok(()),
+            Some(i) => Err(invalid(
+                &self.path,
+                &format!("{place}[{}, {}]", first + i / d, i % d),
+                format!("{}", features[i]),
+                "finite numbers",
+            )),
+        }
+    }
+}
+
+/// `range` in pieces of about [`READ`] bytes.
+fn pieces(range: Range<usize>, row_bytes: usize) -> impl Iterator<Item = Range<usize>> {
+    let rows = (READ / row_bytes).max(1);
+    range.clone().step_by(rows).map(move |first| first..(first + rows).min(range.end))
+}
+
+fn invalid(path: &Path, place: &str, found: impl Into<String>, expected: impl Into<String>) -> Error {
+    Error::invalid(format!("{} {place}", path.display()), found, expected, FIX)
+}
+
+fn check_split(path: &Path, file: &hdf5::File, split: Split) -> Result<(RowShape, usize)> {
+    let name = split.name();
+    let group = file.group(name).map_err(Error::hdf5(format!("open /{name} of"), path, FIX))?;
+    let rows = if group.link_exists("images") { "images" } else { "features" };
+    let place = format!("/{name}/{rows}");
+    let dataset = group.dataset(rows).map_err(|_| {
+        invalid(path, &format!("/{name}"), "neither 'images' nor 'features'", "a dataset of one of them")
+    })?;
+    let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
+        format!("read the type of {place} of"),
+        path,
+        FIX,
+    ))?;
+    let sizes = dataset.shape();
+    let shape = match (rows, &sizes[..]) {
+        ("images", &[_, h, w, c]) => RowShape::Image { h, w, c },
+        ("features", &[_, d]) => RowShape::Features { d },
+        (_, sizes) => {
+            let expected = if rows == "images" { "4 axes [n, h, w, c]" } else { "2 axes [n, d]" };
+            return Err(invalid(path, &place, format!("{} axes {sizes:?}", sizes.len()), expected));
+        }
+    };
+    let fits = match shape {
+        RowShape::Image { .. } => kind == TypeDescriptor::Unsigned(hdf5::types::IntSize::U1),
+        RowShape::Features { .. } => matches!(kind, TypeDescriptor::Float(_)),
+    };
+    if !fits {
+        let expected = if rows == "images" { "u8" } else { "f32" };
+        return Err(invalid(path, &place, format!("values of type {kind}"), format!("values of type {expected}")));
+    }
+    if sizes[0] == 0 || shape.is_empty() || sizes[0] > u32::MAX as usize {
+        return Err(invalid(path, &place, format!("shape {sizes:?}"), "1 to 2^32 rows, and no empty axis"));
+    }
+    check_labels(path, &group, name, sizes[0])?;
+    Ok((shape, sizes[0]))
+}
+
+fn check_labels(path: &Path, group: &hdf5::Group, name: &str, rows: usize) -> Result<()> {
+    let place = format!("/{name}/labels");
+    let labels = group.dataset("labels").map_err(|_| invalid(path, &place, "no such dataset", "one label a row"))?;
+    let kind = labels.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
+        format!("read the type of {place} of"),
+        path,
+        FIX,
+    ))?;
+    if !matches!(kind, TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_)) {
+        return Err(invalid(path, &place, format!("values of type {kind}"), "integers"));
+    }
+    if labels.shape() != [rows] {
+        return Err(invalid(path, &place, format!("shape {:?}", labels.shape()), format!("[{rows}], one label a row")));
+    }
+    Ok(())
+}
+
+/// An attribute of one or more strings, whichever way HDF5 stores them (h5py writes variable-length UTF-8).
+fn strings(file: &hdf5::File, name: &str) -> hdf5::Result<Option<Vec<String>>> {
+    if !file.attr_names()?.iter().any(|n| n == name) {
+        return Ok(None);
+    }
+    let attribute = file.attr(name)?;
+    let values = attribute.read_raw::<VarLenUnicode>().map(|v| v.iter().map(|s| s.to_string()).collect());
+    let values = values.or_else(|_: hdf5::Error| {
+        attribute.read_raw::<hdf5::types::VarLenAscii>().map(|v| v.iter().map(|s| s.to_string()).collect())
+    });
+    values
+        .or_else(|_| {
+            attribute.read_raw::<hdf5::types::FixedUnicode<256>>().map(|v| v.iter().map(|s| s.to_string()).collect())
+        })
+        .map(Some)
+}

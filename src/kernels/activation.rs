@@ -1,0 +1,103 @@
+//! Element-wise layers, in place: what they need for the way back is in their own output, or can be drawn again.
+
+use crate::rng::{Stream, unit};
+
+/// An element-wise function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `max(v, 0)`
+    Relu,
+    /// `v` where positive, else this times `v`
+    LeakyRelu(f32),
+    /// `1 / (1 + exp(−v))`
+    Sigmoid,
+    /// `tanh(v)`
+    Tanh,
+}
+
+/// Applies `activation` to every value.
+pub fn activation_forward(activation: Activation, values: &mut [f32]) {
+    match activation {
+        // NaN stays NaN: a diverged run must show.
+        Activation::Relu => each(values, |v| if v <= 0.0 { 0.0 } else { v }),
+        Activation::LeakyRelu(slope) => each(values, |v| if v <= 0.0 { slope * v } else { v }),
+        Activation::Sigmoid => each(values, |v| 1.0 / (1.0 + libm::expf(-v))),
+        Activation::Tanh => each(values, libm::tanhf),
+    }
+}
+
+/// Turns the gradient of the output into that of the input, in place, given the activation's `output`.
+pub fn activation_backward(activation: Activation, output: &[f32], gradient: &mut [f32]) {
+    match activation {
+        Activation::Relu => both(output, gradient, |o, g| if o > 0.0 { g } else { 0.0 }),
+        Activation::LeakyRelu(slope) => both(output, gradient, |o, g| if o > 0.0 { g } else { slope * g }),
+        Activation::Sigmoid => both(output, gradient, |o, g| g * (o * (1.0 - o))),
+        Activation::Tanh => both(output, gradient, |o, g| g * (1.0 - o * o)),
+    }
+}
+
+#[inline(always)]
+fn each(values: &mut [f32], f: impl Fn(f32) -> f32) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || values.iter_mut().for_each(|v| *v = f(*v)),
+    );
+}
+
+#[inline(always)]
+fn both(output: &[f32], gradient: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+    assert_eq!(output.len(), gradient.len());
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || gradient.iter_mut().zip(output).for_each(|(g, &o)| *g = f(o, *g)),
+    );
+}
+
+/// Inverted dropout of one row's activations: each is zeroed with probability `p`, the others are multiplied by
+/// `1 / (1 − p)`. Which ones is a pure function of `stream`.
+pub fn dropout_forward(stream: Stream, p: f32, values: &mut [f32]) {
+    mask(stream, p, values);
+}
+
+/// The way back through [`dropout_forward`]: the same mask and factor on the gradient.
+pub fn dropout_backward(stream: Stream, p: f32, gradient: &mut [f32]) {
+    mask(stream, p, gradient);
+}
+
+fn mask(stream: Stream, p: f32, values: &mut [f32]) {
+    let factor = 1.0 / (1.0 - p);
+    for (index, four) in values.chunks_mut(4).enumerate() {
+        let words = stream.block(index as u32);
+        for (value, bits) in four.iter_mut().zip(words) {
+            *value = if unit(bits) >= p { *value * factor } else { 0.0 };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Purpose;
+
+    #[test]
+    fn dropout_keeps_the_mean_and_masks_backward_what_it_masked_forward() {
+        let stream = Stream::new(3, Purpose::Dropout, 1, 2, 3);
+        let mut values = vec![1.0; 10_001];
+        dropout_forward(stream, 0.25, &mut values);
+        let kept = values.iter().filter(|&&v| v != 0.0).count();
+        assert!((kept as f64 / 10_001.0 - 0.75).abs() < 0.02);
+        assert!(values.iter().all(|&v| v == 0.0 || v == 1.0 / 0.75));
+        let mut gradient = vec![1.0; 10_001];
+        dropout_backward(stream, 0.25, &mut gradient);
+        assert_eq!(values, gradient);
+    }
+
+    #[test]
+    fn a_nan_passes_through_every_activation() {
+        for activation in [Activation::Relu, Activation::LeakyRelu(0.01), Activation::Sigmoid, Activation::Tanh] {
+            let mut values = [f32::NAN];
+            activation_forward(activation, &mut values);
+            assert!(values[0].is_nan(), "{activation:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Pooling. Windows are clipped to the image: padding never wins a maximum and never counts in an average.
+
+use super::shape::PoolShape;
+
+/// Calls `visit(batch index's input offset, output offset, y, x)` for every output pixel.
+#[inline(always)]
+fn for_each_output(shape: &PoolShape, batch: usize, mut visit: impl FnMut(usize, usize, usize, usize)) {
+    let mut output = 0;
+    for image in 0..batch {
+        for y in 0..shape.h_out {
+            for x in 0..shape.w_out {
+                visit(image * shape.input_len(), output, y, x);
+                output += shape.channels;
+            }
+        }
+    }
+}
+
+fn check(shape: &PoolShape, batch: usize, input: usize, output: usize) {
+    assert_eq!(input, batch * shape.input_len(), "input of {shape:?} x {batch}");
+    assert_eq!(output, batch * shape.output_len(), "output of {shape:?} x {batch}");
+}
+
+/// `output[n, y, x, c]` = the largest of the window's pixels, or NaN when one is NaN:
+/// `input [batch, h_in, w_in, c]`, `output [batch, h_out, w_out, c]`.
+pub fn maxpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
+    check(shape, batch, input.len(), output.len());
+    let c = shape.channels;
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for_each_output(shape, batch, |image, out, y, x| {
+                let best = &mut output[out..out + c];
+                let (rows, columns) = shape.clipped(y, x);
+                best.fill(f32::NEG_INFINITY);
+                for row in rows {
+                    for column in columns.clone() {
+                        let pixel = image + (row * shape.w_in + column) * c;
+                        for (best, &value) in best.iter_mut().zip(&input[pixel..pixel + c]) {
+                            *best = if value > *best || value.is_nan() { value } else { *best };
+                        }
+                    }
+                }
+            });
+        },
+    );
+}
+
+/// Sends each output's gradient to the pixel that won (the first one, row by row, of equals):
+/// `d_input [batch, h_in, w_in, c]` is overwritten.
+pub fn maxpool_backward(shape: &PoolShape, batch: usize, input: &[f32], d_output: &[f32], d_input: &mut [f32]) {
+    check(shape, batch, input.len(), d_output.len());
+    check(shape, batch, d_input.len(), d_output.len());
+    let c = shape.channels;
+    d_input.fill(0.0);
+    for_each_output(shape, batch, |image, out, y, x| {
+        let (rows, columns) = shape.clipped(y, x);
+        let start = image + (rows.start * shape.w_in + columns.start) * c;
+        for channel in 0..c {
+            let mut winner = start + channel;
+            for row in rows.clone() {
+                for column in columns.clone() {
+                    let pixel = image + (row * shape.w_in + column) * c + channel;
+                    if input[pixel] > input[winner] || input[pixel].is_nan() {
+                        winner = pixel;
+                    }
+                }
+            }
+            d_input[winner] += d_output[out + channel];
+        }
+    });
+}
+
+/// `output[n, y, x, c]` = the mean of the window's pixels inside the image.
+pub fn avgpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
+    check(shape, batch, input.len(), output.len());
+    let c = shape.channels;
+    for_each_output(shape, batch, |image, out, y, x| {
+        let sum = &mut output[out..out + c];
+        let (rows, columns) = shape.clipped(y, x);
+        let count = (rows.len() * columns.len()) as f32;
+        sum.fill(0.0);
+        for row in rows {
+            for column in columns.clone() {
+                let pixel = image + (row * shape.w_in + column) * c;
+                for (sum, &value) in sum.iter_mut().zip(&input[pixel..pixel + c]) {
+                    *sum += value;
+                }
+            }
+        }
+        for value in sum {
+            *value /= count;
+        }
+    });
+}
+
+/// Spreads each output's gradient evenly over its window: `d_input [batch, h_in, w_in, c]` is overwritten.
+pub fn avgpool_backward(shape: &PoolShape, batch: usize, d_output: &[f32], d_input: &mut [f32]) {
+    check(shape, batch, d_input.len(), d_output.len());
+    let c = shape.channels;
+    d_input.fill(0.0);
+    for_each_output(shape, batch, |image, out, y, x| {
+        let (rows, columns) = shape.clipped(y, x);
+        let count = (rows.len() * columns.len()) as f32;
+        for row in rows {
+            for column in columns.clone() {
+                let pixel = image + (row * shape.w_in + column) * c;
+                for (d, &value) in d_input[pixel..pixel + c].iter_mut().zip(&d_output[out..out + c]) {
+                    *d += value / count;
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,204 @@
+//! Geometry: small `Copy` structs that were checked once, so that kernels need not check again.
+
+/// How the border of an image is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// As much as makes the output `ceil(input / stride)`; the odd pixel goes below and to the right.
+    Same,
+    /// This many pixels on each side.
+    Pixels(usize),
+}
+
+/// A sliding window over an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Height in pixels.
+    pub kh: usize,
+    /// Width in pixels.
+    pub kw: usize,
+    /// Step in pixels, both ways.
+    pub stride: usize,
+    /// What lies beyond the border.
+    pub padding: Padding,
+}
+
+impl Window {
+    /// Where the window lands on an input `size` pixels long: (output size, padding before the first pixel).
+    ///
+    /// # Errors
+    /// In words, with the formula, when the output is not whole or not positive.
+    fn along(&self, axis: &str, size: usize, window: usize) -> Result<(usize, usize), String> {
+        let stride = self.stride;
+        match self.padding {
+            Padding::Same => {
+                let output = size.div_ceil(stride);
+                let total = ((output - 1) * stride + window).saturating_sub(size);
+                Ok((output, total / 2))
+            }
+            Padding::Pixels(pad) => {
+                let span = (size + 2 * pad).checked_sub(window);
+                match span {
+                    Some(span) if span % stride == 0 && pad < window => Ok((span / stride + 1, pad)),
+                    _ => Err(format!(
+                        "output {axis} (W - F + 2P)/S + 1 = ({size} - {window} + 2*{pad})/{stride} + 1 = {}",
+                        if pad >= window {
+                            format!("with padding {pad}, not smaller than the window {window}")
+                        } else {
+                            (size as f64 - window as f64 + 2.0 * pad as f64)
+                                .mul_add(1.0 / stride as f64, 1.0)
+                                .to_string()
+                        }
+                    )),
+                }
+            }
+        }
+    }
+}
+
+/// The geometry of a convolution; the batch is given apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Input height.
+    pub h_in: usize,
+    /// Input width.
+    pub w_in: usize,
+    /// Input channels.
+    pub c_in: usize,
+    /// Output height.
+    pub h_out: usize,
+    /// Output width.
+    pub w_out: usize,
+    /// Output channels.
+    pub c_out: usize,
+    /// Window height.
+    pub kh: usize,
+    /// Window width.
+    pub kw: usize,
+    /// Step in pixels.
+    pub stride: usize,
+    /// Rows of zeros above the image.
+    pub pad_top: usize,
+    /// Columns of zeros left of the image.
+    pub pad_left: usize,
+}
+
+impl ConvShape {
+    /// A convolution of `[h, w, c]` images by `window` to `c_out` channels.
+    ///
+    /// # Errors
+    /// In words, with the formula, when the output is not whole or not positive.
+    pub fn new([h_in, w_in, c_in]: [usize; 3], window: Window, c_out: usize) -> Result<Self, String> {
+        let (h_out, pad_top) = window.along("height", h_in, window.kh)?;
+        let (w_out, pad_left) = window.along("width", w_in, window.kw)?;
+        let Window { kh, kw, stride, .. } = window;
+        Ok(ConvShape { h_in, w_in, c_in, h_out, w_out, c_out, kh, kw, stride, pad_top, pad_left })
+    }
+
+    /// Values in one input image.
+    pub fn input_len(&self) -> usize {
+        self.h_in * self.w_in * self.c_in
+    }
+
+    /// Values in one output image.
+    pub fn output_len(&self) -> usize {
+        self.h_out * self.w_out * self.c_out
+    }
+
+    /// Values under one window: the length of the sum behind one output.
+    pub fn patch_len(&self) -> usize {
+        self.kh * self.kw * self.c_in
+    }
+
+    /// Weights.
+    pub fn weight_len(&self) -> usize {
+        self.patch_len() * self.c_out
+    }
+}
+
+/// The geometry of a pooling layer; the batch is given apart. Windows are clipped to the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShape {
+    /// Input height.
+    pub h_in: usize,
+    /// Input width.
+    pub w_in: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Output height.
+    pub h_out: usize,
+    /// Output width.
+    pub w_out: usize,
+    /// Window height.
+    pub kh: usize,
+    /// Window width.
+    pub kw: usize,
+    /// Step in pixels.
+    pub stride: usize,
+    /// Rows above the image that the first window covers.
+    pub pad_top: usize,
+    /// Columns left of the image that the first window covers.
+    pub pad_left: usize,
+}
+
+impl PoolShape {
+    /// Pooling of `[h, w, c]` images by `window`.
+    ///
+    /// # Errors
+    /// In words, with the formula, when the output is not whole or not positive.
+    pub fn new([h_in, w_in, channels]: [usize; 3], window: Window) -> Result<Self, String> {
+        let (h_out, pad_top) = window.along("height", h_in, window.kh)?;
+        let (w_out, pad_left) = window.along("width", w_in, window.kw)?;
+        let Window { kh, kw, stride, .. } = window;
+        Ok(PoolShape { h_in, w_in, channels, h_out, w_out, kh, kw, stride, pad_top, pad_left })
+    }
+
+    /// Values in one input image.
+    pub fn input_len(&self) -> usize {
+        self.h_in * self.w_in * self.channels
+    }
+
+    /// Values in one output image.
+    pub fn output_len(&self) -> usize {
+        self.h_out * self.w_out * self.channels
+    }
+
+    /// The part of the image under the window of output pixel (`y`, `x`): rows, then columns.
+    pub fn clipped(&self, y: usize, x: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+        let (top, left) = (y * self.stride, x * self.stride);
+        let rows = top.saturating_sub(self.pad_top)..(top + self.kh).saturating_sub(self.pad_top).min(self.h_in);
+        let columns = left.saturating_sub(self.pad_left)..(left + self.kw).saturating_sub(self.pad_left).min(self.w_in);
+        (rows, columns)
+    }
+}
+
+/// The geometry of a dense layer; the batch is given apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DenseShape {
+    /// Values in a row of the input.
+    pub inputs: usize,
+    /// Values in a row of the output.
+    pub outputs: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(size: usize, window: usize, stride: usize, padding: Padding) -> Result<usize, String> {
+        let window = Window { kh: window, kw: window, stride, padding };
+        ConvShape::new([size, size, 1], window, 1).map(|shape| shape.h_out)
+    }
+
+    #[test]
+    fn output_sizes_follow_the_formula_and_fractions_are_refused() {
+        assert_eq!(output(80, 5, 1, Padding::Same), Ok(80));
+        assert_eq!(output(81, 3, 2, Padding::Same), Ok(41));
+        assert_eq!(output(80, 3, 2, Padding::Same), Ok(40));
+        assert_eq!(output(7, 3, 2, Padding::Pixels(0)), Ok(3));
+        assert_eq!(output(3, 3, 1, Padding::Pixels(0)), Ok(1));
+        let refused = output(80, 3, 2, Padding::Pixels(1)).unwrap_err();
+        assert!(refused.ends_with("(80 - 3 + 2*1)/2 + 1 = 40.5"), "{refused}");
+        assert!(output(2, 3, 1, Padding::Pixels(0)).unwrap_err().ends_with("= 0"));
+        assert!(output(9, 3, 1, Padding::Pixels(3)).is_err(), "a window that sees only padding");
+    }
+}

@@ -1,0 +1,85 @@
+//! Sums whose order is fixed by the numbers' places, never by who holds them.
+
+use std::ops::Range;
+
+/// Values in a block of [`sum_of_squares`].
+const BLOCK: usize = 1 << 16;
+
+/// Joins `0 .. count` in the one fixed binary tree: split at the largest power of two below the count. `leaf` may bring
+/// nothing (a shard without a row in the batch): its sibling then passes through unchanged.
+pub fn tree<T>(count: usize, leaf: &mut impl FnMut(usize) -> Option<T>, join: &impl Fn(T, T) -> T) -> Option<T> {
+    fn node<T>(range: Range<usize>, leaf: &mut impl FnMut(usize) -> Option<T>, join: &impl Fn(T, T) -> T) -> Option<T> {
+        match range.len() {
+            0 => None,
+            1 => leaf(range.start),
+            n => {
+                let middle = range.start + n.next_power_of_two() / 2;
+                let left = node(range.start..middle, leaf, join);
+                let right = node(middle..range.end, leaf, join);
+                match (left, right) {
+                    (Some(left), Some(right)) => Some(join(left, right)),
+                    (one, other) => one.or(other),
+                }
+            }
+        }
+    }
+    node(0..count, leaf, join)
+}
+
+/// `Σ values²` in f64: fixed blocks of 2¹⁶ values, 16 interleaved lanes in each, lanes and blocks joined by [`tree`].
+pub fn sum_of_squares(values: &[f32]) -> f64 {
+    let block = |index: usize| {
+        let mut lanes = [0.0f64; 16];
+        let block = &values[index * BLOCK..values.len().min((index + 1) * BLOCK)];
+        let (whole, rest) = block.as_chunks::<16>();
+        for chunk in whole {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                let value = f64::from(value);
+                *lane += value * value;
+            }
+        }
+        for (lane, &value) in lanes.iter_mut().zip(rest) {
+            let value = f64::from(value);
+            *lane += value * value;
+        }
+        tree(16, &mut |lane| Some(lanes[lane]), &|a, b| a + b)
+    };
+    tree(values.len().div_ceil(BLOCK), &mut |index| block(index), &|a, b| a + b).unwrap_or(0.0)
+}
+
+/// Adds every row of `rows [n, sum.len()]` to `sum`.
+pub(super) fn add_rows(rows: &[f32], sum: &mut [f32]) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact(sum.len()) {
+                for (sum, value) in sum.iter_mut().zip(row) {
+                    *sum += value;
+                }
+            }
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_splits_at_the_largest_power_of_two_and_lets_siblings_of_nothing_pass() {
+        let show = |count, empty: &[usize]| {
+            tree(count, &mut |i| (!empty.contains(&i)).then(|| i.to_string()), &|a, b| format!("({a} {b})"))
+        };
+        assert_eq!(show(5, &[]).unwrap(), "(((0 1) (2 3)) 4)");
+        assert_eq!(show(8, &[]).unwrap(), "(((0 1) (2 3)) ((4 5) (6 7)))");
+        assert_eq!(show(5, &[0, 4]).unwrap(), "(1 (2 3))");
+        assert_eq!(show(3, &[0, 1, 2]), None);
+    }
+
+    #[test]
+    fn squares_are_summed_exactly_enough() {
+        let values: Vec<f32> = (0..200_003).map(|i| (i % 7) as f32).collect();
+        let want: f64 = values.iter().map(|&v| f64::from(v * v)).sum();
+        assert_eq!(sum_of_squares(&values), want);
+    }
+}

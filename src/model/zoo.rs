@@ -1,0 +1,50 @@
+//! The networks that come with the program.
+
+use super::spec::ModelSpec;
+use crate::error::{Error, Result, nearest};
+
+/// Name and text of each.
+const MODELS: [(&str, &str); 5] = [
+    ("glasses", include_str!("zoo/glasses.toml")),
+    ("glasses-deep", include_str!("zoo/glasses-deep.toml")),
+    ("glasses-wide", include_str!("zoo/glasses-wide.toml")),
+    ("mnist", include_str!("zoo/mnist.toml")),
+    ("spiral", include_str!("zoo/spiral.toml")),
+];
+
+/// The names, in the order of the documentation.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    MODELS.iter().map(|(name, _)| *name)
+}
+
+/// The network of that name.
+///
+/// # Errors
+/// When there is none; the nearest name is suggested.
+pub fn find(name: &str) -> Result<ModelSpec> {
+    match MODELS.iter().find(|(known, _)| *known == name) {
+        Some((_, text)) => ModelSpec::parse(text, name),
+        None => Err(Error::invalid(
+            "--model",
+            format!("'{name}'"),
+            format!(
+                "one of {}, or the path of a model file that ends in .toml",
+                names().collect::<Vec<_>>().join(", ")
+            ),
+            nearest(name, names()).map_or("see 'Models' in README.md".to_owned(), |n| format!("did you mean '{n}'?")),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_network_parses_under_its_own_name() {
+        for name in names() {
+            assert_eq!(find(name).unwrap().name, name);
+        }
+        assert!(find("glases").unwrap_err().to_string().contains("did you mean 'glasses'?"));
+    }
+}
