@@ -8,16 +8,21 @@ use crate::commands;
 ///
 /// `glasses` alone is `glasses train`; under `mpirun -n 8 glasses` it trains on 8 ranks.
 #[derive(Debug, Parser)]
-#[command(name = "glasses", version, max_term_width = 110)]
+#[command(name = "glasses", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; nothing means train.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Options of `train`, which may stand alone.
+    #[command(flatten)]
+    pub train: commands::train::Options,
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Train a network (this is what `glasses` alone does)
+    Train(commands::train::Options),
     /// Make a dataset from pictures, IDX files or a CSV table
     Ingest(commands::ingest::Options),
     /// Make a dataset of drawn faces, or the spiral

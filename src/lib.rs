@@ -5,10 +5,15 @@
 pub mod cli;
 pub mod commands;
 pub mod data;
+pub mod train;
 pub mod config;
+pub mod checkpoint;
+pub mod metrics;
+pub mod report;
 pub mod model;
 pub mod optim;
 pub mod comm;
 pub mod kernels;
 pub mod rng;
+pub mod files;
 pub mod error;

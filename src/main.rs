@@ -23,7 +23,8 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Some(Command::Ingest(options)) => commands::ingest::run(options, comm),
         Some(Command::Synth(options)) => commands::synth::run(options, comm),
-        None => Ok(()),
+        Some(Command::Train(options)) => commands::train::run(options, comm),
+        None => commands::train::run(&cli.train, comm),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -98,7 +98,12 @@ impl Communicator for Mpi {
         let starts: Vec<Count> = counts.iter().scan(0, |sum, &n| Some(std::mem::replace(sum, *sum + n))).collect();
         let mut all = vec![0u8; lengths.iter().sum::<u64>() as usize];
         self.count(mine.len());
-        self.world.all_gather_varcount_into(mine, &mut PartitionMut::new(&mut all[..], &counts[..], &starts[..]));
+        // An empty Vec<u8> points to address 1, which is Open MPI's MPI_IN_PLACE: never pass one.
+        let mine = if mine.is_empty() { &[0u8][..0] } else { mine };
+        if !all.is_empty() {
+            let mut parts = PartitionMut::new(&mut all[..], &counts[..], &starts[..]);
+            self.world.all_gather_varcount_into(mine, &mut parts);
+        }
         let mut rest = &all[..];
         lengths
             .iter()

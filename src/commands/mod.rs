@@ -1,4 +1,5 @@
 //! The subcommands, one file each: its options (clap derives the help from their docs) and what it does.
 
 pub mod synth;
+pub mod train;
 pub mod ingest;

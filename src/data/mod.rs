@@ -1,12 +1,14 @@
 //! Datasets: rows of images or features with labels, in HDF5 files.
 
 pub mod normalize;
+pub mod part;
 pub mod reader;
 pub mod shards;
 pub mod split;
 pub mod writer;
 
 pub use normalize::{Normalize, Normalizer};
+pub use part::Part;
 pub use reader::{Block, Dataset, Values};
 pub use shards::{EpochOrder, Shards};
 pub use writer::{Rows, Writer};

@@ -241,7 +241,7 @@ fn check_labels(path: &Path, group: &hdf5::Group, name: &str, rows: usize) -> Re
 }
 
 /// An attribute of one or more strings, whichever way HDF5 stores them (h5py writes variable-length UTF-8).
-fn strings(file: &hdf5::File, name: &str) -> hdf5::Result<Option<Vec<String>>> {
+pub(crate) fn strings(file: &hdf5::File, name: &str) -> hdf5::Result<Option<Vec<String>>> {
     if !file.attr_names()?.iter().any(|n| n == name) {
         return Ok(None);
     }

@@ -1,5 +1,7 @@
 //! Element-wise layers, in place: what they need for the way back is in their own output, or can be drawn again.
 
+use multiversion::multiversion;
+
 use crate::rng::{Stream, unit};
 
 /// An element-wise function.
@@ -16,6 +18,7 @@ pub enum Activation {
 }
 
 /// Applies `activation` to every value.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn activation_forward(activation: Activation, values: &mut [f32]) {
     match activation {
         // NaN stays NaN: a diverged run must show.
@@ -27,6 +30,7 @@ pub fn activation_forward(activation: Activation, values: &mut [f32]) {
 }
 
 /// Turns the gradient of the output into that of the input, in place, given the activation's `output`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn activation_backward(activation: Activation, output: &[f32], gradient: &mut [f32]) {
     match activation {
         Activation::Relu => both(output, gradient, |o, g| if o > 0.0 { g } else { 0.0 }),
@@ -38,19 +42,13 @@ pub fn activation_backward(activation: Activation, output: &[f32], gradient: &mu
 
 #[inline(always)]
 fn each(values: &mut [f32], f: impl Fn(f32) -> f32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || values.iter_mut().for_each(|v| *v = f(*v)),
-    );
+    values.iter_mut().for_each(|v| *v = f(*v));
 }
 
 #[inline(always)]
 fn both(output: &[f32], gradient: &mut [f32], f: impl Fn(f32, f32) -> f32) {
     assert_eq!(output.len(), gradient.len());
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || gradient.iter_mut().zip(output).for_each(|(g, &o)| *g = f(o, *g)),
-    );
+    gradient.iter_mut().zip(output).for_each(|(g, &o)| *g = f(o, *g));
 }
 
 /// Inverted dropout of one row's activations: each is zeroed with probability `p`, the others are multiplied by

@@ -84,8 +84,9 @@ pub fn conv2d_backward_data(
     }
 }
 
-/// The gradients of weight and bias, summed over the batch and ADDED to `d_weight [kh, kw, c_in, c_out]` and
-/// `d_bias [c_out]`.
+/// The gradients of weight and bias, summed over the batch, into `d_weight [kh, kw, c_in, c_out]` and `d_bias [c_out]`:
+/// added to what they hold, or in its place unless `accumulate`.
+#[allow(clippy::too_many_arguments)] // The tensors of the operation, each under its own name.
 pub fn conv2d_backward_weights(
     shape: &ConvShape,
     batch: usize,
@@ -94,8 +95,13 @@ pub fn conv2d_backward_weights(
     d_weight: &mut [f32],
     d_bias: &mut [f32],
     scratch: &mut [f32],
+    accumulate: bool,
 ) {
     check(shape, batch, input.len(), d_output.len(), d_weight.len());
+    super::sum::sum_rows(d_output, d_bias, accumulate);
+    if !accumulate {
+        d_weight.fill(0.0);
+    }
     for (image, d_output) in input.chunks_exact(shape.input_len()).zip(d_output.chunks_exact(shape.output_len())) {
         for_each_block(shape, |rows, range| {
             let pixels = rows.len() * shape.w_out;
@@ -105,5 +111,4 @@ pub fn conv2d_backward_weights(
             gemm(patches, Matrix::new(&d_output[range], pixels, shape.c_out), 1.0, d_weight);
         });
     }
-    super::sum::add_rows(d_output, d_bias);
 }

@@ -1,44 +1,38 @@
 //! Convolution windows as rows of a matrix, and back.
 
+use multiversion::multiversion;
+
 use std::ops::Range;
 
 use super::shape::ConvShape;
 
 /// Copies the windows of output rows `rows` of one image into `patches` `[rows × w_out, kh × kw × c_in]`; what lies
 /// beyond the border is 0.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn im2col(shape: &ConvShape, image: &[f32], rows: Range<usize>, patches: &mut [f32]) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for_each_line(shape, rows, |patch, line| match line {
-                Line::Outside { whole } => patches[patch + whole.start..patch + whole.end].fill(0.0),
-                Line::Inside { whole, part, source } => {
-                    patches[patch + whole.start..patch + part.start].fill(0.0);
-                    let length = part.len();
-                    copy(&image[source..source + length], &mut patches[patch + part.start..patch + part.end]);
-                    patches[patch + part.end..patch + whole.end].fill(0.0);
-                }
-            });
-        },
-    );
+    for_each_line(shape, rows, |patch, line| match line {
+        Line::Outside { whole } => patches[patch + whole.start..patch + whole.end].fill(0.0),
+        Line::Inside { whole, part, source } => {
+            patches[patch + whole.start..patch + part.start].fill(0.0);
+            let length = part.len();
+            copy(&image[source..source + length], &mut patches[patch + part.start..patch + part.end]);
+            patches[patch + part.end..patch + whole.end].fill(0.0);
+        }
+    });
 }
 
 /// The reverse: adds each window's values to the pixels that they came from.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn col2im_add(shape: &ConvShape, patches: &[f32], rows: Range<usize>, image: &mut [f32]) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for_each_line(shape, rows, |patch, line| {
-                if let Line::Inside { part, source, .. } = line {
-                    let length = part.len();
-                    let pixels = &mut image[source..source + length];
-                    for (pixel, value) in pixels.iter_mut().zip(&patches[patch + part.start..patch + part.end]) {
-                        *pixel += value;
-                    }
-                }
-            });
-        },
-    );
+    for_each_line(shape, rows, |patch, line| {
+        if let Line::Inside { part, source, .. } = line {
+            let length = part.len();
+            let pixels = &mut image[source..source + length];
+            for (pixel, value) in pixels.iter_mut().zip(&patches[patch + part.start..patch + part.end]) {
+                *pixel += value;
+            }
+        }
+    });
 }
 
 /// A short copy, inlined: a call to `memcpy` costs more than 48 floats do.

@@ -2,10 +2,11 @@
 //!
 //! Activations are NHWC, convolution weights `[kh, kw, c_in, c_out]`, dense weights `[inputs, outputs]`: the innermost
 //! axis is the one that SIMD runs along. Every function checks the lengths it is given and documents its shapes.
-//! Functions whose name ends in `_weights` ADD to the gradient they are given: a step has many micro-batches.
+//! Functions whose name ends in `_weights` add to the gradient they are given, since a step may have many micro-batches,
+//! or overwrite it (the first one), which spares clearing it.
 //!
 //! The engine for convolutions and dense layers is im2col + `matrixmultiply` (`--kernels gemm`). The element-wise loops
-//! are compiled for several instruction sets and chosen at run time by [`pulp::Arch`].
+//! are compiled for several instruction sets; the crate `multiversion` chooses at run time.
 
 mod activation;
 mod conv;
@@ -25,4 +26,4 @@ pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forw
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
 pub use sum::{sum_of_squares, tree};
-pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, scale, sgd_update};
+pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, sgd_update};

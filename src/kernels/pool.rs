@@ -1,5 +1,7 @@
 //! Pooling. Windows are clipped to the image: padding never wins a maximum and never counts in an average.
 
+use multiversion::multiversion;
+
 use super::shape::PoolShape;
 
 /// Calls `visit(batch index's input offset, output offset, y, x)` for every output pixel.
@@ -23,31 +25,28 @@ fn check(shape: &PoolShape, batch: usize, input: usize, output: usize) {
 
 /// `output[n, y, x, c]` = the largest of the window's pixels, or NaN when one is NaN:
 /// `input [batch, h_in, w_in, c]`, `output [batch, h_out, w_out, c]`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn maxpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
     check(shape, batch, input.len(), output.len());
     let c = shape.channels;
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for_each_output(shape, batch, |image, out, y, x| {
-                let best = &mut output[out..out + c];
-                let (rows, columns) = shape.clipped(y, x);
-                best.fill(f32::NEG_INFINITY);
-                for row in rows {
-                    for column in columns.clone() {
-                        let pixel = image + (row * shape.w_in + column) * c;
-                        for (best, &value) in best.iter_mut().zip(&input[pixel..pixel + c]) {
-                            *best = if value > *best || value.is_nan() { value } else { *best };
-                        }
-                    }
+    for_each_output(shape, batch, |image, out, y, x| {
+        let best = &mut output[out..out + c];
+        let (rows, columns) = shape.clipped(y, x);
+        best.fill(f32::NEG_INFINITY);
+        for row in rows {
+            for column in columns.clone() {
+                let pixel = image + (row * shape.w_in + column) * c;
+                for (best, &value) in best.iter_mut().zip(&input[pixel..pixel + c]) {
+                    *best = if value > *best || value.is_nan() { value } else { *best };
                 }
-            });
-        },
-    );
+            }
+        }
+    });
 }
 
 /// Sends each output's gradient to the pixel that won (the first one, row by row, of equals):
 /// `d_input [batch, h_in, w_in, c]` is overwritten.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn maxpool_backward(shape: &PoolShape, batch: usize, input: &[f32], d_output: &[f32], d_input: &mut [f32]) {
     check(shape, batch, input.len(), d_output.len());
     check(shape, batch, d_input.len(), d_output.len());
@@ -72,6 +71,7 @@ pub fn maxpool_backward(shape: &PoolShape, batch: usize, input: &[f32], d_output
 }
 
 /// `output[n, y, x, c]` = the mean of the window's pixels inside the image.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn avgpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
     check(shape, batch, input.len(), output.len());
     let c = shape.channels;
@@ -95,6 +95,7 @@ pub fn avgpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &
 }
 
 /// Spreads each output's gradient evenly over its window: `d_input [batch, h_in, w_in, c]` is overwritten.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn avgpool_backward(shape: &PoolShape, batch: usize, d_output: &[f32], d_input: &mut [f32]) {
     check(shape, batch, d_input.len(), d_output.len());
     let c = shape.channels;

@@ -1,5 +1,7 @@
 //! Sums whose order is fixed by the numbers' places, never by who holds them.
 
+use multiversion::multiversion;
+
 use std::ops::Range;
 
 /// Values in a block of [`sum_of_squares`].
@@ -27,6 +29,7 @@ pub fn tree<T>(count: usize, leaf: &mut impl FnMut(usize) -> Option<T>, join: &i
 }
 
 /// `Σ values²` in f64: fixed blocks of 2¹⁶ values, 16 interleaved lanes in each, lanes and blocks joined by [`tree`].
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn sum_of_squares(values: &[f32]) -> f64 {
     let block = |index: usize| {
         let mut lanes = [0.0f64; 16];
@@ -47,18 +50,17 @@ pub fn sum_of_squares(values: &[f32]) -> f64 {
     tree(values.len().div_ceil(BLOCK), &mut |index| block(index), &|a, b| a + b).unwrap_or(0.0)
 }
 
-/// Adds every row of `rows [n, sum.len()]` to `sum`.
-pub(super) fn add_rows(rows: &[f32], sum: &mut [f32]) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact(sum.len()) {
-                for (sum, value) in sum.iter_mut().zip(row) {
-                    *sum += value;
-                }
-            }
-        },
-    );
+/// Sums the rows of `rows [n, sum.len()]` into `sum`: added to what it holds, or in its place unless `accumulate`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+pub(super) fn sum_rows(rows: &[f32], sum: &mut [f32], accumulate: bool) {
+    if !accumulate {
+        sum.fill(0.0);
+    }
+    for row in rows.chunks_exact(sum.len()) {
+        for (sum, value) in sum.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
 }
 
 #[cfg(test)]

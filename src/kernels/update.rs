@@ -1,64 +1,52 @@
 //! Optimizer updates: one sweep each over the parameters. Formulas are those of `torch.optim`, so that recipes carry
-//! over. `gradient` is already averaged and clipped.
+//! over. The gradient of every update is `scale · gradient`: averaging and clipping by norm cost no sweep of their own.
 
-/// `values *= factor`
-pub fn scale(values: &mut [f32], factor: f32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || values.iter_mut().for_each(|v| *v *= factor),
-    );
-}
+use multiversion::multiversion;
 
-/// Limits every value to `[−limit, limit]`; NaN stays NaN.
-pub fn clip_by_value(values: &mut [f32], limit: f32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || values.iter_mut().for_each(|v| *v = v.clamp(-limit, limit)),
-    );
+/// `values = scale · values`, limited to `[−limit, limit]`; NaN stays NaN.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+pub fn clip_by_value(values: &mut [f32], scale: f32, limit: f32) {
+    values.iter_mut().for_each(|v| *v = (*v * scale).clamp(-limit, limit));
 }
 
 /// `param −= lr · (gradient + weight_decay · param)`
-pub fn sgd_update(params: &mut [f32], gradient: &[f32], lr: f32, weight_decay: f32) {
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+pub fn sgd_update(params: &mut [f32], gradient: &[f32], scale: f32, lr: f32, weight_decay: f32) {
     assert_eq!(params.len(), gradient.len());
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (param, &gradient) in params.iter_mut().zip(gradient) {
-                let gradient = param.mul_add(weight_decay, gradient);
-                *param = gradient.mul_add(-lr, *param);
-            }
-        },
-    );
+    for (param, &gradient) in params.iter_mut().zip(gradient) {
+        let gradient = param.mul_add(weight_decay, scale * gradient);
+        *param = gradient.mul_add(-lr, *param);
+    }
 }
 
 /// `velocity = momentum · velocity + gradient + weight_decay · param`, then `param −= lr · velocity`, or with
 /// `nesterov` (Sutskever's form, as in PyTorch) `param −= lr · (gradient + momentum · velocity)`.
+#[allow(clippy::too_many_arguments)] // The symbols of the formula.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn momentum_update(
     params: &mut [f32],
     velocity: &mut [f32],
     gradient: &[f32],
+    scale: f32,
     lr: f32,
     weight_decay: f32,
     momentum: f32,
     nesterov: bool,
 ) {
     assert!(params.len() == gradient.len() && params.len() == velocity.len());
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for ((param, velocity), &gradient) in params.iter_mut().zip(velocity).zip(gradient) {
-                let gradient = param.mul_add(weight_decay, gradient);
-                *velocity = velocity.mul_add(momentum, gradient);
-                let direction = if nesterov { velocity.mul_add(momentum, gradient) } else { *velocity };
-                *param = direction.mul_add(-lr, *param);
-            }
-        },
-    );
+    for ((param, velocity), &gradient) in params.iter_mut().zip(velocity).zip(gradient) {
+        let gradient = param.mul_add(weight_decay, scale * gradient);
+        *velocity = velocity.mul_add(momentum, gradient);
+        let direction = if nesterov { velocity.mul_add(momentum, gradient) } else { *velocity };
+        *param = direction.mul_add(-lr, *param);
+    }
 }
 
 /// The constants of one Adam step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamStep {
+    /// Factor of the gradient.
+    pub scale: f32,
     /// Learning rate.
     pub lr: f32,
     /// Added to the gradient (Adam), or taken off the parameter directly (AdamW).
@@ -78,22 +66,18 @@ pub struct AdamStep {
 }
 
 /// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019).
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn adam_update(params: &mut [f32], mean: &mut [f32], square: &mut [f32], gradient: &[f32], step: AdamStep) {
     assert!(params.len() == gradient.len() && params.len() == mean.len() && params.len() == square.len());
-    let AdamStep { lr, weight_decay, decoupled, beta1, beta2, eps, bias1, bias2 } = step;
+    let AdamStep { scale, lr, weight_decay, decoupled, beta1, beta2, eps, bias1, bias2 } = step;
     let (l2, shrink) = if decoupled { (0.0, 1.0 - lr * weight_decay) } else { (weight_decay, 1.0) };
     let (rate, root) = (lr / bias1, 1.0 / bias2.sqrt());
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let moments = mean.iter_mut().zip(square);
-            for ((param, (mean, square)), &gradient) in params.iter_mut().zip(moments).zip(gradient) {
-                let gradient = param.mul_add(l2, gradient);
-                *mean = mean.mul_add(beta1, (1.0 - beta1) * gradient);
-                *square = square.mul_add(beta2, (1.0 - beta2) * gradient * gradient);
-                let divisor = square.sqrt().mul_add(root, eps);
-                *param = (*mean / divisor).mul_add(-rate, *param * shrink);
-            }
-        },
-    );
+    let moments = mean.iter_mut().zip(square);
+    for ((param, (mean, square)), &gradient) in params.iter_mut().zip(moments).zip(gradient) {
+        let gradient = param.mul_add(l2, scale * gradient);
+        *mean = mean.mul_add(beta1, (1.0 - beta1) * gradient);
+        *square = square.mul_add(beta2, (1.0 - beta2) * gradient * gradient);
+        let divisor = square.sqrt().mul_add(root, eps);
+        *param = (*mean / divisor).mul_add(-rate, *param * shrink);
+    }
 }

@@ -109,13 +109,14 @@ impl Model {
         let d_logits = &mut d_output[..length(newest)];
         let score = kernels::softmax_cross_entropy(self.classes, logits, labels, Some(d_logits));
         gradients.add_score(score, pass.batch);
+        let accumulate = gradients.accumulate();
         let first = self.first_weights();
         for (index, step) in self.plan.steps.iter().enumerate().skip(first).rev() {
             match step {
                 Step::Map(layer) => {
                     let input = &buffers[newest - 1][..length(newest - 1)];
                     let d_out = &d_output[..length(newest)];
-                    layer.backward_weights(pass.batch, input, d_out, gradients.sums_mut(), scratch);
+                    layer.backward_weights(pass.batch, input, d_out, gradients.sums_mut(), accumulate, scratch);
                     if index > first {
                         let d_in = &mut d_input[..length(newest - 1)];
                         layer.backward_data(pass.batch, &params.values, input, d_out, d_in, scratch);

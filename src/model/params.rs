@@ -79,6 +79,8 @@ impl Params {
 pub struct Gradients {
     /// The gradient sums, then loss sum, correct and count.
     pub values: Vec<f32>,
+    /// Nothing has been summed yet: what the gradient part holds is left over from another step.
+    fresh: bool,
 }
 
 /// Values behind the gradients: loss sum, correct, count. As f32: counts are exact up to 16 million rows a step.
@@ -87,12 +89,26 @@ const TAIL: usize = 3;
 impl Gradients {
     /// Zeros for `params` weights.
     pub fn zeros(params: usize) -> Gradients {
-        Gradients { values: vec![0.0; params + TAIL] }
+        Gradients { values: vec![0.0; params + TAIL], fresh: true }
     }
 
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.values.fill(0.0);
+    /// Starts a new sum. The first micro-batch overwrites what is left of the old one, which spares a sweep.
+    pub fn start(&mut self) {
+        self.fresh = true;
+        let end = self.values.len();
+        self.values[end - TAIL..].fill(0.0);
+    }
+
+    /// Ends the sum: where there was no row to sum over, it is zero.
+    pub fn finish(&mut self) {
+        if std::mem::take(&mut self.fresh) {
+            self.values.fill(0.0);
+        }
+    }
+
+    /// Whether a micro-batch must add to what is there; from now on it must.
+    pub(super) fn accumulate(&mut self) -> bool {
+        !std::mem::take(&mut self.fresh)
     }
 
     /// The gradient sums alone.

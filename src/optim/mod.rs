@@ -69,24 +69,35 @@ impl Optimizer {
         self.steps += 1;
         let Settings { kind, momentum, weight_decay, clip_value, clip_norm } = self.settings;
         let gradient = gradient_sum;
-        kernels::scale(gradient, 1.0 / count as f32);
+        let mut scale = 1.0 / count as f32;
         if let Some(limit) = clip_value {
-            kernels::clip_by_value(gradient, limit);
+            kernels::clip_by_value(gradient, scale, limit);
+            scale = 1.0;
         }
         if let Some(limit) = clip_norm {
-            let norm = kernels::sum_of_squares(gradient).sqrt();
+            let norm = kernels::sum_of_squares(gradient).sqrt() * f64::from(scale);
             if norm > f64::from(limit) {
-                kernels::scale(gradient, (f64::from(limit) / norm) as f32);
+                scale = (f64::from(scale) * f64::from(limit) / norm) as f32;
             }
         }
         match kind {
-            OptimizerKind::Sgd => kernels::sgd_update(params, gradient, lr, weight_decay),
+            OptimizerKind::Sgd => kernels::sgd_update(params, gradient, scale, lr, weight_decay),
             OptimizerKind::Momentum | OptimizerKind::Nesterov => {
                 let nesterov = kind == OptimizerKind::Nesterov;
-                kernels::momentum_update(params, &mut self.first, gradient, lr, weight_decay, momentum, nesterov);
+                kernels::momentum_update(
+                    params,
+                    &mut self.first,
+                    gradient,
+                    scale,
+                    lr,
+                    weight_decay,
+                    momentum,
+                    nesterov,
+                );
             }
             OptimizerKind::Adam | OptimizerKind::Adamw => {
                 let step = AdamStep {
+                    scale,
                     lr,
                     weight_decay,
                     decoupled: kind == OptimizerKind::Adamw,

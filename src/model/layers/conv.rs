@@ -40,11 +40,12 @@ impl Layer for Conv {
         input: &[f32],
         d_output: &[f32],
         gradients: &mut [f32],
+        accumulate: bool,
         scratch: &mut [f32],
     ) {
         let own = &mut gradients[self.weight.start..self.bias.end];
         let (d_weight, d_bias) = own.split_at_mut(self.weight.len());
-        kernels::conv2d_backward_weights(&self.shape, batch, input, d_output, d_weight, d_bias, scratch);
+        kernels::conv2d_backward_weights(&self.shape, batch, input, d_output, d_weight, d_bias, scratch, accumulate);
     }
 
     fn has_weights(&self) -> bool {

@@ -24,7 +24,7 @@ impl Layer for Copy {
         d_input.copy_from_slice(d_output);
     }
 
-    fn backward_weights(&self, _: usize, _: &[f32], _: &[f32], _: &mut [f32], _: &mut [f32]) {}
+    fn backward_weights(&self, _: usize, _: &[f32], _: &[f32], _: &mut [f32], _: bool, _: &mut [f32]) {}
 
     fn has_weights(&self) -> bool {
         false

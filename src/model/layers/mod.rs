@@ -59,13 +59,15 @@ pub trait Layer: std::fmt::Debug + Send + Sync {
         scratch: &mut [f32],
     );
 
-    /// Adds the gradients of this layer's weights, summed over the rows, to their places in `gradients`.
+    /// The gradients of this layer's weights, summed over the rows, at their places in `gradients`: added to what
+    /// stands there, or in its place unless `accumulate`.
     fn backward_weights(
         &self,
         batch: usize,
         input: &[f32],
         d_output: &[f32],
         gradients: &mut [f32],
+        accumulate: bool,
         scratch: &mut [f32],
     );
 

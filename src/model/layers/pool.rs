@@ -28,7 +28,7 @@ impl Layer for MaxPool {
         kernels::maxpool_backward(&self.0, batch, input, d_output, d_input);
     }
 
-    fn backward_weights(&self, _: usize, _: &[f32], _: &[f32], _: &mut [f32], _: &mut [f32]) {}
+    fn backward_weights(&self, _: usize, _: &[f32], _: &[f32], _: &mut [f32], _: bool, _: &mut [f32]) {}
 
     fn has_weights(&self) -> bool {
         false
@@ -52,7 +52,7 @@ impl Layer for AvgPool {
         kernels::avgpool_backward(&self.0, batch, d_output, d_input);
     }
 
-    fn backward_weights(&self, _: usize, _: &[f32], _: &[f32], _: &mut [f32], _: &mut [f32]) {}
+    fn backward_weights(&self, _: usize, _: &[f32], _: &[f32], _: &mut [f32], _: bool, _: &mut [f32]) {}
 
     fn has_weights(&self) -> bool {
         false

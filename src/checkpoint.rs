@@ -1,0 +1,178 @@
+//! A trained model as one HDF5 file, enough by itself: weights by name, the network, the preparation of its input, the
+//! class names.
+//!
+//! Attributes of the file: `format`, `version`, `spec` (the network as TOML), `input` `[h, w, c]`, `features` (1 where
+//! the input is a vector), `classes`, `normalize`, and with dataset normalisation `mean` and `inverse_deviation`.
+//! Datasets: `/params/<name>` f32. The file is built in memory and written as bytes, because HDF5 does not survive a
+//! full disk.
+
+use std::path::Path;
+
+use hdf5::types::VarLenUnicode;
+use ndarray::ArrayViewD;
+
+use crate::data::{Normalize, Normalizer, RowShape, reader};
+use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::model::{Model, ModelSpec, Params};
+
+const FORMAT: &str = "glasses model";
+const VERSION: i64 = 1;
+const FIX: &str = "give a model.h5 that `glasses train` wrote";
+
+/// A model that can be used: everything that `eval` and `predict` need.
+#[derive(Debug)]
+pub struct SavedModel {
+    /// The network.
+    pub model: Model,
+    /// Its weights.
+    pub params: Params,
+    /// What a row of its input is.
+    pub shape: RowShape,
+    /// How a row is prepared.
+    pub normalizer: Normalizer,
+    /// Class names, in label order.
+    pub classes: Vec<String>,
+}
+
+/// Writes a model file, whole or not at all.
+///
+/// # Errors
+/// When the folder or the disk refuses.
+pub fn write(
+    path: &Path,
+    model: &Model,
+    params: &Params,
+    shape: RowShape,
+    normalizer: &Normalizer,
+    classes: &[String],
+) -> Result<()> {
+    let fix = "this is a bug or a lack of memory";
+    let bytes = image(model, params, shape, normalizer, classes).map_err(Error::hdf5("build", path, fix))?;
+    write_whole(path, &bytes)
+}
+
+fn image(
+    model: &Model,
+    params: &Params,
+    shape: RowShape,
+    normalizer: &Normalizer,
+    classes: &[String],
+) -> hdf5::Result<Vec<u8>> {
+    let file = hdf5::File::with_options().with_fapl(|p| p.core_filebacked(false)).create("model.h5")?;
+    let text = |name: &str, value: &str| -> hdf5::Result<()> {
+        file.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&unicode(value))
+    };
+    text("format", FORMAT)?;
+    file.new_attr::<i64>().create("version")?.write_scalar(&VERSION)?;
+    text("spec", &toml::to_string(&model.spec).map_err(|e| hdf5::Error::Internal(e.to_string()))?)?;
+    file.new_attr_builder().with_data(&shape.hwc().map(|size| size as i64)).create("input")?;
+    let features = i64::from(matches!(shape, RowShape::Features { .. }));
+    file.new_attr::<i64>().create("features")?.write_scalar(&features)?;
+    let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
+    file.new_attr_builder().with_data(&names).create("classes")?;
+    let mode = clap::ValueEnum::to_possible_value(&normalizer.mode());
+    text("normalize", mode.as_ref().map_or("none", |m| m.get_name()))?;
+    let (mean, inverse) = normalizer.parts();
+    let group = file.create_group("params")?;
+    if !mean.is_empty() {
+        // Datasets, not attributes: an attribute holds at most 64 KiB, and features may be many.
+        file.new_dataset_builder().with_data(mean).create("mean")?;
+        file.new_dataset_builder().with_data(inverse).create("inverse_deviation")?;
+    }
+    for param in params.table.iter() {
+        let values = ArrayViewD::from_shape(&param.shape[..], &params.values[param.range.clone()])
+            .map_err(|e| hdf5::Error::Internal(e.to_string()))?;
+        group.new_dataset_builder().with_data(values).create(&*param.name)?;
+    }
+    file.flush()?;
+    file_image(&file)
+}
+
+/// The bytes that the file would have on disk.
+fn file_image(file: &hdf5::File) -> hdf5::Result<Vec<u8>> {
+    use hdf5_sys::h5f::H5Fget_file_image;
+    let failed = || hdf5::Error::Internal("H5Fget_file_image failed".to_owned());
+    // SAFETY: `file` is open for the whole call; a null buffer asks for the size alone.
+    #[allow(unsafe_code)]
+    let size = hdf5::sync::sync(|| unsafe { H5Fget_file_image(file.id(), std::ptr::null_mut(), 0) });
+    let mut bytes = vec![0u8; usize::try_from(size).map_err(|_| failed())?];
+    // SAFETY: `bytes` is exactly as long as HDF5 just said, and we pass that length.
+    #[allow(unsafe_code)]
+    let written = hdf5::sync::sync(|| unsafe { H5Fget_file_image(file.id(), bytes.as_mut_ptr().cast(), bytes.len()) });
+    if written == size { Ok(bytes) } else { Err(failed()) }
+}
+
+/// HDF5 strings end at a NUL, so one inside is replaced.
+fn unicode(text: &str) -> VarLenUnicode {
+    text.replace('\0', "\u{fffd}").parse().unwrap_or_default()
+}
+
+/// Whether an open file says that it is a model.
+pub fn is_model(file: &hdf5::File) -> bool {
+    reader::strings(file, "format").is_ok_and(|format| format.is_some_and(|f| f == [FORMAT]))
+}
+
+/// Reads a model file and checks all of it.
+///
+/// # Errors
+/// When it is not a whole model file of a version that we know.
+pub fn read(path: &Path) -> Result<SavedModel> {
+    let file = reader::open(path)?;
+    let invalid = |what: &str, found: String, expected: String| Error::invalid(place(path, what), found, expected, FIX);
+    if !is_model(&file) {
+        return Err(invalid("", "an HDF5 file that is not a model".into(), format!("attribute format = '{FORMAT}'")));
+    }
+    let failed = |what: &str| Error::hdf5(format!("read {what} of"), path, FIX);
+    let version: i64 = file.attr("version").and_then(|a| a.read_scalar()).map_err(failed("version"))?;
+    if version != VERSION {
+        return Err(invalid("version", version.to_string(), format!("{VERSION}; a newer glasses may have written it")));
+    }
+    let text = |name: &str| -> Result<String> {
+        let found = reader::strings(&file, name).map_err(failed(name))?;
+        found.and_then(|mut t| t.pop()).ok_or_else(|| invalid(name, "nothing".into(), "a text".into()))
+    };
+    let spec = ModelSpec::parse(&text("spec")?, &place(path, "spec"))?;
+    let input: Vec<i64> = file.attr("input").and_then(|a| a.read_raw()).map_err(failed("input"))?;
+    let features: i64 = file.attr("features").and_then(|a| a.read_scalar()).map_err(failed("features"))?;
+    let sizes: Vec<usize> = input.iter().filter_map(|&n| usize::try_from(n).ok()).filter(|n| *n < 1 << 24).collect();
+    let shape = match (&sizes[..], features) {
+        (&[h, w, c], 0) if h * w * c > 0 => RowShape::Image { h, w, c },
+        (&[1, 1, d], 1) if d > 0 => RowShape::Features { d },
+        _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
+    };
+    let classes = reader::strings(&file, "classes").map_err(failed("classes"))?.unwrap_or_default();
+    let model = Model::new(spec, shape.hwc(), features == 1, classes.len())?;
+    let mode = text("normalize")?;
+    let mode = <Normalize as clap::ValueEnum>::from_str(&mode, false)
+        .map_err(|_| invalid("normalize", mode, "per-image, dataset, unit or none".into()))?;
+    let channels = shape.hwc()[2];
+    let normalizer = if mode == Normalize::Dataset {
+        let (mean, inverse) =
+            (tensor(path, &file, "mean", &[channels])?, tensor(path, &file, "inverse_deviation", &[channels])?);
+        Normalizer::from_parts(mode, channels, mean, inverse)
+    } else {
+        Normalizer::new(mode, channels)
+    };
+    let mut values = Vec::new();
+    for param in model.table.iter() {
+        values.extend(tensor(path, &file, &format!("params/{}", param.name), &param.shape)?);
+    }
+    let params = Params { values, table: model.table.clone() };
+    Ok(SavedModel { model, params, shape, normalizer, classes })
+}
+
+fn place(path: &Path, what: &str) -> String {
+    format!("{} {what}", path.display()).trim_end().to_owned()
+}
+
+/// A dataset of exactly this shape; nothing is allocated before the shape is known to be right.
+fn tensor(path: &Path, file: &hdf5::File, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let failed = || Error::hdf5(format!("read /{name} of"), path, FIX);
+    let dataset = file.dataset(name).map_err(failed())?;
+    if dataset.shape() != shape {
+        let found = format!("shape {:?}", dataset.shape());
+        return Err(Error::invalid(place(path, &format!("/{name}")), found, format!("{shape:?}"), FIX));
+    }
+    dataset.read_raw::<f32>().map_err(failed())
+}

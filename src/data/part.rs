@@ -1,0 +1,59 @@
+//! A rank's part of a split: the rows of its shards, read once and kept.
+
+use std::ops::Range;
+
+use super::{Block, Dataset, Normalizer, Shards, Split, Values};
+use crate::error::Result;
+
+/// The rows of the shards that one rank owns.
+#[derive(Debug)]
+pub struct Part {
+    /// How the whole split is cut.
+    pub shards: Shards,
+    /// The shards of this rank.
+    pub owned: Range<usize>,
+    block: Block,
+    row_len: usize,
+}
+
+impl Part {
+    /// Reads the rows of rank `rank` of `ranks`.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn read(dataset: &Dataset, split: Split, shards: usize, rank: usize, ranks: usize) -> Result<Part> {
+        let shards = Shards::new(dataset.rows(split), shards);
+        let owned = shards.owned(rank, ranks);
+        let block = dataset.read(split, shards.rows_of(owned.clone()))?;
+        Ok(Part { shards, owned, block, row_len: dataset.shape.len() })
+    }
+
+    /// Labels of the rows in this part.
+    pub fn labels(&self) -> &[u32] {
+        &self.block.labels
+    }
+
+    /// The values in this part.
+    pub fn values(&self) -> &Values {
+        &self.block.values
+    }
+
+    /// Rows of one owned shard.
+    pub fn rows_of(&self, shard: usize) -> Range<usize> {
+        self.shards.rows_of(shard..shard + 1)
+    }
+
+    /// Prepares `rows` (numbers in the split; all in this part) into `input [rows, h, w, c]` and their `labels`.
+    pub fn load(&self, rows: &[u32], normalizer: &Normalizer, input: &mut [f32], labels: &mut Vec<u32>) {
+        labels.clear();
+        for (&row, output) in rows.iter().zip(input.chunks_exact_mut(self.row_len)) {
+            let place = row as usize - self.block.range.start;
+            let values = place * self.row_len..(place + 1) * self.row_len;
+            match &self.block.values {
+                Values::Images(pixels) => normalizer.pixels(&pixels[values], output),
+                Values::Features(features) => normalizer.features(&features[values], output),
+            }
+            labels.push(self.block.labels[place]);
+        }
+    }
+}

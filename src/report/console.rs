@@ -1,0 +1,93 @@
+//! Lines on standard output: what runs, a line an epoch, where the results are.
+
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::metrics::{EpochLine, Summary};
+
+/// The root's voice; silent on the other ranks.
+#[derive(Debug)]
+pub struct Console {
+    root: bool,
+    bar: ProgressBar,
+}
+
+/// A progress bar with a rate on standard error: on a terminal, on the root; else nothing.
+pub fn progress_bar(root: bool, length: u64, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(
+        Some(length),
+        if root { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() },
+    );
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
+    bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+impl Console {
+    /// Speaks where `root` is true.
+    pub fn new(root: bool) -> Console {
+        Console { root, bar: ProgressBar::hidden() }
+    }
+
+    /// A plain line.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if self.root {
+            self.bar.suspend(|| println!("{}", line.as_ref()));
+        }
+    }
+
+    /// Starts the progress of an epoch of `rows` rows.
+    pub fn start_epoch(&mut self, epoch: usize, epochs: usize, rows: usize) {
+        self.bar = progress_bar(self.root, rows as u64, "images");
+        self.bar.set_message(format!("(epoch {epoch} of {epochs})"));
+    }
+
+    /// `rows` more rows of the epoch are done.
+    pub fn advance(&self, rows: u64) {
+        self.bar.inc(rows);
+    }
+
+    /// The epoch is over.
+    pub fn end_epoch(&mut self, line: &EpochLine, epochs: usize) {
+        self.bar.finish_and_clear();
+        self.bar = ProgressBar::hidden();
+        let width = epochs.to_string().len();
+        let mut text = format!(
+            "epoch {:>width$}/{epochs}  train loss {:.4} accuracy {}",
+            line.epoch,
+            line.train_loss,
+            percent(line.train_accuracy)
+        );
+        for (split, loss, accuracy) in
+            [("val", line.val_loss, line.val_accuracy), ("test", line.test_loss, line.test_accuracy)]
+        {
+            if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
+                text += &format!("  {split} loss {loss:.4} accuracy {}", percent(accuracy));
+            }
+        }
+        self.say(format!("{text}  {:.0} images/s", line.images_per_sec));
+    }
+
+    /// The run is over.
+    pub fn end_run(&self, summary: &Summary, folder: &Path) {
+        let accuracy = match summary.test_accuracy {
+            Some(accuracy) => format!("test accuracy {} ({} rows)", percent(accuracy), summary.test_rows),
+            None => format!("training accuracy {} (no test rows)", percent(summary.train_accuracy)),
+        };
+        self.say(format!(
+            "{accuracy} after {} steps on {} rank{} in {:.1} s, {:.0} images/s",
+            summary.steps,
+            summary.ranks,
+            if summary.ranks == 1 { "" } else { "s" },
+            summary.wall_seconds,
+            summary.images_per_sec
+        ));
+        self.say(format!("weights sha256 {}", summary.weights_sha256));
+        self.say(format!("results in {}", folder.display()));
+    }
+}
+
+/// A share as a percentage with two digits.
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}

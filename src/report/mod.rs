@@ -1,0 +1,5 @@
+//! What a person sees of a run. Only the root rank shows anything; progress bars appear only on a terminal.
+
+mod console;
+
+pub use console::{Console, percent, progress_bar};

@@ -1,0 +1,175 @@
+//! What a rank trains and evaluates on: its shards of every split, and what all ranks must know of the whole.
+
+use crate::comm::{Communicator, agree};
+use crate::config::{Batch, RunConfig};
+use crate::data::{Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
+use crate::error::{Error, Result};
+use crate::kernels;
+
+use super::{EVALUATION_BATCH, MICRO_BATCH};
+
+/// A rank's rows.
+#[derive(Debug)]
+pub struct TrainData {
+    /// What a row is.
+    pub shape: RowShape,
+    /// Class names, in label order.
+    pub classes: Vec<String>,
+    /// Rows to learn from.
+    pub train: Part,
+    /// Rows to choose by.
+    pub val: Option<Part>,
+    /// Rows to judge by.
+    pub test: Option<Part>,
+    /// How rows are prepared.
+    pub normalizer: Normalizer,
+}
+
+impl TrainData {
+    /// Collective: each rank reads its own rows; what is wrong anywhere, all report.
+    pub fn load(config: &RunConfig, comm: &dyn Communicator) -> Result<TrainData> {
+        let dataset = agree(comm, Dataset::open(&config.data))?;
+        agree(comm, enough_rows(&dataset, comm.size()))?;
+        let read = |split| match dataset.rows(split) {
+            0 => Ok(None),
+            _ => Part::read(&dataset, split, config.shards, comm.rank(), comm.size()).map(Some),
+        };
+        let parts = Split::ALL.map(read).into_iter().collect::<Result<Vec<_>>>();
+        let [train, val, test] = agree(comm, parts)?.try_into().unwrap_or_default();
+        // `Dataset::open` refuses a file without training rows.
+        let train = agree(comm, train.ok_or_else(|| too_few(&dataset, "no training rows")))?;
+        let labels = [Some(&train), val.as_ref(), test.as_ref()].into_iter().flatten().flat_map(Part::labels);
+        let largest = labels.copied().max().map_or(0, |label| u64::from(label) + 1);
+        let largest = comm.gather(&largest.to_le_bytes()).iter().map(|bytes| number(bytes)).max().unwrap_or(0);
+        let classes = dataset.classes.clone().unwrap_or_else(|| (0..largest).map(|label| label.to_string()).collect());
+        let mut histogram = vec![0u64; classes.len()];
+        train.labels().iter().for_each(|&label| histogram[label as usize] += 1);
+        comm.sum_u64(&mut histogram);
+        agree(comm, several_classes(&dataset, &classes, &histogram))?;
+        let normalizer = normalizer(config, dataset.shape, &train, comm);
+        Ok(TrainData { shape: dataset.shape, classes, train, val, test, normalizer })
+    }
+
+    /// Whether rows are vectors, not images.
+    pub fn is_flat(&self) -> bool {
+        matches!(self.shape, RowShape::Features { .. })
+    }
+
+    /// Rows of the global batch.
+    pub fn batch(&self, config: &RunConfig) -> Result<usize> {
+        let rows = self.train.shards.rows();
+        match config.batch {
+            Batch::Full => Ok(rows),
+            Batch::Rows(batch) if batch <= rows => Ok(batch),
+            Batch::Rows(batch) => Err(Error::invalid(
+                "--batch",
+                format!("{batch} rows, more than the {rows} training rows of {}", config.data.display()),
+                format!("at most {rows}"),
+                "say --batch full for plain gradient descent, or a smaller number",
+            )),
+        }
+    }
+
+    /// Rows of a micro-batch: what this rank can have in a step, within bounds.
+    pub fn rows_at_once(&self, batch: usize) -> usize {
+        let shards = &self.train.shards;
+        let step = (self.train.owned.len() * batch.div_ceil(shards.count())).min(self.train.labels().len());
+        let evaluated = [&self.val, &self.test].into_iter().flatten().map(|part| part.labels().len()).max();
+        step.min(MICRO_BATCH).max(evaluated.unwrap_or(1).min(EVALUATION_BATCH)).max(1)
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.try_into().map(u64::from_le_bytes).unwrap_or_default()
+}
+
+fn too_few(dataset: &Dataset, found: impl Into<String>) -> Error {
+    Error::invalid(
+        dataset.path.display().to_string(),
+        found,
+        "at least one training row a rank",
+        "start fewer ranks, or give more rows",
+    )
+}
+
+fn enough_rows(dataset: &Dataset, ranks: usize) -> Result<()> {
+    let rows = dataset.rows(Split::Train);
+    if rows < ranks { Err(too_few(dataset, format!("{rows} training rows for {ranks} ranks"))) } else { Ok(()) }
+}
+
+fn several_classes(dataset: &Dataset, classes: &[String], histogram: &[u64]) -> Result<()> {
+    let present: Vec<&str> =
+        classes.iter().zip(histogram).filter(|(_, count)| **count > 0).map(|(name, _)| name.as_str()).collect();
+    if present.len() >= 2 {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        format!("{} /train/labels", dataset.path.display()),
+        format!("one class only ('{}')", present.join("")),
+        "at least two classes among the training rows",
+        "check the labels that the dataset was made from",
+    ))
+}
+
+/// Collective where the mode needs sums over all training rows.
+fn normalizer(config: &RunConfig, shape: RowShape, train: &Part, comm: &dyn Communicator) -> Normalizer {
+    let mode = config.normalize.unwrap_or(match shape {
+        RowShape::Image { .. } => Normalize::PerImage,
+        RowShape::Features { .. } => Normalize::Dataset,
+    });
+    let channels = shape.hwc()[2];
+    match (mode, train.values()) {
+        (Normalize::Dataset, Values::Images(pixels)) => {
+            let mut sums = vec![0u64; 2 * channels];
+            for pixel in pixels.chunks_exact(channels) {
+                for (channel, &value) in pixel.iter().enumerate() {
+                    sums[channel] += u64::from(value);
+                    sums[channels + channel] += u64::from(value) * u64::from(value);
+                }
+            }
+            comm.sum_u64(&mut sums);
+            let pixels = (train.shards.rows() * shape.len() / channels) as u64;
+            Normalizer::from_integer_sums(pixels, &sums[..channels], &sums[channels..])
+        }
+        (Normalize::Dataset, Values::Features(features)) => {
+            let rows = train.shards.rows() as f64;
+            let mean = feature_sums(train, features, channels, comm, |_, value| value);
+            let mean: Vec<f64> = mean.iter().map(|sum| sum / rows).collect();
+            let squares = feature_sums(train, features, channels, comm, |column, value| (value - mean[column]).powi(2));
+            let variance: Vec<f64> = squares.iter().map(|sum| sum / rows).collect();
+            Normalizer::from_moments(&mean, &variance)
+        }
+        (mode, _) => Normalizer::new(mode, channels),
+    }
+}
+
+/// Sums of `term(column, value)` over all training rows, in an order that the ranks do not change: a shard's rows one
+/// after another, then the shards in the fixed tree.
+fn feature_sums(
+    train: &Part,
+    features: &[f32],
+    columns: usize,
+    comm: &dyn Communicator,
+    term: impl Fn(usize, f64) -> f64,
+) -> Vec<f64> {
+    let shards = train.shards.count();
+    let first = train.shards.rows_of(train.owned.clone()).start;
+    // Each shard has one owner; everyone else adds zeros, which changes nothing.
+    let mut sums = vec![0.0; shards * columns];
+    for shard in train.owned.clone() {
+        let rows = train.rows_of(shard);
+        let values = &features[(rows.start - first) * columns..(rows.end - first) * columns];
+        for row in values.chunks_exact(columns) {
+            for (column, &value) in row.iter().enumerate() {
+                sums[shard * columns + column] += term(column, f64::from(value));
+            }
+        }
+    }
+    comm.sum_f64(&mut sums);
+    (0..columns)
+        .map(|column| {
+            let shard_sum = &mut |shard: usize| Some(sums[shard * columns + column]);
+            kernels::tree(shards, shard_sum, &|a, b| a + b).unwrap_or(0.0)
+        })
+        .collect()
+}

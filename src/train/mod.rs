@@ -1,0 +1,293 @@
+//! Training: the epoch loop reads like the algorithm.
+
+mod data;
+mod evaluate;
+mod run_dir;
+mod sync;
+
+pub use evaluate::{Evaluation, evaluate};
+
+use std::time::Instant;
+
+use crate::checkpoint;
+use crate::comm::{Communicator, agree, agree_root};
+use crate::config::RunConfig;
+use crate::data::EpochOrder;
+use crate::error::{Error, Result};
+use crate::kernels::Score;
+use crate::metrics::{EpochLine, Seconds, Summary};
+use crate::model::{Gradients, Model, Params, Workspace};
+use crate::optim::{self, Optimizer};
+use crate::report::Console;
+use data::TrainData;
+use run_dir::RunDir;
+
+/// The most rows that go through the network at once: what bounds memory, whatever the batch.
+const MICRO_BATCH: usize = 64;
+
+/// Rows that evaluation takes at once: enough to use a dense layer's weights well when they come from memory.
+const EVALUATION_BATCH: usize = 32;
+
+/// Everything that a run holds in memory.
+struct Trainer<'a> {
+    config: &'a RunConfig,
+    comm: &'a dyn Communicator,
+    data: TrainData,
+    model: Model,
+    params: Params,
+    optimizer: Optimizer,
+    workspace: Workspace,
+    /// Sums over this rank's rows of the step, then over everyone's.
+    own: Gradients,
+    total: Gradients,
+    batch: usize,
+    total_steps: usize,
+    steps_done: usize,
+    seconds: Seconds,
+}
+
+/// Collective: trains as `config` says; the results are in the run directory when it returns.
+///
+/// # Errors
+/// The same one on every rank: bad data, a model that does not fit, an output folder that refuses, weights that differ
+/// between ranks, a loss that is no longer a number.
+pub fn run(config: &RunConfig, comm: &dyn Communicator) -> Result<Summary> {
+    let started = Instant::now();
+    let mut console = Console::new(comm.is_root());
+    let mut trainer = Trainer::new(config, comm)?;
+    let mut folder = RunDir::create(&trainer.config_that_runs(), &trainer.model.spec.name, comm)?;
+    console.say(trainer.describe());
+    let (mut best, mut lines, mut rows_done, mut training_time) = (None, Vec::<EpochLine>::new(), 0.0, 0.0);
+    for epoch in 0..config.epochs {
+        let (before, train_start) = (comm.bytes_communicated(), Instant::now());
+        console.start_epoch(epoch + 1, config.epochs, trainer.data.train.shards.rows());
+        let (score, count, lr) = trainer.epoch(epoch, &console)?;
+        let train_seconds = train_start.elapsed().as_secs_f64();
+        sync::same_weights_everywhere(comm, &trainer.params, epoch + 1)?;
+        let last = epoch + 1 == config.epochs || trainer.steps_done == trainer.total_steps;
+        let evaluated = last || (epoch + 1).is_multiple_of(config.eval_every);
+        let (val, test) = if evaluated { trainer.evaluate() } else { (None, None) };
+        (rows_done, training_time) = (rows_done + count as f64, training_time + train_seconds);
+        let line = EpochLine {
+            epoch: epoch + 1,
+            step: trainer.steps_done,
+            lr,
+            train_loss: score.loss_sum / count as f64,
+            train_accuracy: score.correct as f64 / count as f64,
+            val_loss: val.as_ref().map(Evaluation::loss),
+            val_accuracy: val.as_ref().map(Evaluation::accuracy),
+            test_loss: test.as_ref().map(Evaluation::loss),
+            test_accuracy: test.as_ref().map(Evaluation::accuracy),
+            seconds: sync::mean_seconds(comm, std::mem::take(&mut trainer.seconds)),
+            images_per_sec: count as f64 / train_seconds,
+            bytes_communicated: comm.bytes_communicated() - before,
+        };
+        agree_root(comm, || folder.add(&line))?;
+        if let Some(val) = val.filter(|val| best.is_none_or(|(accuracy, _)| val.accuracy() > accuracy)) {
+            best = Some((val.accuracy(), epoch + 1));
+            trainer.save(&folder, "best.h5")?;
+        }
+        console.end_epoch(&line, config.epochs);
+        lines.push(line);
+        if last {
+            break;
+        }
+    }
+    trainer.save(&folder, "model.h5")?;
+    let rate = rows_done / training_time;
+    let summary = trainer.summary(lines, best.map(|(_, epoch)| epoch), rate, started);
+    agree_root(comm, || folder.finish(&summary))?;
+    console.end_run(&summary, folder.path());
+    Ok(summary)
+}
+
+impl<'a> Trainer<'a> {
+    fn new(config: &'a RunConfig, comm: &'a dyn Communicator) -> Result<Trainer<'a>> {
+        let data = TrainData::load(config, comm)?;
+        let (shape, classes) = (data.shape, data.classes.len());
+        let model = config.model.resolve().and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes));
+        let model = agree(comm, model)?;
+        let batch = agree(comm, data.batch(config))?;
+        let total_steps = config.epochs * data.train.shards.steps(batch);
+        let settings = optim::Settings {
+            kind: config.optimizer,
+            momentum: config.momentum as f32,
+            weight_decay: config.weight_decay as f32,
+            clip_value: config.clip_value.map(|v| v as f32),
+            clip_norm: config.clip_norm.map(|v| v as f32),
+        };
+        Ok(Trainer {
+            params: Params::initial(model.table.clone(), config.init, config.seed),
+            optimizer: Optimizer::new(settings, model.parameters()),
+            workspace: Workspace::for_training(&model, data.rows_at_once(batch)),
+            own: Gradients::zeros(model.parameters()),
+            total: Gradients::zeros(model.parameters()),
+            total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
+            steps_done: 0,
+            seconds: Seconds::default(),
+            config,
+            comm,
+            data,
+            model,
+            batch,
+        })
+    }
+
+    /// One pass over the training rows (or what `--max-steps` leaves of it): the score, over how many rows, and the
+    /// last learning rate.
+    fn epoch(&mut self, epoch: usize, console: &Console) -> Result<(Score, u64, f64)> {
+        let train = &self.data.train;
+        let steps = train.shards.steps(self.batch);
+        let order = EpochOrder::new(&train.shards, train.owned.clone(), self.config.seed, epoch);
+        let mut rows = Vec::with_capacity(self.batch.min(train.labels().len()));
+        let (mut epoch_score, mut epoch_count, mut lr) = (Score::default(), 0, 0.0);
+        for step in 0..steps {
+            if self.steps_done == self.total_steps {
+                break;
+            }
+            order.step(&self.data.train.shards, step, self.batch, &mut rows);
+            lr = self.learning_rate();
+            let (score, count) = self.step(epoch, &rows, lr);
+            if !score.loss_sum.is_finite() {
+                return Err(self.diverged(epoch, score.loss_sum));
+            }
+            epoch_score.loss_sum += score.loss_sum;
+            epoch_score.correct += score.correct;
+            epoch_count += count;
+            console.advance(count);
+        }
+        Ok((epoch_score, epoch_count, lr))
+    }
+
+    /// One optimizer update from this rank's `rows` and everyone else's.
+    fn step(&mut self, epoch: usize, rows: &[u32], lr: f64) -> (Score, u64) {
+        let Trainer { data, model, params, workspace: ws, own, total, .. } = self;
+        let training = (self.config.seed, epoch);
+        let mut lap = Lap::start();
+        own.start();
+        for micro_batch in rows.chunks(ws.capacity) {
+            data.train.fill(micro_batch, &data.normalizer, ws);
+            lap.end(&mut self.seconds.load);
+            model.forward(params, ws, Some(training));
+            lap.end(&mut self.seconds.forward);
+            model.backward(params, ws, training, own);
+            lap.end(&mut self.seconds.backward);
+        }
+        own.finish();
+        self.comm.sum_f32(&mut own.values, &mut total.values);
+        lap.end(&mut self.seconds.sync);
+        let (score, count) = total.score();
+        self.optimizer.step(&mut params.values, total.sums_mut(), count, lr as f32);
+        lap.end(&mut self.seconds.update);
+        self.steps_done += 1;
+        (score, count)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        let epoch_steps = self.data.train.shards.steps(self.batch);
+        let warmup = (self.config.warmup_epochs * epoch_steps as f64).round() as usize;
+        self.config.schedule.at(self.config.lr, self.steps_done, warmup, self.config.epochs * epoch_steps)
+    }
+
+    /// On the validation and the test rows, where there are any.
+    fn evaluate(&mut self) -> (Option<Evaluation>, Option<Evaluation>) {
+        let mut lap = Lap::start();
+        let Trainer { comm, data, model, params, workspace, .. } = self;
+        let mut on = |part: &Option<crate::data::Part>| {
+            part.as_ref().map(|part| evaluate(model, params, workspace, part, &data.normalizer, *comm))
+        };
+        let results = (on(&data.val), on(&data.test));
+        lap.end(&mut self.seconds.evaluate);
+        results
+    }
+
+    fn save(&self, folder: &RunDir, name: &str) -> Result<()> {
+        let (data, path) = (&self.data, folder.path().join(name));
+        agree_root(self.comm, || {
+            checkpoint::write(&path, &self.model, &self.params, data.shape, &data.normalizer, &data.classes)
+                .map(|()| String::new())
+        })?;
+        Ok(())
+    }
+
+    fn diverged(&self, epoch: usize, loss: f64) -> Error {
+        Error::invalid(
+            format!("step {} (epoch {})", self.steps_done, epoch + 1),
+            format!("loss {loss}: the training diverged"),
+            "a finite loss",
+            format!("lower --lr (it was {}), or limit gradients with --clip-norm 1", self.config.lr),
+        )
+    }
+
+    /// The settings with everything that the data decided.
+    fn config_that_runs(&self) -> RunConfig {
+        RunConfig { normalize: Some(self.data.normalizer.mode()), ..self.config.clone() }
+    }
+
+    fn describe(&self) -> String {
+        let (data, config) = (&self.data, self.config);
+        let rows = |part: &Option<crate::data::Part>| part.as_ref().map_or(0, |part| part.shards.rows());
+        format!(
+            "training '{}' ({} parameters) on {}: {} train, {} val, {} test rows of {}, classes {}\n\
+             {} rank{} ({}), {} shards, batch {}, {} epochs, {:?} lr {}, seed {}",
+            self.model.spec.name,
+            self.model.parameters(),
+            config.data.display(),
+            data.train.shards.rows(),
+            rows(&data.val),
+            rows(&data.test),
+            data.shape,
+            data.classes.join(", "),
+            self.comm.size(),
+            if self.comm.size() == 1 { "" } else { "s" },
+            self.comm.describe(),
+            config.shards,
+            self.batch,
+            config.epochs,
+            config.optimizer,
+            config.lr,
+            config.seed,
+        )
+    }
+
+    fn summary(&self, lines: Vec<EpochLine>, best_epoch: Option<usize>, rate: f64, started: Instant) -> Summary {
+        let last = lines.last();
+        let value = |get: fn(&EpochLine) -> f64| last.map_or(f64::NAN, get);
+        Summary {
+            model: self.model.spec.name.clone(),
+            parameters: self.model.parameters(),
+            train_rows: self.data.train.shards.rows(),
+            test_rows: self.data.test.as_ref().map_or(0, |part| part.shards.rows()),
+            ranks: self.comm.size(),
+            shards: self.config.shards,
+            epochs: lines.len(),
+            steps: self.steps_done,
+            train_loss: value(|line| line.train_loss),
+            train_accuracy: value(|line| line.train_accuracy),
+            val_loss: last.and_then(|line| line.val_loss),
+            val_accuracy: last.and_then(|line| line.val_accuracy),
+            test_loss: last.and_then(|line| line.test_loss),
+            test_accuracy: last.and_then(|line| line.test_accuracy),
+            best_epoch,
+            images_per_sec: rate,
+            bytes_communicated: self.comm.bytes_communicated(),
+            weights_sha256: self.params.sha256(),
+            wall_seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// A stopwatch that hands each phase the time since the last one ended.
+struct Lap(Instant);
+
+impl Lap {
+    fn start() -> Lap {
+        Lap(Instant::now())
+    }
+
+    fn end(&mut self, phase: &mut f64) {
+        let now = Instant::now();
+        *phase += (now - self.0).as_secs_f64();
+        self.0 = now;
+    }
+}

@@ -1,0 +1,102 @@
+//! A run's folder: `config.toml`, `metrics.jsonl`, `model.h5`, `summary.json`. The root writes, all know the path.
+
+use std::path::{Path, PathBuf};
+
+use crate::comm::{Communicator, agree_root};
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::metrics::{EpochLine, MetricsFile, Summary};
+
+/// The folder of one run.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// On the root.
+    metrics: Option<MetricsFile>,
+}
+
+impl RunDir {
+    /// Collective: the root makes the folder and writes what runs.
+    ///
+    /// # Errors
+    /// When there is something in it already, or the place refuses.
+    pub fn create(config: &RunConfig, model: &str, comm: &dyn Communicator) -> Result<RunDir> {
+        let mut metrics = None;
+        let path = agree_root(comm, || {
+            let path = match &config.out {
+                Some(path) => take(path)?,
+                None => new_folder(model)?,
+            };
+            write_whole(&path.join("config.toml"), config_text(config)?.as_bytes())?;
+            metrics = Some(MetricsFile::create(&path.join("metrics.jsonl"))?);
+            Ok(path.display().to_string())
+        })?;
+        Ok(RunDir { path: path.into(), metrics })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// On the root: adds an epoch's line.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn add(&mut self, line: &EpochLine) -> Result<String> {
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.add(line))?;
+        Ok(String::new())
+    }
+
+    /// On the root: writes the summary, last of all.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(&self, summary: &Summary) -> Result<String> {
+        let path = self.path.join("summary.json");
+        let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
+        text.push('\n');
+        write_whole(&path, text.as_bytes())?;
+        Ok(String::new())
+    }
+}
+
+fn config_text(config: &RunConfig) -> Result<String> {
+    let head = "# What this run did; `glasses --config` with this file does it again, in a folder of its own.\n";
+    Ok(format!("{head}{}", config.to_toml()?))
+}
+
+/// A folder that the user named: it must be new or empty, since nothing is ever overwritten.
+fn take(path: &Path) -> Result<PathBuf> {
+    let filled = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if filled {
+        return Err(Error::invalid(
+            format!("--out {}", path.display()),
+            "a folder that holds something",
+            "a new or an empty one",
+            "name another, or move this one away",
+        ));
+    }
+    std::fs::create_dir_all(path).map_err(Error::io("create the folder", path))?;
+    Ok(path.to_owned())
+}
+
+/// `runs/<time>-<model>`, with a number behind it if two runs start in the same second.
+fn new_folder(model: &str) -> Result<PathBuf> {
+    let runs = Path::new("runs");
+    std::fs::create_dir_all(runs).map_err(Error::io("create the folder", runs))?;
+    let safe: String = model.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '-' }).collect();
+    let name = format!("{}-{safe}", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
+    let mut path = runs.join(&name);
+    let mut number = 2;
+    loop {
+        match std::fs::create_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                path = runs.join(format!("{name}-{number}"));
+                number += 1;
+            }
+            other => return other.map(|()| path.clone()).map_err(Error::io("create the folder", &path)),
+        }
+    }
+}
