@@ -98,7 +98,7 @@ fn parse_channels(text: &str) -> Result<usize, String> {
 struct Job {
     pictures: Vec<PathBuf>,
     hwc: [usize; 3],
-    /// Rows known to be bad before any is decoded.
+    /// Rows known to be bad before any picture is decoded.
     bad: Vec<String>,
 }
 
@@ -204,7 +204,7 @@ fn fractions(options: &Options, source: &Source) -> Result<(f64, f64)> {
 
 fn job_of(source: &Source) -> Result<String> {
     let Content::Pictures(pictures) = &source.content else {
-        return serde_json::to_string(&Job::default()).map_err(wire);
+        return serde_json::to_string(&Job { bad: source.bad.clone(), ..Job::default() }).map_err(wire);
     };
     if let Some(path) = pictures.iter().find(|path| path.to_str().is_none()) {
         let found = "a file name that is not UTF-8";

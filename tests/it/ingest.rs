@@ -239,6 +239,11 @@ fn a_csv_of_features_becomes_a_dataset() {
     );
     let message = glasses(&["ingest", "t.csv", "--label-column", "kin", "--out", "c.h5"], dir.path()).failure();
     assert!(message.contains("did you mean 'kind'?"), "{message}");
+    std::fs::write(dir.path().join("u.csv"), "1,0\n2,1\ninf,1\n4,0\n5,1\n6,\n").unwrap();
+    let end = glasses(&["ingest", "u.csv", "--skip-bad", "--out", "u.h5"], dir.path()).success();
+    assert!(end.stdout.contains("left out: 1 without a label, 1 bad"), "{end:?}");
+    let all = contents(&dir.path().join("u.h5"));
+    assert_eq!((all.skipped, all.unlabelled), (1, 1));
 }
 
 /// Twenty faces of which five cannot be used.

@@ -188,17 +188,47 @@ mod tests {
         assert_eq!(prepare_grey(&[7; 6], (2, 3), (4, 6), 3), [7; 72]);
     }
 
+    /// A PNG chunk.
+    fn chunk(kind: &[u8], data: &[u8]) -> Vec<u8> {
+        let body = [kind, data].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&body);
+        [&(data.len() as u32).to_be_bytes()[..], &body, &crc.sum().to_be_bytes()].concat()
+    }
+
     #[test]
-    fn a_palette_picture_gets_its_colours() {
+    fn a_palette_picture_gets_its_colours_and_its_transparency() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("palette.bmp");
+        let path = folder.path().join("palette.png");
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        // Two rows of two pixels, each row after its filter byte.
+        std::io::Write::write_all(&mut zlib, &[0, 0, 1, 0, 2, 0]).unwrap();
+        let chunks = [
+            b"\x89PNG\r\n\x1a\n".to_vec(),
+            chunk(b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 2, 8, 3, 0, 0, 0]),
+            chunk(b"PLTE", &[255, 0, 0, 0, 0, 255, 9, 9, 9]),
+            chunk(b"tRNS", &[255, 255, 0]),
+            chunk(b"IDAT", &zlib.finish().unwrap()),
+            chunk(b"IEND", &[]),
+        ];
+        std::fs::write(&path, chunks.concat()).unwrap();
+        assert_eq!(decode(&path, 2, 2, 3).unwrap(), [255, 0, 0, 0, 0, 255, 255, 255, 255, 255, 0, 0]);
+        assert_eq!(decode(&path, 2, 2, 4).unwrap()[8..12], [9, 9, 9, 0]);
+    }
+
+    #[test]
+    fn a_picture_taken_sideways_is_turned_upright() {
+        use image::ImageEncoder;
+        // A big-endian TIFF directory with one entry: orientation (0x0112), a short, 6: turn right.
+        let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
         let mut bytes = Vec::new();
-        let mut encoder = image::codecs::bmp::BmpEncoder::new(&mut bytes);
-        let palette = [[255, 0, 0], [0, 0, 255]];
-        let index = [0, 1, 1, 0];
-        encoder.encode_with_palette(&index, 2, 2, image::ExtendedColorType::L8, Some(&palette)).unwrap();
-        std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(decode(&path, 2, 2, 3).unwrap(), [255, 0, 0, 0, 0, 255, 0, 0, 255, 255, 0, 0]);
+        let mut encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+        encoder.set_exif_metadata(exif.to_vec()).unwrap();
+        encoder.write_image(&[10, 20, 30, 40, 50, 60], 3, 2, image::ExtendedColorType::L8).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sideways.png");
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(decode(&path, 3, 2, 1).unwrap(), [40, 10, 50, 20, 60, 30]);
     }
 
     #[test]
