@@ -6,7 +6,7 @@ use std::path::Path;
 use csv::StringRecord;
 
 use super::brief;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// A CSV in which rows may have any length (they are checked by whoever reads them) and blanks do not count.
 pub fn open(path: &Path) -> Result<csv::Reader<File>> {
@@ -57,15 +57,15 @@ pub fn label_column(first: &StringRecord, wanted: Option<&str>, path: &Path) -> 
     {
         return Ok(LabelColumn { index: number - 1, named: false });
     }
-    let nearest = names.iter().max_by(|a, b| {
-        let similar = |name: &str| strsim::jaro_winkler(&name.to_lowercase(), &wanted.to_lowercase());
-        similar(a).total_cmp(&similar(b))
-    });
+    let fix = match nearest(wanted, names.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean '{name}'?"),
+        None => "name one of its columns".to_owned(),
+    };
     Err(Error::invalid(
         "--label-column",
         format!("'{wanted}', which is no column of {place}"),
         format!("one of: {}; or a number from 1 to {}", brief(&names), names.len()),
-        format!("did you mean '{}'?", nearest.map_or("", String::as_str)),
+        fix,
     ))
 }
 
