@@ -13,6 +13,9 @@ use super::Communicator;
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;
 
+/// Something that has an address.
+static NOTHING: [u8; 1] = [0];
+
 /// All ranks of `MPI_COMM_WORLD`.
 pub struct Mpi {
     world: SimpleCommunicator,
@@ -97,6 +100,11 @@ impl Communicator for Mpi {
         let counts: Vec<Count> = lengths.iter().map(|&n| Count::try_from(n).expect("under 2 GiB a rank")).collect();
         let starts: Vec<Count> = counts.iter().scan(0, |sum, &n| Some(std::mem::replace(sum, *sum + n))).collect();
         let mut all = vec![0u8; lengths.iter().sum::<u64>() as usize];
+        if all.is_empty() {
+            return vec![Vec::new(); lengths.len()];
+        }
+        // Open MPI's MPI_IN_PLACE is the address 1, and so is that of an empty slice of bytes.
+        let mine = if mine.is_empty() { &NOTHING[..0] } else { mine };
         self.count(mine.len());
         // An empty Vec<u8> points to address 1, which is Open MPI's MPI_IN_PLACE: never pass one.
         let mine = if mine.is_empty() { &[0u8][..0] } else { mine };

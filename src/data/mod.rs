@@ -1,5 +1,6 @@
 //! Datasets: rows of images or features with labels, in HDF5 files.
 
+pub mod ingest;
 pub mod normalize;
 pub mod part;
 pub mod reader;

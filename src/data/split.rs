@@ -26,6 +26,44 @@ impl Assignment {
     }
 }
 
+/// As [`stratified`] for the rows that no split is given for; the others go where they are told, in their own order.
+///
+/// # Errors
+/// As [`stratified`], and when a class is left without a row to train on.
+pub fn assign(
+    labels: &[usize],
+    classes: &[String],
+    given: &[Option<Split>],
+    (test, val): (f64, f64),
+    seed: u64,
+) -> Result<Assignment> {
+    let free: Vec<usize> = (0..labels.len()).filter(|&row| given[row].is_none()).collect();
+    let free_labels: Vec<usize> = free.iter().map(|&row| labels[row]).collect();
+    let mut rows = stratified(&free_labels, classes.len(), test, val, seed)?;
+    for split in [&mut rows.train, &mut rows.val, &mut rows.test] {
+        split.iter_mut().for_each(|row| *row = free[*row]);
+    }
+    for (row, split) in given.iter().enumerate() {
+        match split {
+            None => {}
+            Some(Split::Train) => rows.train.push(row),
+            Some(Split::Val) => rows.val.push(row),
+            Some(Split::Test) => rows.test.push(row),
+        }
+    }
+    let mut trained = vec![false; classes.len()];
+    rows.train.iter().for_each(|&row| trained[labels[row]] = true);
+    if let Some(missing) = trained.iter().position(|&seen| !seen) {
+        return Err(Error::invalid(
+            "the training split",
+            format!("no row of class '{}'", classes[missing]),
+            "rows of every class",
+            "give more rows of that class, or smaller --test and --val",
+        ));
+    }
+    Ok(rows)
+}
+
 /// Shuffles the rows and holds back a `test` and a `val` fraction of each class (rounded to the nearest row), so that
 /// every split has the classes in the same proportion.
 ///
@@ -89,6 +127,21 @@ mod tests {
         assert_eq!((rows.test.len(), positives(&rows.test)), (200, 60));
         assert_eq!((rows.val.len(), positives(&rows.val)), (100, 30));
         assert!(rows.train.windows(2).any(|w| w[0] > w[1]), "the order is shuffled");
+    }
+
+    #[test]
+    fn given_rows_keep_their_split_and_order_and_every_class_is_trained_on() {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let labels = [0, 1, 0, 1, 0, 1];
+        let given = [None, Some(Split::Test), None, None, Some(Split::Val), Some(Split::Test)];
+        let rows = assign(&labels, &classes, &given, (0.0, 0.0), 1).unwrap();
+        assert_eq!((&rows.test[..], &rows.val[..]), (&[1, 5][..], &[4][..]));
+        let mut train = rows.train.clone();
+        train.sort_unstable();
+        assert_eq!(train, [0, 2, 3]);
+        let given = [None, Some(Split::Test), None, Some(Split::Test), None, Some(Split::Test)];
+        let message = assign(&labels, &classes, &given, (0.0, 0.0), 1).unwrap_err().to_string();
+        assert!(message.contains("'b'"), "{message}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! - `/train/images` u8 `[n, h, w, c]`, or `/train/features` f32 `[n, d]`, chunked by rows;
 //! - `/train/labels` i64 `[n]`, `0 .. classes`;
 //! - the same under `/test` and `/val` where there are such rows;
-//! - attributes of the file: `classes` (names, in label order), `origin` (a sentence: what it was made from).
+//! - attributes of the file: `classes` (names, in label order), `origin` (a sentence: what it was made from), and
+//!   counts, such as `skipped` and `unlabelled`, where rows of the origin were left out.
 
 use std::path::{Path, PathBuf};
 
@@ -39,10 +40,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Takes the whole file's space on disk at once (HDF5 does not survive a disk that fills up later).
+    /// As [`Writer::create_with`], without counts.
     ///
     /// # Errors
-    /// When the file exists and `replace` is false, or the folder or the disk refuses it.
+    /// As [`Writer::create_with`].
     pub fn create(
         path: &Path,
         replace: bool,
@@ -51,24 +52,34 @@ impl Writer {
         classes: &[String],
         origin: &str,
     ) -> Result<Writer> {
-        if !replace && path.exists() {
-            return Err(Error::invalid(
-                path.display().to_string(),
-                "a file of that name",
-                "none yet",
-                "choose another name, or say --force to replace it",
-            ));
-        }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        Writer::create_with(path, replace, shape, rows, classes, origin, &[])
+    }
+
+    /// Takes the whole file's space on disk at once (HDF5 does not survive a disk that fills up later). `counts` become
+    /// attributes of the file.
+    ///
+    /// # Errors
+    /// When the file exists and `replace` is false, or the folder or the disk refuses it.
+    pub fn create_with(
+        path: &Path,
+        replace: bool,
+        shape: RowShape,
+        rows: &Assignment,
+        classes: &[String],
+        origin: &str,
+        counts: &[(&str, u64)],
+    ) -> Result<Writer> {
+        let folder = check_place(path, replace)?;
+        probe(folder, file_size(shape, rows, classes, origin)).map_err(Error::io("reserve the space for", path))?;
         let temporary = temporary_file(folder).map_err(Error::io("create a file in", folder))?;
         let create = || -> hdf5::Result<()> {
             let file = hdf5::File::create(&temporary)?;
             let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
             file.new_attr_builder().with_data(&names).create("classes")?;
             file.new_attr::<VarLenUnicode>().create("origin")?.write_scalar(&unicode(origin))?;
+            for (name, count) in counts {
+                file.new_attr::<u64>().create(*name)?.write_scalar(count)?;
+            }
             for split in Split::ALL {
                 let count = rows.of(split).len();
                 if count > 0 {
@@ -131,21 +142,90 @@ fn temporary_file(folder: &Path) -> std::io::Result<TempPath> {
     Ok(builder.tempfile_in(folder)?.into_temp_path())
 }
 
-/// Asks the file system for every byte of the file now. Where it cannot promise (some network file systems), a full
-/// disk shows later, as HDF5's own error.
-fn reserve(path: &Path) -> std::io::Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).open(path)?;
-    let length = file.metadata()?.len();
-    match fs4::fs_std::FileExt::allocate(&file, length) {
-        Err(e) if e.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+/// Whether a dataset can be put at `path`; gives the folder. Cheap: ask before long work.
+///
+/// # Errors
+/// When something of that name is there (`replace` allows a file), or the folder cannot be written.
+pub fn check_place(path: &Path, replace: bool) -> Result<&Path> {
+    let place = path.display().to_string();
+    if path.is_dir() {
+        return Err(Error::invalid(place, "a folder", "the name of a file to write", "add a name, such as data.h5"));
+    }
+    if !replace && path.symlink_metadata().is_ok() {
+        let fix = "choose another name, or say --force to replace it";
+        return Err(Error::invalid(place, "a file of that name", "none yet", fix));
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    temporary_file(folder).map_err(Error::io("create a file in", folder))?;
+    Ok(folder)
+}
+
+/// An upper bound of the file's size: rows in whole chunks, and what HDF5 needs to find them.
+fn file_size(shape: RowShape, rows: &Assignment, classes: &[String], origin: &str) -> u64 {
+    let mut bytes = (1 << 16) + 2 * (origin.len() + classes.iter().map(|name| name.len() + 64).sum::<usize>()) as u64;
+    for split in Split::ALL {
+        let count = rows.of(split).len();
+        if count > 0 {
+            let (chunk, row) = (chunk_rows(shape, count), row_bytes(shape));
+            let chunks = count.div_ceil(chunk) as u64;
+            bytes += chunks * ((chunk * row) as u64 + 64) + 8 * count as u64 + (1 << 13);
+        }
+    }
+    bytes
+}
+
+/// Asks for the space before HDF5 creates anything: even its first write must not meet a full disk.
+fn probe(folder: &Path, bytes: u64) -> std::io::Result<()> {
+    let path = temporary_file(folder)?;
+    let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+    match fs4::fs_std::FileExt::allocate(&file, bytes) {
+        Err(e) if is_unsupported(&e) => Ok(()),
         other => other,
     }
 }
 
+/// Takes every byte of the file on the disk now. Where the file system cannot promise space (some network file
+/// systems), the file's bytes, zeros mostly, are written where they stand.
+fn reserve(path: &Path) -> std::io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom, Write};
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    match fs4::fs_std::FileExt::allocate(&file, length) {
+        Err(e) if is_unsupported(&e) => {}
+        other => return other,
+    }
+    let mut buffer = vec![0; CHUNK];
+    let mut position = 0;
+    while position < length {
+        let part = &mut buffer[..(length - position).min(CHUNK as u64) as usize];
+        file.seek(SeekFrom::Start(position))?;
+        file.read_exact(part)?;
+        file.seek(SeekFrom::Start(position))?;
+        file.write_all(part)?;
+        position += part.len() as u64;
+    }
+    file.sync_all()
+}
+
+fn is_unsupported(error: &std::io::Error) -> bool {
+    // Rust does not count ENOTSUP, which some file systems give, as unsupported on all platforms.
+    error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(95)
+}
+
+fn row_bytes(shape: RowShape) -> usize {
+    shape.len() * if matches!(shape, RowShape::Image { .. }) { 1 } else { 4 }
+}
+
+fn chunk_rows(shape: RowShape, count: usize) -> usize {
+    (CHUNK / row_bytes(shape)).clamp(1, count)
+}
+
 fn create_split(file: &hdf5::File, split: Split, shape: RowShape, count: usize) -> hdf5::Result<()> {
     let group = file.create_group(split.name())?;
-    let value = if matches!(shape, RowShape::Image { .. }) { 1 } else { 4 };
-    let rows = (CHUNK / (shape.len() * value)).clamp(1, count);
+    let rows = chunk_rows(shape, count);
     let (name, early) = (rows_name(shape), Some(AllocTime::Early));
     match shape {
         RowShape::Image { h, w, c } => {

@@ -1,1 +1,5 @@
+//! Tests of the whole program, through its binary and its library.
 
+mod run;
+
+mod ingest;

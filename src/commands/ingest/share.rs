@@ -1,0 +1,130 @@
+//! Decoding shared by the ranks: blocks of rows in written order, each rank a piece of each block.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+
+use super::BLOCK;
+use crate::comm::Communicator;
+use crate::data::ingest::decode::try_decode;
+use crate::error::Result;
+
+/// Pictures a rank decodes before the ranks meet; bounds how long the progress bar stands still.
+const PICTURES_A_RANK: usize = 64;
+
+/// The row and the reason.
+pub type Failures = BTreeMap<usize, String>;
+
+/// A decoded block.
+pub struct Block {
+    /// How many rows.
+    pub count: usize,
+    /// Their pixels, row after row; zeros for a row that failed. Empty when pixels are not wanted.
+    pub pixels: Vec<u8>,
+    /// By number in the list of pictures.
+    pub failures: Failures,
+}
+
+/// Collective. Decodes `pictures` and hands block after block (with its first row) to `take` on every rank.
+///
+/// # Errors
+/// Those of `take`, which must fail on all ranks or on none.
+pub fn decode(
+    comm: &dyn Communicator,
+    pictures: &[&Path],
+    hwc: [usize; 3],
+    pixels_wanted: bool,
+    bar: &ProgressBar,
+    mut take: impl FnMut(usize, Block) -> Result<()>,
+) -> Result<()> {
+    let row: usize = hwc.iter().product();
+    let (rank, size) = (comm.rank(), comm.size());
+    let per_block = (BLOCK / row).min(PICTURES_A_RANK * size).max(1);
+    for first in (0..pictures.len()).step_by(per_block) {
+        let count = per_block.min(pictures.len() - first);
+        let (from, to) = (first + rank * count / size, first + (rank + 1) * count / size);
+        let mine = decode_mine(&pictures[from..to], hwc, size == 1);
+        let mut pixels = Vec::new();
+        let mut failures = Failures::new();
+        for (number, outcome) in (from..to).zip(mine) {
+            match outcome {
+                Ok(row) if pixels_wanted => pixels.extend(row),
+                Ok(_) => {}
+                Err(reason) => {
+                    pixels.resize(pixels.len() + if pixels_wanted { row } else { 0 }, 0);
+                    failures.insert(number, reason);
+                }
+            }
+        }
+        if size > 1 {
+            pixels = if pixels_wanted { comm.gather(&pixels).concat() } else { pixels };
+            failures = exchange(comm, &failures);
+        }
+        take(first, Block { count, pixels, failures })?;
+        bar.inc(count as u64);
+    }
+    Ok(())
+}
+
+/// Under `mpirun` the ranks are the parallelism; alone, threads are.
+fn decode_mine(pictures: &[&Path], [h, w, c]: [usize; 3], alone: bool) -> Vec<Result<Vec<u8>, String>> {
+    if alone {
+        pictures.par_iter().map(|path| try_decode(path, h, w, c)).collect()
+    } else {
+        pictures.iter().map(|path| try_decode(path, h, w, c)).collect()
+    }
+}
+
+/// Collective: everyone's failures.
+fn exchange(comm: &dyn Communicator, mine: &Failures) -> Failures {
+    // `row reason` lines: reasons are single lines.
+    let text: String = mine.iter().map(|(row, reason)| format!("{row} {}\n", reason.replace('\n', " "))).collect();
+    let mut all = Failures::new();
+    for bytes in comm.gather(text.as_bytes()) {
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            if let Some((row, reason)) = line.split_once(' ')
+                && let Ok(row) = row.parse()
+            {
+                all.insert(row, reason.to_owned());
+            }
+        }
+    }
+    all
+}
+
+/// Collective. Decodes everything and keeps only what failed.
+///
+/// # Errors
+/// None of its own.
+pub fn verify(comm: &dyn Communicator, pictures: &[impl AsRef<Path>], hwc: [usize; 3]) -> Result<Failures> {
+    let paths: Vec<&Path> = pictures.iter().map(AsRef::as_ref).collect();
+    let bar = progress(if comm.is_root() { paths.len() } else { 0 }, "pictures", "checking");
+    let mut failures = Failures::new();
+    decode(comm, &paths, hwc, false, &bar, |_, block| {
+        failures.extend(block.failures);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    Ok(failures)
+}
+
+/// The failures as lines for people.
+pub fn listed(pictures: &[impl AsRef<Path>], failures: &Failures) -> Vec<String> {
+    failures.iter().map(|(&row, reason)| format!("{}: {reason}", pictures[row].as_ref().display())).collect()
+}
+
+/// A bar with a rate, on a terminal; else, and for nothing, one that is not seen.
+pub fn progress(total: usize, unit: &str, verb: &str) -> ProgressBar {
+    if total == 0 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = format!("{verb} {{wide_bar}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left");
+    let bar = ProgressBar::new(total as u64);
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,251 @@
+//! From a picture file to the pixels of one row: one preparation for making datasets and for predicting.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbaImage};
+
+use crate::error::{Error, Result};
+
+/// What `glasses` can decode, for messages.
+pub const FORMATS: &str = "a PNG, JPEG, PGM, BMP, WebP or TIFF picture";
+
+/// File endings of pictures, in lower case. Those that cannot be decoded stand here too, so that they are reported
+/// and not silently passed over.
+const ENDINGS: [&str; 19] = [
+    "png", "jpg", "jpeg", "pgm", "ppm", "pbm", "pnm", "pam", "bmp", "webp", "tif", "tiff", "gif", "heic", "heif",
+    "avif", "jp2", "jxl", "tga",
+];
+
+/// No side of a picture may be longer than this; with the limit on memory, it stops decompression bombs.
+const LONGEST_SIDE: u32 = 1 << 16;
+
+/// Decoding one picture may take this much memory (178 million RGB pixels).
+const MOST_BYTES: u64 = 512 << 20;
+
+/// Whether the file name ends like a picture's.
+pub fn is_picture(path: &Path) -> bool {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    ENDINGS.contains(&ending.as_str())
+}
+
+/// The picture as u8 `[h, w, c]`: turned upright (EXIF), brought to `c` channels (1 grey, 3 RGB, 4 RGBA; what is
+/// transparent becomes white unless there are 4), resized with Lanczos3 without keeping its proportions.
+///
+/// # Errors
+/// When the file cannot be read, is no picture or a damaged one.
+pub fn decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
+    try_decode(path, h, w, c).map_err(|reason| {
+        Error::invalid(path.display().to_string(), reason, FORMATS, "replace the file, or convert it to PNG")
+    })
+}
+
+/// [`decode`], with the bare reason (one line) when it fails: for lists.
+///
+/// # Errors
+/// As [`decode`].
+pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>, String> {
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    if bytes.is_empty() {
+        return Err("an empty file".to_owned());
+    }
+    let image = open(path, &bytes).map_err(|e| e.to_string().replace('\n', " "))?;
+    if image.width() == 0 || image.height() == 0 {
+        return Err(format!("a picture of {}x{} pixels", image.height(), image.width()));
+    }
+    if is_cut_short(&bytes) {
+        return Err("a JPEG file that ends too early".to_owned());
+    }
+    Ok(prepare(&image, h, w, c))
+}
+
+fn open(path: &Path, bytes: &[u8]) -> image::ImageResult<DynamicImage> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    if reader.format().is_none() {
+        // PAM, TGA and the like are not known by their first bytes; the ending at least names them in the message.
+        match image::ImageFormat::from_path(path) {
+            Ok(format) => reader.set_format(format),
+            Err(e) => return Err(e),
+        }
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LONGEST_SIDE);
+    limits.max_image_height = Some(LONGEST_SIDE);
+    limits.max_alloc = Some(MOST_BYTES);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder()?;
+    limits.reserve(decoder.total_bytes())?;
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// The JPEG decoder fills what is missing with grey and says nothing. After the last start of a scan (FF DA) a whole
+/// file has an end of image (FF D9); neither can occur inside compressed data.
+fn is_cut_short(bytes: &[u8]) -> bool {
+    if !bytes.starts_with(&[0xff, 0xd8, 0xff]) {
+        return false;
+    }
+    let last = |marker: u8| bytes.windows(2).rposition(|two| two == [0xff, marker]);
+    match (last(0xda), last(0xd9)) {
+        (Some(scan), Some(end)) => end < scan,
+        _ => true,
+    }
+}
+
+/// Channels first: the colours of transparent pixels must not bleed into their neighbours when resizing.
+fn prepare(image: &DynamicImage, h: usize, w: usize, c: usize) -> Vec<u8> {
+    let image = match c {
+        4 => DynamicImage::ImageRgba8(image.to_rgba8()),
+        1 => DynamicImage::ImageLuma8(opaque(image).to_luma8()),
+        _ => DynamicImage::ImageRgb8(opaque(image).to_rgb8()),
+    };
+    let (h, w) = (h as u32, w as u32);
+    let image =
+        if (image.height(), image.width()) == (h, w) { image } else { image.resize_exact(w, h, FilterType::Lanczos3) };
+    image.into_bytes()
+}
+
+/// Composed over white.
+fn opaque(image: &DynamicImage) -> std::borrow::Cow<'_, DynamicImage> {
+    use std::borrow::Cow;
+    if !image.color().has_alpha() {
+        return Cow::Borrowed(image);
+    }
+    let mut rgba: RgbaImage = image.to_rgba8();
+    for pixel in rgba.pixels_mut() {
+        let alpha = u32::from(pixel[3]);
+        for value in &mut pixel.0[..3] {
+            *value = ((u32::from(*value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        }
+        pixel[3] = 255;
+    }
+    Cow::Owned(DynamicImage::ImageRgba8(rgba))
+}
+
+/// Grey pixels `[h, w]` as `[new_h, new_w, c]`: what [`decode`] does, for images that are not files.
+pub(super) fn prepare_grey(pixels: &[u8], (h, w): (usize, usize), new: (usize, usize), c: usize) -> Vec<u8> {
+    match image::GrayImage::from_raw(w as u32, h as u32, pixels.to_vec()) {
+        Some(grey) => prepare(&DynamicImage::ImageLuma8(grey), new.0, new.1, c),
+        None => unreachable!("h * w pixels were handed over"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba};
+
+    fn write(image: &DynamicImage, name: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        image.save_with_format(&path, ImageFormat::from_path(name).unwrap()).unwrap();
+        (folder, path)
+    }
+
+    fn gradient(w: u32, h: u32) -> RgbImage {
+        RgbImage::from_fn(w, h, |x, y| Rgb([(x * 255 / w) as u8, (y * 255 / h) as u8, 128]))
+    }
+
+    #[test]
+    fn every_format_gives_the_pixels_back_and_a_truncated_file_is_refused() {
+        let rgb = DynamicImage::ImageRgb8(gradient(40, 30));
+        for name in ["a.png", "a.jpg", "a.ppm", "a.bmp", "a.webp", "a.tiff"] {
+            let (_folder, path) = write(&rgb, name);
+            let pixels = decode(&path, 30, 40, 3).unwrap();
+            let near = if name == "a.jpg" { 12 } else { 0 };
+            for (got, want) in pixels.iter().zip(rgb.as_bytes()) {
+                assert!(got.abs_diff(*want) <= near, "{name}: {got} {want}");
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            for part in [bytes.len() / 2, bytes.len() * 9 / 10, 3, 0] {
+                std::fs::write(&path, &bytes[..part]).unwrap();
+                assert!(decode(&path, 30, 40, 3).is_err(), "{name} cut to {part} of {} bytes", bytes.len());
+            }
+        }
+        let (_folder, path) = write(&DynamicImage::ImageLuma8(rgb.to_luma8()), "a.pgm");
+        assert_eq!(decode(&path, 30, 40, 1).unwrap(), rgb.to_luma8().into_raw());
+    }
+
+    #[test]
+    fn alpha_lies_over_white_unless_it_is_asked_for() {
+        let rgba = RgbaImage::from_fn(4, 4, |x, _| if x < 2 { Rgba([10, 20, 30, 255]) } else { Rgba([9, 9, 9, 0]) });
+        let (_folder, path) = write(&DynamicImage::ImageRgba8(rgba.clone()), "a.png");
+        assert_eq!(decode(&path, 4, 4, 4).unwrap(), rgba.into_raw());
+        assert_eq!(decode(&path, 4, 4, 3).unwrap()[..12], [10, 20, 30, 10, 20, 30, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(decode(&path, 4, 4, 1).unwrap()[2..4], [255, 255]);
+    }
+
+    #[test]
+    fn sixteen_bits_become_eight_and_grey_becomes_any_number_of_channels() {
+        let deep = image::ImageBuffer::from_fn(5, 3, |x, _| Luma([(x * 257 * 50) as u16]));
+        let (_folder, path) = write(&DynamicImage::ImageLuma16(deep), "a.png");
+        assert_eq!(decode(&path, 3, 5, 1).unwrap()[..5], [0, 50, 100, 150, 200]);
+        assert_eq!(decode(&path, 3, 5, 3).unwrap()[3..6], [50; 3]);
+        assert_eq!(decode(&path, 3, 5, 4).unwrap()[4..8], [50, 50, 50, 255]);
+        assert_eq!(prepare_grey(&[7; 6], (2, 3), (4, 6), 3), [7; 72]);
+    }
+
+    /// A PNG chunk.
+    fn chunk(kind: &[u8], data: &[u8]) -> Vec<u8> {
+        let body = [kind, data].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&body);
+        [&(data.len() as u32).to_be_bytes()[..], &body, &crc.sum().to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn a_palette_picture_gets_its_colours_and_its_transparency() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("palette.png");
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        // Two rows of two pixels, each row after its filter byte.
+        std::io::Write::write_all(&mut zlib, &[0, 0, 1, 0, 2, 0]).unwrap();
+        let chunks = [
+            b"\x89PNG\r\n\x1a\n".to_vec(),
+            chunk(b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 2, 8, 3, 0, 0, 0]),
+            chunk(b"PLTE", &[255, 0, 0, 0, 0, 255, 9, 9, 9]),
+            chunk(b"tRNS", &[255, 255, 0]),
+            chunk(b"IDAT", &zlib.finish().unwrap()),
+            chunk(b"IEND", &[]),
+        ];
+        std::fs::write(&path, chunks.concat()).unwrap();
+        assert_eq!(decode(&path, 2, 2, 3).unwrap(), [255, 0, 0, 0, 0, 255, 255, 255, 255, 255, 0, 0]);
+        assert_eq!(decode(&path, 2, 2, 4).unwrap()[8..12], [9, 9, 9, 0]);
+    }
+
+    #[test]
+    fn a_picture_taken_sideways_is_turned_upright() {
+        use image::ImageEncoder;
+        // A big-endian TIFF directory with one entry: orientation (0x0112), a short, 6: turn right.
+        let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+        encoder.set_exif_metadata(exif.to_vec()).unwrap();
+        encoder.write_image(&[10, 20, 30, 40, 50, 60], 3, 2, image::ExtendedColorType::L8).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sideways.png");
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(decode(&path, 3, 2, 1).unwrap(), [40, 10, 50, 20, 60, 30]);
+    }
+
+    #[test]
+    fn a_bomb_and_a_text_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb.pgm");
+        std::fs::write(&path, "P5 65000 65000 255\n").unwrap();
+        assert!(decode(&path, 8, 8, 1).is_err());
+        let path = folder.path().join("text.png");
+        std::fs::write(&path, "hello").unwrap();
+        let message = decode(&path, 8, 8, 1).unwrap_err().to_string();
+        assert!(message.contains("text.png") && message.contains("signature"), "{message}");
+    }
+
+    #[test]
+    fn resizing_keeps_a_flat_picture_flat() {
+        let (_folder, path) = write(&DynamicImage::ImageLuma8(GrayImage::from_pixel(33, 17, Luma([90]))), "a.png");
+        assert_eq!(decode(&path, 8, 9, 1).unwrap(), [90; 72]);
+    }
+}

@@ -1,0 +1,235 @@
+//! A CSV of features: a row of numbers and a label on each line.
+
+use std::path::Path;
+
+use csv::StringRecord;
+
+use super::labels::{classes_of, is_missing, number};
+use super::table::{self, LabelColumn};
+use super::{Content, Request, Source};
+use crate::data::RowShape;
+use crate::error::{Error, Result};
+
+/// So many bad rows are listed one by one.
+const LISTED: usize = 50;
+
+/// A row as read: its values, or why it cannot be used.
+struct Row {
+    label: String,
+    values: Result<Vec<f32>, String>,
+}
+
+/// What is the same for all rows.
+struct Layout {
+    columns: usize,
+    label: LabelColumn,
+    /// A column that is left out because it names the row.
+    id: Option<usize>,
+}
+
+impl Layout {
+    fn row(&self, record: &StringRecord) -> Row {
+        let label = record.get(self.label.index).unwrap_or_default().to_owned();
+        let line = table::line(record);
+        if record.len() != self.columns {
+            let values = Err(format!("line {line}: found {} columns, expected {}", record.len(), self.columns));
+            return Row { label, values };
+        }
+        let mut values = Vec::with_capacity(self.columns);
+        for (column, cell) in record.iter().enumerate() {
+            if column == self.label.index || Some(column) == self.id {
+                continue;
+            }
+            match cell.parse::<f32>() {
+                Ok(value) if value.is_finite() => values.push(value),
+                _ => {
+                    let reason = format!("line {line}, column {}: found '{cell}', expected a finite f32", column + 1);
+                    return Row { label, values: Err(reason) };
+                }
+            }
+        }
+        Row { label, values: Ok(values) }
+    }
+
+    fn features(&self) -> usize {
+        self.columns - 1 - usize::from(self.id.is_some())
+    }
+}
+
+/// Reads all of it.
+///
+/// # Errors
+/// When it cannot be read, or a row is bad and bad rows are not to be left out.
+pub fn read(request: &Request) -> Result<Source> {
+    let path = &request.source;
+    let mut reader = table::open(path)?;
+    let mut first = StringRecord::new();
+    if !table::next(&mut reader, &mut first, path)? {
+        return Err(empty(path));
+    }
+    let label = table::label_column(&first, request.label_column.as_deref(), path)?;
+    let mut layout = Layout { columns: first.len(), label, id: None };
+    let id = first.iter().position(|name| name.eq_ignore_ascii_case("id")).filter(|&id| id != label.index);
+    layout.id = id;
+    if layout.features() == 0 {
+        return Err(Error::invalid(
+            path.display().to_string(),
+            "a label but no feature columns",
+            "at least one column of numbers beside the label",
+            "for a CSV that labels pictures, give the folder of pictures as SRC and this file with --labels",
+        ));
+    }
+    let mut table = Columns::default();
+    let mut record = StringRecord::new();
+    while table::next(&mut reader, &mut record, path)? {
+        table.add(layout.row(&record));
+    }
+    if !is_header(&first, &layout, &table) {
+        table.add_first(layout.row(&first));
+    }
+    if table.labels.is_empty() && table.bad.is_empty() {
+        return Err(empty(path));
+    }
+    if !table.bad.is_empty() && !request.skip_bad {
+        return Err(refuse(path, &table));
+    }
+    Ok(table.into_source(path, &layout, first.get(layout.id.unwrap_or(0)).unwrap_or_default()))
+}
+
+/// A header has no number above a feature; or it names the label, and all labels are numbers.
+fn is_header(first: &StringRecord, layout: &Layout, table: &Columns) -> bool {
+    if layout.label.named || layout.id.is_some() {
+        return true;
+    }
+    let others = || first.iter().enumerate().filter(|(i, _)| *i != layout.label.index).map(|(_, cell)| cell);
+    let numbers = others().filter(|cell| cell.parse::<f32>().is_ok()).count();
+    if numbers == 0 && others().any(|cell| !cell.is_empty()) {
+        return true;
+    }
+    let label = first.get(layout.label.index).unwrap_or_default();
+    let all_numbers = !table.labels.is_empty() && table.labels.iter().all(|label| number(label).is_some());
+    all_numbers && !is_missing(label) && number(label).is_none()
+}
+
+/// The rows read so far.
+#[derive(Default)]
+struct Columns {
+    values: Vec<f32>,
+    labels: Vec<String>,
+    bad: Vec<String>,
+    unlabelled: usize,
+}
+
+impl Columns {
+    fn add(&mut self, row: Row) {
+        match row.values {
+            Err(reason) => self.bad.push(reason),
+            Ok(_) if is_missing(&row.label) => self.unlabelled += 1,
+            Ok(values) => {
+                self.values.extend(values);
+                self.labels.push(row.label);
+            }
+        }
+    }
+
+    fn add_first(&mut self, row: Row) {
+        match row.values {
+            Err(reason) => self.bad.insert(0, reason),
+            Ok(_) if is_missing(&row.label) => self.unlabelled += 1,
+            Ok(values) => {
+                self.values.splice(0..0, values);
+                self.labels.insert(0, row.label);
+            }
+        }
+    }
+
+    fn into_source(self, path: &Path, layout: &Layout, id: &str) -> Source {
+        let (labels, classes) = classes_of(self.labels.iter().map(String::as_str));
+        let mut notes = Vec::new();
+        if layout.id.is_some() {
+            notes.push(format!("the column '{id}' of {} names the rows; it is no feature", path.display()));
+        }
+        Source {
+            shape: RowShape::Features { d: layout.features() },
+            content: Content::Features(self.values),
+            given: vec![None; labels.len()],
+            labels,
+            classes,
+            bad: self.bad,
+            unlabelled: self.unlabelled,
+            origin: format!("the CSV of features {}", path.display()),
+            notes,
+        }
+    }
+}
+
+fn refuse(path: &Path, table: &Columns) -> Error {
+    let rows = table.labels.len() + table.unlabelled + table.bad.len();
+    let mut items: Vec<String> = table.bad.iter().take(LISTED).cloned().collect();
+    if table.bad.len() > LISTED {
+        items.push(format!("… and {} more", table.bad.len() - LISTED));
+    }
+    Error::Several {
+        what: format!("{}: {} of {rows} rows cannot be used; nothing was written", path.display(), table.bad.len()),
+        items,
+        fix: "mend the rows, or say --skip-bad to leave them out".to_owned(),
+    }
+}
+
+fn empty(path: &Path) -> Error {
+    Error::invalid(
+        path.display().to_string(),
+        "no rows",
+        "rows of numbers, with the label in the last column or in --label-column",
+        "check the file",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str, label_column: Option<&str>, skip_bad: bool) -> Result<Source> {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("t.csv");
+        std::fs::write(&source, text).unwrap();
+        read(&Request { source, label_column: label_column.map(str::to_owned), skip_bad, ..Request::default() })
+    }
+
+    fn values(source: &Source) -> &[f32] {
+        match &source.content {
+            Content::Features(values) => values,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_header_is_recognised_and_a_first_row_is_kept() {
+        for text in ["1,2,0\n3,4,1\n", "x,y,label\n1,2,0\n3,4,1\n", "0,1,label\n1,2,0\n3,4,1\n", " 1 , 2,0\n3,4, 1"] {
+            let source = read_text(text, None, false).unwrap();
+            assert_eq!((values(&source), &source.labels[..]), (&[1., 2., 3., 4.][..], &[0, 1][..]), "{text}");
+        }
+        let source = read_text("kind,x,id\nb,2,8\na,4,9\n", Some("kind"), false).unwrap();
+        assert_eq!((values(&source), &source.labels[..]), (&[2., 4.][..], &[1, 0][..]));
+        assert_eq!((source.classes.join(" "), source.notes.len()), ("a b".to_owned(), 1));
+    }
+
+    #[test]
+    fn bad_cells_are_all_listed_or_left_out() {
+        let text = "1,2,0\nnan,4,1\n1,inf,1\n1,1e39,0\n1,,0\n1,2\n3,4,\n5,6,1\n";
+        let message = read_text(text, None, false).unwrap_err().to_string();
+        for part in ["5 of 8 rows", "line 2, column 1: found 'nan'", "'inf'", "'1e39'", "''", "line 6: found 2 columns"]
+        {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+        let source = read_text(text, None, true).unwrap();
+        assert_eq!((source.bad.len(), source.unlabelled, &source.labels[..]), (5, 1, &[0, 1][..]));
+    }
+
+    #[test]
+    fn an_empty_table_and_one_without_features_are_refused() {
+        for text in ["", "x,y,label\n", "1\n2\n", "id,label\n1,0\n2,1\n"] {
+            assert!(read_text(text, None, false).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Folders: what lies in them, in one order on every machine, and which file an id means.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::decode::is_picture;
+use crate::error::{Error, Result};
+
+/// Deeper than any real collection: links that lead in a circle end here.
+const DEEPEST: usize = 32;
+
+/// The files and folders in `folder`, hidden ones left out, sorted by name.
+pub fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with('.') || name == "__MACOSX" {
+            continue;
+        }
+        let path = entry.path();
+        // Follows links; a link to nothing counts as a file and is reported when it is read.
+        if path.is_dir() { folders.push(path) } else { files.push(path) }
+    }
+    files.sort();
+    folders.sort();
+    Ok((files, folders))
+}
+
+/// All files below `folder`, sorted.
+pub fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = waiting.pop() {
+        if depth > DEEPEST {
+            return Err(Error::invalid(
+                folder.display().to_string(),
+                format!("folders in folders, more than {DEEPEST} deep"),
+                "fewer",
+                "look for a link that leads in a circle",
+            ));
+        }
+        let (files, folders) = entries(&folder)?;
+        found.extend(files);
+        waiting.extend(folders.into_iter().map(|f| (f, depth + 1)));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Finds the file that an id means.
+pub struct Index {
+    files: Vec<PathBuf>,
+    by_key: HashMap<String, Vec<usize>>,
+}
+
+/// The file of an id.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// This one, by its number in the index.
+    File(usize),
+    /// There is none.
+    Missing,
+    /// There are several.
+    Ambiguous(Vec<PathBuf>),
+}
+
+impl Index {
+    /// Of all files below `root`.
+    pub fn new(root: &Path) -> Result<Index> {
+        let files = walk(root)?;
+        let mut by_key: HashMap<String, Vec<usize>> = HashMap::new();
+        for (number, file) in files.iter().enumerate() {
+            let mut keys: Vec<String> = Vec::new();
+            let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+            keys.extend(file.strip_prefix(root).ok().map(|path| text(path.as_os_str())));
+            keys.extend(file.file_name().map(text));
+            if is_picture(file)
+                && let Some(stem) = file.file_stem().map(text)
+            {
+                keys.extend(stem.strip_prefix("face-").map(str::to_owned));
+                keys.push(stem);
+            }
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                by_key.entry(key).or_default().push(number);
+            }
+        }
+        Ok(Index { files, by_key })
+    }
+
+    /// A file by its number.
+    pub fn file(&self, number: usize) -> &Path {
+        &self.files[number]
+    }
+
+    /// The numbers of all pictures.
+    pub fn pictures(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.files.len()).filter(|&number| is_picture(&self.files[number]))
+    }
+
+    /// The file whose name, name without ending, or path below the root is `id`; or `face-<id>`.
+    pub fn find(&self, id: &str) -> Lookup {
+        match self.by_key.get(id.trim_start_matches("./")).map(Vec::as_slice) {
+            None | Some([]) => Lookup::Missing,
+            Some([one]) => Lookup::File(*one),
+            Some(many) => Lookup::Ambiguous(many.iter().map(|&n| self.files[n].clone()).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_finds_its_file_by_name_stem_prefix_and_path() {
+        let root = tempfile::tempdir().unwrap();
+        let sub = root.path().join("a/b");
+        std::fs::create_dir_all(&sub).unwrap();
+        for name in ["face-1.png", "2.jpg", "x.PNG", ".hidden.png"] {
+            std::fs::write(sub.join(name), "").unwrap();
+        }
+        std::fs::write(root.path().join("x.png"), "").unwrap();
+        let index = Index::new(root.path()).unwrap();
+        let name = |id: &str| match index.find(id) {
+            Lookup::File(n) => index.file(n).file_name().unwrap().to_string_lossy().into_owned(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(name("1"), "face-1.png");
+        assert_eq!(name("face-1"), "face-1.png");
+        assert_eq!(name("face-1.png"), "face-1.png");
+        assert_eq!(name("a/b/2.jpg"), "2.jpg");
+        assert_eq!(name("2"), "2.jpg");
+        assert_eq!(name("x.png"), "x.png");
+        assert_eq!(name("3"), "Missing");
+        assert!(matches!(index.find("x"), Lookup::Ambiguous(files) if files.len() == 2));
+        assert_eq!(index.pictures().count(), 4);
+    }
+}

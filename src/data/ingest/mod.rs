@@ -1,0 +1,195 @@
+//! Where the rows of a new dataset come from: it finds out what SRC is and lists its rows, without decoding pictures.
+//!
+//! - [`pictures`]: a folder of pictures with a CSV of labels, or a folder a class;
+//! - [`idx`]: MNIST's files;
+//! - [`features`]: a table of numbers;
+//! - [`decode`]: one picture file to one row.
+
+pub mod pictures;
+pub mod idx;
+pub mod features;
+pub mod decode;
+mod folder;
+mod labels;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use super::{RowShape, Split};
+use crate::error::{Error, Result};
+
+/// What the user said about the source; `None` and empty mean: not said.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The folder or file to read.
+    pub source: PathBuf,
+    /// A CSV: id or file name in the first column.
+    pub labels: Option<PathBuf>,
+    /// A column's name, or its number from 1.
+    pub label_column: Option<String>,
+    /// A picture's file name below the source, `{id}` standing for the id.
+    pub pattern: Option<String>,
+    /// Names of the classes, in class order.
+    pub classes: Option<Vec<String>>,
+    /// Height and width.
+    pub size: Option<(usize, usize)>,
+    /// 1 grey, 3 RGB, 4 RGBA.
+    pub channels: Option<usize>,
+    /// Leave bad rows out.
+    pub skip_bad: bool,
+}
+
+/// Side of pictures when the user does not say.
+pub const DEFAULT_SIDE: usize = 80;
+
+/// The values of all rows, or where they are.
+#[derive(Debug)]
+pub enum Content {
+    /// Files that are still to be decoded.
+    Pictures(Vec<PathBuf>),
+    /// Grey images in memory.
+    Idx(idx::Images),
+    /// Feature values, row after row.
+    Features(Vec<f32>),
+}
+
+/// The rows of a source.
+#[derive(Debug)]
+pub struct Source {
+    /// Values, one entry or row a label.
+    pub content: Content,
+    /// What a row will be in the dataset.
+    pub shape: RowShape,
+    /// Class numbers.
+    pub labels: Vec<usize>,
+    /// The split that the source itself gives a row; as many as labels.
+    pub given: Vec<Option<Split>>,
+    /// Class names, in label order.
+    pub classes: Vec<String>,
+    /// Rows that are named but cannot be used, with the reason; they are not among the labels.
+    pub bad: Vec<String>,
+    /// Rows and pictures without a label; they are left out.
+    pub unlabelled: usize,
+    /// A sentence: what this is.
+    pub origin: String,
+    /// What the user should know about how the source was understood.
+    pub notes: Vec<String>,
+}
+
+/// Finds out what the source is and lists its rows.
+///
+/// # Errors
+/// When it is nothing we know, or holds something that does not fit.
+pub fn discover(request: &Request) -> Result<Source> {
+    let path = &request.source;
+    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    let mut source = if metadata.is_file() {
+        if !ends_with(path, ".csv") {
+            return Err(unknown(path, "a file whose name does not end in .csv"));
+        }
+        only_for_pictures(request, "a CSV of features")?;
+        not_with(request.labels.is_some(), "--labels", "a CSV of features", "say --label-column instead")?;
+        features::read(request)?
+    } else if request.labels.is_none() && idx::is_idx_folder(path)? {
+        not_with(request.label_column.is_some(), "--label-column", "IDX files", "leave it out")?;
+        not_with(request.pattern.is_some(), "--pattern", "IDX files", "leave it out")?;
+        idx::read(request)?
+    } else {
+        match request.labels.clone().map_or_else(|| pictures::find_labels(path), |file| Ok(Some(file)))? {
+            Some(file) => pictures::with_csv(request, &file)?,
+            None => {
+                let why = "sub-folders as classes; a CSV is named with --labels";
+                not_with(request.label_column.is_some(), "--label-column", why, "name the CSV with --labels")?;
+                not_with(request.pattern.is_some(), "--pattern", why, "name the CSV with --labels")?;
+                pictures::with_class_folders(request)?
+            }
+        }
+    };
+    if let Some(names) = &request.classes {
+        rename(&mut source.classes, names, path)?;
+    }
+    check_classes(&source.labels, &source.classes, path)?;
+    Ok(source)
+}
+
+/// Refuses what cannot be learned from.
+///
+/// # Errors
+/// When there are no rows, or fewer than two classes among them.
+pub fn check_classes(labels: &[usize], classes: &[String], path: &Path) -> Result<()> {
+    if labels.is_empty() {
+        return Err(Error::invalid(
+            path.display().to_string(),
+            "no rows with a label",
+            "rows of at least two classes",
+            "check SRC and its labels",
+        ));
+    }
+    let mut counts = vec![0usize; classes.len()];
+    for &label in labels {
+        counts[label] += 1;
+    }
+    let place = path.display().to_string();
+    if let Some(empty) = counts.iter().position(|&count| count == 0) {
+        let found = format!("no usable row of class '{}'", classes[empty]);
+        return Err(Error::invalid(place, found, "rows of every class", "mend its rows, or leave the class out"));
+    }
+    if classes.len() < 2 {
+        let found = format!("one class only ('{}', {} rows)", classes[0], labels.len());
+        return Err(Error::invalid(place, found, "at least two classes", "add rows of another class"));
+    }
+    Ok(())
+}
+
+fn rename(classes: &mut Vec<String>, names: &[String], path: &Path) -> Result<()> {
+    let clash = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name) || name.is_empty());
+    if let Some((_, name)) = clash {
+        let found = format!("'{name}' twice or empty");
+        return Err(Error::invalid("--classes", found, "a different name for each class", "change the names"));
+    }
+    if names.len() != classes.len() {
+        return Err(Error::invalid(
+            "--classes",
+            format!("{} names ({})", names.len(), names.join(", ")),
+            format!("{} for {}: {}", classes.len(), path.display(), brief(classes)),
+            "give one name for each, in this order, separated by commas",
+        ));
+    }
+    *classes = names.to_vec();
+    Ok(())
+}
+
+/// The first few, for messages.
+fn brief(items: &[String]) -> String {
+    let mut text = items.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if items.len() > 12 {
+        text.push_str(&format!(", … ({} in all)", items.len()));
+    }
+    text
+}
+
+fn not_with(said: bool, option: &str, source: &str, fix: &str) -> Result<()> {
+    if said {
+        return Err(Error::invalid(option, format!("it together with {source}"), "one or the other", fix));
+    }
+    Ok(())
+}
+
+fn only_for_pictures(request: &Request, source: &str) -> Result<()> {
+    not_with(request.size.is_some(), "--size", source, "leave it out: it is for pictures")?;
+    not_with(request.channels.is_some(), "--channels", source, "leave it out: it is for pictures")?;
+    not_with(request.pattern.is_some(), "--pattern", source, "leave it out: it is for pictures")
+}
+
+fn ends_with(path: &Path, ending: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().to_lowercase().ends_with(ending))
+}
+
+fn unknown(path: &Path, found: &str) -> Error {
+    Error::invalid(
+        path.display().to_string(),
+        found,
+        "a folder of pictures with --labels FILE.csv, a folder a class, MNIST's IDX files, or a .csv of features",
+        "check SRC",
+    )
+}

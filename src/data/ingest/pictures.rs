@@ -1,0 +1,327 @@
+//! Folders of pictures: with a CSV of labels (Kaggle's layout is one of them), or a folder a class.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use csv::StringRecord;
+
+use super::decode::{FORMATS, is_picture};
+use super::folder::{self, Index, Lookup};
+use super::labels::{classes_of, is_missing, number};
+use super::{Content, DEFAULT_SIDE, Request, Source, brief, table};
+use crate::data::{RowShape, Split};
+use crate::error::{Error, Result};
+
+/// The CSV that lies with the pictures: `train.csv`, `labels.csv`, or the only one beside pictures.
+///
+/// # Errors
+/// When the folder cannot be listed or it is unclear which file is meant.
+pub fn find_labels(source: &Path) -> Result<Option<PathBuf>> {
+    let (files, _) = folder::entries(source)?;
+    let tables: Vec<&PathBuf> = files.iter().filter(|file| super::ends_with(file, ".csv")).collect();
+    let known = ["train.csv", "labels.csv"].map(|name| tables.iter().find(|file| file.ends_with(name)));
+    match (known, &tables[..]) {
+        ([Some(_), Some(_)], _) => Err(Error::invalid(
+            source.display().to_string(),
+            "both train.csv and labels.csv",
+            "one CSV of labels",
+            "say which with --labels",
+        )),
+        ([Some(one), None] | [None, Some(one)], _) => Ok(Some((*one).clone())),
+        (_, [one]) if files.iter().any(|file| is_picture(file)) => Ok(Some((*one).clone())),
+        _ => Ok(None),
+    }
+}
+
+/// One line of the CSV.
+struct Line {
+    number: u64,
+    id: String,
+    label: String,
+}
+
+/// Pictures in a folder (or its sub-folders), each named by a line of `file`.
+///
+/// # Errors
+/// When the CSV and the folder do not fit together. Pictures that are missing come back in `bad`.
+pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
+    let source = &request.source;
+    let finder = Finder::new(request)?;
+    let (lines, column) = read_lines(request, file, &finder)?;
+    let mut found = assign(&lines, &finder)?;
+    if !found.errors.is_empty() {
+        return Err(Error::Several {
+            what: format!("{}: {} lines are not clear; nothing was written", file.display(), found.errors.len()),
+            items: found.errors,
+            fix: "each id once, and one picture for each (--pattern can say which)".to_owned(),
+        });
+    }
+    if found.pictures.is_empty() && !found.bad.is_empty() {
+        return Err(Error::invalid(
+            source.display().to_string(),
+            format!("no picture for any of the {} labelled ids, such as '{}'", found.bad.len(), lines[0].id),
+            format!("pictures named {}", finder.tried("<id>")),
+            "check SRC, or say --pattern 'name-{id}.png'",
+        ));
+    }
+    let (labels, classes) = classes_of(found.labels.iter().copied());
+    if labels.len() > 20 && classes.len() * 2 > labels.len() {
+        return Err(Error::invalid(
+            format!("column {column} of {}", file.display()),
+            format!("{} different values in {} rows: {}", classes.len(), labels.len(), brief(&classes)),
+            "a column of labels",
+            "name the column with --label-column",
+        ));
+    }
+    let unlabelled = found.unlabelled + finder.without_line(&found.used);
+    let mut notes = Vec::new();
+    if request.labels.is_none() {
+        notes.push(format!("the labels are column {column} of {} (--labels names another)", file.display()));
+    }
+    Ok(Source {
+        shape: shape(request),
+        given: vec![None; labels.len()],
+        content: Content::Pictures(std::mem::take(&mut found.pictures)),
+        labels,
+        classes,
+        bad: found.bad,
+        unlabelled,
+        origin: format!("the pictures in {} with the labels in {}", source.display(), file.display()),
+        notes,
+    })
+}
+
+fn shape(request: &Request) -> RowShape {
+    let (h, w) = request.size.unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
+    RowShape::Image { h, w, c: request.channels.unwrap_or(3) }
+}
+
+/// How an id becomes a file.
+enum Finder {
+    /// By the user's pattern, below this folder.
+    Pattern(PathBuf, String),
+    /// By trying.
+    Index(Index),
+}
+
+impl Finder {
+    fn new(request: &Request) -> Result<Finder> {
+        match &request.pattern {
+            Some(pattern) if pattern.contains("{id}") => Ok(Finder::Pattern(request.source.clone(), pattern.clone())),
+            Some(pattern) => {
+                Err(Error::invalid("--pattern", format!("'{pattern}'"), "{id} in it", "for example 'face-{id}.png'"))
+            }
+            None => Ok(Finder::Index(Index::new(&request.source)?)),
+        }
+    }
+
+    fn find(&self, id: &str) -> Found {
+        match self {
+            Finder::Pattern(root, pattern) => {
+                let path = root.join(pattern.replace("{id}", id));
+                if path.is_file() { Found::File(path) } else { Found::Missing }
+            }
+            Finder::Index(index) => match index.find(id) {
+                Lookup::File(number) => Found::File(index.file(number).to_owned()),
+                Lookup::Missing => Found::Missing,
+                Lookup::Ambiguous(files) => Found::Ambiguous(files),
+            },
+        }
+    }
+
+    fn tried(&self, id: &str) -> String {
+        match self {
+            Finder::Pattern(root, pattern) => root.join(pattern.replace("{id}", id)).display().to_string(),
+            Finder::Index(_) => format!("{id}.png, face-{id}.png (or another kind of picture), in sub-folders too"),
+        }
+    }
+
+    /// How many pictures no line names. Who gives a pattern has chosen, so nothing is counted then.
+    fn without_line(&self, used: &HashMap<PathBuf, u64>) -> usize {
+        match self {
+            Finder::Pattern(..) => 0,
+            Finder::Index(index) => index.pictures().filter(|&n| !used.contains_key(index.file(n))).count(),
+        }
+    }
+}
+
+enum Found {
+    File(PathBuf),
+    Missing,
+    Ambiguous(Vec<PathBuf>),
+}
+
+/// The lines without the header, and the label column's name for messages.
+fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Line>, String)> {
+    let mut reader = table::open(file)?;
+    let mut first = StringRecord::new();
+    let empty = || Error::invalid(file.display().to_string(), "no rows", "an id and a label a line", "check the file");
+    if !table::next(&mut reader, &mut first, file)? {
+        return Err(empty());
+    }
+    let column = table::label_column(&first, request.label_column.as_deref(), file)?;
+    let line = |record: &StringRecord| {
+        let text = |column| record.get(column).unwrap_or_default().to_owned();
+        Line { number: table::line(record), id: text(0), label: text(column.index) }
+    };
+    let mut lines = Vec::new();
+    let mut record = StringRecord::new();
+    while table::next(&mut reader, &mut record, file)? {
+        if record.len() != first.len() {
+            return Err(Error::invalid(
+                format!("{}, line {}", file.display(), table::line(&record)),
+                format!("{} columns", record.len()),
+                format!("{}, as in the first line", first.len()),
+                "mend the line; a text with a comma in it needs quotes",
+            ));
+        }
+        lines.push(line(&record));
+    }
+    let head = line(&first);
+    // A header: its 'label' is no other row's, and its 'id' is no picture and does not look like one.
+    let is_row = lines.iter().any(|other| other.label == head.label)
+        || number(&head.id).is_some()
+        || is_picture(Path::new(&head.id))
+        || matches!(finder.find(&head.id), Found::File(_));
+    let mut name = format!("{}", column.index + 1);
+    if column.named || !is_row {
+        name = format!("'{}'", head.label);
+    } else {
+        lines.insert(0, head);
+    }
+    if lines.is_empty() {
+        return Err(empty());
+    }
+    Ok((lines, name))
+}
+
+/// What became of the lines.
+#[derive(Default)]
+struct Assigned<'a> {
+    pictures: Vec<PathBuf>,
+    labels: Vec<&'a str>,
+    /// The line that names each picture.
+    used: HashMap<PathBuf, u64>,
+    unlabelled: usize,
+    bad: Vec<String>,
+    errors: Vec<String>,
+}
+
+fn assign<'a>(lines: &'a [Line], finder: &Finder) -> Result<Assigned<'a>> {
+    let mut out = Assigned::default();
+    let mut ids: HashMap<&str, u64> = HashMap::new();
+    for Line { number, id, label } in lines {
+        if let Some(before) = ids.insert(id, *number) {
+            out.errors.push(format!("line {number}: id '{id}' stands on line {before} already"));
+            continue;
+        }
+        let found = finder.find(id);
+        if let Found::File(path) = &found
+            && let Some(before) = out.used.insert(path.clone(), *number)
+        {
+            out.errors.push(format!("line {number}: id '{id}' is {}, as on line {before}", path.display()));
+            continue;
+        }
+        if is_missing(label) {
+            out.unlabelled += 1;
+            continue;
+        }
+        match found {
+            Found::File(path) => {
+                out.pictures.push(path);
+                out.labels.push(label);
+            }
+            Found::Missing => out.bad.push(format!("line {number}: no picture {}", finder.tried(id))),
+            Found::Ambiguous(files) => {
+                let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                out.errors.push(format!("line {number}: id '{id}' may be {}", files.join(" or ")));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A folder a class. Where the sub-folders are called `train`, `val` and `test` and hold the classes, those are the
+/// splits.
+///
+/// # Errors
+/// When there are no sub-folders, or one without pictures.
+pub fn with_class_folders(request: &Request) -> Result<Source> {
+    let source = &request.source;
+    let (files, folders) = folder::entries(source)?;
+    if folders.is_empty() {
+        let found = if files.iter().any(|file| is_picture(file)) {
+            "pictures but no labels: no sub-folders, no CSV"
+        } else {
+            "neither sub-folders nor anything else we know"
+        };
+        return Err(super::unknown(source, found));
+    }
+    let splits: Option<Vec<Option<Split>>> = folders.iter().map(|folder| split_of(folder)).collect();
+    let mut rows: Vec<(String, PathBuf, Option<Split>)> = Vec::new();
+    match splits {
+        Some(splits) if splits.contains(&None) => {
+            for (folder, split) in folders.iter().zip(splits) {
+                let classes = folder::entries(folder)?.1;
+                if classes.is_empty() {
+                    let found = "no sub-folders, although its name is a split's";
+                    return Err(super::unknown(folder, found));
+                }
+                for class in classes {
+                    class_rows(&class, split, &mut rows)?;
+                }
+            }
+        }
+        _ => {
+            for folder in &folders {
+                class_rows(folder, None, &mut rows)?;
+            }
+        }
+    }
+    let mut classes: Vec<String> = rows.iter().map(|(class, ..)| class.clone()).collect();
+    classes.sort();
+    classes.dedup();
+    if classes.iter().all(|class| number(class).is_some()) {
+        classes.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
+    }
+    let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
+    let labels = rows.iter().map(|(class, ..)| numbers[class.as_str()]).collect();
+    let given = rows.iter().map(|(.., split)| *split).collect();
+    Ok(Source {
+        shape: shape(request),
+        content: Content::Pictures(rows.into_iter().map(|(_, path, _)| path).collect()),
+        labels,
+        given,
+        bad: Vec::new(),
+        unlabelled: files.iter().filter(|file| is_picture(file)).count(),
+        origin: format!("the pictures in {}, a folder a class", source.display()),
+        notes: Vec::new(),
+        classes,
+    })
+}
+
+/// The split that a folder's name means; `None` inside for train, from which more can be held back.
+fn split_of(folder: &Path) -> Option<Option<Split>> {
+    match folder.file_name()?.to_str()?.to_lowercase().as_str() {
+        "train" | "training" => Some(None),
+        "val" | "valid" | "validation" => Some(Some(Split::Val)),
+        "test" | "testing" => Some(Some(Split::Test)),
+        _ => None,
+    }
+}
+
+fn class_rows(folder: &Path, split: Option<Split>, rows: &mut Vec<(String, PathBuf, Option<Split>)>) -> Result<()> {
+    let class = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let before = rows.len();
+    let files = folder::walk(folder)?;
+    rows.extend(files.into_iter().filter(|file| is_picture(file)).map(|file| (class.clone(), file, split)));
+    if rows.len() == before {
+        return Err(Error::invalid(
+            folder.display().to_string(),
+            "no pictures",
+            format!("files that are {FORMATS}, as each sub-folder is a class"),
+            "put pictures there, or move the folder away",
+        ));
+    }
+    Ok(())
+}
