@@ -1,6 +1,7 @@
 //! Datasets: rows of images or features with labels, in HDF5 files.
 
 pub mod split;
+pub mod synth;
 pub mod writer;
 
 pub use writer::{Rows, Writer};
