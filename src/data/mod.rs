@@ -6,6 +6,7 @@ pub mod part;
 pub mod reader;
 pub mod shards;
 pub mod split;
+pub mod synth;
 pub mod writer;
 
 pub use normalize::{Normalize, Normalizer};
