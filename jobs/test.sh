@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The whole test suite, the MPI tests under mpirun included, after the same set-up as quickstart.sh. Arguments go to the test
+# programs (./jobs/test.sh allreduce runs the tests with that word in their name). Tests start "$MPIRUN" themselves.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. jobs/setup.sh || exit 1
+
+# A test that cannot run here adds a line `name: why` to this file; test.sh says it at the end, where it is seen.
+SKIPPED_TESTS=$(mktemp)
+log=$(mktemp)
+export SKIPPED_TESTS
+trap 'rm -f "$SKIPPED_TESTS" "$log"' EXIT
+
+# Without MPI first: the same folder serves both (only glasses itself is built twice), and it has to end up holding the
+# binary with MPI, which `mpirun -n 8 target/release/glasses` expects.
+echo "test: without MPI (--no-default-features)"
+cargo build --release --locked --no-default-features
+cargo test --release --locked --no-default-features --lib -- "$@" 2>&1 | tee "$log"
+
+echo "test: with MPI, mpirun is $MPIRUN"
+cargo test --release --locked -- "$@" 2>&1 | tee -a "$log"
+
+grep -E '^test .* \.\.\. ignored' "$log" >>"$SKIPPED_TESTS" || true
+if [ -s "$SKIPPED_TESTS" ]; then
+    echo
+    echo "################ SKIPPED: $(wc -l <"$SKIPPED_TESTS") test(s) did not run ################"
+    sort -u "$SKIPPED_TESTS"
+    echo "################################################################"
+fi
