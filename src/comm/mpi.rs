@@ -106,12 +106,8 @@ impl Communicator for Mpi {
         // Open MPI's MPI_IN_PLACE is the address 1, and so is that of an empty slice of bytes.
         let mine = if mine.is_empty() { &NOTHING[..0] } else { mine };
         self.count(mine.len());
-        // An empty Vec<u8> points to address 1, which is Open MPI's MPI_IN_PLACE: never pass one.
-        let mine = if mine.is_empty() { &[0u8][..0] } else { mine };
-        if !all.is_empty() {
-            let mut parts = PartitionMut::new(&mut all[..], &counts[..], &starts[..]);
-            self.world.all_gather_varcount_into(mine, &mut parts);
-        }
+        let mut parts = PartitionMut::new(&mut all[..], &counts[..], &starts[..]);
+        self.world.all_gather_varcount_into(mine, &mut parts);
         let mut rest = &all[..];
         lengths
             .iter()
