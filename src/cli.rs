@@ -27,4 +27,10 @@ pub enum Command {
     Ingest(commands::ingest::Options),
     /// Make a dataset of drawn faces, or the spiral
     Synth(commands::synth::Options),
+    /// Judge a model by the rows of a dataset: loss, accuracy, confusion, precision and recall
+    Eval(commands::eval::Options),
+    /// Say which class pictures are of
+    Predict(commands::predict::Options),
+    /// Show what a dataset or a model file holds, or what a network is made of
+    Info(commands::info::Options),
 }

@@ -23,6 +23,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Some(Command::Ingest(options)) => commands::ingest::run(options, comm),
         Some(Command::Synth(options)) => commands::synth::run(options, comm),
+        Some(Command::Eval(options)) => commands::eval::run(options, comm),
+        Some(Command::Predict(options)) => commands::predict::run(options, comm),
+        Some(Command::Info(options)) => commands::info::run(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),
         None => commands::train::run(&cli.train, comm),
     };

@@ -1,5 +1,8 @@
 //! The subcommands, one file each: its options (clap derives the help from their docs) and what it does.
 
+pub mod eval;
+pub mod info;
+pub mod predict;
 pub mod synth;
 pub mod train;
 pub mod ingest;

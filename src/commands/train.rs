@@ -1,11 +1,17 @@
 //! `glasses train`, and `glasses` alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::comm::Communicator;
-use crate::config::Settings;
+use crate::comm::{Communicator, agree, agree_root};
+use crate::config::{DEFAULT_DATA, Settings};
+use crate::data::synth::{FaceOptions, write_faces};
 use crate::error::Result;
+use crate::report::{Console, progress_bar};
 use crate::train;
+
+/// The dataset of a first run: small enough for minutes, large enough to learn from.
+const FIRST_RUN: FaceOptions =
+    FaceOptions { count: 2000, size: 64, test: 0.2, val: 0.0, seed: 1, replace: false, parallel: false };
 
 /// Options of `glasses train`.
 #[derive(Debug, Default, clap::Args)]
@@ -24,7 +30,31 @@ pub struct Options {
 /// The same one on every rank.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let file = options.config.as_deref().map_or(Ok(Settings::default()), Settings::read);
-    let config = crate::comm::agree(comm, file.and_then(|file| options.settings.clone().lower(file, comm.size())))?;
+    let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());
+    let config = agree(comm, file.and_then(|file| options.settings.clone().lower(file, comm.size())))?;
+    if !named {
+        make_default_data(comm)?;
+    }
     train::run(&config, comm)?;
+    Ok(())
+}
+
+/// Collective: where a run names no data and there is none here, the root makes some and says so; the others wait.
+fn make_default_data(comm: &dyn Communicator) -> Result<()> {
+    let console = Console::new(comm.is_root());
+    agree_root(comm, || {
+        let path = Path::new(DEFAULT_DATA);
+        if path.exists() {
+            return Ok(String::new());
+        }
+        let count = FIRST_RUN.count;
+        console
+            .say(format!("no --data and no {DEFAULT_DATA} here: making one of {count} drawn faces (`glasses synth`)"));
+        let bar = progress_bar(comm.is_root(), count as u64, "faces");
+        let options = FaceOptions { parallel: comm.size() == 1, ..FIRST_RUN };
+        let written = write_faces(path, &options, &mut |done| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        written.map(|_| String::new())
+    })?;
     Ok(())
 }

@@ -125,7 +125,7 @@ impl Dataset {
                 let mut pixels = Vec::with_capacity(range.len() * self.shape.len());
                 for part in pieces(range.clone(), h * w * c) {
                     let piece = dataset.read_slice::<u8, _, ndarray::Ix4>(s![part, .., .., ..]).map_err(read)?;
-                    pixels.extend(piece);
+                    pixels.extend_from_slice(&piece.into_raw_vec_and_offset().0);
                 }
                 Values::Images(pixels)
             }
@@ -133,13 +133,29 @@ impl Dataset {
                 let mut features = Vec::with_capacity(range.len() * d);
                 for part in pieces(range.clone(), 4 * d) {
                     let piece = dataset.read_slice::<f32, _, ndarray::Ix2>(s![part, ..]).map_err(read)?;
-                    features.extend(piece);
+                    features.extend_from_slice(&piece.into_raw_vec_and_offset().0);
                 }
                 self.check_finite(&place, range.start, d, &features)?;
                 Values::Features(features)
             }
         };
         Ok(Block { range, values, labels })
+    }
+
+    /// Rows of each class in a split, piece by piece.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn count_labels(&self, split: Split) -> Result<Vec<u64>> {
+        let mut counts = vec![0; self.classes.as_ref().map_or(0, Vec::len)];
+        for part in pieces(0..self.rows(split), 8) {
+            for label in self.read_labels(split, part)? {
+                let label = label as usize;
+                counts.resize(counts.len().max(label + 1), 0);
+                counts[label] += 1;
+            }
+        }
+        Ok(counts)
     }
 
     fn read_labels(&self, split: Split, range: Range<usize>) -> Result<Vec<u32>> {

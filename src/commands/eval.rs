@@ -1,0 +1,164 @@
+//! `glasses eval`: how well a model does on the rows of a dataset.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::checkpoint::{self, SavedModel};
+use crate::comm::{Communicator, agree};
+use crate::data::{Dataset, Part, Split};
+use crate::error::{Error, Result};
+use crate::model::Workspace;
+use crate::report::percent;
+use crate::train::{Evaluation, evaluate};
+
+/// Rows that go through the network at once.
+const BATCH: usize = 32;
+
+/// Options of `glasses eval`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Model file that `glasses train` wrote
+    #[arg(long, value_name = "FILE.h5")]
+    pub model: PathBuf,
+    /// Dataset with the rows to judge it by
+    #[arg(long, value_name = "FILE.h5")]
+    pub data: PathBuf,
+    /// Which rows: train, val or test
+    #[arg(long, default_value = "test")]
+    pub split: Split,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Figures {
+    split: &'static str,
+    count: u64,
+    loss: f64,
+    accuracy: f64,
+    classes: Vec<ClassFigures>,
+    /// `[true class][said class]`
+    confusion: Vec<Vec<u64>>,
+}
+
+#[derive(Serialize)]
+struct ClassFigures {
+    class: String,
+    rows: u64,
+    /// Of the rows said to be of this class, the share that are; null where none was.
+    precision: Option<f64>,
+    /// Of the rows of this class, the share that was found; null where there are none.
+    recall: Option<f64>,
+}
+
+/// Collective: each rank evaluates its part, each row counts once.
+///
+/// # Errors
+/// The same one on every rank: a file that cannot be read, data that the model does not fit.
+pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    let opened = checkpoint::read(&options.model).and_then(|model| {
+        let dataset = Dataset::open(&options.data)?;
+        check(options, &model, &dataset)?;
+        // As many shards as a training run has by default, so that the figures are those of its summary.
+        let part = Part::read(&dataset, options.split, comm.size().max(8), comm.rank(), comm.size())?;
+        check_labels(options, &model, &part)?;
+        Ok((model, part))
+    });
+    let (saved, part) = agree(comm, opened)?;
+    let mut ws = Workspace::for_inference(&saved.model, BATCH);
+    let found = evaluate(&saved.model, &saved.params, &mut ws, &part, &saved.normalizer, comm);
+    if comm.is_root() {
+        let figures = figures(options.split, &saved.classes, &found);
+        if options.json {
+            println!("{}", serde_json::to_string(&figures).map_err(|e| Error::io("write", "stdout")(e.into()))?);
+        } else {
+            print(&figures);
+        }
+    }
+    Ok(())
+}
+
+fn check(options: &Options, saved: &SavedModel, dataset: &Dataset) -> Result<()> {
+    let place = options.data.display().to_string();
+    let fix = "give the data that the model was made for, ingested with the same --size and --channels";
+    if dataset.shape != saved.shape {
+        return Err(Error::invalid(
+            place,
+            dataset.shape.to_string(),
+            format!("{}, as the model takes", saved.shape),
+            fix,
+        ));
+    }
+    if dataset.rows(options.split) == 0 {
+        let found = format!("no /{} rows", options.split.name());
+        return Err(Error::invalid(place, found, "at least one", "name another split with --split"));
+    }
+    match &dataset.classes {
+        Some(classes) if *classes != saved.classes => Err(Error::invalid(
+            place,
+            format!("classes {}", classes.join(", ")),
+            format!("those of the model: {}", saved.classes.join(", ")),
+            "ingest with the same classes, or name them alike with --classes",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_labels(options: &Options, saved: &SavedModel, part: &Part) -> Result<()> {
+    match part.labels().iter().find(|&&label| label as usize >= saved.classes.len()) {
+        None => Ok(()),
+        Some(label) => Err(Error::invalid(
+            format!("{} /{}/labels", options.data.display(), options.split.name()),
+            format!("label {label}"),
+            format!("0 to {}, the model's classes", saved.classes.len() - 1),
+            "give the data that the model was made for",
+        )),
+    }
+}
+
+fn figures(split: Split, classes: &[String], found: &Evaluation) -> Figures {
+    let confusion: Vec<Vec<u64>> = found.confusion.chunks(classes.len()).map(<[u64]>::to_vec).collect();
+    let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+    let class = |(class, name): (usize, &String)| {
+        let right = confusion[class][class];
+        let said = confusion.iter().map(|row| row[class]).sum();
+        let rows = confusion[class].iter().sum();
+        ClassFigures { class: name.clone(), rows, precision: share(right, said), recall: share(right, rows) }
+    };
+    Figures {
+        split: split.name(),
+        count: found.count,
+        loss: found.loss(),
+        accuracy: found.accuracy(),
+        classes: classes.iter().enumerate().map(class).collect(),
+        confusion,
+    }
+}
+
+fn print(figures: &Figures) {
+    println!(
+        "{} rows of {}: loss {:.4}, accuracy {}",
+        figures.count,
+        figures.split,
+        figures.loss,
+        percent(figures.accuracy)
+    );
+    let name_width = figures.classes.iter().map(|c| c.class.chars().count()).max().unwrap_or(0).max(5);
+    println!("\n{:<name_width$}  {:>8}  {:>9}  {:>9}", "class", "rows", "precision", "recall");
+    let share = |value: Option<f64>| value.map_or("-".to_owned(), percent);
+    for class in &figures.classes {
+        let (precision, recall) = (share(class.precision), share(class.recall));
+        println!("{:<name_width$}  {:>8}  {precision:>9}  {recall:>9}", class.class, class.rows);
+    }
+    println!("\nconfusion (a row a true class, a column a class that was said)");
+    let width = figures.count.to_string().len().max(name_width);
+    let header: Vec<String> = figures.classes.iter().map(|c| format!("{:>width$}", c.class)).collect();
+    println!("{:<name_width$}  {}", "", header.join("  "));
+    for (class, row) in figures.classes.iter().zip(&figures.confusion) {
+        let cells: Vec<String> = row.iter().map(|cell| format!("{cell:>width$}")).collect();
+        println!("{:<name_width$}  {}", class.class, cells.join("  "));
+    }
+}

@@ -1,0 +1,191 @@
+//! `glasses info`: what a file of ours holds, or what a network is made of.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::checkpoint;
+use crate::comm::{Communicator, agree_root};
+use crate::config::ModelChoice;
+use crate::data::{Dataset, Normalize, RowShape, Split, reader};
+use crate::error::{Error, Result};
+use crate::model::{LayerInfo, Model, Workspace};
+
+/// Options of `glasses info`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// A dataset or a model file
+    #[arg(value_name = "FILE.h5", required_unless_present = "model", conflicts_with = "model")]
+    pub file: Option<PathBuf>,
+    /// A network instead: a name of the zoo or a model file
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub model: Option<ModelChoice>,
+    /// Input of that network: height x width x channels, or a number of features
+    #[arg(long, value_name = "HxWxC|D", requires = "model", default_value = "80x80x3", value_parser = parse_input)]
+    pub input: RowShape,
+    /// Classes of that network
+    #[arg(long, value_name = "N", requires = "model", default_value_t = 2)]
+    pub classes: usize,
+    /// Rows a rank works on at once, for the memory they take
+    #[arg(long, value_name = "ROWS", requires = "model", default_value_t = 16)]
+    pub batch: usize,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_input(text: &str) -> Result<RowShape, String> {
+    let sizes: Option<Vec<usize>> = text.split('x').map(|s| s.parse().ok().filter(|&n| n > 0 && n < 1 << 16)).collect();
+    match sizes.as_deref() {
+        Some(&[h, w, c]) => Ok(RowShape::Image { h, w, c }),
+        Some(&[d]) => Ok(RowShape::Features { d }),
+        _ => Err("expected height x width x channels, as in 80x80x3, or a number of features".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Info {
+    Dataset {
+        shape: Vec<usize>,
+        classes: Option<Vec<String>>,
+        origin: Option<String>,
+        splits: Vec<SplitInfo>,
+    },
+    Model {
+        name: String,
+        input: Vec<usize>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        classes: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        normalize: Option<Normalize>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weights_sha256: Option<String>,
+        parameters: usize,
+        forward_flops: u64,
+        training_flops: u64,
+        /// Bytes of weights, gradients and activations of a training rank at this batch; optimizer state is apart.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        training_bytes: Option<usize>,
+        layers: Vec<LayerInfo>,
+    },
+}
+
+#[derive(Serialize)]
+struct SplitInfo {
+    split: &'static str,
+    rows: usize,
+    /// Rows of each class.
+    rows_of_class: Vec<u64>,
+}
+
+/// Collective: the root reads and prints, the others wait.
+///
+/// # Errors
+/// When the file is none of ours.
+pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    agree_root(comm, || {
+        let info = match (&options.file, &options.model) {
+            (_, Some(model)) => network(options, model)?,
+            (Some(file), None) => inspect(file)?,
+            (None, None) => return Ok(String::new()),
+        };
+        if options.json {
+            println!("{}", serde_json::to_string(&info).map_err(|e| Error::io("write", "stdout")(e.into()))?);
+        } else {
+            print(&info);
+        }
+        Ok(String::new())
+    })?;
+    Ok(())
+}
+
+fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
+    let flat = matches!(options.input, RowShape::Features { .. });
+    let model = Model::new(choice.resolve()?, options.input.hwc(), flat, options.classes)?;
+    let bytes = Workspace::bytes(&model, options.batch) + 3 * 4 * model.parameters();
+    Ok(describe(&model, options.input, Some(bytes)))
+}
+
+fn describe(model: &Model, input: RowShape, training_bytes: Option<usize>) -> Info {
+    Info::Model {
+        name: model.spec.name.clone(),
+        input: sizes(input),
+        classes: Vec::new(),
+        normalize: None,
+        weights_sha256: None,
+        parameters: model.parameters(),
+        forward_flops: model.layers().iter().map(|layer| layer.flops).sum(),
+        training_flops: model.training_flops(),
+        training_bytes,
+        layers: model.layers().to_vec(),
+    }
+}
+
+fn sizes(shape: RowShape) -> Vec<usize> {
+    match shape {
+        RowShape::Image { h, w, c } => vec![h, w, c],
+        RowShape::Features { d } => vec![d],
+    }
+}
+
+fn inspect(path: &Path) -> Result<Info> {
+    if checkpoint::is_model(&reader::open(path)?) {
+        let saved = checkpoint::read(path)?;
+        let mut info = describe(&saved.model, saved.shape, None);
+        if let Info::Model { classes, normalize, weights_sha256, .. } = &mut info {
+            *classes = saved.classes;
+            *normalize = Some(saved.normalizer.mode());
+            *weights_sha256 = Some(saved.params.sha256());
+        }
+        return Ok(info);
+    }
+    let dataset = Dataset::open(path)?;
+    let mut splits = Vec::new();
+    for split in Split::ALL {
+        let rows = dataset.rows(split);
+        if rows > 0 {
+            splits.push(SplitInfo { split: split.name(), rows, rows_of_class: dataset.count_labels(split)? });
+        }
+    }
+    Ok(Info::Dataset { shape: sizes(dataset.shape), classes: dataset.classes, origin: dataset.origin, splits })
+}
+
+fn print(info: &Info) {
+    let join = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+    match info {
+        Info::Dataset { shape, classes, origin, splits } => {
+            println!("dataset of {} rows", join(shape));
+            if let Some(origin) = origin {
+                println!("origin: {origin}");
+            }
+            for SplitInfo { split, rows, rows_of_class } in splits {
+                let name = |class: usize| match classes.as_ref().and_then(|names| names.get(class)) {
+                    Some(name) => name.clone(),
+                    None => class.to_string(),
+                };
+                let parts: Vec<String> =
+                    rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
+                println!("/{split}: {rows} rows ({})", parts.join(", "));
+            }
+        }
+        Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
+            println!("model '{name}' for input {}, {parameters} parameters", join(input));
+            if let (Some(normalize), Some(digest)) = (normalize, weights_sha256) {
+                println!("classes: {}\nnormalize: {normalize:?}\nweights sha256 {digest}", classes.join(", "));
+            }
+            println!("\n{:<28}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
+            for layer in layers {
+                let flops = layer.flops as f64 / 1e6;
+                println!("{:<28}  {:>14}  {:>12}  {flops:>14.2}", layer.layer, join(&layer.output), layer.parameters);
+            }
+            if let Info::Model { forward_flops, training_flops, training_bytes, .. } = info {
+                let (forward, training) = (*forward_flops as f64 / 1e6, *training_flops as f64 / 1e6);
+                println!("\n{forward:.0} MFLOP a forward pass, {training:.0} MFLOP a training row");
+                if let Some(bytes) = training_bytes {
+                    println!("{:.0} MB a training rank, without data and optimizer state", *bytes as f64 / 1e6);
+                }
+            }
+        }
+    }
+}

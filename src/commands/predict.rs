@@ -1,0 +1,197 @@
+//! `glasses predict`: which class a picture is of.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, SavedModel};
+use crate::comm::{Communicator, agree, agree_root};
+use crate::data::RowShape;
+use crate::data::ingest::decode;
+use crate::error::{Error, Result};
+use crate::kernels;
+use crate::model::Workspace;
+use crate::report::progress_bar;
+
+/// Pictures that go through the network at once.
+const BATCH: usize = 32;
+
+/// Options of `glasses predict`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Model file that `glasses train` wrote
+    #[arg(long, value_name = "FILE.h5")]
+    pub model: PathBuf,
+    /// Pictures, or folders whose pictures are taken (sub-folders too)
+    #[arg(required = true, value_name = "IMAGE|FOLDER")]
+    pub inputs: Vec<PathBuf>,
+    /// A JSON array of {file, class, probability, probabilities}
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// CSV: file, class, probability, then one column a class
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// What was said of one picture.
+#[derive(Debug, Serialize, Deserialize)]
+struct Prediction {
+    file: String,
+    class: String,
+    probability: f32,
+    probabilities: Vec<f32>,
+}
+
+/// A picture's prediction, or why there is none.
+type Outcome = std::result::Result<Prediction, String>;
+
+/// Collective: the ranks share the pictures, the root prints them in the order given.
+///
+/// # Errors
+/// When the model cannot be read, or after all others have been predicted some picture could not be.
+pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    let saved = agree(comm, checkpoint::read(&options.model).and_then(takes_images))?;
+    let files = agree_root(comm, || {
+        let files = list(&options.inputs)?;
+        serde_json::to_string(&files).map_err(|e| Error::io("list", "the pictures")(e.into()))
+    })?;
+    let files: Vec<PathBuf> = serde_json::from_str(&files).unwrap_or_default();
+    let (rank, size) = (comm.rank(), comm.size());
+    let own = &files[rank * files.len() / size..(rank + 1) * files.len() / size];
+    let outcomes = predict(&saved, own, comm);
+    let outcomes = serde_json::to_vec(&outcomes).map_err(|e| Error::io("gather", "the predictions")(e.into()));
+    let all = comm.gather(&agree(comm, outcomes)?);
+    let outcomes: Vec<Outcome> =
+        all.iter().flat_map(|part| serde_json::from_slice::<Vec<Outcome>>(part).unwrap_or_default()).collect();
+    let printed = if comm.is_root() { print(options, &saved.classes, &outcomes) } else { Ok(()) };
+    agree(comm, printed)?;
+    let bad: Vec<String> = outcomes.into_iter().filter_map(std::result::Result::err).collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Several {
+        what: format!("{} of {} pictures could not be read", bad.len(), files.len()),
+        items: bad,
+        fix: format!("replace them by {}; the others have been predicted", decode::FORMATS),
+    })
+}
+
+fn takes_images(saved: SavedModel) -> Result<SavedModel> {
+    match saved.shape {
+        RowShape::Image { .. } => Ok(saved),
+        RowShape::Features { d } => Err(Error::invalid(
+            "--model",
+            format!("a model of {d} features a row"),
+            "a model of pictures",
+            "judge it on a dataset with `glasses eval`",
+        )),
+    }
+}
+
+/// The pictures: files as given, folders in the order of their names.
+fn list(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if input.is_dir() {
+            let before = files.len();
+            add_folder(input, &mut files)?;
+            if files.len() == before {
+                return Err(Error::invalid(
+                    input.display().to_string(),
+                    "a folder without pictures",
+                    decode::FORMATS,
+                    "name the files themselves if their names do not end like a picture's",
+                ));
+            }
+        } else {
+            files.push(input.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let mut entries = entries.map_err(Error::io("read the folder", folder))?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        // A link to a folder is not followed: it may lead in a circle.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            add_folder(&path, files)?;
+        } else if decode::is_picture(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn predict(saved: &SavedModel, files: &[PathBuf], comm: &dyn Communicator) -> Vec<Outcome> {
+    let [h, w, c] = saved.shape.hwc();
+    let mut ws = Workspace::for_inference(&saved.model, BATCH.min(files.len().max(1)));
+    let bar = progress_bar(comm.is_root() && files.len() > BATCH, files.len() as u64, "pictures");
+    let mut outcomes = Vec::with_capacity(files.len());
+    for files in files.chunks(ws.capacity) {
+        let decode = |file: &PathBuf| {
+            decode::try_decode(file, h, w, c).map_err(|reason| format!("{}: {reason}", file.display()))
+        };
+        // Alone, the rank has all cores; among others, they have them.
+        let pictures: Vec<_> =
+            if comm.size() == 1 { files.par_iter().map(decode).collect() } else { files.iter().map(decode).collect() };
+        let good: Vec<&Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
+        ws.batch = good.len();
+        for (pixels, input) in good.iter().zip(ws.input_mut().chunks_exact_mut(h * w * c)) {
+            saved.normalizer.pixels(pixels, input);
+        }
+        saved.model.forward(&saved.params, &mut ws, None);
+        let mut probabilities = ws.logits().to_vec();
+        kernels::softmax(saved.model.classes, &mut probabilities);
+        let mut rows = probabilities.chunks_exact(saved.model.classes);
+        for (file, picture) in files.iter().zip(&pictures) {
+            let row = if picture.is_ok() { rows.next() } else { None };
+            outcomes.push(match (picture, row.and_then(|row| Some((kernels::argmax(row)?, row)))) {
+                (Err(reason), _) => Err(reason.clone()),
+                (Ok(_), None) => Err(format!("{}: the model gives no number for it", file.display())),
+                (Ok(_), Some((class, row))) => Ok(Prediction {
+                    file: file.display().to_string(),
+                    class: saved.classes[class].clone(),
+                    probability: row[class],
+                    probabilities: row.to_vec(),
+                }),
+            });
+        }
+        bar.inc(files.len() as u64);
+    }
+    bar.finish_and_clear();
+    outcomes
+}
+
+fn print(options: &Options, classes: &[String], outcomes: &[Outcome]) -> Result<()> {
+    let good = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok());
+    if options.json {
+        let good: Vec<&Prediction> = good.collect();
+        println!("{}", serde_json::to_string_pretty(&good).map_err(|e| Error::io("write", "stdout")(e.into()))?);
+    } else if options.csv {
+        let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+        let write = || -> csv::Result<()> {
+            let head = ["file", "class", "probability"].into_iter().chain(classes.iter().map(String::as_str));
+            writer.write_record(head)?;
+            for prediction in good {
+                let numbers = std::iter::once(&prediction.probability).chain(&prediction.probabilities);
+                let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
+                let words = [&prediction.file, &prediction.class];
+                writer.write_record(words.into_iter().chain(&numbers))?;
+            }
+            Ok(writer.flush()?)
+        };
+        write().map_err(|e| Error::io("write", "stdout")(e.into()))?;
+    } else {
+        let width = good.clone().map(|p| p.file.chars().count()).max().unwrap_or(0);
+        for prediction in good {
+            let percent = crate::report::percent(f64::from(prediction.probability));
+            println!("{:<width$}  {}  {percent}", prediction.file, prediction.class);
+        }
+    }
+    Ok(())
+}
