@@ -68,12 +68,12 @@ const LONG: &str = "\
 Pictures are PNG, JPEG, PGM, BMP, WebP or TIFF files. They are turned upright as their EXIF data says, brought to \
 --channels (transparency becomes white unless there are 4) and resized with Lanczos3 without keeping their proportions.
 
-  glasses ingest faces --labels faces/labels.csv --out faces.h5      a CSV with id and label
-  glasses ingest kaggle --out faces.h5                               Kaggle's glasses-or-no-glasses, as unpacked
-  glasses ingest photos --out photos.h5 --size 64x48                 photos/cat/*.jpg, photos/dog/*.jpg
-  glasses ingest mnist --out mnist.h5                                train-images-idx3-ubyte.gz and its fellows
-  glasses ingest spiral.csv --out spiral.h5 --label-column class     a table of numbers
-  mpirun -n 4 glasses ingest faces --out faces.h5                    4 ranks share the decoding; the same file";
+A CSV with id and label:       glasses ingest faces --labels labels.csv --out faces.h5
+Kaggle's faces, as unpacked:   glasses ingest kaggle --out faces.h5
+photos/cat/*, photos/dog/*:    glasses ingest photos --out photos.h5 --size 64x48
+train-images-idx3-ubyte.gz …:  glasses ingest mnist --out mnist.h5
+A table of numbers:            glasses ingest spiral.csv --out spiral.h5
+4 ranks share the decoding:    mpirun -n 4 glasses ingest kaggle --out faces.h5";
 
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let side = |text: &str| text.parse::<usize>().ok().filter(|side| (1..=16384).contains(side));
