@@ -1,0 +1,73 @@
+"""Layers of glasses in PyTorch, from their text: activations NHWC, conv weights [kh, kw, c_in, c_out], dense weights
+[inputs, outputs], flatten in NHWC order, `pad same` by TensorFlow's rule. Used by make_layers.py and make_losses.py.
+
+Plain and slow on purpose: tensors are permuted to PyTorch's layout and back around each call. Written with torch 2.15.
+"""
+import torch
+import torch.nn.functional as F
+
+
+class Layer:
+    """One line of a network's text, e.g. `conv 5x3x4 stride 2 pad 1`."""
+
+    def __init__(self, text):
+        self.text = text
+        words = text.split()
+        self.kind, rest = words[0], words[1:]
+        self.stride, self.pad, self.size = None, None, None
+        while rest:
+            word = rest.pop(0)
+            if word in ("stride", "pad"):
+                value = rest.pop(0)
+                setattr(self, word, value if value == "same" else int(value))
+            else:
+                self.size = word
+        if self.kind == "conv":
+            self.kh, self.kw, self.c_out = map(int, self.size.split("x"))
+            self.stride = self.stride or 1
+            self.pad = "same" if self.pad is None else self.pad
+        elif self.kind in ("maxpool", "avgpool"):
+            self.kh = self.kw = int(self.size)
+            self.stride = self.stride or self.kh
+            self.pad = self.pad or 0
+
+    def parameter_shapes(self, shape):
+        """Shapes of weight and bias for inputs of `shape` (without the batch), or none; and the weight's fan-in."""
+        if self.kind == "conv":
+            return [(self.kh, self.kw, shape[-1], self.c_out), (self.c_out,)], self.kh * self.kw * shape[-1]
+        if self.kind == "dense":
+            return [(shape[-1], int(self.size)), (int(self.size),)], shape[-1]
+        return [], None
+
+    def pads(self, h_in, w_in):
+        """(left, right, top, bottom)."""
+        if self.pad != "same":
+            return (self.pad,) * 4
+        totals = [max((-(-n // self.stride) - 1) * self.stride + k - n, 0) for n, k in ((w_in, self.kw), (h_in, self.kh))]
+        return tuple(side for total in totals for side in (total // 2, total - total // 2))
+
+    def forward(self, x, weight=None, bias=None):
+        """`x` is [batch, h, w, c] or [batch, inputs]. Dropout is the caller's."""
+        if self.kind in ("conv", "maxpool", "avgpool"):
+            return self.windowed(x.permute(0, 3, 1, 2).contiguous(), weight, bias).permute(0, 2, 3, 1)
+        if self.kind == "dense":
+            return x @ weight + bias
+        if self.kind == "flatten":
+            return x.reshape(x.shape[0], -1)
+        if self.kind == "global_avgpool":
+            return x.mean(dim=(1, 2), keepdim=True)
+        if self.kind == "leaky_relu":
+            return F.leaky_relu(x, float(self.size or 0.01))
+        return {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[self.kind](x)
+
+    def windowed(self, x, weight, bias):
+        """`x` is NCHW here."""
+        pads = self.pads(*x.shape[2:])
+        for n, k, pad in ((x.shape[2], self.kh, pads[2:]), (x.shape[3], self.kw, pads[:2])):
+            whole = (n + sum(pad) - k) % self.stride == 0
+            assert whole or self.pad == "same", f"{self.text}: {n} does not divide into whole windows"
+        if self.kind == "conv":
+            return F.conv2d(F.pad(x, pads), weight.permute(3, 2, 0, 1).contiguous(), bias, self.stride)
+        if self.kind == "maxpool":
+            return F.max_pool2d(F.pad(x, pads, value=-torch.inf), self.kh, self.stride)
+        return F.avg_pool2d(x, self.kh, self.stride, self.pad, count_include_pad=False)
