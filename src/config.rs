@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::data::Normalize;
+use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, nearest};
 use crate::model::{Init, ModelSpec, zoo};
 use crate::optim::{OptimizerKind, Schedule};
@@ -79,6 +79,10 @@ pub struct Settings {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
+    /// Changes to training pictures that keep their class [default: mirror for colour pictures, else none]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// Shards that the rows are cut into; part of the run's arithmetic, at least the ranks [default: 8, or the ranks if more]
     #[arg(long, value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +215,8 @@ pub struct RunConfig {
     pub kernels: Kernels,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     pub shards: usize,
     pub seed: u64,
     /// Not written to `config.toml`: given back with `--config`, a run gets a folder of its own.
@@ -264,6 +270,7 @@ impl Settings {
                 schedule: Some(Schedule::Constant),
                 warmup_epochs: Some(0.0),
                 weight_decay: Some(0.0),
+                augment: Some(Augment::None),
                 ..Settings::default()
             },
         }
@@ -275,7 +282,7 @@ impl Settings {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
-            clip_norm init kernels normalize shards seed out max_steps eval_every)
+            clip_norm init kernels normalize augment shards seed out max_steps eval_every)
     }
 
     /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
@@ -304,6 +311,7 @@ impl Settings {
             init: all.init.unwrap_or_default(),
             kernels: all.kernels.unwrap_or_default(),
             normalize: all.normalize,
+            augment: all.augment,
             shards: all.shards.unwrap_or(ranks.max(8)),
             seed: all.seed.unwrap_or(1),
             out: all.out,

@@ -2,4 +2,7 @@
 
 mod run;
 
+mod golden;
+mod gradients;
 mod ingest;
+mod losses;
