@@ -108,12 +108,12 @@ fn beard(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
             let chin = person.chin;
             let low = blob(
                 (-0.95, 0.35),
-                &[[-0.6, 0.6, 0.0, 0.52], [0.6, 0.6, 0.95, 0.35], [0.95, chin + 0.1, 0.0, chin + 0.12], [
-                    -0.95,
-                    chin + 0.1,
-                    -0.95,
-                    0.35,
-                ]],
+                &[
+                    [-0.6, 0.6, 0.0, 0.52],
+                    [0.6, 0.6, 0.95, 0.35],
+                    [0.95, chin + 0.1, 0.0, chin + 0.12],
+                    [-0.95, chin + 0.1, -0.95, 0.35],
+                ],
             );
             canvas.fill(&low, person.hair, alpha);
         }
