@@ -17,7 +17,7 @@ pub(super) fn draw(canvas: &mut Canvas, person: &Person, dice: &mut Dice, bare: 
             _ => plaster(canvas, dice),
         }
     }
-    if bare && dice.chance(0.5) {
+    if bare && dice.chance(0.45) {
         match dice.below(16) {
             0..=1 => eye_shadow(canvas, person, dice),
             2..=7 => brow_bars(canvas, person, dice),
@@ -111,7 +111,7 @@ fn patch(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
 /// Hair that hangs over the eyes, and shadows that fall over them: on both classes alike.
 pub(super) fn veils(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
     canvas.place(person.head);
-    if dice.chance(0.2) {
+    if dice.chance(0.15) {
         let side = dice.sign();
         for _ in 0..1 + dice.below(4) {
             let (x, end) = (side * dice.range(0.1, 0.8), dice.range(-0.2, 0.5));
@@ -119,7 +119,7 @@ pub(super) fn veils(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
             canvas.stroke(&strand, person.hair, 1.0, dice.range(0.04, 0.1));
         }
     }
-    if dice.chance(0.2) {
+    if dice.chance(0.15) {
         let (y, tilt) = (dice.range(-0.6, 0.5), dice.range(-0.4, 0.4));
         let bar = polyline(&[(-2.5, y - tilt), (2.5, y + tilt)], false);
         let color = if dice.chance(0.7) { Rgb::BLACK } else { Rgb::WHITE };

@@ -8,7 +8,7 @@ use super::person::Person;
 
 /// How different from the skin a rim is in some channel at least: what a person sees at a glance in a picture of 80
 /// pixels (the contact sheet decided).
-const CONTRAST: f32 = 0.45;
+const CONTRAST: f32 = 0.5;
 
 /// The pair on one nose.
 struct Pair {
@@ -49,7 +49,7 @@ impl Pair {
             [0.95, 0.50, 0.50, 0.55], // cat's eyes
         ]);
         let rimless = dice.chance(0.05);
-        let thin = if dice.chance(0.35) { dice.range(0.07, 0.10) } else { dice.range(0.10, 0.17) };
+        let thin = if dice.chance(0.35) { dice.range(0.08, 0.11) } else { dice.range(0.11, 0.18) };
         let heavy_top = if dice.chance(0.2) { 1.8 } else { 1.0 };
         let width = dice.range(0.29, 0.37);
         Pair {
