@@ -5,4 +5,7 @@ mod run;
 mod golden;
 mod gradients;
 mod ingest;
+mod layout;
 mod losses;
+mod ranks;
+mod synth;
