@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use glasses::comm::{Solo, Threads};
+use glasses::comm::{Communicator, Solo, Threads};
 use glasses::config::{Batch, ModelChoice, RunConfig, Settings};
 use glasses::metrics::Summary;
 use serde_json::Value;
@@ -37,7 +37,19 @@ fn fifty_steps_on_1_2_3_and_8_ranks_have_the_same_losses() {
     std::fs::write(dir.join("small.toml"), MODEL).unwrap();
     glasses(&["synth", "--out", "glasses.h5", "--count", "250", "--size", "24"], dir).success();
     // 200 training rows: 13 steps an epoch, the last one short.
-    let args = ["--model", "small.toml", "--epochs", "4", "--max-steps", "50", "--lr", "0.01", "--optimizer", "momentum", "--out"];
+    let args = [
+        "--model",
+        "small.toml",
+        "--epochs",
+        "4",
+        "--max-steps",
+        "50",
+        "--lr",
+        "0.01",
+        "--optimizer",
+        "momentum",
+        "--out",
+    ];
     glasses(&[&args[..], &["alone"]].concat(), dir).success();
     let alone = lines(&dir.join("alone"));
     assert_eq!(alone.last().unwrap()["step"], 50);
