@@ -6,8 +6,8 @@ use super::canvas::{Canvas, Rgb, bow, lens, polyline};
 use super::dice::Dice;
 use super::person::Person;
 
-/// How different from the skin a rim is in some channel at least: what a person sees at a glance in a picture of 80
-/// pixels (the contact sheet decided).
+/// How different from the skin a rim is in some channel at least. At 0.35 (with thinner rims) contact sheets held frames
+/// that a person had to look for, and 1600 rows taught the default network 86 %; at 0.5 neither happens.
 const CONTRAST: f32 = 0.5;
 
 /// The pair on one nose.
