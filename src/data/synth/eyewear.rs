@@ -96,11 +96,11 @@ fn rim_color(skin: Rgb, dice: &mut Dice) -> Rgb {
 fn glass(dice: &mut Dice, rimless: bool) -> (Rgb, f32) {
     match dice.below(12) {
         0 | 1 => (Rgb([0.05, 0.05, 0.07]).jitter(dice, 0.05), dice.range(0.7, 0.97)),
-        2 => (Rgb::any(dice).times(0.8), dice.range(0.35, 0.85)),
-        3 | 4 => (Rgb([0.75, 0.85, 0.95]), dice.range(0.1, 0.3)),
+        2 | 3 => (Rgb::any(dice).times(0.6), dice.range(0.35, 0.85)),
+        4 => (Rgb([0.75, 0.85, 0.95]), dice.range(0.1, 0.3)),
         // Without a rim, the glass itself must show.
         _ if rimless => (Rgb([0.85, 0.92, 0.98]), dice.range(0.35, 0.5)),
-        _ => (Rgb::WHITE, dice.range(0.0, 0.1)),
+        _ => (Rgb::WHITE, dice.range(0.0, 0.06)),
     }
 }
 
