@@ -52,7 +52,10 @@ pub struct Block {
 
 /// Opens an HDF5 file for reading only, without taking a lock on it where the library can.
 pub fn open(path: &Path) -> Result<hdf5::File> {
-    std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if std::fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
+        let place = path.display().to_string();
+        return Err(Error::invalid(place, "a folder", "an HDF5 file", "name the file itself"));
+    }
     let open = || hdf5::File::with_options().open(path);
     open().map_err(|e| {
         let found = e.to_string().replace('\n', " ");

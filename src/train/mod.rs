@@ -67,6 +67,13 @@ pub fn run(config: &RunConfig, comm: &dyn Communicator) -> Result<Summary> {
         let last = epoch + 1 == config.epochs || trainer.steps_done == trainer.total_steps;
         let evaluated = last || (epoch + 1).is_multiple_of(config.eval_every);
         let (val, test) = if evaluated { trainer.evaluate() } else { (None, None) };
+        // The last step's update may be the one that goes too far: no later step would see it.
+        if let Some(bad) = [&val, &test].into_iter().flatten().map(Evaluation::loss).find(|loss| !loss.is_finite()) {
+            return Err(trainer.diverged(epoch, bad));
+        }
+        if last && !trainer.params.values.iter().all(|value| value.is_finite()) {
+            return Err(trainer.diverged(epoch, f64::NAN));
+        }
         (rows_done, training_time) = (rows_done + count as f64, training_time + train_seconds);
         let line = EpochLine {
             epoch: epoch + 1,

@@ -1,5 +1,10 @@
 //! Tests of the whole program, through its binary and its library.
 
+mod fixtures;
 mod run;
 
+mod bad_input;
+mod bad_settings;
+//mod cli;
 mod ingest;
+//mod using;
