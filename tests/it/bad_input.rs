@@ -38,13 +38,11 @@ fn a_file_that_is_no_dataset_is_refused_by_its_name() {
         ("folder.h5", "found a folder, expected an HDF5 file"),
         ("missing.h5", "cannot read missing.h5: No such file"),
     ] {
-        for command in ["--model tiny.toml --data", "train --data", "info", "eval --model m.h5 --data"] {
-            // `eval` stops at its model, which is as bad.
-            let args = format!("{command} {name}").replace("m.h5", name);
-            refused(dir.path(), &args, &[name, found]);
-        }
+        refused(dir.path(), &format!("info {name}"), &[name, found]);
         refused_by_ranks(3, dir.path(), &format!("--model tiny.toml --data {name}"), &[name, found]);
     }
+    refused(dir.path(), "--model tiny.toml --data cut.h5", &["cut.h5", "truncated file", "fix: make it again"]);
+    refused(dir.path(), "eval --model cut.h5 --data faces.h5", &["cut.h5", "truncated file"]);
 }
 
 #[test]
@@ -254,7 +252,8 @@ fn unreadable_pictures_are_listed_after_the_others_have_been_predicted() {
                 assert!(end.stdout.contains(&format!("pictures/{good}")), "{good} in {end:?}");
             }
             let message = end.failure();
-            for part in ["3 of 7 pictures could not be read", "pictures/1.png", "pictures/3.jpg", "missing.png", "fix:"] {
+            for part in ["3 of 7 pictures could not be read", "pictures/1.png", "pictures/3.jpg", "missing.png", "fix:"]
+            {
                 assert!(message.contains(part), "{part} in {message}");
             }
         }

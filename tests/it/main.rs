@@ -5,6 +5,6 @@ mod run;
 
 mod bad_input;
 mod bad_settings;
-//mod cli;
+mod cli;
 mod ingest;
-//mod using;
+mod using;
