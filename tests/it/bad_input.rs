@@ -83,6 +83,16 @@ fn wrong_axes_types_and_lengths_are_named_with_what_was_expected() {
     refused(dir.path(), IMAGES, &["/train/labels: found shape [4, 1], expected [4]"]);
     file().put("train/images", &[4, 0, 4, 1], &[0u8; 0]).labels("train", &[0, 1, 0, 1]);
     refused(dir.path(), IMAGES, &["/train/images: found shape [4, 0, 4, 1]", "no empty axis"]);
+    for (side, found) in [(1 << 16, "found 4 rows of images 65536x65536x256 for one rank"), (1 << 30, "at most 2^40")] {
+        // No value is stored: the file is small.
+        let huge = file().labels("train", &[0, 1, 0, 1]);
+        let images = |file: &hdf5::File| {
+            file.new_dataset::<u8>().chunk((1, 16, 16, 1)).shape((4, side, side, 256)).create("train/images").map(drop)
+        };
+        images(huge.file()).unwrap();
+        drop(huge);
+        refused(dir.path(), IMAGES, &["bad.h5 /train/images", found]);
+    }
     file().images("train", 4).put("test/images", &[2, 5, 4, 1], &[0u8; 40]).labels("test", &[0, 1]);
     refused_by_all(dir.path(), IMAGES, &["bad.h5 /test: found images 5x4x1, expected images 4x4x1, as in /train"]);
     file().images("train", 4).features("test", 4);

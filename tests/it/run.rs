@@ -50,6 +50,8 @@ pub fn mpirun(n: usize, args: &[&str], dir: &Path) -> Outcome {
     let launcher = std::env::var("MPIRUN").unwrap_or_else(|_| "mpirun".to_owned());
     let mut command = Command::new(launcher);
     command.arg("-n").arg(n.to_string()).arg(env!("CARGO_BIN_EXE_glasses")).args(args).current_dir(dir);
+    // Open MPI gives the root a terminal of its own, and clap would colour what it prints there.
+    command.env("NO_COLOR", "1");
     allow_many_ranks(&mut command);
     finish(command)
 }
