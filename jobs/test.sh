@@ -23,7 +23,7 @@ cargo test --release --locked -- "$@" 2>&1 | tee -a "$log"
 grep -E '^test .* \.\.\. ignored' "$log" >>"$SKIPPED_TESTS" || true
 if [ -s "$SKIPPED_TESTS" ]; then
     echo
-    echo "################ SKIPPED: $(wc -l <"$SKIPPED_TESTS") test(s) did not run ################"
+    echo "################ SKIPPED: $(sort -u "$SKIPPED_TESTS" | wc -l) test(s) did not run ################"
     sort -u "$SKIPPED_TESTS"
     echo "################################################################"
 fi

@@ -6,9 +6,10 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::data::Normalize;
+use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, nearest};
-use crate::model::{Init, ModelSpec, zoo};
+pub use crate::model::ModelChoice;
+use crate::model::{Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 
 /// Everything that can be set, each as a flag and as a key of the same name in the file given with `--config`.
@@ -79,6 +80,10 @@ pub struct Settings {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
+    /// Changes to training pictures that keep their class [default: mirror for colour pictures, else none]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// Shards that the rows are cut into; part of the run's arithmetic, at least the ranks [default: 8, or the ranks if more]
     #[arg(long, value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,51 +163,6 @@ impl From<Batch> for toml::Value {
     }
 }
 
-/// A network by name, by file, or written out (as in the `config.toml` of a run that used a file).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, try_from = "toml::Value")]
-pub enum ModelChoice {
-    /// A name of the zoo, or a path that ends in `.toml`.
-    Name(String),
-    /// The network itself.
-    Spec(ModelSpec),
-}
-
-impl FromStr for ModelChoice {
-    type Err = std::convert::Infallible;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(ModelChoice::Name(text.to_owned()))
-    }
-}
-
-/// By hand, because an untagged enum's errors do not say what is wrong with the network.
-impl TryFrom<toml::Value> for ModelChoice {
-    type Error = String;
-    fn try_from(value: toml::Value) -> Result<Self, String> {
-        match value {
-            toml::Value::String(name) => Ok(ModelChoice::Name(name)),
-            toml::Value::Table(table) => {
-                table.try_into().map(ModelChoice::Spec).map_err(|e: toml::de::Error| e.message().to_owned())
-            }
-            other => Err(format!("model = {other}: expected a name, a file, or a table with name and layers")),
-        }
-    }
-}
-
-impl ModelChoice {
-    /// The network.
-    ///
-    /// # Errors
-    /// When the name is not known or the file cannot be read.
-    pub fn resolve(&self) -> Result<ModelSpec> {
-        match self {
-            ModelChoice::Spec(spec) => Ok(spec.clone()),
-            ModelChoice::Name(name) if name.ends_with(".toml") => ModelSpec::read(Path::new(name)),
-            ModelChoice::Name(name) => zoo::find(name),
-        }
-    }
-}
-
 /// A run's complete settings. Those that only the data can decide are `None` until it is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -225,6 +185,8 @@ pub struct RunConfig {
     pub kernels: Kernels,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     pub shards: usize,
     pub seed: u64,
     /// Not written to `config.toml`: given back with `--config`, a run gets a folder of its own.
@@ -278,6 +240,7 @@ impl Settings {
                 schedule: Some(Schedule::Constant),
                 warmup_epochs: Some(0.0),
                 weight_decay: Some(0.0),
+                augment: Some(Augment::None),
                 ..Settings::default()
             },
         }
@@ -289,7 +252,7 @@ impl Settings {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
-            clip_norm init kernels normalize shards seed out max_steps eval_every)
+            clip_norm init kernels normalize augment shards seed out max_steps eval_every)
     }
 
     /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
@@ -318,6 +281,7 @@ impl Settings {
             init: all.init.unwrap_or_default(),
             kernels: all.kernels.unwrap_or_default(),
             normalize: all.normalize,
+            augment: all.augment,
             shards: all.shards.unwrap_or(ranks.max(8)),
             seed: all.seed.unwrap_or(1),
             out: all.out,

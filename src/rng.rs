@@ -19,6 +19,8 @@ pub enum Purpose {
     Synth = 4,
     /// Which rows are held back when a dataset is made, and the order in which rows are written.
     Split = 5,
+    /// Changes to a training row: `row` is the dataset row, element 0 decides on the mirror.
+    Augment = 6,
 }
 
 /// The address of a stream of numbers; `element` counts within it.

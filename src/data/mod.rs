@@ -1,5 +1,6 @@
 //! Datasets: rows of images or features with labels, in HDF5 files.
 
+pub mod augment;
 pub mod ingest;
 pub mod normalize;
 pub mod part;
@@ -9,6 +10,7 @@ pub mod split;
 pub mod synth;
 pub mod writer;
 
+pub use augment::Augment;
 pub use normalize::{Normalize, Normalizer};
 pub use part::Part;
 pub use reader::{Block, Dataset, Values};

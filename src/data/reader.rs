@@ -1,5 +1,5 @@
 //! Reads a dataset file: checks it whole, then keeps the rows that a rank owns. HDF5 takes one global lock, so one
-//! thread a rank reads, in large hyperslabs; read-only data is opened without file locks, which NFS or Lustre may refuse.
+//! thread a rank reads, in large hyperslabs.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,21 +50,23 @@ pub struct Block {
     pub labels: Vec<u32>,
 }
 
-/// Opens an HDF5 file for reading only, without taking a lock on it where the library can.
+/// Opens an HDF5 file for reading only.
 pub fn open(path: &Path) -> Result<hdf5::File> {
     if std::fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
         let place = path.display().to_string();
         return Err(Error::invalid(place, "a folder", "an HDF5 file", "name the file itself"));
     }
-    let open = || hdf5::File::with_options().open(path);
-    open().map_err(|e| {
-        let found = e.to_string().replace('\n', " ");
-        Error::invalid(
-            path.display().to_string(),
-            format!("a file that HDF5 cannot open ({found})"),
-            "a complete HDF5 file",
-            "make it again with `glasses ingest` or `glasses synth`, or copy it again if it was cut short",
-        )
+    hdf5::File::open(path).map_err(|e| {
+        let reason = e.to_string().replace('\n', " ");
+        let (expected, fix) = if reason.contains("lock file") {
+            let fix = "wait for it; on a file system without locks, set HDF5_USE_FILE_LOCKING=FALSE";
+            ("one that no other program is writing", fix)
+        } else {
+            let fix = "make it again with `glasses ingest` or `glasses synth`, or copy it again if it was cut short";
+            ("a complete HDF5 file", fix)
+        };
+        let found = format!("a file that HDF5 cannot open ({reason})");
+        Error::invalid(path.display().to_string(), found, expected, fix)
     })
 }
 

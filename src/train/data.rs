@@ -2,9 +2,10 @@
 
 use crate::comm::{Communicator, agree};
 use crate::config::{Batch, RunConfig};
-use crate::data::{Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
+use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
 use crate::error::{Error, Result};
 use crate::kernels;
+use crate::model::Workspace;
 
 use super::{EVALUATION_BATCH, MICRO_BATCH};
 
@@ -23,6 +24,8 @@ pub struct TrainData {
     pub test: Option<Part>,
     /// How rows are prepared.
     pub normalizer: Normalizer,
+    /// How training rows are changed.
+    pub augment: Augment,
 }
 
 impl TrainData {
@@ -47,12 +50,25 @@ impl TrainData {
         comm.sum_u64(&mut histogram);
         agree(comm, several_classes(&dataset, &classes, &histogram))?;
         let normalizer = normalizer(config, dataset.shape, &train, comm);
-        Ok(TrainData { shape: dataset.shape, classes, train, val, test, normalizer })
+        let shape = dataset.shape;
+        // The mirror image of a photograph could be one; that of a digit or of a table row is something else.
+        let photographs = matches!(shape, RowShape::Image { c: 3, .. });
+        let augment = config.augment.unwrap_or(if photographs { Augment::Mirror } else { Augment::None });
+        Ok(TrainData { shape, classes, train, val, test, normalizer, augment })
     }
 
     /// Whether rows are vectors, not images.
     pub fn is_flat(&self) -> bool {
         matches!(self.shape, RowShape::Features { .. })
+    }
+
+    /// Changes the training rows that stand in the workspace.
+    pub fn augment(&self, training: (u64, usize), ws: &mut Workspace) {
+        let rows = std::mem::take(&mut ws.rows);
+        for (&row, values) in rows.iter().zip(ws.input_mut().chunks_exact_mut(self.shape.len())) {
+            self.augment.apply(row, training, self.shape.hwc(), values);
+        }
+        ws.rows = rows;
     }
 
     /// Rows of the global batch.

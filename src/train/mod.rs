@@ -175,6 +175,7 @@ impl<'a> Trainer<'a> {
         own.start();
         for micro_batch in rows.chunks(ws.capacity) {
             data.train.fill(micro_batch, &data.normalizer, ws);
+            data.augment(training, ws);
             lap.end(&mut self.seconds.load);
             model.forward(params, ws, Some(training));
             lap.end(&mut self.seconds.forward);
@@ -229,7 +230,11 @@ impl<'a> Trainer<'a> {
 
     /// The settings with everything that the data decided.
     fn config_that_runs(&self) -> RunConfig {
-        RunConfig { normalize: Some(self.data.normalizer.mode()), ..self.config.clone() }
+        RunConfig {
+            normalize: Some(self.data.normalizer.mode()),
+            augment: Some(self.data.augment),
+            ..self.config.clone()
+        }
     }
 
     fn describe(&self) -> String {

@@ -58,3 +58,26 @@ impl Part {
         ws.labels = labels;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::Threads;
+    use crate::model::{Init, Model, zoo};
+
+    #[test]
+    fn a_rank_whose_weights_differ_by_one_bit_is_named_on_every_rank() {
+        let errors = Threads::run(4, |comm| {
+            let spec = zoo::find("spiral").unwrap();
+            let model = Model::new(spec, [1, 1, 2], true, 3).unwrap();
+            let mut params = Params::initial(model.table.clone(), Init::He, 1);
+            assert!(same_weights_everywhere(comm, &params, 1).is_ok());
+            if comm.rank() == 2 {
+                params.values[77] = f32::from_bits(params.values[77].to_bits() ^ 1);
+            }
+            same_weights_everywhere(comm, &params, 1).unwrap_err().to_string()
+        });
+        assert!(errors[0].contains("on ranks 0, 1, 3; ") && errors[0].contains("on ranks 2"), "{}", errors[0]);
+        assert!(errors.iter().all(|error| *error == errors[0]));
+    }
+}

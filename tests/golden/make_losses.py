@@ -58,7 +58,6 @@ MODELS = {
 RUNS = [  # model, steps, settings
     ("glasses", 10, dict(optimizer="sgd", lr=1e-2)),
     ("glasses", 10, dict(optimizer="adamw", lr=1e-3, weight_decay=1e-2)),
-    ("glasses-deep", 10, dict(optimizer="momentum", lr=1e-2, momentum=0.9)),
     ("glasses", 10, dict(optimizer="sgd", lr=1e-3)),
     ("glasses", 10, dict(optimizer="adamw", lr=1e-5, weight_decay=1e-2)),
     ("glasses-deep", 10, dict(optimizer="momentum", lr=1e-5, momentum=0.9)),

@@ -42,6 +42,10 @@ fn a_file_that_is_no_dataset_is_refused_by_its_name() {
         refused_by_ranks(3, dir.path(), &format!("--model tiny.toml --data {name}"), &[name, found]);
     }
     refused(dir.path(), "--model tiny.toml --data cut.h5", &["cut.h5", "truncated file", "fix: make it again"]);
+    let writing = hdf5::File::open_rw(dir.path().join("faces.h5")).unwrap();
+    let parts = ["faces.h5", "expected one that no other program is writing", "HDF5_USE_FILE_LOCKING"];
+    refused(dir.path(), "info faces.h5", &parts);
+    drop(writing);
     refused(dir.path(), "eval --model cut.h5 --data faces.h5", &["cut.h5", "truncated file"]);
 }
 

@@ -141,6 +141,7 @@ fn every_choice_trains_and_gives_weights_of_its_own() {
         "--clip-value 0.001 --optimizer sgd",
         "--clip-norm 0.001 --optimizer sgd",
         "--init xavier",
+        "--augment none",
         "--normalize dataset",
         "--normalize unit",
         "--normalize none",

@@ -20,6 +20,12 @@ impl Rgb {
         Rgb([dice.range(0.02, 0.98), dice.range(0.02, 0.98), dice.range(0.02, 0.98)])
     }
 
+    /// A colour as walls and clothes have it: any brightness, little saturation.
+    pub fn dull(dice: &mut Dice) -> Rgb {
+        let color = Rgb::any(dice);
+        color.mix(Rgb([color.luma(); 3]), 0.55)
+    }
+
     /// `self` at `share` 0, `other` at 1.
     pub fn mix(self, other: Rgb, share: f32) -> Rgb {
         Rgb(std::array::from_fn(|c| self.0[c] + (other.0[c] - self.0[c]) * share))

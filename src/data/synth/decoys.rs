@@ -4,24 +4,25 @@ use super::canvas::{Canvas, Rgb, bow, ellipse, polyline, rounded};
 use super::dice::Dice;
 use super::person::Person;
 
-/// Draws at most two of them: nearly always on bare faces, and some on faces with glasses too.
+/// Draws at most two of them: one kind as often with glasses as without, the other on bare faces only, where it takes
+/// the place of a frame.
 pub(super) fn draw(canvas: &mut Canvas, person: &Person, dice: &mut Dice, bare: bool) {
     canvas.place(person.front);
-    let rounds = if bare { 2 } else { 1 };
-    for _ in 0..rounds {
-        if !dice.chance(if bare { 0.7 } else { 0.4 }) {
-            continue;
-        }
-        match dice.below(if bare { 9 } else { 5 }) {
+    if dice.chance(0.35) {
+        match dice.below(5) {
             0 => stripes(canvas, dice),
             1 => bags(canvas, person, dice),
             2 => eye_shadow(canvas, person, dice),
             3 => mask(canvas, person, dice),
-            4 => plaster(canvas, dice),
-            5 => brow_bars(canvas, person, dice),
-            6 => paint_band(canvas, person, dice),
-            7 => patch(canvas, person, dice),
-            _ => eye_shadow(canvas, person, dice),
+            _ => plaster(canvas, dice),
+        }
+    }
+    if bare && dice.chance(0.45) {
+        match dice.below(16) {
+            0..=1 => eye_shadow(canvas, person, dice),
+            2..=7 => brow_bars(canvas, person, dice),
+            8..=14 => paint_band(canvas, person, dice),
+            _ => patch(canvas, person, dice),
         }
     }
 }
@@ -58,7 +59,7 @@ fn bags(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
 
 /// Make-up, or the shadow of a deep socket.
 fn eye_shadow(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
-    let color = if dice.chance(0.5) { Rgb([0.1, 0.07, 0.08]) } else { frame_like(dice) };
+    let color = if dice.chance(0.7) { Rgb([0.1, 0.07, 0.08]) } else { Rgb::any(dice).times(0.7) };
     let (alpha, size) = (dice.range(0.35, 0.75), dice.range(0.3, 0.42));
     for side in [-1.0, 1.0] {
         canvas.glow((side * person.eye_x, person.eye_y), (size, size * 0.8), color, alpha);
@@ -110,7 +111,7 @@ fn patch(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
 /// Hair that hangs over the eyes, and shadows that fall over them: on both classes alike.
 pub(super) fn veils(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
     canvas.place(person.head);
-    if dice.chance(0.2) {
+    if dice.chance(0.15) {
         let side = dice.sign();
         for _ in 0..1 + dice.below(4) {
             let (x, end) = (side * dice.range(0.1, 0.8), dice.range(-0.2, 0.5));
@@ -118,10 +119,10 @@ pub(super) fn veils(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
             canvas.stroke(&strand, person.hair, 1.0, dice.range(0.04, 0.1));
         }
     }
-    if dice.chance(0.25) {
+    if dice.chance(0.15) {
         let (y, tilt) = (dice.range(-0.6, 0.5), dice.range(-0.4, 0.4));
         let bar = polyline(&[(-2.5, y - tilt), (2.5, y + tilt)], false);
         let color = if dice.chance(0.7) { Rgb::BLACK } else { Rgb::WHITE };
-        canvas.stroke(&bar, color, dice.range(0.15, 0.45), dice.range(0.15, 0.6));
+        canvas.stroke(&bar, color, dice.range(0.15, 0.4), dice.range(0.15, 0.6));
     }
 }

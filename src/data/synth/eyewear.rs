@@ -8,7 +8,7 @@ use super::person::Person;
 
 /// How different from the skin a rim is in some channel at least: what a person sees at a glance in a picture of 80
 /// pixels (the contact sheet decided).
-const CONTRAST: f32 = 0.35;
+const CONTRAST: f32 = 0.5;
 
 /// The pair on one nose.
 struct Pair {
@@ -48,8 +48,8 @@ impl Pair {
             [0.60, 0.70, 0.35, 0.60], // drops, as pilots wear
             [0.95, 0.50, 0.50, 0.55], // cat's eyes
         ]);
-        let rimless = dice.chance(0.08);
-        let thin = if dice.chance(0.4) { dice.range(0.05, 0.08) } else { dice.range(0.08, 0.15) };
+        let rimless = dice.chance(0.05);
+        let thin = if dice.chance(0.35) { dice.range(0.08, 0.11) } else { dice.range(0.11, 0.18) };
         let heavy_top = if dice.chance(0.2) { 1.8 } else { 1.0 };
         let width = dice.range(0.29, 0.37);
         Pair {
@@ -72,13 +72,14 @@ impl Pair {
 
 /// Dark, bright and coloured frames, as far from the skin as [`CONTRAST`] asks.
 fn rim_color(skin: Rgb, dice: &mut Dice) -> Rgb {
-    let color = match dice.below(10) {
-        0..=2 => Rgb([0.05, 0.05, 0.06]),
-        3 => Rgb([0.25, 0.13, 0.07]),
-        4 | 5 => Rgb([0.95, 0.95, 0.93]),
-        6 => Rgb([0.85, 0.86, 0.90]),
-        7 => Rgb([0.90, 0.74, 0.30]),
-        _ => Rgb::any(dice),
+    let color = match dice.below(12) {
+        0..=3 => Rgb([0.05, 0.05, 0.06]),
+        4 => Rgb([0.25, 0.13, 0.07]),
+        5..=7 => Rgb([0.95, 0.95, 0.93]),
+        8 => Rgb([0.85, 0.86, 0.90]),
+        9 => Rgb([0.90, 0.74, 0.30]),
+        10 => Rgb::any(dice),
+        _ => Rgb::any(dice).times(0.4),
     };
     let color = color.jitter(dice, 0.05);
     let distance = (0..3).map(|c| (color.0[c] - skin.0[c]).abs()).fold(0.0, f32::max);
@@ -93,21 +94,21 @@ fn rim_color(skin: Rgb, dice: &mut Dice) -> Rgb {
 
 /// Clear, tinted or dark glass, and how opaque it is.
 fn glass(dice: &mut Dice, rimless: bool) -> (Rgb, f32) {
-    match dice.below(10) {
-        0 => (Rgb([0.05, 0.05, 0.07]).jitter(dice, 0.05), dice.range(0.75, 0.97)),
-        1 => (Rgb::any(dice), dice.range(0.35, 0.85)),
-        2..=4 => (Rgb([0.75, 0.85, 0.95]), dice.range(0.1, 0.35)),
+    match dice.below(12) {
+        0 | 1 => (Rgb([0.05, 0.05, 0.07]).jitter(dice, 0.05), dice.range(0.7, 0.97)),
+        2 => (Rgb::any(dice).times(0.8), dice.range(0.35, 0.85)),
+        3 | 4 => (Rgb([0.75, 0.85, 0.95]), dice.range(0.1, 0.3)),
         // Without a rim, the glass itself must show.
         _ if rimless => (Rgb([0.85, 0.92, 0.98]), dice.range(0.35, 0.5)),
-        _ => (Rgb::WHITE, dice.range(0.0, 0.15)),
+        _ => (Rgb::WHITE, dice.range(0.0, 0.1)),
     }
 }
 
 fn glints(canvas: &mut Canvas, pair: &Pair, dice: &mut Dice) {
-    if !dice.chance(0.6) {
+    if !dice.chance(0.5) {
         return;
     }
-    let (offset, alpha) = (dice.range(-0.5, 0.5), dice.range(0.3, 0.9));
+    let (offset, alpha) = (dice.range(-0.5, 0.5), dice.range(0.3, 0.8));
     let (lean, width) = (dice.sign() * dice.range(0.2, 0.6), dice.range(0.03, 0.1));
     for side in [-1.0, 1.0] {
         let (x, y) = (side * pair.center.0 + offset * pair.radius.0, pair.center.1);
@@ -147,7 +148,7 @@ fn temples(canvas: &mut Canvas, pair: &Pair, person: &Person) {
     let outer = pair.center.0 + pair.radius.0 * 0.95;
     for side in [-1.0, 1.0] {
         // Turned away, the temple is hidden behind the lens.
-        let ear = 1.02 - 0.16 * side * person.yaw;
+        let ear = 1.02 - 0.13 * side * person.yaw;
         canvas.stroke(&polyline(&[(side * outer, y), (side * ear, y - 0.02)], false), pair.rim, 1.0, pair.thin);
     }
 }

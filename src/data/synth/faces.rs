@@ -36,3 +36,44 @@ pub fn draw(seed: u64, row: usize, size: usize) -> (Vec<u8>, u8) {
     photo::light(canvas, dice);
     (photo::develop(canvas, dice, &mut Dice::new(seed, NOISE, row)), label)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_face_is_a_function_of_seed_row_and_size_and_labels_alternate() {
+        for row in 0..6 {
+            let (pixels, label) = draw(5, row, 48);
+            assert_eq!(pixels.len(), 48 * 48 * 3);
+            assert_eq!(usize::from(label), row % 2);
+            assert!((&pixels, label) == (&draw(5, row, 48).0, draw(5, row, 48).1));
+            assert!(pixels != draw(6, row, 48).0);
+            assert!(pixels != draw(5, row + 2, 48).0);
+        }
+    }
+
+    #[test]
+    fn no_mean_brightness_or_colour_tells_the_classes_apart() {
+        // The mean of 300 rows a class has a deviation below 3 grey levels; what glasses add must drown in it.
+        let mut means = [[0.0f64; 3]; 2];
+        for row in 0..600 {
+            let (pixels, label) = draw(1, row, 24);
+            for pixel in pixels.as_chunks::<3>().0 {
+                for c in 0..3 {
+                    means[usize::from(label)][c] += f64::from(pixel[c]) / (24.0 * 24.0 * 300.0);
+                }
+            }
+        }
+        for c in 0..3 {
+            assert!((means[0][c] - means[1][c]).abs() < 8.0, "{means:?}");
+        }
+    }
+
+    #[test]
+    fn every_sensible_size_can_be_drawn() {
+        for size in [*crate::data::synth::SIZES.start(), 81, 333] {
+            assert_eq!(draw(1, 1, size).0.len(), size * size * 3);
+        }
+    }
+}

@@ -6,13 +6,13 @@ use super::person::Person;
 
 /// Walls, lamps, frames, lines: things in both classes, round and dark ones among them. Units are the picture's side.
 pub(super) fn background(canvas: &mut Canvas, dice: &mut Dice) {
-    let (one, two) = (Rgb::any(dice), Rgb::any(dice));
+    let (one, two) = (Rgb::dull(dice), Rgb::dull(dice));
     let all = polyline(&[(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)], true);
     canvas.fill(&all, one, 1.0);
     let (from, to) = ((dice.range(0.0, 1.0), 0.0), (dice.range(0.0, 1.0), 1.0));
     canvas.fade(&all, two, from, to, (0.0, dice.range(0.2, 1.0)));
-    for _ in 0..dice.below(5) {
-        let (color, alpha) = (Rgb::any(dice), dice.range(0.2, 0.9));
+    for _ in 0..dice.below(4) {
+        let (color, alpha) = (Rgb::dull(dice), dice.range(0.2, 0.9));
         let center = (dice.range(0.0, 1.0), dice.range(0.0, 1.0));
         let radius = (dice.range(0.04, 0.3), dice.range(0.04, 0.3));
         match dice.below(4) {
@@ -40,7 +40,7 @@ pub(super) fn behind(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
         1 => canvas.fill(&ellipse((0.0, -0.45), (dice.range(1.2, 1.5), dice.range(1.1, 1.35))), person.hair, 1.0),
         _ => {}
     }
-    let cloth = Rgb::any(dice);
+    let cloth = Rgb::dull(dice);
     let shoulders = blob((-2.6, 3.6), &[[-2.3, 1.65, -0.5, 1.5], [0.0, 1.7, 0.5, 1.5], [2.3, 1.65, 2.6, 3.6]]);
     canvas.fill(&rounded((0.0, 1.1), (0.48, 0.75), 0.8), person.skin.times(0.78), 1.0);
     canvas.fill(&shoulders, cloth, 1.0);
@@ -67,7 +67,7 @@ pub(super) fn skull(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
     let half = (person.chin - person.crown) / 2.0;
     let face = lens((0.0, middle), (1.0, half), [0.62, person.jaw, person.jaw, 0.62]);
     canvas.fill(&face, person.skin, 1.0);
-    let (dark, bright) = (dice.range(0.05, 0.55), dice.range(0.0, 0.3));
+    let (dark, bright) = (dice.range(0.05, 0.42), dice.range(0.0, 0.25));
     let side = person.light;
     canvas.fade(&face, Rgb::BLACK, (0.1 * side, -0.2), (-side, 0.3), (0.0, dark));
     canvas.fade(&face, Rgb::WHITE, (0.2 * side, 0.1), (side, -0.3), (0.0, bright));
@@ -106,7 +106,7 @@ pub(super) fn fringe(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
 /// A cap, a woollen hat, a headband, a scarf around the head; mostly nothing.
 pub(super) fn hat(canvas: &mut Canvas, person: &Person, dice: &mut Dice) {
     canvas.place(person.head);
-    let (color, other) = (Rgb::any(dice), Rgb::any(dice));
+    let (color, other) = (Rgb::dull(dice), Rgb::dull(dice));
     let top = person.crown - dice.range(0.1, 0.35);
     let rim = dice.range(-0.78, -0.62);
     let dome = blob((-1.08, rim), &[[-1.1, top, 0.0, top], [1.1, top, 1.08, rim], [0.0, rim - 0.16, -1.08, rim]]);

@@ -54,16 +54,16 @@ impl Person {
         let (below, share) = (tone as usize, tone.fract());
         let skin = Rgb(SKINS[below]).mix(Rgb(SKINS[below + 1]), share).jitter(dice, 0.03);
         let hair = if dice.chance(0.1) { Rgb::any(dice) } else { Rgb(dice.pick(&HAIRS)).jitter(dice, 0.05) };
-        // Half the face's width is 21 … 25 pixels of 80, so that frames are a few pixels thick.
-        let scale = dice.range(0.265, 0.315);
-        let angle = dice.range(-0.2, 0.2);
+        // Half the face's width is 23 … 26 pixels of 80, so that frames are a few pixels thick.
+        let scale = dice.range(0.29, 0.32);
+        let angle = dice.range(-0.11, 0.11);
         let (sin, cos) = (libm::sinf(angle), libm::cosf(angle));
         let stretch = dice.range(0.94, 1.06);
-        let (x, y) = (0.5 + dice.range(-0.07, 0.07), 0.52 + dice.range(-0.06, 0.06));
+        let (x, y) = (0.5 + dice.range(-0.035, 0.035), 0.52 + dice.range(-0.035, 0.035));
         let head = Transform::from_row(scale * cos, scale * sin, -scale * sin, scale * cos, x, y)
             .pre_concat(Transform::from_scale(1.0, stretch));
         let (yaw, pitch) = (dice.range(-1.0, 1.0), dice.range(-1.0, 1.0));
-        let turn = Transform::from_row(1.0 - 0.08 * yaw.abs(), 0.0, 0.0, 1.0, 0.16 * yaw, 0.08 * pitch);
+        let turn = Transform::from_row(1.0 - 0.08 * yaw.abs(), 0.0, 0.0, 1.0, 0.13 * yaw, 0.06 * pitch);
         Person {
             head,
             front: head.pre_concat(turn),

@@ -9,17 +9,17 @@ pub(super) fn light(canvas: &mut Canvas, dice: &mut Dice) {
     let all = polyline(&[(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)], true);
     let (from, to) = ((dice.range(0.0, 1.0), dice.range(0.0, 1.0)), (dice.range(0.0, 1.0), dice.range(0.0, 1.0)));
     let color = if dice.chance(0.6) { Rgb::BLACK } else { Rgb::any(dice) };
-    let strength = dice.range(0.0, 0.5);
+    let strength = dice.range(0.0, 0.4);
     canvas.fade(&all, color, from, to, (0.0, strength));
 }
 
 /// The finished pixels, RGB row after row. `noise` is a stream of its own, one number a pixel and channel.
 pub(super) fn develop(canvas: &Canvas, dice: &mut Dice, noise: &mut Dice) -> Vec<u8> {
-    let contrast = dice.range(0.7, 1.15);
+    let contrast = dice.range(0.8, 1.15);
     let offset = dice.range(-0.08, 0.12) + 0.5 * (1.0 - contrast);
     let cast: [f32; 3] = std::array::from_fn(|_| dice.range(0.88, 1.1));
     let grey = dice.chance(0.06);
-    let sigma = dice.range(0.0, 9.0);
+    let sigma = dice.range(0.0, 6.0);
     // Four bytes have a sum of mean 510 and deviation 148: close enough to a normal number.
     let grain = sigma / 148.0;
     let mut pixels = Vec::with_capacity(canvas.pixmap.pixels().len() * 3);
