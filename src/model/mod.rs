@@ -12,7 +12,6 @@ pub use params::{Gradients, Init, Param, Params};
 pub use plan::LayerInfo;
 pub use spec::{LayerSpec, ModelSpec};
 pub use workspace::Workspace;
-pub use zoo::ModelChoice;
 
 use std::sync::Arc;
 

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
-const LEVELS: [&[&str]; 9] = [
+const LEVELS: [&[&str]; 10] = [
     &["cli"],
     &["commands"],
     &["train"],
     &["config"],
-    &["checkpoint", "metrics", "report"],
+    &["checkpoint", "report"],
+    &["metrics"],
     &["data", "model", "optim", "comm"],
     &["kernels"],
     &["rng", "files"],

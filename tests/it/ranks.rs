@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use glasses::comm::{Solo, Threads};
+use glasses::comm::{Communicator, Solo, Threads};
 use glasses::config::{Batch, ModelChoice, RunConfig, Settings};
 use glasses::metrics::Summary;
 use serde_json::Value;

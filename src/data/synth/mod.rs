@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 /// Sides of pictures in pixels: below, a frame is thinner than a pixel; above, one row is larger than 3 MB.
 pub const SIZES: RangeInclusive<usize> = 24..=1024;
 
-/// Rows of a dataset; a row's number is part of the random numbers' address, which has 32 bits for it.
-const MOST_ROWS: usize = u32::MAX as usize;
+/// 200 GB of pictures of the default size: more is a slip of the finger, and every row's label is held in memory.
+const MOST_ROWS: usize = 10_000_000;
 
 /// Bytes of pictures that are drawn before they are written: enough rows for every core, little memory.
 const BLOCK: usize = 16 << 20;

@@ -1,18 +1,16 @@
-//! What a run does: defaults < recipe < TOML file < flags, validated once. What it prints is what ran.
+//! Everything that can be set: each a flag, and a key of the same name in the file given with `--config`.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::{Batch, Kernels, ModelChoice, Recipe, RunConfig};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, nearest};
-pub use crate::model::ModelChoice;
 use crate::model::{Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 
-/// Everything that can be set, each as a flag and as a key of the same name in the file given with `--config`.
+/// What was set, in one place; what was not is `None`.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
@@ -36,7 +34,7 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
-    /// Learning rate [default: 0.001]
+    /// Learning rate [default: 0.0005]
     #[arg(long, value_name = "F")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
@@ -56,7 +54,7 @@ pub struct Settings {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
-    /// Epochs over which the learning rate first rises linearly; may be a fraction [default: 0]
+    /// Epochs over which the learning rate first rises linearly; may be a fraction [default: 1]
     #[arg(long, value_name = "F")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_epochs: Option<f64>,
@@ -105,101 +103,6 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<usize>,
 }
-
-/// A whole set of settings under one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Recipe {
-    /// The paper's own: plain sgd, lr 1e-3, batch 16, 50 epochs, constant, no weight decay
-    Paper,
-}
-
-/// Engines for convolutions and dense layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kernels {
-    /// im2col and the crate matrixmultiply
-    #[default]
-    Gemm,
-}
-
-/// Rows a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "toml::Value", into = "toml::Value")]
-pub enum Batch {
-    /// All training rows.
-    Full,
-    /// This many, over all ranks together.
-    Rows(usize),
-}
-
-impl FromStr for Batch {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "full" => Ok(Batch::Full),
-            _ => text.parse().map(Batch::Rows).map_err(|_| "expected a number of rows, or 'full'".to_owned()),
-        }
-    }
-}
-
-impl TryFrom<toml::Value> for Batch {
-    type Error = String;
-    fn try_from(value: toml::Value) -> Result<Self, String> {
-        match value {
-            toml::Value::Integer(n) if n >= 0 => Ok(Batch::Rows(n as usize)),
-            toml::Value::String(text) => text.parse(),
-            other => Err(format!("batch = {other}: expected a number of rows, or \"full\"")),
-        }
-    }
-}
-
-impl From<Batch> for toml::Value {
-    fn from(batch: Batch) -> toml::Value {
-        match batch {
-            Batch::Full => "full".into(),
-            Batch::Rows(n) => toml::Value::Integer(n as i64),
-        }
-    }
-}
-
-/// A run's complete settings. Those that only the data can decide are `None` until it is known.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)] // Each is described at the setting of the same name.
-pub struct RunConfig {
-    pub data: PathBuf,
-    pub batch: Batch,
-    pub epochs: usize,
-    pub lr: f64,
-    pub optimizer: OptimizerKind,
-    pub momentum: f64,
-    pub weight_decay: f64,
-    pub schedule: Schedule,
-    pub warmup_epochs: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_value: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_norm: Option<f64>,
-    pub init: Init,
-    pub kernels: Kernels,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub normalize: Option<Normalize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub augment: Option<Augment>,
-    pub shards: usize,
-    pub seed: u64,
-    /// Not written to `config.toml`: given back with `--config`, a run gets a folder of its own.
-    #[serde(skip_serializing)]
-    pub out: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_steps: Option<usize>,
-    pub eval_every: usize,
-    pub model: ModelChoice,
-}
-
-/// The dataset of a run that names none.
-pub const DEFAULT_DATA: &str = "glasses.h5";
 
 impl Settings {
     /// Reads a settings file.
@@ -267,15 +170,15 @@ impl Settings {
         // A file's network is written out, so that config.toml is complete.
         let spec = model.resolve()?;
         let config = RunConfig {
-            data: all.data.unwrap_or_else(|| DEFAULT_DATA.into()),
+            data: all.data.unwrap_or_else(|| super::DEFAULT_DATA.into()),
             batch: all.batch.unwrap_or(Batch::Rows(16)),
             epochs: all.epochs.unwrap_or(10),
-            lr: all.lr.unwrap_or(1e-3),
+            lr: all.lr.unwrap_or(5e-4),
             optimizer,
             momentum: all.momentum.unwrap_or(0.9),
             weight_decay: all.weight_decay.unwrap_or(if optimizer == OptimizerKind::Adamw { 0.01 } else { 0.0 }),
             schedule: all.schedule.unwrap_or(Schedule::Cosine),
-            warmup_epochs: all.warmup_epochs.unwrap_or(0.0),
+            warmup_epochs: all.warmup_epochs.unwrap_or(1.0),
             clip_value: all.clip_value,
             clip_norm: all.clip_norm,
             init: all.init.unwrap_or_default(),
@@ -294,56 +197,6 @@ impl Settings {
         };
         config.validate(ranks)?;
         Ok(config)
-    }
-}
-
-impl RunConfig {
-    fn validate(&self, ranks: usize) -> Result<()> {
-        let check = |holds: bool, option: &str, found: String, expected: &str| {
-            let fix = "see `glasses train --help`";
-            if holds { Ok(()) } else { Err(Error::invalid(format!("--{option}"), found, expected, fix)) }
-        };
-        let positive = |option: &str, value: f64| {
-            check(value.is_finite() && value > 0.0, option, value.to_string(), "a positive number")
-        };
-        // The limit keeps products of settings within 64 bits, and every setting within what TOML can hold.
-        let count = |option: &str, value: usize| {
-            check((1..=1 << 32).contains(&(value as u64)), option, value.to_string(), "1 to 4294967296")
-        };
-        if let Batch::Rows(rows) = self.batch {
-            count("batch", rows)?;
-        }
-        count("epochs", self.epochs)?;
-        count("eval-every", self.eval_every)?;
-        count("max-steps", self.max_steps.unwrap_or(1))?;
-        count("shards", self.shards)?;
-        check(self.shards <= 1 << 16, "shards", self.shards.to_string(), "at most 65536")?;
-        positive("lr", self.lr)?;
-        positive("clip-value", self.clip_value.unwrap_or(1.0))?;
-        positive("clip-norm", self.clip_norm.unwrap_or(1.0))?;
-        check((0.0..1.0).contains(&self.momentum), "momentum", self.momentum.to_string(), "at least 0 and below 1")?;
-        for (option, value) in [("weight-decay", self.weight_decay), ("warmup-epochs", self.warmup_epochs)] {
-            check(value.is_finite() && value >= 0.0, option, value.to_string(), "at least 0")?;
-        }
-        if ranks > self.shards {
-            return Err(Error::invalid(
-                "--shards",
-                format!("{ranks} ranks for {} shards", self.shards),
-                "at least one shard a rank",
-                format!("start at most {} ranks, or say --shards {ranks} (which changes the run)", self.shards),
-            ));
-        }
-        Ok(())
-    }
-
-    /// The complete settings as TOML, as they stand in a run's `config.toml`.
-    ///
-    /// # Errors
-    /// Never in practice: every setting has a TOML form.
-    pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| {
-            Error::invalid("the settings", e.to_string(), "values that TOML can hold", "please report this as a bug")
-        })
     }
 }
 
