@@ -190,7 +190,8 @@ fn a_file_that_another_program_wrote_to_the_description_trains() {
     let labels: Vec<u8> = (0..12).map(|row| row % 2).collect();
     let file = Raw::create(dir, "bare.h5").only_images("train", 12).put("train/labels", &[12], &labels);
     drop(file.only_images("test", 4).put("test/labels", &[4], &[0i16, 1, 0, 1]));
-    let found = train(dir, "--data bare.h5 --model tiny.toml --epochs 40 --batch 4 --normalize unit", "bare");
+    let found =
+        train(dir, "--data bare.h5 --model tiny.toml --epochs 60 --batch 4 --lr 0.01 --normalize dataset", "bare");
     assert_eq!(found["test_accuracy"], 1.0, "bright or dark is learnt: {found}");
     // Fixed-length names, as h5py writes an array of bytes.
     let names: Vec<FixedAscii<8>> = ["dark", "bright"].map(|name| FixedAscii::from_ascii(name).unwrap()).into();
