@@ -11,7 +11,7 @@ use crate::train;
 
 /// The dataset of a first run: small enough for minutes, large enough to learn from.
 const FIRST_RUN: FaceOptions =
-    FaceOptions { count: 2000, size: 64, test: 0.2, val: 0.0, seed: 1, replace: false, parallel: false };
+    FaceOptions { count: 1000, size: 64, test: 0.2, val: 0.0, seed: 1, replace: false, parallel: false };
 
 /// Options of `glasses train`.
 #[derive(Debug, Default, clap::Args)]

@@ -51,6 +51,9 @@ pub fn assign(
             Some(Split::Test) => rows.test.push(row),
         }
     }
+    if given.contains(&Some(Split::Train)) {
+        shuffle(&mut rows.train, seed, 4);
+    }
     let mut trained = vec![false; classes.len()];
     rows.train.iter().for_each(|&row| trained[labels[row]] = true);
     if let Some(missing) = trained.iter().position(|&seen| !seen) {
@@ -109,7 +112,18 @@ pub fn stratified(labels: &[usize], classes: usize, test: f64, val: f64, seed: u
             "give more rows, or smaller --test and --val",
         ));
     }
+    // The quotas fill up class by class, which leaves runs of one class behind them.
+    for (index, split) in [&mut rows.train, &mut rows.val, &mut rows.test].into_iter().enumerate() {
+        shuffle(split, seed, 1 + index);
+    }
     Ok(rows)
+}
+
+/// Shuffles rows; each use has a `stream` of its own.
+fn shuffle(rows: &mut [usize], seed: u64, stream: usize) {
+    let order = Stream::new(seed, Purpose::Split, stream, 0, 0).permutation(rows.len());
+    let shuffled: Vec<usize> = order.into_iter().map(|place| rows[place as usize]).collect();
+    rows.copy_from_slice(&shuffled);
 }
 
 #[cfg(test)]
@@ -126,7 +140,8 @@ mod tests {
         let positives = |rows: &[usize]| rows.iter().filter(|&&r| labels[r] == 1).count();
         assert_eq!((rows.test.len(), positives(&rows.test)), (200, 60));
         assert_eq!((rows.val.len(), positives(&rows.val)), (100, 30));
-        assert!(rows.train.windows(2).any(|w| w[0] > w[1]), "the order is shuffled");
+        let positives_so_far = positives(&rows.train[..100]);
+        assert!((15..45).contains(&positives_so_far), "classes are mixed from the first row on: {positives_so_far}");
     }
 
     #[test]
