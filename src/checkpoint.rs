@@ -142,7 +142,8 @@ pub fn read(path: &Path) -> Result<SavedModel> {
         _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
     };
     let classes = reader::strings(&file, "classes").map_err(failed("classes"))?.unwrap_or_default();
-    let model = Model::new(spec, shape.hwc(), features == 1, classes.len())?;
+    let model = Model::new(spec, shape.hwc(), features == 1, classes.len())
+        .map_err(|e| invalid("", format!("parts that do not fit each other: {e}"), "a whole model".into()))?;
     let mode = text("normalize")?;
     let mode = <Normalize as clap::ValueEnum>::from_str(&mode, false)
         .map_err(|_| invalid("normalize", mode, "per-image, dataset, unit or none".into()))?;
@@ -174,5 +175,12 @@ fn tensor(path: &Path, file: &hdf5::File, name: &str, shape: &[usize]) -> Result
         let found = format!("shape {:?}", dataset.shape());
         return Err(Error::invalid(place(path, &format!("/{name}")), found, format!("{shape:?}"), FIX));
     }
-    dataset.read_raw::<f32>().map_err(failed())
+    let values = dataset.read_raw::<f32>().map_err(failed())?;
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            let found = format!("{} as value {at}", values[at]);
+            Err(Error::invalid(place(path, &format!("/{name}")), found, "finite numbers", FIX))
+        }
+    }
 }

@@ -86,6 +86,7 @@ fn fix_for(source: &std::io::Error) -> &'static str {
         StorageFull | QuotaExceeded | FileTooLarge => {
             "free some space, or choose a place on another disk; nothing half-written was left"
         }
+        InvalidData => "make it a text file in UTF-8",
         NotADirectory | IsADirectory => "choose another path: a file stands where a folder is needed, or the reverse",
         _ => "see the operating system's message",
     }

@@ -74,7 +74,7 @@ impl From<Batch> for toml::Value {
 
 /// A network by name, by file, or written out (as in the `config.toml` of a run that used a file).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, try_from = "toml::Value")]
 pub enum ModelChoice {
     /// A name of the zoo, or a path that ends in `.toml`.
     Name(String),
@@ -86,6 +86,20 @@ impl FromStr for ModelChoice {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(ModelChoice::Name(text.to_owned()))
+    }
+}
+
+/// By hand, because an untagged enum's errors do not say what is wrong with the network.
+impl TryFrom<toml::Value> for ModelChoice {
+    type Error = String;
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(name) => Ok(ModelChoice::Name(name)),
+            toml::Value::Table(table) => {
+                table.try_into().map(ModelChoice::Spec).map_err(|e: toml::de::Error| e.message().to_owned())
+            }
+            other => Err(format!("model = {other}: expected a name, a file, or a table with name and layers")),
+        }
     }
 }
 
@@ -150,7 +164,10 @@ impl RunConfig {
         let positive = |option: &str, value: f64| {
             check(value.is_finite() && value > 0.0, option, value.to_string(), "a positive number")
         };
-        let count = |option: &str, value: usize| check(value > 0, option, value.to_string(), "at least 1");
+        // The limit keeps products of settings within 64 bits, and every setting within what TOML can hold.
+        let count = |option: &str, value: usize| {
+            check((1..=1 << 32).contains(&(value as u64)), option, value.to_string(), "1 to 4294967296")
+        };
         if let Batch::Rows(rows) = self.batch {
             count("batch", rows)?;
         }

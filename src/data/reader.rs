@@ -1,5 +1,5 @@
 //! Reads a dataset file: checks it whole, then keeps the rows that a rank owns. HDF5 takes one global lock, so one
-//! thread a rank reads, in large hyperslabs; read-only data is opened without file locks, which NFS or Lustre may refuse.
+//! thread a rank reads, in large hyperslabs.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,18 +50,23 @@ pub struct Block {
     pub labels: Vec<u32>,
 }
 
-/// Opens an HDF5 file for reading only, without taking a lock on it where the library can.
+/// Opens an HDF5 file for reading only.
 pub fn open(path: &Path) -> Result<hdf5::File> {
-    std::fs::metadata(path).map_err(Error::io("read", path))?;
-    let open = || hdf5::File::with_options().open(path);
-    open().map_err(|e| {
-        let found = e.to_string().replace('\n', " ");
-        Error::invalid(
-            path.display().to_string(),
-            format!("a file that HDF5 cannot open ({found})"),
-            "a complete HDF5 file",
-            "make it again with `glasses ingest` or `glasses synth`, or copy it again if it was cut short",
-        )
+    if std::fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
+        let place = path.display().to_string();
+        return Err(Error::invalid(place, "a folder", "an HDF5 file", "name the file itself"));
+    }
+    hdf5::File::open(path).map_err(|e| {
+        let reason = e.to_string().replace('\n', " ");
+        let (expected, fix) = if reason.contains("lock file") {
+            let fix = "wait for it; on a file system without locks, set HDF5_USE_FILE_LOCKING=FALSE";
+            ("one that no other program is writing", fix)
+        } else {
+            let fix = "make it again with `glasses ingest` or `glasses synth`, or copy it again if it was cut short";
+            ("a complete HDF5 file", fix)
+        };
+        let found = format!("a file that HDF5 cannot open ({reason})");
+        Error::invalid(path.display().to_string(), found, expected, fix)
     })
 }
 
@@ -122,7 +127,7 @@ impl Dataset {
         let dataset = self.file.dataset(&place).map_err(read)?;
         let values = match self.shape {
             RowShape::Image { h, w, c } => {
-                let mut pixels = Vec::with_capacity(range.len() * self.shape.len());
+                let mut pixels = self.memory(&place, range.len())?;
                 for part in pieces(range.clone(), h * w * c) {
                     let piece = dataset.read_slice::<u8, _, ndarray::Ix4>(s![part, .., .., ..]).map_err(read)?;
                     pixels.extend_from_slice(&piece.into_raw_vec_and_offset().0);
@@ -130,7 +135,7 @@ impl Dataset {
                 Values::Images(pixels)
             }
             RowShape::Features { d } => {
-                let mut features = Vec::with_capacity(range.len() * d);
+                let mut features = self.memory(&place, range.len())?;
                 for part in pieces(range.clone(), 4 * d) {
                     let piece = dataset.read_slice::<f32, _, ndarray::Ix2>(s![part, ..]).map_err(read)?;
                     features.extend_from_slice(&piece.into_raw_vec_and_offset().0);
@@ -177,6 +182,20 @@ impl Dataset {
             ));
         }
         Ok(labels.iter().map(|&label| label as u32).collect())
+    }
+
+    /// Room for the values of some rows: a lack of memory is a message here, and a crash anywhere else.
+    fn memory<T>(&self, place: &str, rows: usize) -> Result<Vec<T>> {
+        let mut values = Vec::new();
+        match rows.checked_mul(self.shape.len()).map(|length| values.try_reserve_exact(length)) {
+            Some(Ok(())) => Ok(values),
+            _ => Err(Error::invalid(
+                format!("{} {place}", self.path.display()),
+                format!("{rows} rows of {} for one rank", self.shape),
+                "rows that fit into its memory",
+                "start more ranks, on more machines, or give smaller rows",
+            )),
+        }
     }
 
     fn check_finite(&self, place: &str, first: usize, d: usize, features: &[f32]) -> Result<()> {
@@ -232,6 +251,10 @@ fn check_split(path: &Path, file: &hdf5::File, split: Split) -> Result<(RowShape
         let expected = if rows == "images" { "u8" } else { "f32" };
         return Err(invalid(path, &place, format!("values of type {kind}"), format!("values of type {expected}")));
     }
+    let values = sizes[1..].iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+    if values.is_none_or(|values| values > 1 << 40) {
+        return Err(invalid(path, &place, format!("shape {sizes:?}"), "rows of at most 2^40 values"));
+    }
     if sizes[0] == 0 || shape.is_empty() || sizes[0] > u32::MAX as usize {
         return Err(invalid(path, &place, format!("shape {sizes:?}"), "1 to 2^32 rows, and no empty axis"));
     }
@@ -269,6 +292,9 @@ pub(crate) fn strings(file: &hdf5::File, name: &str) -> hdf5::Result<Option<Vec<
     values
         .or_else(|_| {
             attribute.read_raw::<hdf5::types::FixedUnicode<256>>().map(|v| v.iter().map(|s| s.to_string()).collect())
+        })
+        .or_else(|_| {
+            attribute.read_raw::<hdf5::types::FixedAscii<256>>().map(|v| v.iter().map(|s| s.to_string()).collect())
         })
         .map(Some)
 }

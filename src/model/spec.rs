@@ -88,7 +88,7 @@ impl ModelSpec {
     pub fn parse(text: &str, place: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| {
             let found = e.message().replace('\n', " ");
-            let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line = e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             Error::invalid(
                 format!("{place}, line {line}"),
                 found,

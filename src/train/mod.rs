@@ -67,6 +67,13 @@ pub fn run(config: &RunConfig, comm: &dyn Communicator) -> Result<Summary> {
         let last = epoch + 1 == config.epochs || trainer.steps_done == trainer.total_steps;
         let evaluated = last || (epoch + 1).is_multiple_of(config.eval_every);
         let (val, test) = if evaluated { trainer.evaluate() } else { (None, None) };
+        // The last step's update may be the one that goes too far: no later step would see it.
+        if let Some(bad) = [&val, &test].into_iter().flatten().map(Evaluation::loss).find(|loss| !loss.is_finite()) {
+            return Err(trainer.diverged(epoch, bad));
+        }
+        if last && !trainer.params.values.iter().all(|value| value.is_finite()) {
+            return Err(trainer.diverged(epoch, f64::NAN));
+        }
         (rows_done, training_time) = (rows_done + count as f64, training_time + train_seconds);
         let line = EpochLine {
             epoch: epoch + 1,
@@ -108,6 +115,7 @@ impl<'a> Trainer<'a> {
         let model = config.model.resolve().and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes));
         let model = agree(comm, model)?;
         let batch = agree(comm, data.batch(config))?;
+        agree(comm, enough_memory(&model, data.rows_at_once(batch)))?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -280,6 +288,20 @@ impl<'a> Trainer<'a> {
             wall_seconds: started.elapsed().as_secs_f64(),
         }
     }
+}
+
+/// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
+fn enough_memory(model: &Model, rows_at_once: usize) -> Result<()> {
+    // Weights, two gradients, two moments of the optimizer.
+    let bytes = Workspace::bytes(model, rows_at_once) + 5 * 4 * model.parameters();
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+        Error::invalid(
+            format!("model '{}'", model.spec.name),
+            format!("{} weights: training takes {} MB a rank", model.parameters(), bytes / 1_000_000),
+            "less than the memory of this machine",
+            "make its layers smaller, or train on a machine with more memory",
+        )
+    })
 }
 
 /// A stopwatch that hands each phase the time since the last one ended.

@@ -1,4 +1,6 @@
 //! A run's folder: `config.toml`, `metrics.jsonl`, `model.h5`, `summary.json`. The root writes, all know the path.
+//!
+//! A run that ends before its first epoch is over takes its folder away again; later, what completed epochs wrote stays.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,37 @@ pub struct RunDir {
     path: PathBuf,
     /// On the root.
     metrics: Option<MetricsFile>,
+    /// What to take away if no epoch is ever completed.
+    unfinished: Unfinished,
+}
+
+/// Removes, when dropped, the files of a run that has nothing to show, and the folders that were made for it.
+#[derive(Debug, Default)]
+struct Unfinished {
+    files: Vec<PathBuf>,
+    /// Innermost first.
+    folders: Vec<PathBuf>,
+}
+
+impl Unfinished {
+    /// Makes `path` and the folders above it that are missing, and remembers which those were.
+    fn create_folders(&mut self, path: &Path) -> Result<()> {
+        let missing = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        self.folders = missing.map(Path::to_owned).chain(std::mem::take(&mut self.folders)).collect();
+        std::fs::create_dir_all(path).map_err(Error::io("create the folder", path))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+        for folder in &self.folders {
+            // Refuses a folder that someone else has put something into.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 impl RunDir {
@@ -22,17 +55,19 @@ impl RunDir {
     /// # Errors
     /// When there is something in it already, or the place refuses.
     pub fn create(config: &RunConfig, model: &str, comm: &dyn Communicator) -> Result<RunDir> {
-        let mut metrics = None;
+        let (mut metrics, mut unfinished) = (None, Unfinished::default());
         let path = agree_root(comm, || {
             let path = match &config.out {
-                Some(path) => take(path)?,
-                None => new_folder(model)?,
+                Some(path) => take(path, &mut unfinished)?,
+                None => new_folder(model, &mut unfinished)?,
             };
-            write_whole(&path.join("config.toml"), config_text(config)?.as_bytes())?;
-            metrics = Some(MetricsFile::create(&path.join("metrics.jsonl"))?);
+            let [config_file, metrics_file] = ["config.toml", "metrics.jsonl"].map(|name| path.join(name));
+            unfinished.files = vec![config_file.clone(), metrics_file.clone()];
+            write_whole(&config_file, config_text(config)?.as_bytes())?;
+            metrics = Some(MetricsFile::create(&metrics_file)?);
             Ok(path.display().to_string())
         })?;
-        Ok(RunDir { path: path.into(), metrics })
+        Ok(RunDir { path: path.into(), metrics, unfinished })
     }
 
     /// Where it is.
@@ -46,6 +81,7 @@ impl RunDir {
     /// When the disk refuses.
     pub fn add(&mut self, line: &EpochLine) -> Result<String> {
         self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.add(line))?;
+        (self.unfinished.files, self.unfinished.folders) = Default::default();
         Ok(String::new())
     }
 
@@ -68,7 +104,7 @@ fn config_text(config: &RunConfig) -> Result<String> {
 }
 
 /// A folder that the user named: it must be new or empty, since nothing is ever overwritten.
-fn take(path: &Path) -> Result<PathBuf> {
+fn take(path: &Path, unfinished: &mut Unfinished) -> Result<PathBuf> {
     let filled = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     if filled {
         return Err(Error::invalid(
@@ -78,14 +114,14 @@ fn take(path: &Path) -> Result<PathBuf> {
             "name another, or move this one away",
         ));
     }
-    std::fs::create_dir_all(path).map_err(Error::io("create the folder", path))?;
+    unfinished.create_folders(path)?;
     Ok(path.to_owned())
 }
 
 /// `runs/<time>-<model>`, with a number behind it if two runs start in the same second.
-fn new_folder(model: &str) -> Result<PathBuf> {
+fn new_folder(model: &str, unfinished: &mut Unfinished) -> Result<PathBuf> {
     let runs = Path::new("runs");
-    std::fs::create_dir_all(runs).map_err(Error::io("create the folder", runs))?;
+    unfinished.create_folders(runs)?;
     let safe: String = model.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '-' }).collect();
     let name = format!("{}-{safe}", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
     let mut path = runs.join(&name);
@@ -96,7 +132,11 @@ fn new_folder(model: &str) -> Result<PathBuf> {
                 path = runs.join(format!("{name}-{number}"));
                 number += 1;
             }
-            other => return other.map(|()| path.clone()).map_err(Error::io("create the folder", &path)),
+            other => {
+                other.map_err(Error::io("create the folder", &path))?;
+                unfinished.folders.insert(0, path.clone());
+                return Ok(path);
+            }
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Tests of the whole program, through its binary and its library.
 
+mod fixtures;
 mod run;
 
+mod bad_input;
+mod bad_settings;
+mod cli;
 mod golden;
 mod gradients;
 mod ingest;
@@ -9,3 +13,4 @@ mod layout;
 mod losses;
 mod ranks;
 mod synth;
+mod using;

@@ -40,6 +40,8 @@ impl Outcome {
 pub fn glasses(args: &[&str], dir: &Path) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_glasses"));
     command.args(args).current_dir(dir);
+    // Open MPI's daemon for a lone process takes longer to start than most of these runs.
+    command.env("OMPI_MCA_ess_singleton_isolated", "1");
     finish(command)
 }
 
@@ -48,16 +50,23 @@ pub fn mpirun(n: usize, args: &[&str], dir: &Path) -> Outcome {
     let launcher = std::env::var("MPIRUN").unwrap_or_else(|_| "mpirun".to_owned());
     let mut command = Command::new(launcher);
     command.arg("-n").arg(n.to_string()).arg(env!("CARGO_BIN_EXE_glasses")).args(args).current_dir(dir);
-    // Open MPI asks for these as root, and where there are fewer cores than ranks; others ignore them.
+    // Open MPI gives the root a terminal of its own, and clap would colour what it prints there.
+    command.env("NO_COLOR", "1");
+    allow_many_ranks(&mut command);
+    finish(command)
+}
+
+/// Open MPI asks for these as root, and where there are fewer cores than ranks; others ignore them.
+fn allow_many_ranks(command: &mut Command) {
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("OMPI_MCA_hwloc_base_binding_policy", "none");
-    finish(command)
 }
 
 /// Runs a line of shell in `dir`; `$GLASSES` is the program.
 pub fn shell(line: &str, dir: &Path) -> Outcome {
     let mut command = Command::new("bash");
     command.arg("-c").arg(line).env("GLASSES", env!("CARGO_BIN_EXE_glasses")).current_dir(dir);
+    allow_many_ranks(&mut command);
     finish(command)
 }
 

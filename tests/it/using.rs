@@ -1,0 +1,158 @@
+//! `glasses eval`, `predict`, `info`, and a first run with no argument, through the binary.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::fixtures::{faces, words};
+use crate::run::{glasses, mpirun};
+
+/// The faces, a model that was trained on them (`run`), and twelve pictures.
+fn trained() -> TempDir {
+    let dir = faces();
+    glasses(&words("--data faces.h5 --model tiny.toml --epochs 3 --out run"), dir.path()).success();
+    let folder = dir.path().join("pictures/deeper");
+    std::fs::create_dir_all(&folder).unwrap();
+    for i in 0..12u8 {
+        let picture = image::RgbImage::from_fn(30, 20, |x, y| image::Rgb([x as u8 * 8, y as u8 * i, 99]));
+        picture.save(folder.join(format!("{i:02}.png"))).unwrap();
+    }
+    dir
+}
+
+/// What a command prints alone; three ranks must print the same, numbers within `tolerance`.
+fn everywhere(args: &str, dir: &Path, tolerance: f64) -> String {
+    let alone = glasses(&words(args), dir).success().stdout;
+    let three = mpirun(3, &words(args), dir).success().stdout;
+    let tokens = |text: &str| -> Vec<String> {
+        text.split(|c: char| c.is_whitespace() || "[]{},".contains(c)).map(str::to_owned).collect()
+    };
+    let (a, b) = (tokens(&alone), tokens(&three));
+    assert_eq!(a.len(), b.len(), "{args}: {alone} {three}");
+    for (a, b) in a.iter().zip(&b) {
+        let near = || Some((a.parse::<f64>().ok()? - b.parse::<f64>().ok()?).abs() <= tolerance);
+        assert!(a == b || near() == Some(true), "{args}: {a} {b}");
+    }
+    alone
+}
+
+#[test]
+fn eval_gives_the_figures_of_the_run_on_any_number_of_ranks() {
+    let dir = trained();
+    let text = everywhere("eval --model run/model.h5 --data faces.h5", dir.path(), 0.0);
+    let found: Value =
+        serde_json::from_str(&everywhere("eval --model run/model.h5 --data faces.h5 --json", dir.path(), 0.0)).unwrap();
+    let summary: Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.path().join("run/summary.json")).unwrap()).unwrap();
+    assert_eq!((&found["accuracy"], &found["loss"]), (&summary["test_accuracy"], &summary["test_loss"]));
+    assert_eq!((&found["split"], &found["count"]), (&json!("test"), &json!(16)));
+    let cell = |row: usize, column: usize| found["confusion"][row][column].as_u64().unwrap();
+    assert_eq!((cell(0, 0) + cell(0, 1), cell(1, 0) + cell(1, 1)), (8, 8), "rows are the true classes");
+    assert_eq!(found["accuracy"].as_f64(), Some((cell(0, 0) + cell(1, 1)) as f64 / 16.0));
+    for class in 0..2 {
+        let figures = &found["classes"][class];
+        assert_eq!(figures["rows"], 8);
+        assert_eq!(figures["recall"].as_f64(), Some(cell(class, class) as f64 / 8.0));
+        let said = cell(0, class) + cell(1, class);
+        let precision = (said > 0).then(|| cell(class, class) as f64 / said as f64);
+        assert_eq!(figures["precision"].as_f64(), precision);
+    }
+    for part in ["16 rows of test", "accuracy", "precision", "recall", "confusion", "no glasses"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let train = glasses(&words("eval --model run/model.h5 --data faces.h5 --split train --json"), dir.path()).success();
+    assert!(train.stdout.contains("\"count\":64"), "{train:?}");
+}
+
+#[test]
+fn predict_names_a_class_and_a_probability_for_each_picture() {
+    let dir = trained();
+    let text = everywhere("predict --model run/model.h5 pictures", dir.path(), 0.011);
+    assert_eq!(text.lines().count(), 12);
+    let found = everywhere("predict --model run/model.h5 pictures --json", dir.path(), 1e-5);
+    let found: Vec<Value> = serde_json::from_str(&found).unwrap();
+    assert_eq!(found.len(), 12);
+    let classes = ["no glasses", "glasses"];
+    for (i, (one, line)) in found.iter().zip(text.lines()).enumerate() {
+        let file = format!("pictures/deeper/{i:02}.png");
+        assert_eq!(one["file"], json!(file));
+        let shares: Vec<f64> = one["probabilities"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+        let best = usize::from(shares[1] > shares[0]);
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() <= 1e-6, "{one}");
+        assert_eq!((one["class"].as_str(), one["probability"].as_f64()), (Some(classes[best]), Some(shares[best])));
+        assert!(line.starts_with(&file) && line.contains(classes[best]) && line.ends_with('%'), "{line}");
+    }
+    let csv = everywhere("predict --model run/model.h5 pictures --csv", dir.path(), 1e-5);
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    assert_eq!(
+        rows.headers().unwrap().iter().collect::<Vec<_>>(),
+        ["file", "class", "probability", "no glasses", "glasses"]
+    );
+    for (row, one) in rows.records().map(Result::unwrap).zip(&found) {
+        assert_eq!((Some(&row[0]), Some(&row[1])), (one["file"].as_str(), one["class"].as_str()));
+        let number = |i: usize| f64::from(row[i].parse::<f32>().unwrap());
+        assert!((number(2) - one["probability"].as_f64().unwrap()).abs() <= 1e-6, "{row:?} {one}");
+    }
+    // One file, by its name, among one rank more than there are files.
+    let args = words("predict --model run/model.h5 pictures/deeper/03.png");
+    let one = mpirun(2, &args, dir.path()).success();
+    assert_eq!(one.stdout.lines().count(), 1);
+    assert!(one.stdout.starts_with("pictures/deeper/03.png"), "{one:?}");
+}
+
+#[test]
+fn info_shows_datasets_models_and_networks() {
+    let dir = trained();
+    let json =
+        |args: &str| -> Value { serde_json::from_str(&glasses(&words(args), dir.path()).success().stdout).unwrap() };
+    let data = json("info faces.h5 --json");
+    assert_eq!((&data["kind"], &data["shape"]), (&json!("dataset"), &json!([24, 24, 3])));
+    assert_eq!(data["classes"], json!(["no glasses", "glasses"]));
+    assert_eq!(data["splits"][0], json!({"split": "train", "rows": 64, "rows_of_class": [32, 32]}));
+    let text = everywhere("info faces.h5", dir.path(), 0.0);
+    assert!(text.contains("/test: 16 rows (no glasses 8, glasses 8)"), "{text}");
+    let model = json("info run/model.h5 --json");
+    let summary: Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.path().join("run/summary.json")).unwrap()).unwrap();
+    assert_eq!((&model["kind"], &model["weights_sha256"]), (&json!("model"), &summary["weights_sha256"]));
+    assert_eq!((&model["parameters"], &model["normalize"]), (&summary["parameters"], &json!("per-image")));
+    let text = glasses(&words("info run/model.h5"), dir.path()).success().stdout;
+    assert!(text.contains("conv 3x3x4") && text.contains("classes: no glasses, glasses"), "{text}");
+    // The paper's own figure, for its own pictures.
+    let zoo = json("info --model glasses --json");
+    assert_eq!((&zoo["parameters"], &zoo["input"]), (&json!(6_578_674), &json!([80, 80, 3])));
+    let text = glasses(&words("info --model glasses"), dir.path()).success().stdout;
+    assert!(text.contains("6578674 parameters") && text.contains("MFLOP"), "{text}");
+    for (name, input) in
+        [("glasses-deep", "80x80x3"), ("glasses-wide", "80x80x3"), ("mnist", "28x28x1"), ("spiral", "2")]
+    {
+        let zoo = json(&format!("info --model {name} --input {input} --json"));
+        let layers = zoo["layers"].as_array().unwrap();
+        let sum: u64 = layers.iter().map(|layer| layer["parameters"].as_u64().unwrap()).sum();
+        assert_eq!((zoo["name"].as_str(), zoo["parameters"].as_u64()), (Some(name), Some(sum)));
+        assert!(sum > 0, "{zoo}");
+    }
+    assert_eq!(json("info --model tiny.toml --input 24x24x3 --json")["parameters"], summary["parameters"]);
+}
+
+#[test]
+fn a_run_without_data_uses_the_glasses_h5_that_is_there() {
+    let dir = faces();
+    std::fs::rename(dir.path().join("faces.h5"), dir.path().join("glasses.h5")).unwrap();
+    let before = std::fs::read(dir.path().join("glasses.h5")).unwrap();
+    for ranks in [1, 2] {
+        let args = words("--epochs 1 --model tiny.toml --eval-every 1");
+        let end = if ranks == 1 { glasses(&args, dir.path()) } else { mpirun(ranks, &args, dir.path()) }.success();
+        assert!(end.stdout.contains("training 'tiny'") && end.stdout.contains("on glasses.h5: 64 train"), "{end:?}");
+        assert!(!end.stdout.contains("making"), "{end:?}");
+        assert_eq!(end.stdout.matches("results in runs/").count(), 1, "{end:?}");
+    }
+    assert_eq!(std::fs::read(dir.path().join("glasses.h5")).unwrap(), before);
+    assert_eq!(std::fs::read_dir(dir.path().join("runs")).unwrap().count(), 2);
+    // Not a single argument: the zoo's own network on what is there, two ranks, and few enough rows to be quick.
+    let tiny = "synth --size 24 --count 20 --force --out glasses.h5";
+    glasses(&words(tiny), dir.path()).success();
+    let end = glasses(&[], dir.path()).success();
+    assert!(end.stdout.contains("training 'glasses'") && end.stdout.contains("results in runs/"), "{end:?}");
+}
