@@ -40,8 +40,6 @@ impl Outcome {
 pub fn glasses(args: &[&str], dir: &Path) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_glasses"));
     command.args(args).current_dir(dir);
-    // Open MPI's daemon for a lone process takes longer to start than most of these runs.
-    command.env("OMPI_MCA_ess_singleton_isolated", "1");
     finish(command)
 }
 
