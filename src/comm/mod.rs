@@ -48,13 +48,51 @@ pub trait Communicator {
     fn describe(&self) -> String;
 }
 
-/// The ranks this process was started with: MPI's where the program was built with it, else one.
+/// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else
+/// one.
 ///
 /// Call it once, first thing: with MPI it also makes a panic on any rank end all of them (the alternative is a hang,
 /// because the others would wait for this rank for ever).
 pub fn world() -> Box<dyn Communicator> {
     #[cfg(feature = "mpi")]
-    return Box::new(mpi::Mpi::initialize());
-    #[cfg(not(feature = "mpi"))]
-    return Box::new(Solo::default());
+    if launched(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        return Box::new(mpi::Mpi::initialize());
+    }
+    Box::new(Solo::default())
+}
+
+/// What every launcher leaves in the environment of a rank: without one of these, MPI itself would find nobody either,
+/// but Open MPI would start a daemon first, which takes a third of a second and fails where two start at once.
+#[cfg(feature = "mpi")]
+const LAUNCHERS: [&str; 11] = [
+    "OMPI_COMM_WORLD_",
+    "PMI",
+    "MPI_LOCAL",
+    "MV2_COMM_WORLD_",
+    "SLURM_PROCID",
+    "HYDI_",
+    "HYDRA_",
+    "ALPS_APP_",
+    "PALS_",
+    "FLUX_TASK_",
+    "JSM_NAMESPACE_",
+];
+
+#[cfg(feature = "mpi")]
+fn launched(mut names: impl Iterator<Item = String>) -> bool {
+    names.any(|name| LAUNCHERS.iter().any(|launcher| name.starts_with(launcher)))
+}
+
+#[cfg(all(test, feature = "mpi"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_is_known_by_what_it_leaves_and_settings_for_one_are_none() {
+        let launched = |name: &str| launched(std::iter::once(name.to_owned()));
+        assert!(launched("OMPI_COMM_WORLD_SIZE") && launched("PMI_RANK") && launched("PMIX_RANK"));
+        assert!(launched("SLURM_PROCID"));
+        assert!(!launched("OMPI_MCA_rmaps_base_oversubscribe") && !launched("OMPI_ALLOW_RUN_AS_ROOT"));
+        assert!(!launched("SLURM_JOB_ID") && !launched("PATH"));
+    }
 }

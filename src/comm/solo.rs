@@ -32,6 +32,6 @@ impl Communicator for Solo {
         std::process::exit(code)
     }
     fn describe(&self) -> String {
-        "none (built without MPI)".to_owned()
+        "no launcher, no messages".to_owned()
     }
 }
