@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use glasses::cli::{Cli, Command};
-use glasses::{comm, commands};
+use glasses::error::Error;
+use glasses::{comm, commands, report};
 
 fn main() -> ExitCode {
     let parsed = Cli::try_parse();
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
         Some(Command::Train(options)) => commands::train::run(options, comm),
         None => commands::train::run(&cli.train, comm),
     };
+    let result = result.and_then(|()| match report::output_failure() {
+        None => Ok(()),
+        Some(failure) => Err(Error::io("write", "standard output")(failure)),
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,6 +10,7 @@ use crate::data::{Dataset, Part, Split};
 use crate::error::{Error, Result};
 use crate::model::Workspace;
 use crate::report::percent;
+use crate::say;
 use crate::train::{Evaluation, evaluate};
 
 /// Rows that go through the network at once.
@@ -73,7 +74,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     if comm.is_root() {
         let figures = figures(options.split, &saved.classes, &found);
         if options.json {
-            println!("{}", serde_json::to_string(&figures).map_err(|e| Error::io("write", "stdout")(e.into()))?);
+            say!("{}", serde_json::to_string(&figures).map_err(|e| Error::io("write", "stdout")(e.into()))?);
         } else {
             print(&figures);
         }
@@ -139,7 +140,7 @@ fn figures(split: Split, classes: &[String], found: &Evaluation) -> Figures {
 }
 
 fn print(figures: &Figures) {
-    println!(
+    say!(
         "{} rows of {}: loss {:.4}, accuracy {}",
         figures.count,
         figures.split,
@@ -147,18 +148,18 @@ fn print(figures: &Figures) {
         percent(figures.accuracy)
     );
     let name_width = figures.classes.iter().map(|c| c.class.chars().count()).max().unwrap_or(0).max(5);
-    println!("\n{:<name_width$}  {:>8}  {:>9}  {:>9}", "class", "rows", "precision", "recall");
+    say!("\n{:<name_width$}  {:>8}  {:>9}  {:>9}", "class", "rows", "precision", "recall");
     let share = |value: Option<f64>| value.map_or("-".to_owned(), percent);
     for class in &figures.classes {
         let (precision, recall) = (share(class.precision), share(class.recall));
-        println!("{:<name_width$}  {:>8}  {precision:>9}  {recall:>9}", class.class, class.rows);
+        say!("{:<name_width$}  {:>8}  {precision:>9}  {recall:>9}", class.class, class.rows);
     }
-    println!("\nconfusion (a row a true class, a column a class that was said)");
+    say!("\nconfusion (a row a true class, a column a class that was said)");
     let width = figures.count.to_string().len().max(name_width);
     let header: Vec<String> = figures.classes.iter().map(|c| format!("{:>width$}", c.class)).collect();
-    println!("{:<name_width$}  {}", "", header.join("  "));
+    say!("{:<name_width$}  {}", "", header.join("  "));
     for (class, row) in figures.classes.iter().zip(&figures.confusion) {
         let cells: Vec<String> = row.iter().map(|cell| format!("{cell:>width$}")).collect();
-        println!("{:<name_width$}  {}", class.class, cells.join("  "));
+        say!("{:<name_width$}  {}", class.class, cells.join("  "));
     }
 }

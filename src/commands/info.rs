@@ -10,6 +10,7 @@ use crate::config::ModelChoice;
 use crate::data::{Dataset, Normalize, RowShape, Split, reader};
 use crate::error::{Error, Result};
 use crate::model::{LayerInfo, Model, Workspace};
+use crate::say;
 
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
@@ -91,7 +92,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
             (None, None) => return Ok(String::new()),
         };
         if options.json {
-            println!("{}", serde_json::to_string(&info).map_err(|e| Error::io("write", "stdout")(e.into()))?);
+            say!("{}", serde_json::to_string(&info).map_err(|e| Error::io("write", "stdout")(e.into()))?);
         } else {
             print(&info);
         }
@@ -155,9 +156,9 @@ fn print(info: &Info) {
     let join = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     match info {
         Info::Dataset { shape, classes, origin, splits } => {
-            println!("dataset of {} rows", join(shape));
+            say!("dataset of {} rows", join(shape));
             if let Some(origin) = origin {
-                println!("origin: {origin}");
+                say!("origin: {origin}");
             }
             for SplitInfo { split, rows, rows_of_class } in splits {
                 let name = |class: usize| match classes.as_ref().and_then(|names| names.get(class)) {
@@ -166,24 +167,24 @@ fn print(info: &Info) {
                 };
                 let parts: Vec<String> =
                     rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
-                println!("/{split}: {rows} rows ({})", parts.join(", "));
+                say!("/{split}: {rows} rows ({})", parts.join(", "));
             }
         }
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
-            println!("model '{name}' for input {}, {parameters} parameters", join(input));
+            say!("model '{name}' for input {}, {parameters} parameters", join(input));
             if let (Some(normalize), Some(digest)) = (normalize, weights_sha256) {
-                println!("classes: {}\nnormalize: {normalize:?}\nweights sha256 {digest}", classes.join(", "));
+                say!("classes: {}\nnormalize: {normalize:?}\nweights sha256 {digest}", classes.join(", "));
             }
-            println!("\n{:<28}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
+            say!("\n{:<28}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
             for layer in layers {
                 let flops = layer.flops as f64 / 1e6;
-                println!("{:<28}  {:>14}  {:>12}  {flops:>14.2}", layer.layer, join(&layer.output), layer.parameters);
+                say!("{:<28}  {:>14}  {:>12}  {flops:>14.2}", layer.layer, join(&layer.output), layer.parameters);
             }
             if let Info::Model { forward_flops, training_flops, training_bytes, .. } = info {
                 let (forward, training) = (*forward_flops as f64 / 1e6, *training_flops as f64 / 1e6);
-                println!("\n{forward:.0} MFLOP a forward pass, {training:.0} MFLOP a training row");
+                say!("\n{forward:.0} MFLOP a forward pass, {training:.0} MFLOP a training row");
                 if let Some(bytes) = training_bytes {
-                    println!("{:.0} MB a training rank, without data and optimizer state", *bytes as f64 / 1e6);
+                    say!("{:.0} MB a training rank, without data and optimizer state", *bytes as f64 / 1e6);
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::data::split::{Assignment, assign};
 use crate::data::writer::check_place;
 use crate::data::{RowShape, Rows, Split, Writer};
 use crate::error::{Error, Result};
+use crate::say;
 
 /// About how many bytes of rows are in memory at a time.
 const BLOCK: usize = 16 << 20;
@@ -159,7 +160,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     agree_root(comm, || {
         if let (Some(source), Some(writer)) = (&source, writer.take()) {
             writer.finish()?;
-            println!("{}", summary(options, source, &rows, bad.len()));
+            say!("{}", summary(options, source, &rows, bad.len()));
         }
         Ok(String::new())
     })?;

@@ -12,7 +12,8 @@ use crate::data::ingest::decode;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
-use crate::report::progress_bar;
+use crate::report::{self, progress_bar};
+use crate::say;
 
 /// Pictures that go through the network at once.
 const BATCH: usize = 32;
@@ -171,7 +172,7 @@ fn print(options: &Options, classes: &[String], outcomes: &[Outcome]) -> Result<
     let good = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok());
     if options.json {
         let good: Vec<&Prediction> = good.collect();
-        println!("{}", serde_json::to_string_pretty(&good).map_err(|e| Error::io("write", "stdout")(e.into()))?);
+        say!("{}", serde_json::to_string_pretty(&good).map_err(|e| Error::io("write", "stdout")(e.into()))?);
     } else if options.csv {
         let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
         let write = || -> csv::Result<()> {
@@ -185,12 +186,12 @@ fn print(options: &Options, classes: &[String], outcomes: &[Outcome]) -> Result<
             }
             Ok(writer.flush()?)
         };
-        write().map_err(|e| Error::io("write", "stdout")(e.into()))?;
+        report::keep(write().map_err(std::io::Error::from));
     } else {
         let width = good.clone().map(|p| p.file.chars().count()).max().unwrap_or(0);
         for prediction in good {
-            let percent = crate::report::percent(f64::from(prediction.probability));
-            println!("{:<width$}  {}  {percent}", prediction.file, prediction.class);
+            let percent = report::percent(f64::from(prediction.probability));
+            say!("{:<width$}  {}  {percent}", prediction.file, prediction.class);
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use crate::comm::{Communicator, agree_root};
 use crate::data::synth::{FaceOptions, SpiralOptions, faces, spiral, write_faces, write_spiral};
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
+use crate::say;
 
 /// What to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -58,7 +59,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         Kind::Spiral => make_spiral(options),
     })?;
     if comm.is_root() {
-        println!("{line}");
+        say!("{line}");
     }
     Ok(())
 }

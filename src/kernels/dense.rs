@@ -6,7 +6,7 @@ use multiversion::multiversion;
 use super::gemm::{Matrix, gemm};
 use super::shape::DenseShape;
 
-/// Up to this many rows the weights are streamed (`cargo bench --bench kernels -- dense` chose it).
+/// Up to this many rows the weights are streamed.
 const FEW_ROWS: usize = 4;
 
 /// `output[n, o] = bias[o] + Σ input[n, i] · weight[i, o]`: `input [batch, inputs]`, `weight [inputs, outputs]`,

@@ -44,9 +44,8 @@ impl Window {
                         if pad >= window {
                             format!("with padding {pad}, not smaller than the window {window}")
                         } else {
-                            (size as f64 - window as f64 + 2.0 * pad as f64)
-                                .mul_add(1.0 / stride as f64, 1.0)
-                                .to_string()
+                            let output = (size as f64 - window as f64 + 2.0 * pad as f64) / stride as f64 + 1.0;
+                            format!("{}", (output * 100.0).round() / 100.0)
                         }
                     )),
                 }

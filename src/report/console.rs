@@ -1,6 +1,5 @@
 //! Lines on standard output: what runs, a line an epoch, where the results are.
 
-use std::io::Write;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -33,8 +32,7 @@ impl Console {
     /// A plain line.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.root {
-            // Whoever read this may have gone away (`| head`): that must not end a training run.
-            self.bar.suspend(|| drop(writeln!(std::io::stdout(), "{}", line.as_ref())));
+            self.bar.suspend(|| crate::say!("{}", line.as_ref()));
         }
     }
 

@@ -31,6 +31,9 @@ fn number<T: hdf5::H5Type>(group: &hdf5::Group, name: &str) -> T {
     group.attr(name).unwrap().read_scalar().unwrap()
 }
 
+/// A call of a backward-weights kernel: into which weight and bias gradients, and whether to add.
+type Backward<'a> = dyn FnMut(&mut [f32], &mut [f32], bool) + 'a;
+
 /// A layer by itself: its kernels are called as the model calls them.
 fn check_layer(name: &str, group: &hdf5::Group) {
     use glasses::kernels::{ConvShape, DenseShape, PoolShape};
@@ -42,7 +45,7 @@ fn check_layer(name: &str, group: &hdf5::Group) {
     let [input, output, d_output, d_input] = ["input", "output", "d_output", "d_input"].map(|n| values(group, n));
     let mut got_output = vec![f32::NAN; output.len()];
     let mut got_d_input = vec![f32::NAN; input.len()];
-    let check_weights = |got: &mut dyn FnMut(&mut [f32], &mut [f32], bool)| {
+    let check_weights = |got: &mut Backward<'_>| {
         let [d_weight, d_bias] = ["d_weight", "d_bias"].map(|n| values(group, n));
         let (mut w, mut b) = (vec![f32::NAN; d_weight.len()], vec![f32::NAN; d_bias.len()]);
         got(&mut w, &mut b, false);
