@@ -11,6 +11,7 @@ use std::path::Path;
 use hdf5::types::VarLenUnicode;
 use ndarray::ArrayViewD;
 
+use crate::data::writer::unicode;
 use crate::data::{Normalize, Normalizer, RowShape, reader};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
@@ -71,8 +72,7 @@ fn image(
     file.new_attr::<i64>().create("features")?.write_scalar(&features)?;
     let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
     file.new_attr_builder().with_data(&names).create("classes")?;
-    let mode = clap::ValueEnum::to_possible_value(&normalizer.mode());
-    text("normalize", mode.as_ref().map_or("none", |m| m.get_name()))?;
+    text("normalize", normalizer.mode().name())?;
     let (mean, inverse) = normalizer.parts();
     let group = file.create_group("params")?;
     if !mean.is_empty() {
@@ -101,11 +101,6 @@ fn file_image(file: &hdf5::File) -> hdf5::Result<Vec<u8>> {
     #[allow(unsafe_code)]
     let written = hdf5::sync::sync(|| unsafe { H5Fget_file_image(file.id(), bytes.as_mut_ptr().cast(), bytes.len()) });
     if written == size { Ok(bytes) } else { Err(failed()) }
-}
-
-/// HDF5 strings end at a NUL, so one inside is replaced.
-fn unicode(text: &str) -> VarLenUnicode {
-    text.replace('\0', "\u{fffd}").parse().unwrap_or_default()
 }
 
 /// Whether an open file says that it is a model.
@@ -137,7 +132,9 @@ pub fn read(path: &Path) -> Result<SavedModel> {
     let features: i64 = file.attr("features").and_then(|a| a.read_scalar()).map_err(failed("features"))?;
     let sizes: Vec<usize> = input.iter().filter_map(|&n| usize::try_from(n).ok()).filter(|n| *n < 1 << 24).collect();
     let shape = match (&sizes[..], features) {
-        (&[h, w, c], 0) if h * w * c > 0 => RowShape::Image { h, w, c },
+        (&[h, w, c], 0) if h.checked_mul(w).and_then(|n| n.checked_mul(c)).is_some_and(|n| n > 0) => {
+            RowShape::Image { h, w, c }
+        }
         (&[1, 1, d], 1) if d > 0 => RowShape::Features { d },
         _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
     };

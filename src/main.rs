@@ -7,7 +7,20 @@ use glasses::cli::{Cli, Command};
 use glasses::error::Error;
 use glasses::{comm, commands, report};
 
+/// NFS and Lustre may refuse the locks that HDF5 takes even to read. We never write a file in place, so none is needed;
+/// who sets the variable decides otherwise. The crate has no call for it that older libraries know too.
+fn read_without_locks() {
+    if std::env::var_os("HDF5_USE_FILE_LOCKING").is_none() {
+        // SAFETY: the first thing the program does: there is no other thread that could read the environment.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var("HDF5_USE_FILE_LOCKING", "FALSE");
+        }
+    }
+}
+
 fn main() -> ExitCode {
+    read_without_locks();
     let parsed = Cli::try_parse();
     let comm = comm::world();
     let comm = comm.as_ref();

@@ -98,7 +98,11 @@ impl Communicator for Mpi {
         let mut lengths = vec![0u64; self.size()];
         self.world.all_gather_into(&(mine.len() as u64), &mut lengths[..]);
         let counts: Vec<Count> = lengths.iter().map(|&n| Count::try_from(n).expect("under 2 GiB a rank")).collect();
-        let starts: Vec<Count> = counts.iter().scan(0, |sum, &n| Some(std::mem::replace(sum, *sum + n))).collect();
+        let after = |sum: &mut Count, &n: &Count| {
+            let end = sum.checked_add(n).expect("under 2 GiB from all ranks together");
+            Some(std::mem::replace(sum, end))
+        };
+        let starts: Vec<Count> = counts.iter().scan(0, after).collect();
         let mut all = vec![0u8; lengths.iter().sum::<u64>() as usize];
         if all.is_empty() {
             return vec![Vec::new(); lengths.len()];

@@ -156,7 +156,7 @@ fn print(info: &Info) {
     let join = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     match info {
         Info::Dataset { shape, classes, origin, splits } => {
-            say!("dataset of {} rows", join(shape));
+            say!("dataset of rows of shape {}", join(shape));
             if let Some(origin) = origin {
                 say!("origin: {origin}");
             }
@@ -173,7 +173,7 @@ fn print(info: &Info) {
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
             say!("model '{name}' for input {}, {parameters} parameters", join(input));
             if let (Some(normalize), Some(digest)) = (normalize, weights_sha256) {
-                say!("classes: {}\nnormalize: {normalize:?}\nweights sha256 {digest}", classes.join(", "));
+                say!("classes: {}\nnormalize: {}\nweights sha256 {digest}", classes.join(", "), normalize.name());
             }
             say!("\n{:<28}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
             for layer in layers {

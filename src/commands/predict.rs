@@ -1,5 +1,7 @@
 //! `glasses predict`: which class a picture is of.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -53,11 +55,12 @@ type Outcome = std::result::Result<Prediction, String>;
 /// When the model cannot be read, or after all others have been predicted some picture could not be.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let saved = agree(comm, checkpoint::read(&options.model).and_then(takes_images))?;
-    let files = agree_root(comm, || {
-        let files = list(&options.inputs)?;
-        serde_json::to_string(&files).map_err(|e| Error::io("list", "the pictures")(e.into()))
+    let mut files = Vec::new();
+    agree_root(comm, || {
+        files = list(&options.inputs)?;
+        Ok(String::new())
     })?;
-    let files: Vec<PathBuf> = serde_json::from_str(&files).unwrap_or_default();
+    let files = share(files, comm);
     let (rank, size) = (comm.rank(), comm.size());
     let own = &files[rank * files.len() / size..(rank + 1) * files.len() / size];
     let outcomes = predict(&saved, own, comm);
@@ -76,6 +79,18 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         items: bad,
         fix: format!("replace them by {}; the others have been predicted", decode::FORMATS),
     })
+}
+
+/// Collective: the root's names, on every rank. Bytes, since a name need not be UTF-8; a NUL ends each.
+fn share(files: Vec<PathBuf>, comm: &dyn Communicator) -> Vec<PathBuf> {
+    let mut bytes = Vec::new();
+    for file in files {
+        bytes.extend(file.into_os_string().into_vec());
+        bytes.push(0);
+    }
+    let bytes = comm.broadcast(bytes);
+    let names = bytes.split_inclusive(|&byte| byte == 0).map(|name| &name[..name.len() - 1]);
+    names.map(|name| OsString::from_vec(name.to_vec()).into()).collect()
 }
 
 fn takes_images(saved: SavedModel) -> Result<SavedModel> {
@@ -189,9 +204,10 @@ fn print(options: &Options, classes: &[String], outcomes: &[Outcome]) -> Result<
         report::keep(write().map_err(std::io::Error::from));
     } else {
         let width = good.clone().map(|p| p.file.chars().count()).max().unwrap_or(0);
+        let class_width = classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
         for prediction in good {
             let percent = report::percent(f64::from(prediction.probability));
-            say!("{:<width$}  {}  {percent}", prediction.file, prediction.class);
+            say!("{:<width$}  {:<class_width$}  {percent:>8}", prediction.file, prediction.class);
         }
     }
     Ok(())

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::comm::{Communicator, agree, agree_root};
-use crate::config::{DEFAULT_DATA, Settings};
+use crate::config::{Batch, DEFAULT_DATA, RunConfig, Settings};
 use crate::data::synth::{FaceOptions, write_faces};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::report::{Console, progress_bar};
 use crate::train;
 
@@ -33,10 +34,33 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());
     let config = agree(comm, file.and_then(|file| options.settings.clone().lower(file, comm.size())))?;
     if !named {
+        agree(comm, fits_first_run(&config))?;
         make_default_data(comm)?;
     }
     train::run(&config, comm)?;
     Ok(())
+}
+
+/// Before anything is drawn: whether this run could train on it. Where there is a dataset already, that one decides.
+fn fits_first_run(config: &RunConfig) -> Result<()> {
+    if Path::new(DEFAULT_DATA).exists() {
+        return Ok(());
+    }
+    let size = FIRST_RUN.size;
+    let rows = (FIRST_RUN.count as f64 * (1.0 - FIRST_RUN.test)) as usize;
+    let refuse = |found: String| {
+        Error::invalid(
+            format!("a run without --data, in a folder without {DEFAULT_DATA}"),
+            found,
+            format!("one that fits {rows} drawn faces of {size}x{size}x3, which would be made"),
+            "name your data with --data; `glasses synth` makes others (--kind spiral for dense networks)",
+        )
+    };
+    Model::new(config.model.resolve()?, [size, size, 3], false, 2).map_err(|e| refuse(e.to_string()))?;
+    match config.batch {
+        Batch::Rows(batch) if batch > rows => Err(refuse(format!("--batch {batch}"))),
+        _ => train::check_out(config),
+    }
 }
 
 /// Collective: where a run names no data and there is none here, the root makes some and says so; the others wait.

@@ -16,6 +16,18 @@ pub enum Normalize {
     None,
 }
 
+impl Normalize {
+    /// As it is typed and written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Normalize::PerImage => "per-image",
+            Normalize::Dataset => "dataset",
+            Normalize::Unit => "unit",
+            Normalize::None => "none",
+        }
+    }
+}
+
 /// A [`Normalize`] with the numbers that it needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalizer {

@@ -62,6 +62,11 @@ impl Shards {
         self.rows.div_ceil(batch)
     }
 
+    /// Rows of step `step` of an epoch, over all shards: the last step may be short.
+    pub fn rows_of_step(&self, step: usize, batch: usize) -> usize {
+        batch.min(self.rows - step * batch)
+    }
+
     /// Which rows of shard `order[slot]` (in its permuted order) stand in positions `positions` of the epoch.
     fn turns(&self, slot: usize, positions: &Range<usize>) -> Range<usize> {
         let turn = |position: usize| position.saturating_sub(slot).div_ceil(self.count());

@@ -16,6 +16,7 @@ use tempfile::TempPath;
 use super::split::Assignment;
 use super::{RowShape, Split, rows_name};
 use crate::error::{Error, Result};
+use crate::files::temporary_beside;
 
 /// About how many bytes a chunk holds.
 const CHUNK: usize = 1 << 20;
@@ -69,9 +70,9 @@ impl Writer {
         origin: &str,
         counts: &[(&str, u64)],
     ) -> Result<Writer> {
-        let folder = check_place(path, replace)?;
-        probe(folder, file_size(shape, rows, classes, origin)).map_err(Error::io("reserve the space for", path))?;
-        let temporary = temporary_file(folder).map_err(Error::io("create a file in", folder))?;
+        check_place(path, replace)?;
+        probe(path, file_size(shape, rows, classes, origin))?;
+        let temporary = temporary_beside(path)?.into_temp_path();
         let create = || -> hdf5::Result<()> {
             let file = hdf5::File::create(&temporary)?;
             let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
@@ -134,19 +135,11 @@ impl Writer {
     }
 }
 
-fn temporary_file(folder: &Path) -> std::io::Result<TempPath> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".glasses-").suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    Ok(builder.tempfile_in(folder)?.into_temp_path())
-}
-
-/// Whether a dataset can be put at `path`; gives the folder. Cheap: ask before long work.
+/// Whether a dataset can be put at `path`. Cheap: ask before long work.
 ///
 /// # Errors
 /// When something of that name is there (`replace` allows a file), or the folder cannot be written.
-pub fn check_place(path: &Path, replace: bool) -> Result<&Path> {
+pub fn check_place(path: &Path, replace: bool) -> Result<()> {
     let place = path.display().to_string();
     if path.is_dir() {
         return Err(Error::invalid(place, "a folder", "the name of a file to write", "add a name, such as data.h5"));
@@ -155,12 +148,8 @@ pub fn check_place(path: &Path, replace: bool) -> Result<&Path> {
         let fix = "choose another name, or say --force to replace it";
         return Err(Error::invalid(place, "a file of that name", "none yet", fix));
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    temporary_file(folder).map_err(Error::io("create a file in", folder))?;
-    Ok(folder)
+    temporary_beside(path)?;
+    Ok(())
 }
 
 /// An upper bound of the file's size: rows in whole chunks, and what HDF5 needs to find them.
@@ -178,12 +167,11 @@ fn file_size(shape: RowShape, rows: &Assignment, classes: &[String], origin: &st
 }
 
 /// Asks for the space before HDF5 creates anything: even its first write must not meet a full disk.
-fn probe(folder: &Path, bytes: u64) -> std::io::Result<()> {
-    let path = temporary_file(folder)?;
-    let file = std::fs::OpenOptions::new().write(true).open(&path)?;
-    match fs4::fs_std::FileExt::allocate(&file, bytes) {
+fn probe(path: &Path, bytes: u64) -> Result<()> {
+    let file = temporary_beside(path)?;
+    match fs4::fs_std::FileExt::allocate(file.as_file(), bytes) {
         Err(e) if is_unsupported(&e) => Ok(()),
-        other => other,
+        other => other.map_err(Error::io("reserve the space for", path)),
     }
 }
 
@@ -243,6 +231,6 @@ fn create_split(file: &hdf5::File, split: Split, shape: RowShape, count: usize) 
 }
 
 /// HDF5 strings end at a NUL, so one inside is replaced.
-fn unicode(text: &str) -> VarLenUnicode {
+pub(crate) fn unicode(text: &str) -> VarLenUnicode {
     text.replace('\0', "\u{fffd}").parse().expect("no NUL is left")
 }

