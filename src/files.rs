@@ -25,7 +25,7 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     builder.prefix(".glasses-").suffix(".part");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path)).map_err(Error::io("create", path))
+    builder.tempfile_in(folder_of(path)).map_err(Error::io("create a file in", folder_of(path)))
 }
 
 /// Writes `bytes` beside `path`, syncs them and renames: readers see the old file or the new one, never a part.

@@ -44,6 +44,10 @@ struct Trainer<'a> {
     batch: usize,
     total_steps: usize,
     steps_done: usize,
+    rows_done: u64,
+    /// Wall time of the training phases.
+    training_seconds: f64,
+    /// Time a phase in this epoch.
     seconds: Seconds,
 }
 
@@ -58,38 +62,10 @@ pub fn run(config: &RunConfig, comm: &dyn Communicator) -> Result<Summary> {
     let mut trainer = Trainer::new(config, comm)?;
     let mut folder = RunDir::create(&trainer.config_that_runs(), &trainer.model.spec.name, comm)?;
     console.say(trainer.describe());
-    let (mut best, mut lines, mut rows_done, mut training_time) = (None, Vec::<EpochLine>::new(), 0.0, 0.0);
+    let (mut best, mut lines) = (None, Vec::new());
     for epoch in 0..config.epochs {
-        let (before, train_start) = (comm.bytes_communicated(), Instant::now());
         console.start_epoch(epoch + 1, config.epochs, trainer.data.train.shards.rows());
-        let (score, count, lr) = trainer.epoch(epoch, &console)?;
-        let train_seconds = train_start.elapsed().as_secs_f64();
-        sync::same_weights_everywhere(comm, &trainer.params, epoch + 1)?;
-        let last = epoch + 1 == config.epochs || trainer.steps_done == trainer.total_steps;
-        let evaluated = last || (epoch + 1).is_multiple_of(config.eval_every);
-        let (val, test) = if evaluated { trainer.evaluate() } else { (None, None) };
-        // The last step's update may be the one that goes too far: no later step would see it.
-        if let Some(bad) = [&val, &test].into_iter().flatten().map(Evaluation::loss).find(|loss| !loss.is_finite()) {
-            return Err(trainer.diverged(epoch, bad));
-        }
-        if last && !trainer.params.values.iter().all(|value| value.is_finite()) {
-            return Err(trainer.diverged(epoch, f64::NAN));
-        }
-        (rows_done, training_time) = (rows_done + count as f64, training_time + train_seconds);
-        let line = EpochLine {
-            epoch: epoch + 1,
-            step: trainer.steps_done,
-            lr,
-            train_loss: score.loss_sum / count as f64,
-            train_accuracy: score.correct as f64 / count as f64,
-            val_loss: val.as_ref().map(Evaluation::loss),
-            val_accuracy: val.as_ref().map(Evaluation::accuracy),
-            test_loss: test.as_ref().map(Evaluation::loss),
-            test_accuracy: test.as_ref().map(Evaluation::accuracy),
-            seconds: sync::mean_seconds(comm, std::mem::take(&mut trainer.seconds)),
-            images_per_sec: count as f64 / train_seconds,
-            bytes_communicated: comm.bytes_communicated() - before,
-        };
+        let (line, val) = trainer.train_and_evaluate(epoch, &console)?;
         agree_root(comm, || folder.add(&line))?;
         if let Some(val) = val.filter(|val| best.is_none_or(|(accuracy, _)| val.accuracy() > accuracy)) {
             best = Some((val.accuracy(), epoch + 1));
@@ -97,13 +73,12 @@ pub fn run(config: &RunConfig, comm: &dyn Communicator) -> Result<Summary> {
         }
         console.end_epoch(&line, config.epochs);
         lines.push(line);
-        if last {
+        if trainer.is_done() {
             break;
         }
     }
     trainer.save(&folder, "model.h5")?;
-    let rate = rows_done / training_time;
-    let summary = trainer.summary(lines, best.map(|(_, epoch)| epoch), rate, started);
+    let summary = trainer.summary(&lines, best.map(|(_, epoch)| epoch), started);
     agree_root(comm, || folder.finish(&summary))?;
     console.end_run(&summary, folder.path());
     Ok(summary)
@@ -133,6 +108,8 @@ impl<'a> Trainer<'a> {
             total: Gradients::zeros(model.parameters()),
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             steps_done: 0,
+            rows_done: 0,
+            training_seconds: 0.0,
             seconds: Seconds::default(),
             config,
             comm,
@@ -140,6 +117,45 @@ impl<'a> Trainer<'a> {
             model,
             batch,
         })
+    }
+
+    /// Whether every step has been made.
+    fn is_done(&self) -> bool {
+        self.steps_done == self.total_steps
+    }
+
+    /// One epoch, the comparison of all ranks' weights, and the evaluation where one is due: the epoch's figures, and
+    /// those on `/val`.
+    fn train_and_evaluate(&mut self, epoch: usize, console: &Console) -> Result<(EpochLine, Option<Evaluation>)> {
+        let (comm, before, start) = (self.comm, self.comm.bytes_communicated(), Instant::now());
+        let (score, count, lr) = self.epoch(epoch, console)?;
+        let seconds = start.elapsed().as_secs_f64();
+        (self.rows_done, self.training_seconds) = (self.rows_done + count, self.training_seconds + seconds);
+        sync::same_weights_everywhere(comm, &self.params, epoch + 1)?;
+        let due = self.is_done() || (epoch + 1).is_multiple_of(self.config.eval_every);
+        let (val, test) = if due { self.evaluate() } else { (None, None) };
+        // The last step's update may be the one that goes too far: no later step would see it.
+        if let Some(bad) = [&val, &test].into_iter().flatten().map(Evaluation::loss).find(|loss| !loss.is_finite()) {
+            return Err(self.diverged(epoch, bad));
+        }
+        if self.is_done() && !self.params.values.iter().all(|value| value.is_finite()) {
+            return Err(self.diverged(epoch, f64::NAN));
+        }
+        let line = EpochLine {
+            epoch: epoch + 1,
+            step: self.steps_done,
+            lr,
+            train_loss: score.loss_sum / count as f64,
+            train_accuracy: score.correct as f64 / count as f64,
+            val_loss: val.as_ref().map(Evaluation::loss),
+            val_accuracy: val.as_ref().map(Evaluation::accuracy),
+            test_loss: test.as_ref().map(Evaluation::loss),
+            test_accuracy: test.as_ref().map(Evaluation::accuracy),
+            seconds: sync::mean_seconds(comm, std::mem::take(&mut self.seconds)),
+            images_per_sec: count as f64 / seconds,
+            bytes_communicated: comm.bytes_communicated() - before,
+        };
+        Ok((line, val))
     }
 
     /// One pass over the training rows (or what `--max-steps` leaves of it): the score, over how many rows, and the
@@ -151,7 +167,7 @@ impl<'a> Trainer<'a> {
         let mut rows = Vec::with_capacity(self.batch.min(train.labels().len()));
         let (mut epoch_score, mut epoch_count, mut lr) = (Score::default(), 0, 0.0);
         for step in 0..steps {
-            if self.steps_done == self.total_steps {
+            if self.is_done() {
                 break;
             }
             order.step(&self.data.train.shards, step, self.batch, &mut rows);
@@ -268,7 +284,7 @@ impl<'a> Trainer<'a> {
         )
     }
 
-    fn summary(&self, lines: Vec<EpochLine>, best_epoch: Option<usize>, rate: f64, started: Instant) -> Summary {
+    fn summary(&self, lines: &[EpochLine], best_epoch: Option<usize>, started: Instant) -> Summary {
         let last = lines.last();
         let value = |get: fn(&EpochLine) -> f64| last.map_or(f64::NAN, get);
         Summary {
@@ -287,7 +303,7 @@ impl<'a> Trainer<'a> {
             test_loss: last.and_then(|line| line.test_loss),
             test_accuracy: last.and_then(|line| line.test_accuracy),
             best_epoch,
-            images_per_sec: rate,
+            images_per_sec: self.rows_done as f64 / self.training_seconds,
             bytes_communicated: self.comm.bytes_communicated(),
             weights_sha256: self.params.sha256(),
             wall_seconds: started.elapsed().as_secs_f64(),
