@@ -15,6 +15,7 @@ use crate::data::writer::unicode;
 use crate::data::{Normalize, Normalizer, RowShape, reader};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::kernels::{Engine, zeros};
 use crate::model::{Model, ModelSpec, Params};
 
 const FORMAT: &str = "glasses model";
@@ -139,7 +140,7 @@ pub fn read(path: &Path) -> Result<SavedModel> {
         _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
     };
     let classes = reader::strings(&file, "classes").map_err(failed("classes"))?.unwrap_or_default();
-    let model = Model::new(spec, shape.hwc(), features == 1, classes.len())
+    let model = Model::new(spec, shape.hwc(), features == 1, classes.len(), Engine::Direct)
         .map_err(|e| invalid("", format!("parts that do not fit each other: {e}"), "a whole model".into()))?;
     let mode = text("normalize")?;
     let mode = <Normalize as clap::ValueEnum>::from_str(&mode, false)
@@ -152,9 +153,10 @@ pub fn read(path: &Path) -> Result<SavedModel> {
     } else {
         Normalizer::new(mode, channels)
     };
-    let mut values = Vec::new();
+    let mut values = zeros(model.parameters());
     for param in model.table.iter() {
-        values.extend(tensor(path, &file, &format!("params/{}", param.name), &param.shape)?);
+        let tensor = tensor(path, &file, &format!("params/{}", param.name), &param.shape)?;
+        values[param.range.clone()].copy_from_slice(&tensor);
     }
     let params = Params { values, table: model.table.clone() };
     Ok(SavedModel { model, params, shape, normalizer, classes })

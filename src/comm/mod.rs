@@ -17,6 +17,8 @@ pub use agree::{agree, agree_root};
 pub use solo::Solo;
 pub use threads::Threads;
 
+use crate::kernels::Buffer;
+
 /// The collective operations that training needs. A missing one is a compile error, never a silent no-op.
 pub trait Communicator {
     /// This process, `0 .. size`.
@@ -25,7 +27,7 @@ pub trait Communicator {
     fn size(&self) -> usize;
     /// Sums `mine` over the ranks, element by element, into `total` on every rank. Both have the same length on every
     /// rank; what `mine` holds afterwards is unspecified (one rank just swaps the two).
-    fn sum_f32(&self, mine: &mut Vec<f32>, total: &mut Vec<f32>);
+    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer);
     /// Sums `values` over the ranks in place, on every rank.
     fn sum_f64(&self, values: &mut [f64]);
     /// Sums `values` over the ranks in place, on every rank.

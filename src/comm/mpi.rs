@@ -9,6 +9,7 @@ use mpi::topology::{Communicator as _, SimpleCommunicator};
 use mpi::{Count, Threading};
 
 use super::Communicator;
+use crate::kernels::Buffer;
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;
@@ -75,7 +76,7 @@ impl Communicator for Mpi {
         self.world.size() as usize
     }
 
-    fn sum_f32(&self, mine: &mut Vec<f32>, total: &mut Vec<f32>) {
+    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         if self.world.size() == 1 {
             std::mem::swap(mine, total);
             return;

@@ -1,6 +1,7 @@
 //! One rank, no MPI: every sum is already complete.
 
 use super::Communicator;
+use crate::kernels::Buffer;
 
 /// The communicator of a program that runs alone.
 #[derive(Debug, Default)]
@@ -13,7 +14,7 @@ impl Communicator for Solo {
     fn size(&self) -> usize {
         1
     }
-    fn sum_f32(&self, mine: &mut Vec<f32>, total: &mut Vec<f32>) {
+    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         std::mem::swap(mine, total);
     }
     fn sum_f64(&self, _values: &mut [f64]) {}

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::Communicator;
+use crate::kernels::Buffer;
 
 /// One rank of a group of threads.
 pub struct Threads {
@@ -114,7 +115,7 @@ impl Communicator for Threads {
     fn size(&self) -> usize {
         self.size
     }
-    fn sum_f32(&self, mine: &mut Vec<f32>, total: &mut Vec<f32>) {
+    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         let all = self.exchange(mine.iter().flat_map(|v| v.to_le_bytes()).collect());
         total.fill(0.0);
         for bytes in &all {

@@ -9,6 +9,7 @@ use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
 use crate::data::{Dataset, Normalize, RowShape, Split, reader};
 use crate::error::{Error, Result};
+use crate::kernels::Engine;
 use crate::model::{LayerInfo, Model, Workspace};
 use crate::say;
 
@@ -103,8 +104,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 
 fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
     let flat = matches!(options.input, RowShape::Features { .. });
-    let model = Model::new(choice.resolve()?, options.input.hwc(), flat, options.classes)?;
-    let bytes = Workspace::bytes(&model, options.batch) + 3 * 4 * model.parameters();
+    let model = Model::new(choice.resolve()?, options.input.hwc(), flat, options.classes, Engine::default())?;
+    let bytes = Workspace::bytes(&model, options.batch, 8) + 3 * 4 * model.parameters();
     Ok(describe(&model, options.input, Some(bytes)))
 }
 

@@ -56,7 +56,8 @@ fn fits_first_run(config: &RunConfig) -> Result<()> {
             "name your data with --data; `glasses synth` makes others (--kind spiral for dense networks)",
         )
     };
-    Model::new(config.model.resolve()?, [size, size, 3], false, 2).map_err(|e| refuse(e.to_string()))?;
+    Model::new(config.model.resolve()?, [size, size, 3], false, 2, config.kernels)
+        .map_err(|e| refuse(e.to_string()))?;
     match config.batch {
         Batch::Rows(batch) if batch > rows => Err(refuse(format!("--batch {batch}"))),
         _ => train::check_out(config),

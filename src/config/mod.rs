@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result};
+use crate::kernels::Engine;
 use crate::model::{Init, ModelSpec, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 
@@ -21,15 +22,6 @@ use crate::optim::{OptimizerKind, Schedule};
 pub enum Recipe {
     /// The paper's own: plain sgd, lr 1e-3, batch 16, 50 epochs, constant, no weight decay
     Paper,
-}
-
-/// Engines for convolutions and dense layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kernels {
-    /// im2col and the crate matrixmultiply
-    #[default]
-    Gemm,
 }
 
 /// Rows a step.
@@ -136,7 +128,7 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
     pub init: Init,
-    pub kernels: Kernels,
+    pub kernels: Engine,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Kernels, ModelChoice, Recipe, RunConfig};
+use super::{Batch, ModelChoice, Recipe, RunConfig};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, nearest};
+use crate::kernels::Engine;
 use crate::model::{Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 
@@ -70,10 +71,10 @@ pub struct Settings {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
-    /// Engine for convolutions and dense layers [default: gemm]
+    /// Engine for convolutions and dense layers [default: direct]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kernels: Option<Kernels>,
+    pub kernels: Option<Engine>,
     /// How rows are prepared [default: per-image for images, dataset for features]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]

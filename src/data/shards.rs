@@ -97,15 +97,24 @@ impl EpochOrder {
         EpochOrder { slots: owned.clone().map(slot).collect(), shards: owned, permuted }
     }
 
-    /// Puts the owned rows of step `step` into `rows`, shard after shard in the order of their numbers. Allocates
-    /// nothing once `rows` is large enough.
-    pub fn step(&self, shards: &Shards, step: usize, batch: usize, rows: &mut Vec<u32>) {
+    /// Puts the owned rows of step `step` into `rows`, shard after shard in the order of their numbers, and how many each
+    /// has into `rows_of_shard`. Allocates nothing once these are large enough.
+    pub fn step(
+        &self,
+        shards: &Shards,
+        step: usize,
+        batch: usize,
+        rows: &mut Vec<u32>,
+        rows_of_shard: &mut Vec<usize>,
+    ) {
         rows.clear();
+        rows_of_shard.clear();
         let positions = step * batch..((step + 1) * batch).min(shards.rows());
         let first = shards.rows_of(self.shards.clone()).start;
         for (shard, &slot) in self.shards.clone().zip(&self.slots) {
             let start = shards.rows_of(shard..shard + 1).start - first;
             let turns = shards.turns(slot, &positions);
+            rows_of_shard.push(turns.len());
             rows.extend_from_slice(&self.permuted[start + turns.start..start + turns.end]);
         }
     }
@@ -121,8 +130,9 @@ mod tests {
             .map(|rank| {
                 let order = EpochOrder::new(&shards, shards.owned(rank, ranks), 1, epoch);
                 let step = |t| {
-                    let mut rows = Vec::new();
-                    order.step(&shards, t, b, &mut rows);
+                    let (mut rows, mut counts) = (Vec::new(), Vec::new());
+                    order.step(&shards, t, b, &mut rows, &mut counts);
+                    assert_eq!(counts.iter().sum::<usize>(), rows.len());
                     rows
                 };
                 (0..shards.steps(b)).map(step).collect()

@@ -1,7 +1,7 @@
 //! Element-wise layers, in place: what they need for the way back is in their own output, or can be drawn again.
 
-use multiversion::multiversion;
-
+use super::isa::dispatch;
+use super::simd::Simd;
 use crate::rng::{Stream, unit};
 
 /// An element-wise function.
@@ -17,9 +17,13 @@ pub enum Activation {
     Tanh,
 }
 
-/// Applies `activation` to every value.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn activation_forward(activation: Activation, values: &mut [f32]) {
+dispatch! {
+    /// Applies `activation` to every value.
+    pub fn activation_forward(activation: Activation, values: &mut [f32]) = activation_forward_loops
+}
+
+#[inline(always)]
+fn activation_forward_loops<S: Simd>(activation: Activation, values: &mut [f32]) {
     match activation {
         // NaN stays NaN: a diverged run must show.
         Activation::Relu => each(values, |v| if v <= 0.0 { 0.0 } else { v }),
@@ -29,9 +33,17 @@ pub fn activation_forward(activation: Activation, values: &mut [f32]) {
     }
 }
 
-/// Turns the gradient of the output into that of the input, in place, given the activation's `output`.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn activation_backward(activation: Activation, output: &[f32], gradient: &mut [f32]) {
+dispatch! {
+    /// Turns the gradient of the output into that of the input, in place, given the activation's `output`.
+    pub fn activation_backward(
+        activation: Activation,
+        output: &[f32],
+        gradient: &mut [f32],
+    ) = activation_backward_loops
+}
+
+#[inline(always)]
+fn activation_backward_loops<S: Simd>(activation: Activation, output: &[f32], gradient: &mut [f32]) {
     match activation {
         Activation::Relu => both(output, gradient, |o, g| if o > 0.0 { g } else { 0.0 }),
         Activation::LeakyRelu(slope) => both(output, gradient, |o, g| if o > 0.0 { g } else { slope * g }),

@@ -2,28 +2,52 @@
 //!
 //! Activations are NHWC, convolution weights `[kh, kw, c_in, c_out]`, dense weights `[inputs, outputs]`: the innermost
 //! axis is the one that SIMD runs along. Every function checks the lengths it is given and documents its shapes.
-//! Functions whose name ends in `_weights` add to the gradient they are given, since a step may have many micro-batches,
-//! or overwrite it (the first one), which spares clearing it.
 //!
-//! The engine for convolutions and dense layers is im2col + `matrixmultiply` (`--kernels gemm`). The element-wise loops
-//! are compiled for several instruction sets; the crate `multiversion` chooses at run time.
+//! Sums have one order: lanes run across outputs, never along a sum, every chain starts at +0.0 and every multiply-add is
+//! fused. So all instruction sets ([`Isa`]), batch tilings and rank counts give the same bits. A kernel is written once,
+//! over a vector of lanes (`simd`), and compiled for each instruction set; `isa` chooses at run time.
+
+// One of the few places where it may be: see ARCHITECTURE.md.
+#![allow(unsafe_code)]
 
 mod activation;
-mod conv;
+pub mod conv;
 mod dense;
-mod gemm;
-mod im2col;
+pub mod gemm;
+mod isa;
 mod pool;
 mod shape;
+mod simd;
 mod softmax;
 mod sum;
+mod tile;
 mod update;
 
 pub use activation::{Activation, activation_backward, activation_forward, dropout_backward, dropout_forward};
-pub use conv::{conv2d_backward_data, conv2d_backward_weights, conv2d_forward, conv2d_scratch};
-pub use dense::{dense_backward_data, dense_backward_weights, dense_forward};
+pub use conv::{ConvBlock, Frame, Rectifier};
+pub use dense::{DENSE_BLOCK, dense_backward_data, dense_backward_weights, dense_forward, dense_scratch};
+pub use isa::{Isa, choose, isa};
 pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
-pub use sum::{sum_of_squares, tree};
+pub use sum::{Leaf, add, leaves, sum_of_squares, tree};
 pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, sgd_update};
+
+/// A vector of floats that begins at a cache line: a line of lanes never straddles two.
+pub type Buffer = aligned_vec::AVec<f32, aligned_vec::ConstAlign<64>>;
+
+/// A buffer of zeros.
+pub fn zeros(len: usize) -> Buffer {
+    aligned_vec::avec![[64]| 0.0; len]
+}
+
+/// Who computes convolutions and dense layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Direct kernels: the same bits from every instruction set
+    #[default]
+    Direct,
+    /// im2col and the crate matrixmultiply, which orders its sums as it likes
+    Gemm,
+}

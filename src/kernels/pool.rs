@@ -1,8 +1,8 @@
 //! Pooling. Windows are clipped to the image: padding never wins a maximum and never counts in an average.
 
-use multiversion::multiversion;
-
+use super::isa::dispatch;
 use super::shape::PoolShape;
+use super::simd::Simd;
 
 /// Calls `visit(batch index's input offset, output offset, y, x)` for every output pixel.
 #[inline(always)]
@@ -23,10 +23,14 @@ fn check(shape: &PoolShape, batch: usize, input: usize, output: usize) {
     assert_eq!(output, batch * shape.output_len(), "output of {shape:?} x {batch}");
 }
 
-/// `output[n, y, x, c]` = the largest of the window's pixels, or NaN when one is NaN:
-/// `input [batch, h_in, w_in, c]`, `output [batch, h_out, w_out, c]`.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn maxpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
+dispatch! {
+    /// `output[n, y, x, c]` = the largest of the window's pixels, or NaN when one is NaN:
+    /// `input [batch, h_in, w_in, c]`, `output [batch, h_out, w_out, c]`.
+    pub fn maxpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) = maxpool_forward_loops
+}
+
+#[inline(always)]
+fn maxpool_forward_loops<S: Simd>(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
     check(shape, batch, input.len(), output.len());
     let c = shape.channels;
     for_each_output(shape, batch, |image, out, y, x| {
@@ -44,10 +48,26 @@ pub fn maxpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &
     });
 }
 
-/// Sends each output's gradient to the pixel that won (the first one, row by row, of equals):
-/// `d_input [batch, h_in, w_in, c]` is overwritten.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn maxpool_backward(shape: &PoolShape, batch: usize, input: &[f32], d_output: &[f32], d_input: &mut [f32]) {
+dispatch! {
+    /// Sends each output's gradient to the pixel that won (the first one, row by row, of equals):
+    /// `d_input [batch, h_in, w_in, c]` is overwritten.
+    pub fn maxpool_backward(
+        shape: &PoolShape,
+        batch: usize,
+        input: &[f32],
+        d_output: &[f32],
+        d_input: &mut [f32],
+    ) = maxpool_backward_loops
+}
+
+#[inline(always)]
+fn maxpool_backward_loops<S: Simd>(
+    shape: &PoolShape,
+    batch: usize,
+    input: &[f32],
+    d_output: &[f32],
+    d_input: &mut [f32],
+) {
     check(shape, batch, input.len(), d_output.len());
     check(shape, batch, d_input.len(), d_output.len());
     let c = shape.channels;
@@ -70,9 +90,13 @@ pub fn maxpool_backward(shape: &PoolShape, batch: usize, input: &[f32], d_output
     });
 }
 
-/// `output[n, y, x, c]` = the mean of the window's pixels inside the image.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn avgpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
+dispatch! {
+    /// `output[n, y, x, c]` = the mean of the window's pixels inside the image.
+    pub fn avgpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) = avgpool_forward_loops
+}
+
+#[inline(always)]
+fn avgpool_forward_loops<S: Simd>(shape: &PoolShape, batch: usize, input: &[f32], output: &mut [f32]) {
     check(shape, batch, input.len(), output.len());
     let c = shape.channels;
     for_each_output(shape, batch, |image, out, y, x| {
@@ -94,9 +118,18 @@ pub fn avgpool_forward(shape: &PoolShape, batch: usize, input: &[f32], output: &
     });
 }
 
-/// Spreads each output's gradient evenly over its window: `d_input [batch, h_in, w_in, c]` is overwritten.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn avgpool_backward(shape: &PoolShape, batch: usize, d_output: &[f32], d_input: &mut [f32]) {
+dispatch! {
+    /// Spreads each output's gradient evenly over its window: `d_input [batch, h_in, w_in, c]` is overwritten.
+    pub fn avgpool_backward(
+        shape: &PoolShape,
+        batch: usize,
+        d_output: &[f32],
+        d_input: &mut [f32],
+    ) = avgpool_backward_loops
+}
+
+#[inline(always)]
+fn avgpool_backward_loops<S: Simd>(shape: &PoolShape, batch: usize, d_output: &[f32], d_input: &mut [f32]) {
     check(shape, batch, d_input.len(), d_output.len());
     let c = shape.channels;
     d_input.fill(0.0);

@@ -1,7 +1,7 @@
 //! Sums whose order is fixed by the numbers' places, never by who holds them.
 
-use multiversion::multiversion;
-
+use super::isa::dispatch;
+use super::simd::Simd;
 use std::ops::Range;
 
 /// Values in a block of [`sum_of_squares`].
@@ -28,9 +28,64 @@ pub fn tree<T>(count: usize, leaf: &mut impl FnMut(usize) -> Option<T>, join: &i
     node(0..count, leaf, join)
 }
 
-/// `Σ values²` in f64: fixed blocks of 2¹⁶ values, 16 interleaved lanes in each, lanes and blocks joined by [`tree`].
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn sum_of_squares(values: &[f32]) -> f64 {
+/// The most subtrees that can wait for their other half: 2¹⁶ shards.
+pub const MOST_JOINS: usize = 16;
+
+/// Neighbouring rows whose sum is a leaf of the fixed tree: those of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The row behind its last one; it begins where the leaf before it ends.
+    pub end: usize,
+    /// How many sums that were formed before are joined with this one, the newest first, before the next leaf.
+    pub joins: usize,
+}
+
+/// The leaves of shards with `rows[s]` rows each, in the tree of [`tree`]; a shard without rows is left out.
+pub fn leaves(rows: &[usize], leaves: &mut Vec<Leaf>) {
+    leaves.clear();
+    let mut end = 0;
+    // The tree's own walk says where joins happen: they follow the leaf that completed their right half.
+    let leaves = std::cell::RefCell::new(leaves);
+    let leaf = &mut |shard: usize| {
+        (rows[shard] > 0).then(|| {
+            end += rows[shard];
+            leaves.borrow_mut().push(Leaf { end, joins: 0 });
+        })
+    };
+    let join = &|(), ()| {
+        if let Some(last) = leaves.borrow_mut().last_mut() {
+            last.joins += 1;
+        }
+    };
+    tree(rows.len(), leaf, join);
+}
+
+/// As [`Leaf::joins`] for block `block` of `count`, none empty.
+#[inline(always)]
+pub(super) fn joins_of_block(block: usize, count: usize) -> usize {
+    if block + 1 == count { block.count_ones() as usize } else { (block + 1).trailing_zeros() as usize }
+}
+
+dispatch! {
+    /// `sum += values`
+    pub fn add(sum: &mut [f32], values: &[f32]) = add_loops
+}
+
+#[inline(always)]
+fn add_loops<S: Simd>(sum: &mut [f32], values: &[f32]) {
+    assert_eq!(sum.len(), values.len());
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+dispatch! {
+    /// `Σ values²` in f64: fixed blocks of 2¹⁶ values, 16 interleaved lanes in each, lanes and blocks joined by [`tree`].
+    pub fn sum_of_squares(values: &[f32]) -> f64 = sum_of_squares_loops
+}
+
+#[inline(always)]
+fn sum_of_squares_loops<S: Simd>(values: &[f32]) -> f64 {
     let block = |index: usize| {
         let mut lanes = [0.0f64; 16];
         let block = &values[index * BLOCK..values.len().min((index + 1) * BLOCK)];
@@ -50,9 +105,13 @@ pub fn sum_of_squares(values: &[f32]) -> f64 {
     tree(values.len().div_ceil(BLOCK), &mut |index| block(index), &|a, b| a + b).unwrap_or(0.0)
 }
 
-/// Sums the rows of `rows [n, sum.len()]` into `sum`: added to what it holds, or in its place unless `accumulate`.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub(super) fn sum_rows(rows: &[f32], sum: &mut [f32], accumulate: bool) {
+dispatch! {
+    /// Sums the rows of `rows [n, sum.len()]` into `sum`: added to what it holds, or in its place unless `accumulate`.
+    pub(super) fn sum_rows(rows: &[f32], sum: &mut [f32], accumulate: bool) = sum_rows_loops
+}
+
+#[inline(always)]
+fn sum_rows_loops<S: Simd>(rows: &[f32], sum: &mut [f32], accumulate: bool) {
     if !accumulate {
         sum.fill(0.0);
     }

@@ -1,17 +1,25 @@
 //! Optimizer updates: one sweep each over the parameters. Formulas are those of `torch.optim`, so that recipes carry
 //! over. The gradient of every update is `scale · gradient`: averaging and clipping by norm cost no sweep of their own.
 
-use multiversion::multiversion;
+use super::isa::dispatch;
+use super::simd::Simd;
+dispatch! {
+    /// `values = scale · values`, limited to `[−limit, limit]`; NaN stays NaN.
+    pub fn clip_by_value(values: &mut [f32], scale: f32, limit: f32) = clip_by_value_loops
+}
 
-/// `values = scale · values`, limited to `[−limit, limit]`; NaN stays NaN.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn clip_by_value(values: &mut [f32], scale: f32, limit: f32) {
+#[inline(always)]
+fn clip_by_value_loops<S: Simd>(values: &mut [f32], scale: f32, limit: f32) {
     values.iter_mut().for_each(|v| *v = (*v * scale).clamp(-limit, limit));
 }
 
-/// `param −= lr · (gradient + weight_decay · param)`
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn sgd_update(params: &mut [f32], gradient: &[f32], scale: f32, lr: f32, weight_decay: f32) {
+dispatch! {
+    /// `param −= lr · (gradient + weight_decay · param)`
+    pub fn sgd_update(params: &mut [f32], gradient: &[f32], scale: f32, lr: f32, weight_decay: f32) = sgd_update_loops
+}
+
+#[inline(always)]
+fn sgd_update_loops<S: Simd>(params: &mut [f32], gradient: &[f32], scale: f32, lr: f32, weight_decay: f32) {
     assert_eq!(params.len(), gradient.len());
     for (param, &gradient) in params.iter_mut().zip(gradient) {
         let gradient = param.mul_add(weight_decay, scale * gradient);
@@ -19,11 +27,24 @@ pub fn sgd_update(params: &mut [f32], gradient: &[f32], scale: f32, lr: f32, wei
     }
 }
 
-/// `velocity = momentum · velocity + gradient + weight_decay · param`, then `param −= lr · velocity`, or with
-/// `nesterov` (Sutskever's form, as in PyTorch) `param −= lr · (gradient + momentum · velocity)`.
+dispatch! {
+    /// `velocity = momentum · velocity + gradient + weight_decay · param`, then `param −= lr · velocity`, or with
+    /// `nesterov` (Sutskever's form, as in PyTorch) `param −= lr · (gradient + momentum · velocity)`.
+    pub fn momentum_update(
+        params: &mut [f32],
+        velocity: &mut [f32],
+        gradient: &[f32],
+        scale: f32,
+        lr: f32,
+        weight_decay: f32,
+        momentum: f32,
+        nesterov: bool,
+    ) = momentum_update_loops
+}
+
 #[allow(clippy::too_many_arguments)] // The symbols of the formula.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn momentum_update(
+#[inline(always)]
+fn momentum_update_loops<S: Simd>(
     params: &mut [f32],
     velocity: &mut [f32],
     gradient: &[f32],
@@ -65,9 +86,25 @@ pub struct AdamStep {
     pub bias2: f32,
 }
 
-/// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019).
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn adam_update(params: &mut [f32], mean: &mut [f32], square: &mut [f32], gradient: &[f32], step: AdamStep) {
+dispatch! {
+    /// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019).
+    pub fn adam_update(
+        params: &mut [f32],
+        mean: &mut [f32],
+        square: &mut [f32],
+        gradient: &[f32],
+        step: AdamStep,
+    ) = adam_update_loops
+}
+
+#[inline(always)]
+fn adam_update_loops<S: Simd>(
+    params: &mut [f32],
+    mean: &mut [f32],
+    square: &mut [f32],
+    gradient: &[f32],
+    step: AdamStep,
+) {
     assert!(params.len() == gradient.len() && params.len() == mean.len() && params.len() == square.len());
     let AdamStep { scale, lr, weight_decay, decoupled, beta1, beta2, eps, bias1, bias2 } = step;
     let (l2, shrink) = if decoupled { (0.0, 1.0 - lr * weight_decay) } else { (weight_decay, 1.0) };

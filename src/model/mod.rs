@@ -13,10 +13,12 @@ pub use plan::LayerInfo;
 pub use spec::{LayerSpec, ModelSpec};
 pub use workspace::Workspace;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::kernels::{self, Score};
+use crate::kernels::{self, Buffer, Engine, Leaf, Score};
+use layers::{Backward, Forward};
 use plan::{Plan, Step};
 
 /// A network planned for one input shape and number of classes.
@@ -36,8 +38,8 @@ impl Model {
     ///
     /// # Errors
     /// When a layer does not fit what reaches it, or the last one does not fit the classes.
-    pub fn new(spec: ModelSpec, input: [usize; 3], flat: bool, classes: usize) -> Result<Model> {
-        let plan = Plan::new(&spec, input, flat, classes)?;
+    pub fn new(spec: ModelSpec, input: [usize; 3], flat: bool, classes: usize, engine: Engine) -> Result<Model> {
+        let plan = Plan::new(&spec, input, flat, classes, engine)?;
         Ok(Model { spec, classes, table: plan.table.clone().into(), plan })
     }
 
@@ -51,12 +53,6 @@ impl Model {
         &self.plan.layers
     }
 
-    /// The first step with weights: nothing below it needs a gradient.
-    fn first_weights(&self) -> usize {
-        let has = |step: &Step| matches!(step, Step::Map(layer) if layer.has_weights());
-        self.plan.steps.iter().position(has).unwrap_or(0)
-    }
-
     /// Floating-point operations of one training row: forward, and backward without the input's gradient.
     pub fn training_flops(&self) -> u64 {
         let flops = self.plan.layers.iter().map(|layer| layer.flops);
@@ -64,32 +60,74 @@ impl Model {
         3 * flops.sum::<u64>() - first
     }
 
-    /// Values a row in the largest gradient.
-    fn widest_gradient(&self) -> usize {
-        let lowest = 1 + self.plan.steps[..self.first_weights()].iter().filter(|s| matches!(s, Step::Map(_))).count();
-        self.plan.buffers[lowest..].iter().copied().max().unwrap_or(0)
+    /// Weights and biases of the layers below the first dense one.
+    fn weights_by_image(&self) -> usize {
+        self.plan.weights_by_image
     }
 
     /// Runs the micro-batch that stands in `ws` through the network; the logits stand in `ws` afterwards.
     ///
-    /// `training` is the seed and the epoch of a training pass; without it dropout is off.
+    /// `training` is the seed and the epoch of a training pass; without it dropout is off, and nothing is kept for a
+    /// backward pass.
     pub fn forward(&self, params: &Params, ws: &mut Workspace, training: Option<(u64, usize)>) {
-        let Workspace { batch, rows, buffers, scratch, .. } = ws;
-        let pass = pass(*batch, rows, training);
-        let length = |buffer: usize| self.plan.buffers[buffer] * pass.batch;
-        let mut newest = 0;
+        let Workspace { batch, rows, packed, buffers, kept, scratch, .. } = ws;
         for step in &self.plan.steps {
-            match step {
-                Step::Map(layer) => {
-                    let (before, after) = buffers.split_at_mut(newest + 1);
-                    let input = &before[newest][..length(newest)];
-                    let output = &mut after[0][..length(newest + 1)];
-                    layer.forward(pass.batch, &params.values, input, output, scratch);
-                    newest += 1;
-                }
-                Step::InPlace(layer) => layer.forward(pass, &mut buffers[newest][..length(newest)]),
+            if let Step::Map(layer, place) = step {
+                layer.pack(&params.values, &mut packed[place.clone()]);
             }
         }
+        let pass = pass(*batch, rows, training);
+        let mut memory = Activations { buffers, kept };
+        let (steps, boundary) = (self.plan.by_image.0, self.plan.by_image.1 - 1);
+        for n in 0..pass.batch {
+            self.forward_steps(0..steps, 0, n..n + 1, pass.row(n), params, packed, &mut memory, scratch);
+        }
+        let all = 0..pass.batch;
+        self.forward_steps(steps..self.plan.steps.len(), boundary, all, pass, params, packed, &mut memory, scratch);
+    }
+
+    /// Some steps, from buffer `newest` on, for some rows of the micro-batch.
+    #[allow(clippy::too_many_arguments)] // The parts of a workspace, borrowed one by one.
+    fn forward_steps(
+        &self,
+        steps: Range<usize>,
+        mut newest: usize,
+        rows: Range<usize>,
+        pass: Pass<'_>,
+        params: &Params,
+        packed: &[f32],
+        memory: &mut Activations<'_>,
+        scratch: &mut [f32],
+    ) {
+        let keeps = pass.training.is_some();
+        let place = |buffer: usize| self.place(buffer, &rows, keeps);
+        for step in &self.plan.steps[steps] {
+            match step {
+                Step::Map(layer, packed_place) => {
+                    let (before, after) = memory.buffers.split_at_mut(newest + 1);
+                    let words = self.plan.buffers[newest + 1].kept;
+                    let kept = if keeps { rows.start * words..rows.end * words } else { 0..0 };
+                    layer.forward(Forward {
+                        batch: rows.len(),
+                        params: &params.values,
+                        packed: &packed[packed_place.clone()],
+                        input: &before[newest][place(newest)],
+                        output: &mut after[0][place(newest + 1)],
+                        kept: &mut memory.kept[newest + 1][kept],
+                        scratch,
+                    });
+                    newest += 1;
+                }
+                Step::InPlace(layer) => layer.forward(pass, &mut memory.buffers[newest][place(newest)]),
+            }
+        }
+    }
+
+    /// Where some rows stand in a buffer: where nothing is kept, images take turns below the first dense layer.
+    fn place(&self, buffer: usize, rows: &Range<usize>, keeps: bool) -> Range<usize> {
+        let values = self.plan.buffers[buffer].values;
+        let takes_turns = !keeps && buffer > 0 && buffer + 1 < self.plan.by_image.1;
+        if takes_turns { 0..values } else { rows.start * values..rows.end * values }
     }
 
     /// The loss of the logits in `ws`, summed over the micro-batch.
@@ -97,40 +135,127 @@ impl Model {
         kernels::softmax_cross_entropy(self.classes, ws.logits(), &ws.labels, None)
     }
 
-    /// The loss of the logits in `ws`, and the gradients of its SUM over the micro-batch, added to `gradients` with the
-    /// score. `training` must be that of the forward pass.
+    /// The loss of the logits in `ws`, and the gradients of its SUM over the micro-batch, in the order that `ws.leaves`
+    /// gives, added to `gradients` with the score. `training` must be that of the forward pass. A micro-batch of several
+    /// leaves can only begin a sum, not go on with one.
     pub fn backward(&self, params: &Params, ws: &mut Workspace, training: (u64, usize), gradients: &mut Gradients) {
-        let mut newest = self.plan.buffers.len() - 1;
-        let Workspace { batch, rows, labels, buffers, gradients: [a, b], scratch, .. } = ws;
+        let Workspace { batch, rows, labels, leaves, packed, buffers, kept, scratch, .. } = ws;
+        let [current, next] = &mut ws.gradients;
         let pass = pass(*batch, rows, Some(training));
-        let length = |buffer: usize| self.plan.buffers[buffer] * pass.batch;
-        let (mut d_output, mut d_input) = (a, b);
-        let logits = &buffers[newest][..length(newest)];
-        let d_logits = &mut d_output[..length(newest)];
-        let score = kernels::softmax_cross_entropy(self.classes, logits, labels, Some(d_logits));
+        let whole = [Leaf { end: pass.batch, joins: 0 }];
+        let leaves = if leaves.is_empty() { &whole[..] } else { &leaves[..] };
+        assert_eq!(leaves.last().map(|leaf| leaf.end), Some(pass.batch), "leaves that end with the batch");
+        let newest = self.plan.buffers.len() - 1;
+        let logits = &buffers[newest][self.place(newest, &(0..pass.batch), true)];
+        let score = kernels::softmax_cross_entropy(self.classes, logits, labels, Some(&mut current[..logits.len()]));
         gradients.add_score(score, pass.batch);
         let accumulate = gradients.accumulate();
-        let first = self.first_weights();
-        for (index, step) in self.plan.steps.iter().enumerate().skip(first).rev() {
+        let mut memory = Memory { params, packed, buffers, kept, scratch };
+        let (by_image, boundary) = (self.plan.by_image.0, self.plan.by_image.1 - 1);
+        let steps = by_image.max(self.plan.first_weights())..self.plan.steps.len();
+        let d_params = gradients.sums_mut();
+        let sums = Sums { leaves, d_params, accumulate };
+        let d_boundary =
+            self.backward_steps(steps, newest, 0..pass.batch, pass, sums, &mut memory, [current, next, &mut []]);
+        if self.plan.first_weights() >= by_image {
+            return;
+        }
+        let width = self.plan.buffers[boundary].gradient;
+        let d_params = &mut gradients.sums_mut()[..self.weights_by_image()];
+        let (mut depth, mut start) = (0, 0);
+        for leaf in leaves.iter() {
+            let sum = &mut ws.shard_sums[depth];
+            if accumulate {
+                sum.copy_from_slice(d_params)
+            } else {
+                sum.fill(0.0)
+            }
+            for n in start..leaf.end {
+                let sums = Sums { leaves: &[Leaf { end: 1, joins: 0 }], d_params: sum, accumulate: true };
+                let [a, b] = &mut ws.image_gradients;
+                let d_top = &mut d_boundary[n * width..(n + 1) * width];
+                let steps = self.plan.first_weights()..by_image;
+                self.backward_steps(steps, boundary, n..n + 1, pass.row(n), sums, &mut memory, [d_top, a, b]);
+            }
+            for _ in 0..leaf.joins {
+                let (left, right) = ws.shard_sums.split_at_mut(depth);
+                depth -= 1;
+                kernels::add(&mut left[depth], &right[0]);
+            }
+            (depth, start) = (depth + 1, leaf.end);
+        }
+        d_params.copy_from_slice(&ws.shard_sums[0]);
+    }
+
+    /// Some steps, last to first, from buffer `newest` down, for some rows of the micro-batch. `turns` holds the gradient
+    /// of that buffer, where the next one goes, and (if not empty) where the one after that goes; then they take turns.
+    /// Returns the last gradient that was made.
+    #[allow(clippy::too_many_arguments)] // As in `forward_steps`.
+    fn backward_steps<'w>(
+        &self,
+        steps: Range<usize>,
+        mut newest: usize,
+        rows: Range<usize>,
+        pass: Pass<'_>,
+        sums: Sums<'_>,
+        memory: &mut Memory<'_>,
+        turns: [&'w mut [f32]; 3],
+    ) -> &'w mut [f32] {
+        let [mut current, mut next, mut spare] = turns;
+        let first = self.plan.first_weights();
+        let gradient = |buffer: usize| self.plan.buffers[buffer].gradient * rows.len();
+        for (index, step) in self.plan.steps[..steps.end].iter().enumerate().skip(steps.start).rev() {
+            let place = self.place(newest, &rows, true);
             match step {
-                Step::Map(layer) => {
-                    let input = &buffers[newest - 1][..length(newest - 1)];
-                    let d_out = &d_output[..length(newest)];
-                    layer.backward_weights(pass.batch, input, d_out, gradients.sums_mut(), accumulate, scratch);
-                    if index > first {
-                        let d_in = &mut d_input[..length(newest - 1)];
-                        layer.backward_data(pass.batch, &params.values, input, d_out, d_in, scratch);
-                        std::mem::swap(&mut d_output, &mut d_input);
-                    }
+                Step::Map(layer, packed) => {
+                    let words = self.plan.buffers[newest].kept;
+                    layer.backward(Backward {
+                        batch: rows.len(),
+                        leaves: sums.leaves,
+                        params: &memory.params.values,
+                        packed: &memory.packed[packed.clone()],
+                        input: &memory.buffers[newest - 1][self.place(newest - 1, &rows, true)],
+                        output: &memory.buffers[newest][place],
+                        kept: &memory.kept[newest][rows.start * words..rows.end * words],
+                        d_output: &current[..gradient(newest)],
+                        d_input: (index > first).then(|| &mut next[..gradient(newest - 1)]),
+                        d_params: sums.d_params,
+                        accumulate: sums.accumulate,
+                        scratch: memory.scratch,
+                    });
+                    let old = std::mem::replace(&mut current, next);
+                    next = if spare.is_empty() { old } else { std::mem::take(&mut spare) };
                     newest -= 1;
                 }
                 Step::InPlace(layer) => {
-                    let (output, d_output) = (&buffers[newest], &mut d_output[..length(newest)]);
-                    layer.backward(pass, &output[..length(newest)], d_output);
+                    layer.backward(pass, &memory.buffers[newest][place], &mut current[..gradient(newest)]);
                 }
             }
         }
+        current
     }
+}
+
+/// What the forward pass writes.
+struct Activations<'a> {
+    buffers: &'a mut [Buffer],
+    kept: &'a mut [Vec<u16>],
+}
+
+/// What the backward pass reads, and its scratch memory.
+struct Memory<'a> {
+    params: &'a Params,
+    packed: &'a [f32],
+    buffers: &'a [Buffer],
+    kept: &'a [Vec<u16>],
+    scratch: &'a mut [f32],
+}
+
+/// Where gradients are summed, and in which order.
+struct Sums<'a> {
+    leaves: &'a [Leaf],
+    d_params: &'a mut [f32],
+    accumulate: bool,
 }
 
 fn pass<'a>(batch: usize, rows: &'a [u32], training: Option<(u64, usize)>) -> Pass<'a> {

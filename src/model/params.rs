@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::kernels::Score;
+use crate::kernels::{Buffer, Score, zeros};
 use crate::rng::{Purpose, Stream};
 
 /// One named tensor in the block.
@@ -34,7 +34,7 @@ pub enum Init {
 #[derive(Clone, Debug)]
 pub struct Params {
     /// Every value, tensor after tensor.
-    pub values: Vec<f32>,
+    pub values: Buffer,
     /// What lies where.
     pub table: Arc<[Param]>,
 }
@@ -42,7 +42,7 @@ pub struct Params {
 impl Params {
     /// Random weights, zero biases: a pure function of `seed`, the same on every rank.
     pub fn initial(table: Arc<[Param]>, init: Init, seed: u64) -> Params {
-        let mut values = vec![0.0; table.last().map_or(0, |param| param.range.end)];
+        let mut values = zeros(table.last().map_or(0, |param| param.range.end));
         for (index, param) in table.iter().enumerate() {
             let Some((&fan_out, inputs)) = param.shape.split_last().filter(|(_, inputs)| !inputs.is_empty()) else {
                 continue;
@@ -78,7 +78,7 @@ impl Params {
 #[derive(Clone, Debug)]
 pub struct Gradients {
     /// The gradient sums, then loss sum, correct and count.
-    pub values: Vec<f32>,
+    pub values: Buffer,
     /// Nothing has been summed yet: what the gradient part holds is left over from another step.
     fresh: bool,
 }
@@ -89,7 +89,7 @@ const TAIL: usize = 3;
 impl Gradients {
     /// Zeros for `params` weights.
     pub fn zeros(params: usize) -> Gradients {
-        Gradients { values: vec![0.0; params + TAIL], fresh: true }
+        Gradients { values: zeros(params + TAIL), fresh: true }
     }
 
     /// Starts a new sum. The first micro-batch overwrites what is left of the old one, which spares a sweep.

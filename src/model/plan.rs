@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-use super::layers::{ActivationLayer, AvgPool, Conv, Copy, Dense, Dropout, InPlace, Layer, MaxPool};
+use super::layers::{
+    ActivationLayer, AvgPool, Conv, Copy, Dense, Dropout, GemmConv, GemmDense, InPlace, Layer, MaxPool,
+};
 use super::params::Param;
 use super::spec::{LayerSpec, ModelSpec};
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, ConvShape, DenseShape, Padding, PoolShape, Window};
+use crate::kernels::{Activation, ConvShape, DenseShape, Engine, Padding, PoolShape, Rectifier, Window};
 
 /// The most weights that we plan for: 32 GiB of them.
 const MOST_WEIGHTS: usize = 1 << 33;
@@ -14,8 +16,8 @@ const MOST_WEIGHTS: usize = 1 << 33;
 /// What happens to the chain of buffers.
 #[derive(Debug)]
 pub enum Step {
-    /// Reads the newest buffer, writes the next one.
-    Map(Box<dyn Layer>),
+    /// Reads the newest buffer, writes the next one. Its packed weights stand at this place.
+    Map(Box<dyn Layer>, Range<usize>),
     /// Overwrites the newest buffer.
     InPlace(Box<dyn InPlace>),
 }
@@ -38,18 +40,43 @@ pub struct LayerInfo {
 pub struct Plan {
     /// What to do, first to last.
     pub steps: Vec<Step>,
-    /// Values a row in each buffer; the first holds the input, the last the logits.
-    pub buffers: Vec<usize>,
+    /// The buffers; the first holds the input, the last the logits.
+    pub buffers: Vec<Row>,
+    /// How many steps, and how many buffers, come before the first dense layer: they are worked through image by image, so
+    /// that an image stays in the cache from layer to layer.
+    pub by_image: (usize, usize),
+    /// Weights and biases of those steps: the first ones of all.
+    pub weights_by_image: usize,
     /// The parameters, in order.
     pub table: Vec<Param>,
     /// The layers as listed.
     pub layers: Vec<LayerInfo>,
-    /// Floats of scratch memory.
-    pub scratch: usize,
+    /// Floats of packed weights.
+    pub packed: usize,
+    engine: Engine,
+    /// A convolution that may still have something fused into it.
+    open: Option<Conv>,
     shape: [usize; 3],
     flat: bool,
     /// What the newest buffer's content must keep for the way back.
     keeps: Keeps,
+}
+
+/// What a row takes in a buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Row {
+    /// Values, borders included.
+    pub values: usize,
+    /// Values of the gradient, with borders of its own.
+    pub gradient: usize,
+    /// Words that the layer which writes the buffer keeps for the way back.
+    pub kept: usize,
+}
+
+impl Row {
+    fn dense(values: usize) -> Row {
+        Row { values, gradient: values, kept: 0 }
+    }
 }
 
 /// What an element-wise layer needs of its own output on the way back.
@@ -67,7 +94,7 @@ impl Plan {
     ///
     /// # Errors
     /// When a layer does not fit what reaches it; names the layer and both shapes.
-    pub fn new(spec: &ModelSpec, input: [usize; 3], flat: bool, classes: usize) -> Result<Plan> {
+    pub fn new(spec: &ModelSpec, input: [usize; 3], flat: bool, classes: usize, engine: Engine) -> Result<Plan> {
         let model = |found: String, expected: String, fix: &str| {
             Error::invalid(format!("model '{}'", spec.name), found, expected, fix)
         };
@@ -78,7 +105,8 @@ impl Plan {
                 "ingest the pictures with that --size, or take 'input' out of the model",
             ));
         }
-        let mut plan = Plan { buffers: vec![input.iter().product()], shape: input, flat, ..Plan::default() };
+        let buffers = vec![Row::dense(input.iter().product())];
+        let mut plan = Plan { buffers, shape: input, flat, engine, ..Plan::default() };
         for (index, layer) in spec.layers.iter().enumerate() {
             let before = plan.shape_now();
             let refuse = |why: String| {
@@ -94,6 +122,11 @@ impl Plan {
             }
             plan.add(index, layer, classes).map_err(refuse)?;
         }
+        plan.close();
+        if plan.by_image == (0, 0) {
+            plan.by_image = (plan.steps.len(), plan.buffers.len());
+            plan.weights_by_image = plan.weights();
+        }
         if !plan.flat || plan.shape[2] != classes {
             return Err(model(
                 format!("a last layer that gives {}", show(&plan.shape_now())),
@@ -107,6 +140,17 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The first step with weights: nothing below it needs a gradient.
+    pub fn first_weights(&self) -> usize {
+        let has = |step: &Step| matches!(step, Step::Map(layer, _) if layer.has_weights());
+        self.steps.iter().position(has).unwrap_or(0)
+    }
+
+    /// The lowest buffer whose gradient is wanted.
+    pub fn lowest_gradient(&self) -> usize {
+        1 + self.steps[..self.first_weights()].iter().filter(|step| matches!(step, Step::Map(..))).count()
+    }
+
     fn shape_now(&self) -> Vec<usize> {
         if self.flat { vec![self.shape[2]] } else { self.shape.to_vec() }
     }
@@ -114,17 +158,18 @@ impl Plan {
     fn add(&mut self, index: usize, layer: &LayerSpec, classes: usize) -> Result<(), String> {
         let (before, mut flops) = (self.weights(), 0);
         match *layer {
-            LayerSpec::Conv { window, c_out } => {
-                self.image()?;
-                let shape = ConvShape::new(self.shape, window, c_out)?;
-                let weight = [shape.kh, shape.kw, shape.c_in, c_out];
-                let (weight, bias) = self.weight_and_bias(&format!("conv{index}"), &weight)?;
-                flops = self.map(Conv { shape, weight, bias }, [shape.h_out, shape.w_out, c_out])?;
-            }
+            LayerSpec::Conv { window, c_out } => flops = self.convolution(index, window, c_out)?,
             LayerSpec::MaxPool(window) => {
                 self.image()?;
                 let shape = PoolShape::new(self.shape, window)?;
-                self.map(MaxPool(shape), [shape.h_out, shape.w_out, shape.channels])?;
+                let output = [shape.h_out, shape.w_out, shape.channels];
+                match &mut self.open {
+                    Some(conv) if is_two_by_two(&shape) && !conv.block.pool => {
+                        conv.block = conv.block.with_pool();
+                        self.shape = output;
+                    }
+                    _ => drop(self.map(MaxPool(shape), output)?),
+                }
             }
             LayerSpec::AvgPool(window) => {
                 self.image()?;
@@ -149,16 +194,20 @@ impl Plan {
                 let shape = DenseShape { inputs: self.shape[2], outputs: outputs.unwrap_or(classes) };
                 let sizes = [shape.inputs, shape.outputs];
                 let (weight, bias) = self.weight_and_bias(&format!("dense{index}"), &sizes)?;
-                flops = self.map(Dense { shape, weight, bias }, [1, 1, shape.outputs])?;
-            }
-            LayerSpec::Activation(activation) => {
-                let keeps = match activation {
-                    Activation::Relu | Activation::LeakyRelu(_) => Keeps::Sign,
-                    Activation::Sigmoid | Activation::Tanh => Keeps::Value,
+                self.close();
+                if self.by_image == (0, 0) {
+                    self.by_image = (self.steps.len(), self.buffers.len());
+                    self.weights_by_image = before;
+                }
+                let output = [1, 1, shape.outputs];
+                flops = match self.engine {
+                    Engine::Direct => self.map(Dense { shape, weight, bias }, output)?,
+                    Engine::Gemm => self.map(GemmDense { shape, weight, bias }, output)?,
                 };
-                self.in_place(ActivationLayer(activation), self.keeps == Keeps::Nothing, keeps)?;
             }
+            LayerSpec::Activation(activation) => self.activation(activation)?,
             LayerSpec::Dropout(p) => {
+                self.close();
                 self.in_place(Dropout { p, index }, self.keeps != Keeps::Value, self.keeps)?;
             }
             LayerSpec::Softmax => {}
@@ -193,13 +242,68 @@ impl Plan {
         Ok((weight_range, bias_range))
     }
 
+    fn convolution(&mut self, index: usize, window: Window, c_out: usize) -> Result<u64, String> {
+        self.image()?;
+        let shape = ConvShape::new(self.shape, window, c_out)?;
+        let wants_d_input = !self.table.is_empty();
+        let weight = [shape.kh, shape.kw, shape.c_in, c_out];
+        let (weight, bias) = self.weight_and_bias(&format!("conv{index}"), &weight)?;
+        let output = [shape.h_out, shape.w_out, c_out];
+        if self.engine == Engine::Gemm {
+            return self.map(GemmConv { shape, weight, bias }, output);
+        }
+        length(&output)?;
+        let mut conv = Conv::new(shape, weight, bias, wants_d_input);
+        if let Some(below) = &mut self.open {
+            below.connect(&mut conv);
+        }
+        self.close();
+        self.shape = output;
+        let flops = conv.flops();
+        self.open = Some(conv);
+        Ok(flops)
+    }
+
+    fn activation(&mut self, activation: Activation) -> Result<(), String> {
+        let rectifier = match activation {
+            Activation::Relu => Some(Rectifier::Relu),
+            Activation::LeakyRelu(slope) if slope > 0.0 => Some(Rectifier::Leaky(slope)),
+            _ => None,
+        };
+        if let (Some(conv), Some(rectifier)) = (&mut self.open, rectifier) {
+            if conv.fuse(rectifier) {
+                return Ok(());
+            }
+        }
+        self.close();
+        let keeps = match activation {
+            Activation::Relu | Activation::LeakyRelu(_) => Keeps::Sign,
+            Activation::Sigmoid | Activation::Tanh => Keeps::Value,
+        };
+        self.in_place(ActivationLayer(activation), self.keeps == Keeps::Nothing, keeps)
+    }
+
+    /// Takes the open convolution into the steps: from now on nothing can be fused into it.
+    fn close(&mut self) {
+        if let Some(conv) = self.open.take() {
+            let block = &conv.block;
+            let row = Row { values: block.output.len(), gradient: block.d_output.len(), kept: conv.kept() };
+            self.keeps = if block.rectifier.is_some() { Keeps::Sign } else { Keeps::Nothing };
+            self.push(conv, row);
+        }
+    }
+
+    fn push(&mut self, layer: impl Layer + 'static, row: Row) {
+        let packed = self.packed..self.packed + layer.packed().next_multiple_of(16);
+        self.packed = packed.end;
+        self.buffers.push(row);
+        self.steps.push(Step::Map(Box::new(layer), packed));
+    }
+
     fn map(&mut self, layer: impl Layer + 'static, output: [usize; 3]) -> Result<u64, String> {
-        let length = output.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        let length = length.filter(|&l| l <= MOST_WEIGHTS).ok_or("the output would be more than 2^33 values")?;
+        self.close();
         let flops = layer.flops();
-        self.scratch = self.scratch.max(layer.scratch());
-        self.buffers.push(length);
-        self.steps.push(Step::Map(Box::new(layer)));
+        self.push(layer, Row::dense(length(&output)?));
         self.shape = output;
         self.keeps = Keeps::Nothing;
         Ok(flops)
@@ -213,6 +317,18 @@ impl Plan {
         self.keeps = keeps;
         Ok(())
     }
+}
+
+/// Values in an output.
+fn length(shape: &[usize]) -> Result<usize, String> {
+    let length = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+    length.filter(|&l| l <= MOST_WEIGHTS).ok_or_else(|| "the output would be more than 2^33 values".to_owned())
+}
+
+/// Whether every input pixel lies in exactly one 2×2 window.
+fn is_two_by_two(pool: &PoolShape) -> bool {
+    let window = (pool.kh, pool.kw, pool.stride, pool.pad_top, pool.pad_left);
+    window == (2, 2, 2, 0, 0) && pool.h_in == 2 * pool.h_out && pool.w_in == 2 * pool.w_out
 }
 
 fn show(shape: &[usize]) -> String {

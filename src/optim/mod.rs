@@ -7,7 +7,7 @@ pub use schedule::Schedule;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{self, AdamStep};
+use crate::kernels::{self, AdamStep, Buffer, zeros};
 
 /// The optimizers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -49,16 +49,16 @@ const EPS: f32 = 1e-8;
 pub struct Optimizer {
     settings: Settings,
     /// Velocity, or Adam's mean.
-    first: Vec<f32>,
+    first: Buffer,
     /// Adam's mean of squares.
-    second: Vec<f32>,
+    second: Buffer,
     steps: u64,
 }
 
 impl Optimizer {
     /// An optimizer for `params` parameters that has made no step yet.
     pub fn new(settings: Settings, params: usize) -> Optimizer {
-        let state = |needed: bool| vec![0.0; if needed { params } else { 0 }];
+        let state = |needed: bool| zeros(if needed { params } else { 0 });
         let adam = matches!(settings.kind, OptimizerKind::Adam | OptimizerKind::Adamw);
         Optimizer { settings, first: state(settings.kind != OptimizerKind::Sgd), second: state(adam), steps: 0 }
     }

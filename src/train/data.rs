@@ -86,6 +86,12 @@ impl TrainData {
         }
     }
 
+    /// Sums of gradients that may wait for their other half: none where a step's rows go through at once.
+    pub fn sums_that_wait(&self, batch: usize) -> usize {
+        let most = self.train.owned.len() * batch.div_ceil(self.train.shards.count());
+        if most <= self.rows_at_once(batch) { 0 } else { self.train.owned.len().max(1).ilog2() as usize }
+    }
+
     /// Rows of a micro-batch: what this rank can have in a step, within bounds.
     pub fn rows_at_once(&self, batch: usize) -> usize {
         let shards = &self.train.shards;

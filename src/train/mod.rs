@@ -2,6 +2,7 @@
 
 mod data;
 mod evaluate;
+mod micro_batch;
 mod run_dir;
 mod sync;
 
@@ -15,12 +16,13 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
 use crate::error::{Error, Result};
-use crate::kernels::Score;
+use crate::kernels::{self, Leaf, Score};
 use crate::metrics::{EpochLine, Seconds, Summary};
 use crate::model::{Gradients, Model, Params, Workspace};
 use crate::optim::{self, Optimizer};
 use crate::report::Console;
 use data::TrainData;
+use micro_batch::next_run;
 use run_dir::RunDir;
 
 /// The most rows that go through the network at once: what bounds memory, whatever the batch.
@@ -38,9 +40,11 @@ struct Trainer<'a> {
     params: Params,
     optimizer: Optimizer,
     workspace: Workspace,
-    /// Sums over this rank's rows of the step, then over everyone's.
-    own: Gradients,
+    /// Sums over this rank's rows of the step: the tree's, and before it is whole those that wait for their other half.
+    own: Vec<Gradients>,
+    /// The sum over everyone's rows.
     total: Gradients,
+    order: StepOrder,
     batch: usize,
     total_steps: usize,
     steps_done: usize,
@@ -49,6 +53,17 @@ struct Trainer<'a> {
     training_seconds: f64,
     /// Time a phase in this epoch.
     seconds: Seconds,
+}
+
+/// This rank's rows of a step.
+#[derive(Default)]
+struct StepOrder {
+    /// Numbers in the split, shard after shard.
+    rows: Vec<u32>,
+    /// How many of each shard.
+    rows_of_shard: Vec<usize>,
+    /// How sums over them are ordered.
+    leaves: Vec<Leaf>,
 }
 
 /// Collective: trains as `config` says; the results are in the run directory when it returns.
@@ -88,10 +103,15 @@ impl<'a> Trainer<'a> {
     fn new(config: &'a RunConfig, comm: &'a dyn Communicator) -> Result<Trainer<'a>> {
         let data = TrainData::load(config, comm)?;
         let (shape, classes) = (data.shape, data.classes.len());
-        let model = config.model.resolve().and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes));
+        let model = config
+            .model
+            .resolve()
+            .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
         let model = agree(comm, model)?;
         let batch = agree(comm, data.batch(config))?;
-        agree(comm, enough_memory(&model, data.rows_at_once(batch)))?;
+        let (rows_at_once, shards) = (data.rows_at_once(batch), data.train.owned.len());
+        let sums = 1 + data.sums_that_wait(batch);
+        agree(comm, enough_memory(&model, rows_at_once, shards, sums))?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -103,8 +123,9 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             params: Params::initial(model.table.clone(), config.init, config.seed),
             optimizer: Optimizer::new(settings, model.parameters()),
-            workspace: Workspace::for_training(&model, data.rows_at_once(batch)),
-            own: Gradients::zeros(model.parameters()),
+            workspace: Workspace::for_training(&model, rows_at_once, shards),
+            own: (0..sums).map(|_| Gradients::zeros(model.parameters())).collect(),
+            order: StepOrder::default(),
             total: Gradients::zeros(model.parameters()),
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             steps_done: 0,
@@ -164,15 +185,16 @@ impl<'a> Trainer<'a> {
         let train = &self.data.train;
         let steps = train.shards.steps(self.batch);
         let order = EpochOrder::new(&train.shards, train.owned.clone(), self.config.seed, epoch);
-        let mut rows = Vec::with_capacity(self.batch.min(train.labels().len()));
         let (mut epoch_score, mut epoch_count, mut lr) = (Score::default(), 0, 0.0);
         for step in 0..steps {
             if self.is_done() {
                 break;
             }
-            order.step(&self.data.train.shards, step, self.batch, &mut rows);
+            let StepOrder { rows, rows_of_shard, leaves } = &mut self.order;
+            order.step(&self.data.train.shards, step, self.batch, rows, rows_of_shard);
+            kernels::leaves(rows_of_shard, leaves);
             lr = self.learning_rate();
-            let (score, count) = self.step((epoch, step), &rows, lr);
+            let (score, count) = self.step((epoch, step), lr);
             if !score.loss_sum.is_finite() {
                 return Err(self.diverged(epoch, score.loss_sum));
             }
@@ -184,23 +206,12 @@ impl<'a> Trainer<'a> {
         Ok((epoch_score, epoch_count, lr))
     }
 
-    /// One optimizer update from this rank's `rows` and everyone else's.
-    fn step(&mut self, (epoch, step): (usize, usize), rows: &[u32], lr: f64) -> (Score, u64) {
-        let Trainer { data, model, params, workspace: ws, own, total, .. } = self;
-        let training = (self.config.seed, epoch);
+    /// One optimizer update from this rank's rows and everyone else's.
+    fn step(&mut self, (epoch, step): (usize, usize), lr: f64) -> (Score, u64) {
+        self.sum_gradients((self.config.seed, epoch));
         let mut lap = Lap::start();
-        own.start();
-        for micro_batch in rows.chunks(ws.capacity) {
-            data.train.fill(micro_batch, &data.normalizer, ws);
-            data.augment(training, ws);
-            lap.end(&mut self.seconds.load);
-            model.forward(params, ws, Some(training));
-            lap.end(&mut self.seconds.forward);
-            model.backward(params, ws, training, own);
-            lap.end(&mut self.seconds.backward);
-        }
-        own.finish();
-        self.comm.sum_f32(&mut own.values, &mut total.values);
+        let Trainer { data, params, own, total, .. } = self;
+        self.comm.sum_f32(&mut own[0].values, &mut total.values);
         lap.end(&mut self.seconds.sync);
         // The count travels along as f32, which is exact up to 16 million rows; every rank knows the exact one.
         let (score, travelled) = total.score();
@@ -210,6 +221,42 @@ impl<'a> Trainer<'a> {
         lap.end(&mut self.seconds.update);
         self.steps_done += 1;
         (score, count)
+    }
+
+    /// Sums the gradients over this rank's rows of the step into `own[0]`, in the order of the tree.
+    fn sum_gradients(&mut self, training: (u64, usize)) {
+        let Trainer { data, model, params, workspace: ws, own, order, seconds, .. } = self;
+        let mut lap = Lap::start();
+        own[0].start();
+        let (mut depth, mut next, mut start) = (0, 0, 0);
+        while next < order.leaves.len() {
+            let mut run = std::mem::take(&mut ws.leaves);
+            let (count, joins) = next_run(&order.leaves[next..], start, ws.capacity, &mut run);
+            let end = order.leaves[next + count - 1].end;
+            ws.leaves = run;
+            own[depth].start();
+            for micro_batch in order.rows[start..end].chunks(ws.capacity) {
+                if micro_batch.len() < end - start {
+                    // A part of one shard.
+                    ws.leaves.clear();
+                }
+                data.train.fill(micro_batch, &data.normalizer, ws);
+                data.augment(training, ws);
+                lap.end(&mut seconds.load);
+                model.forward(params, ws, Some(training));
+                lap.end(&mut seconds.forward);
+                model.backward(params, ws, training, &mut own[depth]);
+                lap.end(&mut seconds.backward);
+            }
+            for _ in 0..joins {
+                let (left, right) = own.split_at_mut(depth);
+                depth -= 1;
+                kernels::add(&mut left[depth].values, &right[0].values);
+            }
+            (depth, next, start) = (depth + 1, next + count, end);
+            lap.end(&mut seconds.backward);
+        }
+        own[0].finish();
     }
 
     fn learning_rate(&self) -> f64 {
@@ -312,9 +359,9 @@ impl<'a> Trainer<'a> {
 }
 
 /// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
-fn enough_memory(model: &Model, rows_at_once: usize) -> Result<()> {
-    // Weights, two gradients, two moments of the optimizer.
-    let bytes = Workspace::bytes(model, rows_at_once) + 5 * 4 * model.parameters();
+fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, sums: usize) -> Result<()> {
+    // Weights, the total, two moments of the optimizer, and this rank's sums.
+    let bytes = Workspace::bytes(model, rows_at_once, shards) + (4 + sums) * 4 * model.parameters();
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
         Error::invalid(
             format!("model '{}'", model.spec.name),

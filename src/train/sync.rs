@@ -63,13 +63,14 @@ impl Part {
 mod tests {
     use super::*;
     use crate::comm::Threads;
+    use crate::kernels::Engine;
     use crate::model::{Init, Model, zoo};
 
     #[test]
     fn a_rank_whose_weights_differ_by_one_bit_is_named_on_every_rank() {
         let errors = Threads::run(4, |comm| {
             let spec = zoo::find("spiral").unwrap();
-            let model = Model::new(spec, [1, 1, 2], true, 3).unwrap();
+            let model = Model::new(spec, [1, 1, 2], true, 3, Engine::default()).unwrap();
             let mut params = Params::initial(model.table.clone(), Init::He, 1);
             assert!(same_weights_everywhere(comm, &params, 1).is_ok());
             if comm.rank() == 2 {

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use glasses::kernels;
+use glasses::kernels::{self, Engine, Leaf};
+use glasses::model::layers::{self, Backward, Forward, Layer};
 use glasses::model::{Gradients, LayerSpec, Model, ModelSpec, Params, Workspace};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
 
@@ -31,11 +32,47 @@ fn number<T: hdf5::H5Type>(group: &hdf5::Group, name: &str) -> T {
     group.attr(name).unwrap().read_scalar().unwrap()
 }
 
-/// A call of a backward-weights kernel: into which weight and bias gradients, and whether to add.
-type Backward<'a> = dyn FnMut(&mut [f32], &mut [f32], bool) + 'a;
+/// Runs a layer with weights forward and backward, and checks the gradients of its weights.
+#[allow(clippy::too_many_arguments)]
+fn check_layer_with_weights(
+    name: &str,
+    layer: &dyn Layer,
+    batch: usize,
+    params: &[f32],
+    input: &[f32],
+    d_output: &[f32],
+    (output, d_input): (&mut [f32], &mut [f32]),
+    d_params: &[f32],
+) {
+    // A NaN that is read before it is written shows.
+    let mut packed = vec![f32::NAN; layer.packed()];
+    let mut scratch = vec![f32::NAN; layer.scratch(batch)];
+    layer.pack(params, &mut packed);
+    layer.forward(Forward { batch, params, packed: &packed, input, output, kept: &mut [], scratch: &mut scratch });
+    let mut got = vec![f32::NAN; params.len()];
+    for accumulate in [false, true] {
+        layer.backward(Backward {
+            batch,
+            leaves: &[Leaf { end: batch, joins: 0 }],
+            params,
+            packed: &packed,
+            input,
+            output,
+            kept: &[],
+            d_output,
+            d_input: Some(d_input),
+            d_params: &mut got,
+            accumulate,
+            scratch: &mut scratch,
+        });
+        // Adding to what is there doubles it.
+        let want: Vec<f32> = d_params.iter().map(|v| if accumulate { 2.0 * v } else { *v }).collect();
+        assert_close(&got, &want, 2.0 * TOLERANCE, &format!("{name} d_weight, d_bias, accumulate {accumulate}"));
+    }
+}
 
 /// A layer by itself: its kernels are called as the model calls them.
-fn check_layer(name: &str, group: &hdf5::Group) {
+fn check_layer(name: &str, group: &hdf5::Group, engine: Engine) {
     use glasses::kernels::{ConvShape, DenseShape, PoolShape};
     let text: hdf5::types::VarLenUnicode = number(group, "layer");
     let batch: i64 = number(group, "batch");
@@ -45,37 +82,50 @@ fn check_layer(name: &str, group: &hdf5::Group) {
     let [input, output, d_output, d_input] = ["input", "output", "d_output", "d_input"].map(|n| values(group, n));
     let mut got_output = vec![f32::NAN; output.len()];
     let mut got_d_input = vec![f32::NAN; input.len()];
-    let check_weights = |got: &mut Backward<'_>| {
-        let [d_weight, d_bias] = ["d_weight", "d_bias"].map(|n| values(group, n));
-        let (mut w, mut b) = (vec![f32::NAN; d_weight.len()], vec![f32::NAN; d_bias.len()]);
-        got(&mut w, &mut b, false);
-        assert_close(&w, &d_weight, TOLERANCE, &format!("{name} d_weight"));
-        assert_close(&b, &d_bias, TOLERANCE, &format!("{name} d_bias"));
-        // Adding to what is there doubles it.
-        got(&mut w, &mut b, true);
-        let twice = |values: &[f32]| values.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
-        assert_close(&w, &twice(&d_weight), 2.0 * TOLERANCE, &format!("{name} d_weight, accumulated"));
-        assert_close(&b, &twice(&d_bias), TOLERANCE, &format!("{name} d_bias, accumulated"));
-    };
     match text.parse::<LayerSpec>().unwrap() {
         LayerSpec::Conv { window, c_out } => {
             let shape = ConvShape::new(shape, window, c_out).unwrap();
             let (weight, bias) = (values(group, "weight"), values(group, "bias"));
-            let mut scratch = vec![f32::NAN; kernels::conv2d_scratch(&shape)];
-            kernels::conv2d_forward(&shape, batch, &input, &weight, &bias, &mut got_output, &mut scratch);
-            kernels::conv2d_backward_data(&shape, batch, &d_output, &weight, &mut got_d_input, &mut scratch);
-            check_weights(&mut |w, b, accumulate| {
-                kernels::conv2d_backward_weights(&shape, batch, &input, &d_output, w, b, &mut scratch, accumulate);
-            });
+            let (weights, biases) = (0..weight.len(), weight.len()..weight.len() + bias.len());
+            let params = [weight, bias].concat();
+            let layer: Box<dyn Layer> = match engine {
+                Engine::Direct => Box::new(layers::Conv::new(shape, weights, biases, true)),
+                Engine::Gemm => Box::new(layers::GemmConv { shape, weight: weights, bias: biases }),
+            };
+            let (d_weight, d_bias) = (values(group, "d_weight"), values(group, "d_bias"));
+            let outputs = (&mut got_output[..], &mut got_d_input[..]);
+            check_layer_with_weights(
+                name,
+                &*layer,
+                batch,
+                &params,
+                &input,
+                &d_output,
+                outputs,
+                &[d_weight, d_bias].concat(),
+            );
         }
         LayerSpec::Dense(outputs) => {
             let shape = DenseShape { inputs: shape[2], outputs: outputs.unwrap() };
             let (weight, bias) = (values(group, "weight"), values(group, "bias"));
-            kernels::dense_forward(shape, batch, &input, &weight, &bias, &mut got_output);
-            kernels::dense_backward_data(shape, batch, &d_output, &weight, &mut got_d_input);
-            check_weights(&mut |w, b, accumulate| {
-                kernels::dense_backward_weights(shape, batch, &input, &d_output, w, b, accumulate);
-            });
+            let (weights, biases) = (0..weight.len(), weight.len()..weight.len() + bias.len());
+            let params = [weight, bias].concat();
+            let layer: Box<dyn Layer> = match engine {
+                Engine::Direct => Box::new(layers::Dense { shape, weight: weights, bias: biases }),
+                Engine::Gemm => Box::new(layers::GemmDense { shape, weight: weights, bias: biases }),
+            };
+            let (d_weight, d_bias) = (values(group, "d_weight"), values(group, "d_bias"));
+            let outputs = (&mut got_output[..], &mut got_d_input[..]);
+            check_layer_with_weights(
+                name,
+                &*layer,
+                batch,
+                &params,
+                &input,
+                &d_output,
+                outputs,
+                &[d_weight, d_bias].concat(),
+            );
         }
         LayerSpec::MaxPool(window) => {
             let shape = PoolShape::new(shape, window).unwrap();
@@ -114,7 +164,9 @@ fn every_layer_agrees_with_pytorch_forward_and_backward() {
         if ["loss", "optim", "clip"].contains(&name.as_str()) {
             continue;
         }
-        check_layer(&name, &file.group(&name).unwrap());
+        for engine in [Engine::Direct, Engine::Gemm] {
+            check_layer(&name, &file.group(&name).unwrap(), engine);
+        }
         checked += 1;
     }
     assert!(checked >= 80, "only {checked} cases");
@@ -189,10 +241,10 @@ fn chains_of_in_place_layers_give_what_separate_buffers_would() {
     let layers = ["dense 6", "relu", "sigmoid", "dropout 0.3", "tanh", "leaky_relu", "relu", "dense classes"];
     let spec =
         ModelSpec { name: "chain".into(), input: None, layers: layers.iter().map(|l| l.parse().unwrap()).collect() };
-    let model = Model::new(spec, [1, 1, 5], true, 3).unwrap();
+    let model = Model::new(spec, [1, 1, 5], true, 3, Engine::Direct).unwrap();
     let mut params = Params::initial(model.table.clone(), glasses::model::Init::Xavier, 3);
     crate::gradients::check(&model, &mut params, 7, 1e-3);
-    let mut ws = Workspace::for_training(&model, 2);
+    let mut ws = Workspace::for_training(&model, 2, 1);
     ws.batch = 2;
     ws.rows.extend([0, 1]);
     ws.labels.extend([0, 2]);

@@ -1,5 +1,6 @@
 //! Every backward pass against central differences of its own forward pass, the loss in f64.
 
+use glasses::kernels::Engine;
 use glasses::model::{Gradients, Init, Model, ModelSpec, Params, Workspace, zoo};
 use glasses::rng::{Purpose, Stream};
 
@@ -7,7 +8,7 @@ const TRAINING: (u64, usize) = (5, 2);
 
 fn model(layers: &[&str], input: [usize; 3], flat: bool) -> Model {
     let layers = layers.iter().map(|l| l.parse().unwrap()).collect();
-    Model::new(ModelSpec { name: "test".into(), input: None, layers }, input, flat, 3).unwrap()
+    Model::new(ModelSpec { name: "test".into(), input: None, layers }, input, flat, 3, Engine::Direct).unwrap()
 }
 
 fn loss(model: &Model, params: &Params, ws: &mut Workspace) -> f64 {
@@ -18,7 +19,7 @@ fn loss(model: &Model, params: &Params, ws: &mut Workspace) -> f64 {
 /// Compares up to 40 weights of every tensor with the slope of the loss. Where the two one-sided slopes differ, a kink
 /// (of a relu, of a maximum) lies between the points, and there is nothing to compare with; most weights must remain.
 pub fn check(model: &Model, params: &mut Params, batch: usize, tolerance: f64) {
-    let mut ws = Workspace::for_training(model, batch);
+    let mut ws = Workspace::for_training(model, batch, 1);
     ws.batch = batch;
     ws.rows.extend((0..batch as u32).map(|n| 10 + n));
     ws.labels.extend((0..batch as u32).map(|n| n % 3));
@@ -97,7 +98,7 @@ fn every_network_of_the_zoo_agrees_with_differences() {
     for name in zoo::names() {
         let spec = zoo::find(name).unwrap();
         let (input, flat) = if name == "spiral" { ([1, 1, 2], true) } else { ([12, 8, 3], false) };
-        let model = Model::new(spec, input, flat, 3).unwrap();
+        let model = Model::new(spec, input, flat, 3, Engine::Direct).unwrap();
         let mut params = Params::initial(model.table.clone(), Init::He, 4);
         check(&model, &mut params, 3, 4e-3);
     }
@@ -114,7 +115,7 @@ fn the_sum_over_a_batch_is_the_sum_over_its_micro_batches() {
     let mut pixels = vec![0.0; 12 * 192];
     Stream::new(9, Purpose::Synth, 0, 0, 0).fill_normal(&mut pixels, 1.0);
     let sum = |micro: usize| {
-        let mut ws = Workspace::for_training(&model, micro);
+        let mut ws = Workspace::for_training(&model, micro, 1);
         let mut gradients = Gradients::zeros(model.parameters());
         gradients.start();
         for first in (0..12).step_by(micro) {

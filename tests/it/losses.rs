@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use glasses::data::{EpochOrder, Normalize, Normalizer, Shards};
+use glasses::kernels::Engine;
 use glasses::model::{Gradients, Init, Model, Params, Workspace, zoo};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
 use glasses::rng::{Purpose, Stream};
@@ -56,7 +57,7 @@ fn the_order_of_rows_agrees_with_a_second_implementation() {
             let own = EpochOrder::new(&shards, 0..size("shards"), SEED, epoch);
             for (t, want) in steps.as_array().unwrap().iter().enumerate() {
                 let mut rows = Vec::new();
-                own.step(&shards, t, size("batch"), &mut rows);
+                own.step(&shards, t, size("batch"), &mut rows, &mut Vec::new());
                 // The definition lists positions; a step lists them shard by shard.
                 for row in numbers(want) {
                     assert!(rows.contains(&(row as u32)), "epoch {epoch}, step {t}, row {row}: {rows:?}");
@@ -104,10 +105,10 @@ fn ten_training_losses_of_every_network_agree_with_pytorch() {
             "spiral" => ([1, 1, 2], true, 3),
             _ => ([80, 80, 3], false, 2),
         };
-        let model = Model::new(zoo::find(name).unwrap(), input, flat, classes).unwrap();
+        let model = Model::new(zoo::find(name).unwrap(), input, flat, classes, Engine::Direct).unwrap();
         let mut params = Params::initial(model.table.clone(), Init::He, SEED);
         let mut optimizer = Optimizer::new(settings(run), model.parameters());
-        let mut ws = Workspace::for_training(&model, BATCH);
+        let mut ws = Workspace::for_training(&model, BATCH, 1);
         let mut gradients = Gradients::zeros(model.parameters());
         let shards = Shards::new(ROWS, SHARDS);
         let (losses, steps) = (numbers(&run["losses"]), shards.steps(BATCH));
@@ -115,7 +116,7 @@ fn ten_training_losses_of_every_network_agree_with_pytorch() {
             let epoch = index / steps;
             let order = EpochOrder::new(&shards, 0..SHARDS, SEED, epoch);
             let mut rows = Vec::new();
-            order.step(&shards, index % steps, BATCH, &mut rows);
+            order.step(&shards, index % steps, BATCH, &mut rows, &mut Vec::new());
             ws.batch = rows.len();
             let label = |row: &u32| Stream::new(DATA, Purpose::Synth, 1, 0, *row as usize).bits(0) % classes as u32;
             ws.labels = rows.iter().map(label).collect();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Layer;
+use super::{Backward, Forward, Layer};
 use crate::kernels::{self, DenseShape};
 
 /// `dense 128`
@@ -17,39 +17,27 @@ pub struct Dense {
 }
 
 impl Layer for Dense {
-    fn forward(&self, batch: usize, params: &[f32], input: &[f32], output: &mut [f32], _scratch: &mut [f32]) {
-        let (weight, bias) = (&params[self.weight.clone()], &params[self.bias.clone()]);
-        kernels::dense_forward(self.shape, batch, input, weight, bias, output);
+    fn forward(&self, pass: Forward<'_>) {
+        let (weight, bias) = (&pass.params[self.weight.clone()], &pass.params[self.bias.clone()]);
+        kernels::dense_forward(self.shape, pass.batch, pass.input, weight, bias, pass.output, pass.scratch);
     }
 
-    fn backward_data(
-        &self,
-        batch: usize,
-        params: &[f32],
-        _input: &[f32],
-        d_output: &[f32],
-        d_input: &mut [f32],
-        _scratch: &mut [f32],
-    ) {
-        kernels::dense_backward_data(self.shape, batch, d_output, &params[self.weight.clone()], d_input);
-    }
-
-    fn backward_weights(
-        &self,
-        batch: usize,
-        input: &[f32],
-        d_output: &[f32],
-        gradients: &mut [f32],
-        accumulate: bool,
-        _scratch: &mut [f32],
-    ) {
-        let own = &mut gradients[self.weight.start..self.bias.end];
-        let (d_weight, d_bias) = own.split_at_mut(self.weight.len());
-        kernels::dense_backward_weights(self.shape, batch, input, d_output, d_weight, d_bias, accumulate);
+    fn backward(&self, pass: Backward<'_>) {
+        let (d_weight, d_bias) = Backward::own(pass.d_params, &self.weight, &self.bias);
+        let Backward { leaves, input, d_output, accumulate, .. } = pass;
+        kernels::dense_backward_weights(self.shape, leaves, input, d_output, d_weight, d_bias, accumulate);
+        if let Some(d_input) = pass.d_input {
+            let weight = &pass.params[self.weight.clone()];
+            kernels::dense_backward_data(self.shape, pass.batch, d_output, weight, d_input, pass.scratch);
+        }
     }
 
     fn has_weights(&self) -> bool {
         true
+    }
+
+    fn scratch(&self, batch: usize) -> usize {
+        kernels::dense_scratch(self.shape, batch)
     }
 
     fn flops(&self) -> u64 {

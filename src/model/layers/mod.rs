@@ -5,6 +5,7 @@ mod conv;
 mod copy;
 mod dense;
 mod dropout;
+mod gemm;
 mod pool;
 
 pub use activation::ActivationLayer;
@@ -12,8 +13,12 @@ pub use conv::Conv;
 pub use copy::Copy;
 pub use dense::Dense;
 pub use dropout::Dropout;
+pub use gemm::{GemmConv, GemmDense};
 pub use pool::{AvgPool, MaxPool};
 
+use std::ops::Range;
+
+use crate::kernels::Leaf;
 use crate::rng::{Purpose, Stream};
 
 /// What the rows of a micro-batch are, where randomness needs to know.
@@ -36,6 +41,14 @@ pub struct Training<'a> {
     pub epoch: usize,
 }
 
+impl<'a> Pass<'a> {
+    /// The pass of row `n` alone.
+    pub fn row(&self, n: usize) -> Pass<'a> {
+        let training = self.training.map(|training| Training { rows: &training.rows[n..n + 1], ..training });
+        Pass { batch: 1, training }
+    }
+}
+
 impl Training<'_> {
     /// The stream of layer `layer` for the micro-batch's `index`th row.
     fn stream(&self, layer: usize, index: usize) -> Stream {
@@ -43,39 +56,87 @@ impl Training<'_> {
     }
 }
 
-/// A layer that reads one buffer and writes the next. Slices hold `batch` rows.
+/// What a layer's forward pass reads and writes.
+pub struct Forward<'a> {
+    /// Rows.
+    pub batch: usize,
+    /// All weights.
+    pub params: &'a [f32],
+    /// This layer's weights as it packed them.
+    pub packed: &'a [f32],
+    /// The rows of the buffer below.
+    pub input: &'a [f32],
+    /// The rows of this layer's buffer.
+    pub output: &'a mut [f32],
+    /// What the way back needs besides the output, [`Layer::kept`] words a row; empty where there is no way back.
+    pub kept: &'a mut [u16],
+    /// At least [`Layer::scratch`] long.
+    pub scratch: &'a mut [f32],
+}
+
+/// What a layer's backward pass reads and writes.
+pub struct Backward<'a> {
+    /// Rows, and how the sums over them are ordered.
+    pub batch: usize,
+    /// The shards that the rows belong to.
+    pub leaves: &'a [Leaf],
+    /// All weights.
+    pub params: &'a [f32],
+    /// This layer's weights as it packed them.
+    pub packed: &'a [f32],
+    /// The rows of the buffer below.
+    pub input: &'a [f32],
+    /// The rows of this layer's buffer, as the forward pass left them.
+    pub output: &'a [f32],
+    /// What the forward pass kept.
+    pub kept: &'a [u16],
+    /// The gradient of the output.
+    pub d_output: &'a [f32],
+    /// Where the gradient of the input goes (overwritten), if anything below has weights.
+    pub d_input: Option<&'a mut [f32]>,
+    /// The gradients of all weights: this layer finds its own by its ranges.
+    pub d_params: &'a mut [f32],
+    /// Whether `d_params` is added to or overwritten.
+    pub accumulate: bool,
+    /// At least [`Layer::scratch`] long.
+    pub scratch: &'a mut [f32],
+}
+
+impl Backward<'_> {
+    /// The gradients of weight and bias, which lie side by side.
+    fn own<'s>(d_params: &'s mut [f32], weight: &Range<usize>, bias: &Range<usize>) -> (&'s mut [f32], &'s mut [f32]) {
+        d_params[weight.start..bias.end].split_at_mut(weight.len())
+    }
+}
+
+/// A layer that reads one buffer and writes the next.
 pub trait Layer: std::fmt::Debug + Send + Sync {
     /// `output` from `input`.
-    fn forward(&self, batch: usize, params: &[f32], input: &[f32], output: &mut [f32], scratch: &mut [f32]);
+    fn forward(&self, pass: Forward<'_>);
 
-    /// `d_input` (overwritten) from `d_output`.
-    fn backward_data(
-        &self,
-        batch: usize,
-        params: &[f32],
-        input: &[f32],
-        d_output: &[f32],
-        d_input: &mut [f32],
-        scratch: &mut [f32],
-    );
-
-    /// The gradients of this layer's weights, summed over the rows, at their places in `gradients`: added to what
-    /// stands there, or in its place unless `accumulate`.
-    fn backward_weights(
-        &self,
-        batch: usize,
-        input: &[f32],
-        d_output: &[f32],
-        gradients: &mut [f32],
-        accumulate: bool,
-        scratch: &mut [f32],
-    );
+    /// `d_input` and the gradients of the weights from `d_output`.
+    fn backward(&self, pass: Backward<'_>);
 
     /// Whether there are weights.
-    fn has_weights(&self) -> bool;
+    fn has_weights(&self) -> bool {
+        false
+    }
 
-    /// Floats of scratch memory, whatever the batch.
-    fn scratch(&self) -> usize {
+    /// Floats of packed weights; the way back takes some only where the input's gradient is wanted.
+    fn packed(&self) -> usize {
+        0
+    }
+
+    /// Puts the weights in the order in which the kernels read them. Done once a pass.
+    fn pack(&self, _params: &[f32], _packed: &mut [f32]) {}
+
+    /// Words a row that the way back needs besides the output.
+    fn kept(&self) -> usize {
+        0
+    }
+
+    /// Floats of scratch memory for `batch` rows.
+    fn scratch(&self, _batch: usize) -> usize {
         0
     }
 

@@ -1,15 +1,19 @@
 //! Convolution windows as rows of a matrix, and back.
 
-use multiversion::multiversion;
-
+use super::super::isa::dispatch;
+use super::super::simd::Simd;
 use std::ops::Range;
 
-use super::shape::ConvShape;
+use super::super::shape::ConvShape;
 
-/// Copies the windows of output rows `rows` of one image into `patches` `[rows × w_out, kh × kw × c_in]`; what lies
-/// beyond the border is 0.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn im2col(shape: &ConvShape, image: &[f32], rows: Range<usize>, patches: &mut [f32]) {
+dispatch! {
+    /// Copies the windows of output rows `rows` of one image into `patches` `[rows × w_out, kh × kw × c_in]`; what lies
+    /// beyond the border is 0.
+    pub fn im2col(shape: &ConvShape, image: &[f32], rows: Range<usize>, patches: &mut [f32]) = im2col_loops
+}
+
+#[inline(always)]
+fn im2col_loops<S: Simd>(shape: &ConvShape, image: &[f32], rows: Range<usize>, patches: &mut [f32]) {
     for_each_line(shape, rows, |patch, line| match line {
         Line::Outside { whole } => patches[patch + whole.start..patch + whole.end].fill(0.0),
         Line::Inside { whole, part, source } => {
@@ -21,9 +25,13 @@ pub fn im2col(shape: &ConvShape, image: &[f32], rows: Range<usize>, patches: &mu
     });
 }
 
-/// The reverse: adds each window's values to the pixels that they came from.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn col2im_add(shape: &ConvShape, patches: &[f32], rows: Range<usize>, image: &mut [f32]) {
+dispatch! {
+    /// The reverse: adds each window's values to the pixels that they came from.
+    pub fn col2im_add(shape: &ConvShape, patches: &[f32], rows: Range<usize>, image: &mut [f32]) = col2im_add_loops
+}
+
+#[inline(always)]
+fn col2im_add_loops<S: Simd>(shape: &ConvShape, patches: &[f32], rows: Range<usize>, image: &mut [f32]) {
     for_each_line(shape, rows, |patch, line| {
         if let Line::Inside { part, source, .. } = line {
             let length = part.len();

@@ -1,8 +1,8 @@
 //! Convolution: im2col in blocks of output rows that stay in the cache, then a matrix product.
 
-use super::gemm::{Matrix, gemm};
+use super::super::shape::ConvShape;
 use super::im2col::{col2im_add, im2col};
-use super::shape::ConvShape;
+use super::product::{Matrix, gemm};
 
 /// Floats in a block of patches: 192 KiB, so that block and packed operands share a 512 KiB L2.
 const BLOCK: usize = 48 * 1024;
@@ -98,7 +98,7 @@ pub fn conv2d_backward_weights(
     accumulate: bool,
 ) {
     check(shape, batch, input.len(), d_output.len(), d_weight.len());
-    super::sum::sum_rows(d_output, d_bias, accumulate);
+    super::super::sum::sum_rows(d_output, d_bias, accumulate);
     if !accumulate {
         d_weight.fill(0.0);
     }

@@ -37,7 +37,6 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, beta: f32, output: &mut [f32]) {
     debug_assert!(a.values.len() == a.rows * a.columns && b.values.len() == b.rows * b.columns);
     // SAFETY: `Matrix` is only made by `new`, which checks that `values` holds rows × columns, and `transposed` keeps
     // the set of addressed elements; the asserts above tie the three sizes together; `output` is exclusive.
-    #[allow(unsafe_code)]
     unsafe {
         matrixmultiply::sgemm(
             a.rows,

@@ -1,0 +1,151 @@
+//! The gradients of weight and bias: one chain an element, over the pixels of an image row by row, image after image.
+
+use super::super::isa::dispatch;
+use super::super::simd::{Simd, load_some, store_some};
+use super::super::tile::{Walk, cut, most_rows, multiply, with_rows};
+use super::ConvBlock;
+use super::frame::Frame;
+use super::sweep::blocks;
+
+/// Output rows that a tile of weights stays in registers for. Chosen by `cargo bench --bench kernels`: with more, the rows
+/// no longer fit the first-level cache.
+const ROWS: usize = 2;
+
+dispatch! {
+    /// One image: adds to `d_weight [kh, kw, c_in, c_out]` and `d_bias [c_out]`. `input` lies in a frame that covers
+    /// [`ConvBlock::padded_input`], `d_conv` in `d_conv_frame`.
+    pub fn conv2d_backward_weights(
+        block: &ConvBlock,
+        input: &[f32],
+        d_conv_frame: &Frame,
+        d_conv: &[f32],
+        d_weight: &mut [f32],
+        d_bias: &mut [f32],
+    ) = backward_weights
+}
+
+#[inline(always)]
+fn backward_weights<S: Simd>(
+    block: &ConvBlock,
+    input: &[f32],
+    d_conv_frame: &Frame,
+    d_conv: &[f32],
+    d_weight: &mut [f32],
+    d_bias: &mut [f32],
+) {
+    let (shape, frame) = (block.shape, block.conv_input());
+    assert!(input.len() == frame.len() && frame.covers(&block.padded_input()), "input of {block:?}");
+    assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.w == shape.w_out && d_conv_frame.h == shape.h_out);
+    assert!(d_weight.len() == shape.weight_len() && d_bias.len() == shape.c_out);
+    let (step, line) = (shape.stride, shape.kw * shape.c_in);
+    for y_first in (0..shape.h_out).step_by(ROWS) {
+        let y_last = (y_first + ROWS).min(shape.h_out);
+        for ky in 0..shape.kh {
+            // Output rows whose window row `ky` lies inside the image.
+            let inside = |y: &usize| (shape.pad_top..shape.h_in + shape.pad_top).contains(&(y * step + ky));
+            let Some(y) = (y_first..y_last).find(inside) else { continue };
+            let runs = (y..y_last).take_while(inside).count();
+            let walk = Walk {
+                runs,
+                len: shape.w_out,
+                a_row: 1,
+                a_run: step * frame.row(),
+                a_k: step * shape.c_in,
+                b_run: d_conv_frame.row(),
+                b_k: shape.c_out,
+            };
+            let from = (y * step + ky - shape.pad_top) * frame.row() + (frame.left - shape.pad_left) * shape.c_in;
+            // SAFETY: the asserts above; rows `y .. y + runs` and all places of the window in them lie in the frames.
+            unsafe {
+                let a = input.as_ptr().add(from);
+                let b = d_conv.as_ptr().add(d_conv_frame.pixels(y).start);
+                let to = d_weight.as_mut_ptr().add(ky * line * shape.c_out);
+                window_row::<S>(line, shape.c_out, walk, a, b, to);
+            }
+        }
+        for y in y_first..y_last {
+            add_pixels::<S>(&d_conv[d_conv_frame.pixels(y)], d_bias);
+        }
+    }
+}
+
+/// One row of the window: `line · c_out` weights.
+#[inline(always)]
+unsafe fn window_row<S: Simd>(line: usize, c_out: usize, walk: Walk, a: *const f32, b: *const f32, to: *mut f32) {
+    for (channel, lanes) in blocks::<S>(c_out) {
+        // SAFETY: the caller's promise, for this block of channels.
+        unsafe {
+            let (b, to) = (b.add(channel), to.add(channel));
+            let count = lanes.min(c_out - channel);
+            match (lanes == S::LANES, count == lanes) {
+                (true, true) => tiles::<S, 1, false>(line, c_out, walk, a, b, to, S::LANES),
+                (true, false) => tiles::<S, 1, true>(line, c_out, walk, a, b, to, count),
+                (false, true) => tiles::<S, 2, false>(line, c_out, walk, a, b, to, S::LANES),
+                (false, false) => tiles::<S, 2, true>(line, c_out, walk, a, b, to, count - S::LANES),
+            }
+        }
+    }
+}
+
+/// Adds to `line` rows of weights, each `c_out` long, for one block of channels.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+unsafe fn tiles<S: Simd, const N: usize, const TAIL: bool>(
+    line: usize,
+    c_out: usize,
+    walk: Walk,
+    a: *const f32,
+    b: *const f32,
+    to: *mut f32,
+    last: usize,
+) {
+    for (first, rows) in cut(line, most_rows::<S>(N)) {
+        // SAFETY: the caller's promise, for these rows.
+        unsafe {
+            let (a, to) = (a.add(first), to.add(first * c_out));
+            with_rows!(S, N, rows, P => {
+                let mut sums = [[S::splat(0.0); N]; P];
+                for p in 0..P {
+                    for n in 0..N {
+                        let from = to.add(p * c_out + n * S::LANES);
+                        sums[p][n] = if TAIL && n == N - 1 { S::load_first(from, last) } else { S::load(from) };
+                    }
+                }
+                multiply::<S, P, N, TAIL>(&mut sums, a, b, walk, last);
+                for p in 0..P {
+                    for n in 0..N {
+                        let to = to.add(p * c_out + n * S::LANES);
+                        if TAIL && n == N - 1 { S::store_first(to, sums[p][n], last) } else { S::store(to, sums[p][n]) }
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Adds the pixels of one row, `[w, channels]`, to `sum [channels]`: four chains over columns 0, 4, 8 …, 1, 5, 9 … and so
+/// on, joined as (0 + 1) + (2 + 3), then added.
+#[inline(always)]
+fn add_pixels<S: Simd>(row: &[f32], sum: &mut [f32]) {
+    let channels = sum.len();
+    let width = row.len() / channels;
+    for channel in (0..channels).step_by(S::LANES) {
+        let count = S::LANES.min(channels - channel);
+        // SAFETY: `row` holds `width` pixels of `channels`, `sum` one; no lane beyond `count` is touched.
+        unsafe {
+            let mut chains = [S::splat(0.0); 4];
+            let from = row.as_ptr().add(channel);
+            for x in 0..width / 4 {
+                for (chain, place) in chains.iter_mut().zip(4 * x..) {
+                    *chain = S::add(*chain, load_some::<S>(from.add(place * channels), count));
+                }
+            }
+            for (chain, place) in chains.iter_mut().zip(width / 4 * 4..width) {
+                *chain = S::add(*chain, load_some::<S>(from.add(place * channels), count));
+            }
+            let joined = S::add(S::add(chains[0], chains[1]), S::add(chains[2], chains[3]));
+            let to = sum.as_mut_ptr().add(channel);
+            store_some::<S>(to, S::add(load_some::<S>(to, count), joined), count);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The one inner loop of all convolutions and dense layers: a tile of sums held in registers.
+//!
+//! Every sum is one chain of fused multiply-adds in the order of its terms, whatever the tile: that is what makes the bits
+//! independent of tiling, batch and instruction set.
+
+use super::simd::Simd;
+
+/// The most rows of a tile.
+pub const MOST_ROWS: usize = 12;
+
+/// How a tile's operands are walked; all steps in floats.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    /// Outer and inner length of the sum.
+    pub runs: usize,
+    pub len: usize,
+    /// From row to row of the tile, from run to run, and from term to term in `a` (one value is read a row).
+    pub a_row: usize,
+    pub a_run: usize,
+    pub a_k: usize,
+    /// From run to run and from term to term in `b` (a whole line of lanes is read).
+    pub b_run: usize,
+    pub b_k: usize,
+}
+
+/// Rows that a tile `n` vectors wide may have: sums, one line of `b` and a value of `a` must fit the registers.
+pub const fn most_rows<S: Simd>(n: usize) -> usize {
+    let rows = (S::REGISTERS - 4) / n;
+    if rows < MOST_ROWS { rows } else { MOST_ROWS }
+}
+
+/// Cuts `0 .. count` into as few ranges of at most `most` as possible, of nearly equal size: (start, length).
+#[inline(always)]
+pub fn cut(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let parts = count.div_ceil(most).max(1);
+    let (size, longer) = (count / parts, count % parts);
+    (0..parts).map(move |part| (part * size + part.min(longer), size + usize::from(part < longer)))
+}
+
+/// `sums[p][n] += Σ a[p·a_row + run·a_run + k·a_k] · b[run·b_run + k·b_k + n·LANES ..]`, run after run, k after k.
+///
+/// With `TAIL` only the first `last` lanes of the last vector of `b` are read.
+///
+/// # Safety
+/// As [`Simd`]; `a` and `b` must be readable at every place that `walk` names.
+#[inline(always)]
+pub unsafe fn multiply<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
+    sums: &mut [[S::V; N]; P],
+    a: *const f32,
+    b: *const f32,
+    walk: Walk,
+    last: usize,
+) {
+    let mut c = *sums;
+    // SAFETY: every address below is one that the caller vouches for.
+    unsafe {
+        for run in 0..walk.runs {
+            let (mut a, mut b) = (a.add(run * walk.a_run), b.add(run * walk.b_run));
+            macro_rules! term {
+                () => {
+                    let mut line = [S::splat(0.0); N];
+                    for (n, vector) in line.iter_mut().enumerate() {
+                        let from = b.add(n * S::LANES);
+                        *vector = if TAIL && n == N - 1 { S::load_first(from, last) } else { S::load(from) };
+                    }
+                    for (p, row) in c.iter_mut().enumerate() {
+                        let value = S::splat(*a.add(p * walk.a_row));
+                        for (sum, &vector) in row.iter_mut().zip(&line) {
+                            *sum = S::mul_add(value, vector, *sum);
+                        }
+                    }
+                    a = a.wrapping_add(walk.a_k);
+                    b = b.wrapping_add(walk.b_k);
+                };
+            }
+            // Few, long rounds: the loop's exit is then foreseen by the processor.
+            for _ in 0..walk.len / 4 {
+                term!();
+                term!();
+                term!();
+                term!();
+            }
+            for _ in 0..walk.len % 4 {
+                term!();
+            }
+        }
+    }
+    *sums = c;
+}
+
+/// Runs `$work` with the constant `$P` equal to `$rows`, for tiles `$n` vectors wide.
+macro_rules! with_rows {
+    ($S:ty, $n:expr, $rows:expr, $P:ident => $work:expr) => {{
+        macro_rules! arm {
+            ($value:literal) => {{
+                const $P: usize = $value;
+                if $P <= $crate::kernels::tile::most_rows::<$S>($n) {
+                    $work
+                }
+            }};
+        }
+        match $rows {
+            1 => arm!(1),
+            2 => arm!(2),
+            3 => arm!(3),
+            4 => arm!(4),
+            5 => arm!(5),
+            6 => arm!(6),
+            7 => arm!(7),
+            8 => arm!(8),
+            9 => arm!(9),
+            10 => arm!(10),
+            11 => arm!(11),
+            12 => arm!(12),
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    }};
+}
+
+pub(super) use with_rows;
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn a_length_is_cut_into_few_nearly_equal_parts() {
+        let parts = |count, most| cut(count, most).collect::<Vec<_>>();
+        assert_eq!(parts(14, 6), [(0, 5), (5, 5), (10, 4)]);
+        assert_eq!(parts(12, 6), [(0, 6), (6, 6)]);
+        assert_eq!(parts(5, 6), [(0, 5)]);
+    }
+}

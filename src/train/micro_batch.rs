@@ -1,0 +1,73 @@
+//! How a step's rows are cut into micro-batches: as many whole shards at once as fit, so that sums of gradients follow
+//! the fixed tree whatever fits; a shard too large for that goes through in parts.
+
+use crate::kernels::Leaf;
+
+/// The longest run of `leaves` (the first of which begins at row `start`) of at most `capacity` rows that the tree joins
+/// to one sum: its leaves are put into `run`, counted from its own first row. Returns how many they are, and how often
+/// their sum is joined with earlier ones. A single leaf may be longer than `capacity`.
+pub fn next_run(leaves: &[Leaf], start: usize, capacity: usize, run: &mut Vec<Leaf>) -> (usize, usize) {
+    let (mut waiting, mut found) = (0, (1, leaves[0].joins));
+    for (index, leaf) in leaves.iter().enumerate() {
+        if leaf.end - start > capacity {
+            break;
+        }
+        let inside = leaf.joins.min(waiting);
+        waiting = waiting + 1 - inside;
+        if waiting == 1 {
+            found = (index + 1, leaf.joins - inside);
+        }
+        if leaf.joins > inside {
+            break;
+        }
+    }
+    run.clear();
+    run.extend(leaves[..found.0].iter().map(|leaf| Leaf { end: leaf.end - start, ..*leaf }));
+    run[found.0 - 1].joins -= found.1;
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels;
+
+    /// The tree as text, formed run by run.
+    fn tree(rows: &[usize], capacity: usize) -> String {
+        let (mut leaves, mut run) = (Vec::new(), Vec::new());
+        kernels::leaves(rows, &mut leaves);
+        let (mut stack, mut next, mut start) = (Vec::<String>::new(), 0, 0);
+        while next < leaves.len() {
+            let (count, joins) = next_run(&leaves[next..], start, capacity, &mut run);
+            let mut inner = Vec::<String>::new();
+            let join = |stack: &mut Vec<String>, times: usize, mut sum: String| {
+                for _ in 0..times {
+                    sum = format!("({} {sum})", stack.pop().unwrap());
+                }
+                stack.push(sum);
+            };
+            let mut begin = 0;
+            for leaf in &run {
+                join(&mut inner, leaf.joins, format!("{}-{}", start + begin, start + leaf.end));
+                begin = leaf.end;
+            }
+            assert_eq!(inner.len(), 1, "a run is one sum");
+            assert!(count == 1 || begin <= capacity);
+            join(&mut stack, joins, inner.pop().unwrap());
+            (next, start) = (next + count, start + begin);
+        }
+        assert_eq!(stack.len(), 1);
+        stack.pop().unwrap()
+    }
+
+    #[test]
+    fn the_tree_is_the_same_however_much_fits_at_once() {
+        for rows in [&[2; 8][..], &[3, 0, 1, 5, 2], &[1; 13], &[0, 0, 4, 4, 0, 1, 9], &[7]] {
+            let whole = tree(rows, 1000);
+            for capacity in 1..20 {
+                assert_eq!(tree(rows, capacity), whole, "{rows:?} {capacity}");
+            }
+        }
+        assert_eq!(tree(&[2, 0, 1, 3, 1], 4), "((0-2 (2-3 3-6)) 6-7)");
+    }
+}
