@@ -37,6 +37,23 @@ pub fn cut(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..parts).map(move |part| (part * size + part.min(longer), size + usize::from(part < longer)))
 }
 
+/// The same pointer, about which the compiler knows nothing: it can then not load for later terms first, which it likes to,
+/// and for which there are no registers left.
+#[inline(always)]
+fn opaque(pointer: *const f32) -> *const f32 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut pointer = pointer;
+        // SAFETY: no instruction at all.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) pointer, options(nomem, nostack, preserves_flags));
+        }
+        pointer
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pointer
+}
+
 /// `sums[p][n] += Σ a[p·a_row + run·a_run + k·a_k] · b[run·b_run + k·b_k + n·LANES ..]`, run after run, k after k.
 ///
 /// With `TAIL` only the first `last` lanes of the last vector of `b` are read.
@@ -69,8 +86,8 @@ pub unsafe fn multiply<S: Simd, const P: usize, const N: usize, const TAIL: bool
                             *sum = S::mul_add(value, vector, *sum);
                         }
                     }
-                    a = a.wrapping_add(walk.a_k);
-                    b = b.wrapping_add(walk.b_k);
+                    a = opaque(a.wrapping_add(walk.a_k));
+                    b = opaque(b.wrapping_add(walk.b_k));
                 };
             }
             // Few, long rounds: the loop's exit is then foreseen by the processor.
