@@ -3,10 +3,7 @@
 //! Every sum is one chain of fused multiply-adds in the order of its terms, whatever the tile: that is what makes the bits
 //! independent of tiling, batch and instruction set.
 
-use super::simd::Simd;
-
-/// The most rows of a tile.
-pub const MOST_ROWS: usize = 12;
+use super::simd::{Simd, prefetch};
 
 /// How a tile's operands are walked; all steps in floats.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,10 +20,16 @@ pub struct Walk {
     pub b_k: usize,
 }
 
-/// Rows that a tile `n` vectors wide may have: sums, one line of `b` and a value of `a` must fit the registers.
+/// Rows that a tile `n` vectors wide may have: sums, one line of `b` and a value of `a` must fit the registers. Eight
+/// chains keep two multiply-adds a cycle busy; ten rows are as good as more. The reference may be slow, and is small.
 pub const fn most_rows<S: Simd>(n: usize) -> usize {
     let rows = (S::REGISTERS - 4) / n;
-    if rows < MOST_ROWS { rows } else { MOST_ROWS }
+    let most = match (S::LANES, n) {
+        (1, _) => 3,
+        (_, 1) => 8,
+        _ => 10,
+    };
+    if rows < most { rows } else { most }
 }
 
 /// Cuts `0 .. count` into as few ranges of at most `most` as possible, of nearly equal size: (start, length).
@@ -105,6 +108,46 @@ pub unsafe fn multiply<S: Simd, const P: usize, const N: usize, const TAIL: bool
     *sums = c;
 }
 
+/// Memory that will be read soon: it is asked for while a tile is worked on.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead {
+    /// Where it begins.
+    pub from: *const f32,
+    /// Cache lines.
+    pub lines: usize,
+}
+
+/// Terms between two requests for memory.
+const ROUND: usize = 32;
+
+/// As [`multiply`], with one run; meanwhile asks for `ahead`.
+///
+/// # Safety
+/// As [`multiply`]; `ahead` need not be valid memory.
+#[inline(always)]
+pub unsafe fn multiply_ahead<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
+    sums: &mut [[S::V; N]; P],
+    a: *const f32,
+    b: *const f32,
+    walk: Walk,
+    last: usize,
+    ahead: Ahead,
+) {
+    let mut line = ahead.from;
+    let lines = ahead.lines.div_ceil(walk.len.div_ceil(ROUND));
+    for first in (0..walk.len).step_by(ROUND) {
+        for _ in 0..lines {
+            prefetch(line);
+            line = line.wrapping_add(16);
+        }
+        let walk = Walk { len: ROUND.min(walk.len - first), ..walk };
+        // SAFETY: the caller's promise, for these terms.
+        unsafe {
+            multiply::<S, P, N, TAIL>(sums, a.add(first * walk.a_k), b.add(first * walk.b_k), walk, last);
+        }
+    }
+}
+
 /// Runs `$work` with the constant `$P` equal to `$rows`, for tiles `$n` vectors wide.
 macro_rules! with_rows {
     ($S:ty, $n:expr, $rows:expr, $P:ident => $work:expr) => {{
@@ -127,8 +170,6 @@ macro_rules! with_rows {
             8 => arm!(8),
             9 => arm!(9),
             10 => arm!(10),
-            11 => arm!(11),
-            12 => arm!(12),
             rows => unreachable!("a tile of {rows} rows"),
         }
     }};

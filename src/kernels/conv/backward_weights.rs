@@ -1,7 +1,7 @@
 //! The gradients of weight and bias: one chain an element, over the pixels of an image row by row, image after image.
 
 use super::super::isa::dispatch;
-use super::super::simd::{Simd, load_some, store_some};
+use super::super::simd::{Simd, Work, load_some, store_some};
 use super::super::tile::{Walk, cut, most_rows, multiply, with_rows};
 use super::ConvBlock;
 use super::frame::Frame;
@@ -89,7 +89,6 @@ unsafe fn window_row<S: Simd>(line: usize, c_out: usize, walk: Walk, a: *const f
 
 /// Adds to `line` rows of weights, each `c_out` long, for one block of channels.
 #[inline(always)]
-#[allow(clippy::needless_range_loop)]
 unsafe fn tiles<S: Simd, const N: usize, const TAIL: bool>(
     line: usize,
     c_out: usize,
@@ -103,22 +102,42 @@ unsafe fn tiles<S: Simd, const N: usize, const TAIL: bool>(
         // SAFETY: the caller's promise, for these rows.
         unsafe {
             let (a, to) = (a.add(first), to.add(first * c_out));
-            with_rows!(S, N, rows, P => {
-                let mut sums = [[S::splat(0.0); N]; P];
-                for p in 0..P {
-                    for n in 0..N {
-                        let from = to.add(p * c_out + n * S::LANES);
-                        sums[p][n] = if TAIL && n == N - 1 { S::load_first(from, last) } else { S::load(from) };
-                    }
+            with_rows!(S, N, rows, P => S::outline(&WeightTile::<P, N, TAIL> { walk, a, b, to, c_out, last }));
+        }
+    }
+}
+
+/// Some rows of weights, one block of channels wide.
+struct WeightTile<const P: usize, const N: usize, const TAIL: bool> {
+    walk: Walk,
+    a: *const f32,
+    b: *const f32,
+    to: *mut f32,
+    c_out: usize,
+    last: usize,
+}
+
+impl<const P: usize, const N: usize, const TAIL: bool> Work for WeightTile<P, N, TAIL> {
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
+    unsafe fn work<S: Simd>(&self) {
+        let &WeightTile { walk, a, b, to, c_out, last } = self;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[S::splat(0.0); N]; P];
+            for p in 0..P {
+                for n in 0..N {
+                    let from = to.add(p * c_out + n * S::LANES);
+                    sums[p][n] = if TAIL && n == N - 1 { S::load_first(from, last) } else { S::load(from) };
                 }
-                multiply::<S, P, N, TAIL>(&mut sums, a, b, walk, last);
-                for p in 0..P {
-                    for n in 0..N {
-                        let to = to.add(p * c_out + n * S::LANES);
-                        if TAIL && n == N - 1 { S::store_first(to, sums[p][n], last) } else { S::store(to, sums[p][n]) }
-                    }
+            }
+            multiply::<S, P, N, TAIL>(&mut sums, a, b, walk, last);
+            for p in 0..P {
+                for n in 0..N {
+                    let to = to.add(p * c_out + n * S::LANES);
+                    if TAIL && n == N - 1 { S::store_first(to, sums[p][n], last) } else { S::store(to, sums[p][n]) }
                 }
-            });
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A window swept over an image: the forward pass of a convolution, and the gradient of its input.
 
-use super::super::simd::{Simd, load_some, store_some};
+use super::super::simd::{Simd, Work, load_some, store_some};
 use super::super::tile::{Walk, cut, most_rows, multiply, with_rows};
 use super::Rectifier;
 
@@ -116,16 +116,42 @@ unsafe fn line<S: Simd, const N: usize>(
         b_k: lanes,
     };
     let last = (sweep.c_out - channel).min(lanes) - (N - 1) * S::LANES;
+    let line = Line { sweep, walk, from, weights, channel, last, finish, to };
     for (x, rows) in cut(sweep.w_out, most_rows::<S>(N)) {
         // SAFETY: the caller's promise, for these columns.
+        unsafe { with_rows!(S, N, rows, P => S::outline(&SweepTile::<P, N> { line: &line, x })) }
+    }
+}
+
+/// What the tiles of a line share.
+struct Line<'a> {
+    sweep: &'a Sweep,
+    walk: Walk,
+    from: *const f32,
+    weights: *const f32,
+    channel: usize,
+    last: usize,
+    finish: Finish,
+    to: *mut f32,
+}
+
+/// Some columns of a line.
+struct SweepTile<'a, const P: usize, const N: usize> {
+    line: &'a Line<'a>,
+    x: usize,
+}
+
+impl<const P: usize, const N: usize> Work for SweepTile<'_, P, N> {
+    #[inline(always)]
+    unsafe fn work<S: Simd>(&self) {
+        let &SweepTile { line, x } = self;
+        // SAFETY: the caller's promise.
         unsafe {
-            let from = from.add(x * sweep.step_x);
-            with_rows!(S, N, rows, P => {
-                let mut sums = [[S::splat(0.0); N]; P];
-                multiply::<S, P, N, false>(&mut sums, from, weights, walk, 0);
-                let tile = Tile { sums, x, channel, last };
-                store_tile::<S, P, N>(&tile, sweep, finish, to.add(x * sweep.pixel_out));
-            });
+            let mut sums = [[S::splat(0.0); N]; P];
+            let from = line.from.add(x * line.sweep.step_x);
+            multiply::<S, P, N, false>(&mut sums, from, line.weights, line.walk, 0);
+            let tile = Tile { sums, x, channel: line.channel, last: line.last };
+            store_tile::<S, P, N>(&tile, line.sweep, line.finish, line.to.add(x * line.sweep.pixel_out));
         }
     }
 }

@@ -54,6 +54,18 @@ pub trait Simd: Copy {
     unsafe fn to_bits(mask: Self::M) -> u16;
     /// Bit `i` as lane `i`.
     unsafe fn from_bits(bits: u16) -> Self::M;
+    /// Runs `work` as a function of its own, compiled for this instruction set: where a routine has dozens of variants,
+    /// one function that holds them all takes the compiler quadratic time.
+    unsafe fn outline<W: Work>(work: &W);
+}
+
+/// What [`Simd::outline`] runs.
+pub trait Work {
+    /// Must be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// As [`Simd`], and as the work itself says.
+    unsafe fn work<S: Simd>(&self);
 }
 
 /// `count` lanes, at most all: the rest are 0.
@@ -74,4 +86,16 @@ pub unsafe fn load_some<S: Simd>(from: *const f32, count: usize) -> S::V {
 pub unsafe fn store_some<S: Simd>(to: *mut f32, v: S::V, count: usize) {
     // SAFETY: the caller's promise.
     unsafe { if count == S::LANES { S::store(to, v) } else { S::store_first(to, v, count) } }
+}
+
+/// Asks for the cache line at `from`, which need not be valid memory.
+#[inline(always)]
+pub fn prefetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it never faults, and every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }

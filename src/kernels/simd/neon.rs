@@ -86,4 +86,8 @@ impl Simd for Neon {
         let lane = [1u32, 2, 4, 8];
         unsafe { vtstq_u32(vdupq_n_u32(u32::from(bits)), vld1q_u32(lane.as_ptr())) }
     }
+    #[inline(never)]
+    unsafe fn outline<W: super::Work>(work: &W) {
+        unsafe { work.work::<Neon>() }
+    }
 }

@@ -78,4 +78,21 @@ impl Simd for Scalar {
     unsafe fn from_bits(bits: u16) -> bool {
         bits & 1 == 1
     }
+    #[inline(never)]
+    unsafe fn outline<W: super::Work>(work: &W) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "fma")]
+        #[inline(never)]
+        fn with_fma<W: super::Work>(work: &W) {
+            // SAFETY: the caller's promise.
+            unsafe { work.work::<Scalar>() }
+        }
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("fma") {
+            // SAFETY: asked for right here; without it, `mul_add` is a slow call.
+            return unsafe { with_fma(work) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { work.work::<Scalar>() }
+    }
 }

@@ -95,6 +95,15 @@ impl Simd for Avx2 {
             _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, lane))
         }
     }
+    #[inline(always)]
+    unsafe fn outline<W: super::Work>(work: &W) {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline(never)]
+        fn inner<W: super::Work>(work: &W) {
+            unsafe { work.work::<Avx2>() }
+        }
+        unsafe { inner(work) }
+    }
 }
 
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -163,6 +172,15 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn from_bits(bits: u16) -> __mmask16 {
         bits
+    }
+    #[inline(always)]
+    unsafe fn outline<W: super::Work>(work: &W) {
+        #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+        #[inline(never)]
+        fn inner<W: super::Work>(work: &W) {
+            unsafe { work.work::<Avx512>() }
+        }
+        unsafe { inner(work) }
     }
 }
 

@@ -1,0 +1,257 @@
+//! The gradients of weight and bias: each shard's rows a chain, the shards joined in the fixed tree, a tile at a time.
+
+use std::ops::Range;
+
+use super::super::isa::dispatch;
+use super::super::shape::DenseShape;
+use super::super::simd::{Simd, Work, prefetch};
+use super::super::sum::{Leaf, MOST_JOINS};
+use super::super::tile::{Walk, cut, most_rows, multiply, with_rows};
+use super::{TURN, check, load, pieces, store, with_piece};
+
+/// The most floats of a tile of weights.
+const TILE: usize = 7 * 2 * 16;
+
+/// Floats of scratch memory: inputs turned around, and sums that wait for their other half.
+pub(super) fn scratch(batch: usize) -> usize {
+    TURN * batch + MOST_JOINS * TILE
+}
+
+dispatch! {
+    /// The gradients of weight and bias, into `d_weight [inputs, outputs]` and `d_bias [outputs]`: the rows of each leaf
+    /// are summed in one chain, the leaves joined as they say, in registers; the gradient is written once. With
+    /// `accumulate` (one leaf only) the chain goes on from what the gradients hold.
+    pub fn dense_backward_weights(
+        shape: DenseShape,
+        leaves: &[Leaf],
+        input: &[f32],
+        d_output: &[f32],
+        d_weight: &mut [f32],
+        d_bias: &mut [f32],
+        accumulate: bool,
+        scratch: &mut [f32],
+    ) = backward_weights
+}
+
+#[inline(always)]
+fn backward_weights<S: Simd>(
+    shape: DenseShape,
+    leaves: &[Leaf],
+    input: &[f32],
+    d_output: &[f32],
+    d_weight: &mut [f32],
+    d_bias: &mut [f32],
+    accumulate: bool,
+    scratch: &mut [f32],
+) {
+    let batch = leaves.last().map_or(0, |leaf| leaf.end);
+    check(shape, batch, input, d_weight, d_output);
+    assert!(d_bias.len() == shape.outputs && (leaves.len() == 1 || !accumulate));
+    assert!(leaves.iter().all(|leaf| leaf.joins <= MOST_JOINS));
+    let DenseShape { inputs, outputs } = shape;
+    let walk = Walk { runs: 1, len: 0, a_row: batch, a_run: 0, a_k: 1, b_run: 0, b_k: outputs };
+    // The inputs turned around, [inputs, rows]: as they lie, the rows of one input would push each other out of the cache.
+    let (turned, stack) = scratch.split_at_mut(TURN * batch);
+    assert!(stack.len() >= MOST_JOINS * TILE);
+    let (a, to, stack) = (turned.as_ptr(), d_weight.as_mut_ptr(), stack.as_mut_ptr());
+    let shared = Rows { leaves, a, b: d_output.as_ptr(), walk, accumulate, to, outputs, stack };
+    let tiles = cut(TURN, most_rows::<S>(4)).count();
+    let share = (TURN * outputs).div_ceil(16).div_ceil(tiles);
+    for first in (0..inputs).step_by(TURN) {
+        let count = TURN.min(inputs - first);
+        let mut ahead = d_weight.as_ptr().wrapping_add((first + TURN) * outputs);
+        for (n, row) in input.chunks_exact(inputs).enumerate() {
+            for (turned, &value) in turned.chunks_exact_mut(batch).zip(&row[first..first + count]) {
+                turned[n] = value;
+            }
+        }
+        for (i, rows) in cut(count, most_rows::<S>(4)) {
+            for line in 0..share {
+                prefetch(ahead.wrapping_add(line * 16));
+            }
+            ahead = ahead.wrapping_add(share * 16);
+            // SAFETY: `check`, for inputs `first + i .. first + i + rows`.
+            unsafe {
+                let a = turned.as_ptr().add(i * batch);
+                let rows_of = Rows { a, walk, to: d_weight.as_mut_ptr().add((first + i) * outputs), ..shared };
+                with_rows!(S, 4, rows, P => S::outline(&WeightRows::<P>(rows_of)));
+            }
+        }
+    }
+    // The bias is a weight whose input is always 1.
+    let bias = Rows { a: &raw const ONE, walk: Walk { a_k: 0, ..walk }, to: d_bias.as_mut_ptr(), ..shared };
+    // SAFETY: as above, for one input.
+    unsafe { S::outline(&WeightRows::<1>(bias)) }
+}
+
+/// Some rows of weights, all outputs of them.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    leaves: &'a [Leaf],
+    a: *const f32,
+    b: *const f32,
+    walk: Walk,
+    accumulate: bool,
+    to: *mut f32,
+    outputs: usize,
+    stack: *mut f32,
+}
+
+struct WeightRows<'a, const P: usize>(Rows<'a>);
+
+impl<const P: usize> Work for WeightRows<'_, P> {
+    #[inline(always)]
+    unsafe fn work<S: Simd>(&self) {
+        let Rows { leaves, a, b, walk, accumulate, to, outputs, stack } = self.0;
+        let batch = leaves.last().map_or(0, |leaf| leaf.end);
+        for (o, vectors, last) in pieces::<S>(outputs, 2) {
+            // SAFETY: the caller's promise, for this piece of outputs.
+            unsafe {
+                let (b, to) = (b.add(o), to.add(o));
+                with_piece!(S, false, vectors, last, N, TAIL => {
+                    if accumulate {
+                        go_on::<S, P, N, TAIL>(a, b, Walk { len: batch, ..walk }, last, to, outputs);
+                    } else {
+                        sum_leaves::<S, P, N, TAIL>(leaves, a, b, walk, last, to, outputs, stack);
+                    }
+                });
+            }
+        }
+    }
+}
+
+static ONE: f32 = 1.0;
+
+/// A tile of weights: the chain of one leaf goes on from what stands there.
+#[inline(always)]
+unsafe fn go_on<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
+    a: *const f32,
+    b: *const f32,
+    walk: Walk,
+    last: usize,
+    to: *mut f32,
+    outputs: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[S::splat(0.0); N]; P];
+        for p in 0..P {
+            for n in 0..N {
+                sums[p][n] = load::<S, N, TAIL>(to.add(p * outputs), n, last);
+            }
+        }
+        multiply::<S, P, N, TAIL>(&mut sums, a, b, walk, last);
+        for p in 0..P {
+            for n in 0..N {
+                store::<S, N, TAIL>(to.add(p * outputs), n, last, sums[p][n]);
+            }
+        }
+    }
+}
+
+/// A tile of weights: each leaf's chain, joined on a stack. Two neighbours that are joined at once stay in registers.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn sum_leaves<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
+    leaves: &[Leaf],
+    a: *const f32,
+    b: *const f32,
+    walk: Walk,
+    last: usize,
+    to: *mut f32,
+    outputs: usize,
+    stack: *mut f32,
+) {
+    // SAFETY: the caller's promise; every place of the stack was written before it is joined, and fewer than MOST_JOINS
+    // wait at once.
+    unsafe {
+        let level = |depth: usize, p: usize, n: usize| depth * TILE + (p * N + n) * S::LANES;
+        let (mut depth, mut start, mut index) = (0, 0, 0);
+        while index < leaves.len() {
+            let mut sums = [[S::splat(0.0); N]; P];
+            let mut leaf = leaves[index];
+            chain::<S, P, N, TAIL>(&mut sums, a, b, walk, start..leaf.end, last);
+            if leaf.joins == 0 && index + 1 < leaves.len() && leaves[index + 1].joins > 0 {
+                index += 1;
+                start = leaf.end;
+                leaf = Leaf { joins: leaves[index].joins - 1, ..leaves[index] };
+                let mut right = [[S::splat(0.0); N]; P];
+                chain::<S, P, N, TAIL>(&mut right, a, b, walk, start..leaf.end, last);
+                for p in 0..P {
+                    for n in 0..N {
+                        sums[p][n] = S::add(sums[p][n], right[p][n]);
+                    }
+                }
+            }
+            (index, start) = (index + 1, leaf.end);
+            for _ in 0..leaf.joins {
+                depth -= 1;
+                for p in 0..P {
+                    for n in 0..N {
+                        sums[p][n] = S::add(S::load(stack.add(level(depth, p, n))), sums[p][n]);
+                    }
+                }
+            }
+            if index < leaves.len() {
+                for p in 0..P {
+                    for n in 0..N {
+                        S::store(stack.add(level(depth, p, n)), sums[p][n]);
+                    }
+                }
+                depth += 1;
+            } else {
+                for p in 0..P {
+                    for n in 0..N {
+                        store::<S, N, TAIL>(to.add(p * outputs), n, last, sums[p][n]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The chain over `rows`. A shard has few rows in a batch: short chains without a loop.
+#[inline(always)]
+unsafe fn chain<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
+    sums: &mut [[S::V; N]; P],
+    a: *const f32,
+    b: *const f32,
+    walk: Walk,
+    rows: Range<usize>,
+    last: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (a, b) = (a.add(rows.start * walk.a_k), b.add(rows.start * walk.b_k));
+        match rows.len() {
+            2 => terms::<S, P, N, TAIL, 2>(sums, a, b, walk, last),
+            len => multiply::<S, P, N, TAIL>(sums, a, b, Walk { len, ..walk }, last),
+        }
+    }
+}
+
+/// As [`multiply`], for `K` terms.
+#[inline(always)]
+unsafe fn terms<S: Simd, const P: usize, const N: usize, const TAIL: bool, const K: usize>(
+    sums: &mut [[S::V; N]; P],
+    a: *const f32,
+    b: *const f32,
+    walk: Walk,
+    last: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for k in 0..K {
+            let mut line = [S::splat(0.0); N];
+            for n in 0..N {
+                line[n] = load::<S, N, TAIL>(b.add(k * walk.b_k), n, last);
+            }
+            for p in 0..P {
+                let value = S::splat(*a.add(p * walk.a_row + k * walk.a_k));
+                for n in 0..N {
+                    sums[p][n] = S::mul_add(value, line[n], sums[p][n]);
+                }
+            }
+        }
+    }
+}
