@@ -185,14 +185,15 @@ fn layer_figures(options: &Options, infos: &[LayerInfo], table: &[TableRound]) -
             })
         };
         let sum = |round: &TableRound| round.layers[index].times.sum();
-        let names = infos[layer.layers.clone()].iter().map(|info| info.layer.as_str());
-        // These two do nothing by themselves.
-        let names: Vec<&str> = names.filter(|name| !["flatten", "softmax"].contains(name)).collect();
+        // Two of the layers do nothing by themselves.
+        let works = |info: &&LayerInfo| !["flatten", "softmax"].contains(&info.layer.as_str());
+        let fused: Vec<&LayerInfo> = infos[layer.layers.clone()].iter().filter(works).collect();
+        let names: Vec<&str> = fused.iter().map(|info| info.layer.as_str()).collect();
         let before = layer.layers.start.checked_sub(1).map(|before| infos[before].output.clone());
         found.push(LayerFigures {
             layer: names.join(" + "),
             input: before.unwrap_or_else(|| sizes(options.input)),
-            output: infos[layer.layers.end - 1].output.clone(),
+            output: fused.last().map_or_else(Vec::new, |info| info.output.clone()),
             flops: layer.flops,
             forward: figure(|times| times.forward),
             backward_data: figure(|times| times.backward_data),

@@ -9,7 +9,8 @@ const CHAINS: usize = 12;
 
 dispatch! {
     /// Runs `rounds` rounds of independent multiply-adds on vectors, and touches no memory while it does. Returns the
-    /// floating-point operations that were made, and a number that depends on all of them.
+    /// floating-point operations that were made, and a number that depends on all of them. For the scalar set this is what
+    /// the compiler makes of it: it may put some chains side by side into a vector, as it may in the scalar kernels.
     pub fn fma_chains(rounds: usize, start: f32) -> (u64, f32) = chains
 }
 
@@ -38,19 +39,4 @@ fn chains<S: Simd>(rounds: usize, start: f32) -> (u64, f32) {
         }
     }
     ((rounds * CHAINS * S::LANES * 2) as u64, total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::Isa;
-
-    #[test]
-    fn the_chains_do_what_they_count() {
-        for isa in Isa::available() {
-            let (flops, sum) = isa.with(|| fma_chains(100, 3.0));
-            assert!((sum - 24.0).abs() <= 1e-4, "{sum}");
-            assert!(flops >= 2400 && flops.is_multiple_of(2400), "{flops}");
-        }
-    }
 }

@@ -216,34 +216,21 @@ impl Model {
             match step {
                 Step::Map(layer, packed) => {
                     let words = self.plan.buffers[newest].kept;
-                    let mut backward = |d_input: Option<&mut [f32]>, d_params: Option<&mut [f32]>| {
-                        layer.backward(Backward {
-                            batch: rows.len(),
-                            leaves: sums.leaves,
-                            params: &memory.params.values,
-                            packed: &memory.packed[packed.clone()],
-                            input: &memory.buffers[newest - 1][self.place(newest - 1, &rows, true)],
-                            output: &memory.buffers[newest][place.clone()],
-                            kept: &memory.kept[newest][rows.start * words..rows.end * words],
-                            d_output: &current[..gradient(newest)],
-                            d_input,
-                            d_params,
-                            accumulate: sums.accumulate,
-                            scratch: memory.scratch,
-                        });
+                    let backward = Backward {
+                        batch: rows.len(),
+                        leaves: sums.leaves,
+                        params: &memory.params.values,
+                        packed: &memory.packed[packed.clone()],
+                        input: &memory.buffers[newest - 1][self.place(newest - 1, &rows, true)],
+                        output: &memory.buffers[newest][place],
+                        kept: &memory.kept[newest][rows.start * words..rows.end * words],
+                        d_output: &current[..gradient(newest)],
+                        d_input: (index > first).then(|| &mut next[..gradient(newest - 1)]),
+                        d_params: Some(&mut *sums.d_params),
+                        accumulate: sums.accumulate,
+                        scratch: memory.scratch,
                     };
-                    let d_input = (index > first).then(|| &mut next[..gradient(newest - 1)]);
-                    if !memory.profile.is_on() {
-                        backward(d_input, Some(&mut *sums.d_params));
-                    } else {
-                        if layer.has_weights() {
-                            let weights = || backward(None, Some(&mut *sums.d_params));
-                            memory.profile.time(index, |times| &mut times.backward_weights, weights);
-                        }
-                        if d_input.is_some() {
-                            memory.profile.time(index, |times| &mut times.backward_data, || backward(d_input, None));
-                        }
-                    }
+                    memory.profile.backward(index, layer.as_ref(), backward);
                     let old = std::mem::replace(&mut current, next);
                     next = if spare.is_empty() { old } else { std::mem::take(&mut spare) };
                     newest -= 1;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use super::layers::{Backward, Layer};
 use super::{Model, Workspace};
 
 /// Seconds, a part of the work.
@@ -39,11 +40,6 @@ pub struct LayerTimes {
 pub(super) struct Profile(Vec<Times>);
 
 impl Profile {
-    /// Whether somebody asked.
-    pub fn is_on(&self) -> bool {
-        !self.0.is_empty()
-    }
-
     /// Does `work`, and adds what it took to `part` of step `step`.
     #[inline]
     pub fn time(&mut self, step: usize, part: fn(&mut Times) -> &mut f64, work: impl FnOnce()) {
@@ -53,6 +49,22 @@ impl Profile {
         let start = Instant::now();
         work();
         *part(&mut self.0[step]) += start.elapsed().as_secs_f64();
+    }
+
+    /// A layer's way back; where somebody asked, its two parts one after the other.
+    pub fn backward(&mut self, step: usize, layer: &dyn Layer, mut pass: Backward<'_>) {
+        if self.0.is_empty() {
+            return layer.backward(pass);
+        }
+        if layer.has_weights() {
+            let d_params = pass.d_params.as_deref_mut();
+            let weights = Backward { d_input: None, d_params, scratch: &mut *pass.scratch, ..pass };
+            self.time(step, |times| &mut times.backward_weights, || layer.backward(weights));
+        }
+        if pass.d_input.is_some() {
+            let data = Backward { d_params: None, ..pass };
+            self.time(step, |times| &mut times.backward_data, || layer.backward(data));
+        }
     }
 }
 
