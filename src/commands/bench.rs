@@ -205,10 +205,8 @@ fn layer_figures(options: &Options, infos: &[LayerInfo], table: &[TableRound]) -
     let update = format!("{} update", format!("{:?}", options.optimizer).to_lowercase());
     found.push(LayerFigures::rest("rows prepared", ms(&|round| round.load), share(&|round| round.load)));
     found.push(LayerFigures::rest(&update, ms(&|round| round.update), share(&|round| round.update)));
-    let (listed_ms, listed): (f64, f64) =
-        found.iter().fold((0.0, 0.0), |(ms, share), row| (ms + row.ms, share + row.share));
-    let whole = ms(&|round| round.seconds);
-    found.push(LayerFigures::rest("loss, sums, the rest", (whole - listed_ms).max(0.0), (1.0 - listed).max(0.0)));
+    let rest = (1.0 - found.iter().map(|row| row.share).sum::<f64>()).max(0.0);
+    found.push(LayerFigures::rest("loss, sums, the rest", rest * ms(&|round| round.seconds), rest));
     found
 }
 
