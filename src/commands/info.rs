@@ -36,7 +36,8 @@ pub struct Options {
     pub json: bool,
 }
 
-fn parse_input(text: &str) -> Result<RowShape, String> {
+/// Height x width x channels, or a number of features.
+pub(super) fn parse_input(text: &str) -> Result<RowShape, String> {
     let sizes: Option<Vec<usize>> = text.split('x').map(|s| s.parse().ok().filter(|&n| n > 0 && n < 1 << 16)).collect();
     match sizes.as_deref() {
         Some(&[h, w, c]) => Ok(RowShape::Image { h, w, c }),

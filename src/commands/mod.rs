@@ -1,5 +1,6 @@
 //! The subcommands, one file each: its options (clap derives the help from their docs) and what it does.
 
+pub mod bench;
 pub mod eval;
 pub mod info;
 pub mod predict;

@@ -13,7 +13,7 @@ use crate::data::RowShape;
 use crate::data::ingest::decode;
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::model::Workspace;
+use crate::model::{Model, Params, Workspace};
 use crate::report::{self, progress_bar};
 use crate::say;
 
@@ -156,13 +156,11 @@ fn predict(saved: &SavedModel, files: &[PathBuf], comm: &dyn Communicator) -> Ve
         let pictures: Vec<_> =
             if comm.size() == 1 { files.par_iter().map(decode).collect() } else { files.iter().map(decode).collect() };
         let good: Vec<&Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
-        ws.batch = good.len();
-        for (pixels, input) in good.iter().zip(ws.input_mut().chunks_exact_mut(h * w * c)) {
-            saved.normalizer.pixels(pixels, input);
-        }
-        saved.model.forward(&saved.params, &mut ws, None);
-        let mut probabilities = ws.logits().to_vec();
-        kernels::softmax(saved.model.classes, &mut probabilities);
+        let probabilities = probabilities(&saved.model, &saved.params, &mut ws, good.len(), |input| {
+            for (pixels, input) in good.iter().zip(input.chunks_exact_mut(h * w * c)) {
+                saved.normalizer.pixels(pixels, input);
+            }
+        });
         let mut rows = probabilities.chunks_exact(saved.model.classes);
         for (file, picture) in files.iter().zip(&pictures) {
             let row = if picture.is_ok() { rows.next() } else { None };
@@ -181,6 +179,22 @@ fn predict(saved: &SavedModel, files: &[PathBuf], comm: &dyn Communicator) -> Ve
     }
     bar.finish_and_clear();
     outcomes
+}
+
+/// The probability of each class for `rows` rows, which `prepare` writes into the network's input: `[rows, classes]`.
+pub(super) fn probabilities(
+    model: &Model,
+    params: &Params,
+    ws: &mut Workspace,
+    rows: usize,
+    prepare: impl FnOnce(&mut [f32]),
+) -> Vec<f32> {
+    ws.batch = rows;
+    prepare(ws.input_mut());
+    model.forward(params, ws, None);
+    let mut probabilities = ws.logits().to_vec();
+    kernels::softmax(model.classes, &mut probabilities);
+    probabilities
 }
 
 fn print(options: &Options, classes: &[String], outcomes: &[Outcome]) -> Result<()> {

@@ -28,6 +28,13 @@ impl Part {
         Ok(Part { shards, owned, block, row_len: dataset.shape.len() })
     }
 
+    /// Rows that are in memory, all of their split, as the one rank of a run has them.
+    pub fn whole(block: Block, row_len: usize, shards: usize) -> Part {
+        let shards = Shards::new(block.labels.len(), shards);
+        let owned = shards.owned(0, 1);
+        Part { shards, owned, block, row_len }
+    }
+
     /// Labels of the rows in this part.
     pub fn labels(&self) -> &[u32] {
         &self.block.labels

@@ -15,6 +15,7 @@ pub mod conv;
 mod dense;
 pub mod gemm;
 mod isa;
+mod peak;
 mod pool;
 mod shape;
 mod simd;
@@ -27,6 +28,7 @@ pub use activation::{Activation, activation_backward, activation_forward, dropou
 pub use conv::{ConvBlock, Frame, Rectifier};
 pub use dense::{DENSE_BLOCK, dense_backward_data, dense_backward_weights, dense_forward, dense_scratch};
 pub use isa::{Isa, choose, isa};
+pub use peak::fma_chains;
 pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};

@@ -3,6 +3,7 @@
 pub mod layers;
 mod params;
 mod plan;
+mod profile;
 mod spec;
 mod workspace;
 pub mod zoo;
@@ -10,6 +11,7 @@ pub mod zoo;
 pub use layers::{Pass, Training};
 pub use params::{Gradients, Init, Param, Params};
 pub use plan::LayerInfo;
+pub use profile::{LayerTimes, Times};
 pub use spec::{LayerSpec, ModelSpec};
 pub use workspace::Workspace;
 
@@ -20,6 +22,7 @@ use crate::error::Result;
 use crate::kernels::{self, Buffer, Engine, Leaf, Score};
 use layers::{Backward, Forward};
 use plan::{Plan, Step};
+use profile::Profile;
 
 /// A network planned for one input shape and number of classes.
 #[derive(Debug)]
@@ -70,14 +73,14 @@ impl Model {
     /// `training` is the seed and the epoch of a training pass; without it dropout is off, and nothing is kept for a
     /// backward pass.
     pub fn forward(&self, params: &Params, ws: &mut Workspace, training: Option<(u64, usize)>) {
-        let Workspace { batch, rows, packed, buffers, kept, scratch, .. } = ws;
+        let Workspace { batch, rows, packed, buffers, kept, scratch, profile, .. } = ws;
         for step in &self.plan.steps {
             if let Step::Map(layer, place) = step {
                 layer.pack(&params.values, &mut packed[place.clone()]);
             }
         }
         let pass = pass(*batch, rows, training);
-        let mut memory = Activations { buffers, kept };
+        let mut memory = Activations { buffers, kept, profile };
         let (steps, boundary) = (self.plan.by_image.0, self.plan.by_image.1 - 1);
         for n in 0..pass.batch {
             self.forward_steps(0..steps, 0, n..n + 1, pass.row(n), params, packed, &mut memory, scratch);
@@ -101,13 +104,13 @@ impl Model {
     ) {
         let keeps = pass.training.is_some();
         let place = |buffer: usize| self.place(buffer, &rows, keeps);
-        for step in &self.plan.steps[steps] {
+        for (index, step) in (steps.start..).zip(&self.plan.steps[steps]) {
             match step {
                 Step::Map(layer, packed_place) => {
                     let (before, after) = memory.buffers.split_at_mut(newest + 1);
                     let words = self.plan.buffers[newest + 1].kept;
                     let kept = if keeps { rows.start * words..rows.end * words } else { 0..0 };
-                    layer.forward(Forward {
+                    let pass = Forward {
                         batch: rows.len(),
                         params: &params.values,
                         packed: &packed[packed_place.clone()],
@@ -115,10 +118,14 @@ impl Model {
                         output: &mut after[0][place(newest + 1)],
                         kept: &mut memory.kept[newest + 1][kept],
                         scratch,
-                    });
+                    };
+                    memory.profile.time(index, |times| &mut times.forward, || layer.forward(pass));
                     newest += 1;
                 }
-                Step::InPlace(layer) => layer.forward(pass, &mut memory.buffers[newest][place(newest)]),
+                Step::InPlace(layer) => {
+                    let values = &mut memory.buffers[newest][place(newest)];
+                    memory.profile.time(index, |times| &mut times.forward, || layer.forward(pass, values));
+                }
             }
         }
     }
@@ -139,7 +146,7 @@ impl Model {
     /// gives, added to `gradients` with the score. `training` must be that of the forward pass. A micro-batch of several
     /// leaves can only begin a sum, not go on with one.
     pub fn backward(&self, params: &Params, ws: &mut Workspace, training: (u64, usize), gradients: &mut Gradients) {
-        let Workspace { batch, rows, labels, leaves, packed, buffers, kept, scratch, .. } = ws;
+        let Workspace { batch, rows, labels, leaves, packed, buffers, kept, scratch, profile, .. } = ws;
         let [current, next] = &mut ws.gradients;
         let pass = pass(*batch, rows, Some(training));
         let whole = [Leaf { end: pass.batch, joins: 0 }];
@@ -150,7 +157,7 @@ impl Model {
         let score = kernels::softmax_cross_entropy(self.classes, logits, labels, Some(&mut current[..logits.len()]));
         gradients.add_score(score, pass.batch);
         let accumulate = gradients.accumulate();
-        let mut memory = Memory { params, packed, buffers, kept, scratch };
+        let mut memory = Memory { params, packed, buffers, kept, scratch, profile };
         let (by_image, boundary) = (self.plan.by_image.0, self.plan.by_image.1 - 1);
         let steps = by_image.max(self.plan.first_weights())..self.plan.steps.len();
         let d_params = gradients.sums_mut();
@@ -209,7 +216,7 @@ impl Model {
             match step {
                 Step::Map(layer, packed) => {
                     let words = self.plan.buffers[newest].kept;
-                    layer.backward(Backward {
+                    let backward = Backward {
                         batch: rows.len(),
                         leaves: sums.leaves,
                         params: &memory.params.values,
@@ -219,16 +226,19 @@ impl Model {
                         kept: &memory.kept[newest][rows.start * words..rows.end * words],
                         d_output: &current[..gradient(newest)],
                         d_input: (index > first).then(|| &mut next[..gradient(newest - 1)]),
-                        d_params: sums.d_params,
+                        d_params: Some(&mut *sums.d_params),
                         accumulate: sums.accumulate,
                         scratch: memory.scratch,
-                    });
+                    };
+                    memory.profile.backward(index, layer.as_ref(), backward);
                     let old = std::mem::replace(&mut current, next);
                     next = if spare.is_empty() { old } else { std::mem::take(&mut spare) };
                     newest -= 1;
                 }
                 Step::InPlace(layer) => {
-                    layer.backward(pass, &memory.buffers[newest][place], &mut current[..gradient(newest)]);
+                    let (output, d_output) = (&memory.buffers[newest][place], &mut current[..gradient(newest)]);
+                    let work = || layer.backward(pass, output, d_output);
+                    memory.profile.time(index, |times| &mut times.backward_data, work);
                 }
             }
         }
@@ -240,6 +250,7 @@ impl Model {
 struct Activations<'a> {
     buffers: &'a mut [Buffer],
     kept: &'a mut [Vec<u16>],
+    profile: &'a mut Profile,
 }
 
 /// What the backward pass reads, and its scratch memory.
@@ -249,6 +260,7 @@ struct Memory<'a> {
     buffers: &'a [Buffer],
     kept: &'a [Vec<u16>],
     scratch: &'a mut [f32],
+    profile: &'a mut Profile,
 }
 
 /// Where gradients are summed, and in which order.

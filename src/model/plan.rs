@@ -40,6 +40,8 @@ pub struct LayerInfo {
 pub struct Plan {
     /// What to do, first to last.
     pub steps: Vec<Step>,
+    /// The layer that each step was planned for; those behind it without a step of their own are fused into it.
+    pub layer_of: Vec<usize>,
     /// The buffers; the first holds the input, the last the logits.
     pub buffers: Vec<Row>,
     /// How many steps, and how many buffers, come before the first dense layer: they are worked through image by image, so
@@ -54,8 +56,8 @@ pub struct Plan {
     /// Floats of packed weights.
     pub packed: usize,
     engine: Engine,
-    /// A convolution that may still have something fused into it.
-    open: Option<Conv>,
+    /// A convolution that may still have something fused into it, and its layer's number.
+    open: Option<(usize, Conv)>,
     shape: [usize; 3],
     flat: bool,
     /// What the newest buffer's content must keep for the way back.
@@ -164,7 +166,7 @@ impl Plan {
                 let shape = PoolShape::new(self.shape, window)?;
                 let output = [shape.h_out, shape.w_out, shape.channels];
                 match &mut self.open {
-                    Some(conv) if is_two_by_two(&shape) && !conv.block.pool => {
+                    Some((_, conv)) if is_two_by_two(&shape) && !conv.block.pool => {
                         conv.block = conv.block.with_pool();
                         self.shape = output;
                     }
@@ -254,13 +256,13 @@ impl Plan {
         }
         length(&output)?;
         let mut conv = Conv::new(shape, weight, bias, wants_d_input);
-        if let Some(below) = &mut self.open {
+        if let Some((_, below)) = &mut self.open {
             below.connect(&mut conv);
         }
         self.close();
         self.shape = output;
         let flops = conv.flops();
-        self.open = Some(conv);
+        self.open = Some((index, conv));
         Ok(flops)
     }
 
@@ -270,10 +272,10 @@ impl Plan {
             Activation::LeakyRelu(slope) if slope > 0.0 => Some(Rectifier::Leaky(slope)),
             _ => None,
         };
-        if let (Some(conv), Some(rectifier)) = (&mut self.open, rectifier) {
-            if conv.fuse(rectifier) {
-                return Ok(());
-            }
+        if let (Some((_, conv)), Some(rectifier)) = (&mut self.open, rectifier)
+            && conv.fuse(rectifier)
+        {
+            return Ok(());
         }
         self.close();
         let keeps = match activation {
@@ -285,25 +287,27 @@ impl Plan {
 
     /// Takes the open convolution into the steps: from now on nothing can be fused into it.
     fn close(&mut self) {
-        if let Some(conv) = self.open.take() {
+        if let Some((index, conv)) = self.open.take() {
             let block = &conv.block;
             let row = Row { values: block.output.len(), gradient: block.d_output.len(), kept: conv.kept() };
             self.keeps = if block.rectifier.is_some() { Keeps::Sign } else { Keeps::Nothing };
-            self.push(conv, row);
+            self.push(index, conv, row);
         }
     }
 
-    fn push(&mut self, layer: impl Layer + 'static, row: Row) {
+    fn push(&mut self, index: usize, layer: impl Layer + 'static, row: Row) {
         let packed = self.packed..self.packed + layer.packed().next_multiple_of(16);
         self.packed = packed.end;
         self.buffers.push(row);
+        self.layer_of.push(index);
         self.steps.push(Step::Map(Box::new(layer), packed));
     }
 
     fn map(&mut self, layer: impl Layer + 'static, output: [usize; 3]) -> Result<u64, String> {
         self.close();
         let flops = layer.flops();
-        self.push(layer, Row::dense(length(&output)?));
+        // The layer that is being added: it is listed last.
+        self.push(self.layers.len(), layer, Row::dense(length(&output)?));
         self.shape = output;
         self.keeps = Keeps::Nothing;
         Ok(flops)
@@ -313,6 +317,7 @@ impl Plan {
         if !allowed {
             self.map(Copy, self.shape)?;
         }
+        self.layer_of.push(self.layers.len());
         self.steps.push(Step::InPlace(Box::new(layer)));
         self.keeps = keeps;
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::Model;
 use super::plan::Step;
+use super::profile::Profile;
 use crate::kernels::{Buffer, Leaf, zeros};
 
 /// Memory for micro-batches of up to `capacity` rows.
@@ -29,6 +30,7 @@ pub struct Workspace {
     /// Sums of the shards' gradients below the first dense layer, as the tree has them waiting.
     pub(super) shard_sums: Vec<Buffer>,
     pub(super) scratch: Buffer,
+    pub(super) profile: Profile,
 }
 
 /// How large each part of a [`Workspace`] is, in values.
@@ -92,6 +94,7 @@ impl Workspace {
             image_gradients: [zeros(sizes.image_gradients), zeros(sizes.image_gradients)],
             shard_sums: (0..levels).map(|_| zeros(sums)).collect(),
             scratch: zeros(sizes.scratch),
+            profile: Profile::default(),
         }
     }
 

@@ -4,10 +4,13 @@ mod data;
 mod evaluate;
 mod micro_batch;
 mod run_dir;
+mod sums;
 mod sync;
 
+pub use data::TrainData;
 pub use evaluate::{Evaluation, evaluate};
 pub use run_dir::check_out;
+pub use sums::GradientSums;
 
 use std::time::Instant;
 
@@ -16,14 +19,13 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
 use crate::error::{Error, Result};
-use crate::kernels::{self, Leaf, Score};
+use crate::kernels::Score;
 use crate::metrics::{EpochLine, Seconds, Summary};
-use crate::model::{Gradients, Model, Params, Workspace};
+use crate::model::{Gradients, Model, Params};
 use crate::optim::{self, Optimizer};
 use crate::report::Console;
-use data::TrainData;
-use micro_batch::next_run;
 use run_dir::RunDir;
+use sums::Lap;
 
 /// The most rows that go through the network at once: what bounds memory, whatever the batch.
 const MICRO_BATCH: usize = 64;
@@ -39,12 +41,10 @@ struct Trainer<'a> {
     model: Model,
     params: Params,
     optimizer: Optimizer,
-    workspace: Workspace,
-    /// Sums over this rank's rows of the step: the tree's, and before it is whole those that wait for their other half.
-    own: Vec<Gradients>,
+    /// Over this rank's rows of the step.
+    own: GradientSums,
     /// The sum over everyone's rows.
     total: Gradients,
-    order: StepOrder,
     batch: usize,
     total_steps: usize,
     steps_done: usize,
@@ -53,17 +53,6 @@ struct Trainer<'a> {
     training_seconds: f64,
     /// Time a phase in this epoch.
     seconds: Seconds,
-}
-
-/// This rank's rows of a step.
-#[derive(Default)]
-struct StepOrder {
-    /// Numbers in the split, shard after shard.
-    rows: Vec<u32>,
-    /// How many of each shard.
-    rows_of_shard: Vec<usize>,
-    /// How sums over them are ordered.
-    leaves: Vec<Leaf>,
 }
 
 /// Collective: trains as `config` says; the results are in the run directory when it returns.
@@ -109,9 +98,7 @@ impl<'a> Trainer<'a> {
             .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
         let model = agree(comm, model)?;
         let batch = agree(comm, data.batch(config))?;
-        let (rows_at_once, shards) = (data.rows_at_once(batch), data.train.owned.len());
-        let sums = 1 + data.sums_that_wait(batch);
-        agree(comm, enough_memory(&model, rows_at_once, shards, sums))?;
+        let own = agree(comm, GradientSums::new(&model, &data, batch))?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -123,9 +110,7 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             params: Params::initial(model.table.clone(), config.init, config.seed),
             optimizer: Optimizer::new(settings, model.parameters()),
-            workspace: Workspace::for_training(&model, rows_at_once, shards),
-            own: (0..sums).map(|_| Gradients::zeros(model.parameters())).collect(),
-            order: StepOrder::default(),
+            own,
             total: Gradients::zeros(model.parameters()),
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             steps_done: 0,
@@ -190,9 +175,7 @@ impl<'a> Trainer<'a> {
             if self.is_done() {
                 break;
             }
-            let StepOrder { rows, rows_of_shard, leaves } = &mut self.order;
-            order.step(&self.data.train.shards, step, self.batch, rows, rows_of_shard);
-            kernels::leaves(rows_of_shard, leaves);
+            self.own.choose(&order, &self.data.train.shards, step, self.batch);
             lr = self.learning_rate();
             let (score, count) = self.step((epoch, step), lr);
             if !score.loss_sum.is_finite() {
@@ -208,10 +191,10 @@ impl<'a> Trainer<'a> {
 
     /// One optimizer update from this rank's rows and everyone else's.
     fn step(&mut self, (epoch, step): (usize, usize), lr: f64) -> (Score, u64) {
-        self.sum_gradients((self.config.seed, epoch));
+        let Trainer { data, model, params, own, total, seconds, .. } = self;
+        let own = own.sum(model, params, data, (self.config.seed, epoch), seconds);
         let mut lap = Lap::start();
-        let Trainer { data, params, own, total, .. } = self;
-        self.comm.sum_f32(&mut own[0].values, &mut total.values);
+        self.comm.sum_f32(&mut own.values, &mut total.values);
         lap.end(&mut self.seconds.sync);
         // The count travels along as f32, which is exact up to 16 million rows; every rank knows the exact one.
         let (score, travelled) = total.score();
@@ -223,42 +206,6 @@ impl<'a> Trainer<'a> {
         (score, count)
     }
 
-    /// Sums the gradients over this rank's rows of the step into `own[0]`, in the order of the tree.
-    fn sum_gradients(&mut self, training: (u64, usize)) {
-        let Trainer { data, model, params, workspace: ws, own, order, seconds, .. } = self;
-        let mut lap = Lap::start();
-        own[0].start();
-        let (mut depth, mut next, mut start) = (0, 0, 0);
-        while next < order.leaves.len() {
-            let mut run = std::mem::take(&mut ws.leaves);
-            let (count, joins) = next_run(&order.leaves[next..], start, ws.capacity, &mut run);
-            let end = order.leaves[next + count - 1].end;
-            ws.leaves = run;
-            own[depth].start();
-            for micro_batch in order.rows[start..end].chunks(ws.capacity) {
-                if micro_batch.len() < end - start {
-                    // A part of one shard.
-                    ws.leaves.clear();
-                }
-                data.train.fill(micro_batch, &data.normalizer, ws);
-                data.augment(training, ws);
-                lap.end(&mut seconds.load);
-                model.forward(params, ws, Some(training));
-                lap.end(&mut seconds.forward);
-                model.backward(params, ws, training, &mut own[depth]);
-                lap.end(&mut seconds.backward);
-            }
-            for _ in 0..joins {
-                let (left, right) = own.split_at_mut(depth);
-                depth -= 1;
-                kernels::add(&mut left[depth].values, &right[0].values);
-            }
-            (depth, next, start) = (depth + 1, next + count, end);
-            lap.end(&mut seconds.backward);
-        }
-        own[0].finish();
-    }
-
     fn learning_rate(&self) -> f64 {
         let epoch_steps = self.data.train.shards.steps(self.batch);
         let warmup = (self.config.warmup_epochs * epoch_steps as f64).round() as usize;
@@ -268,9 +215,9 @@ impl<'a> Trainer<'a> {
     /// On the validation and the test rows, where there are any.
     fn evaluate(&mut self) -> (Option<Evaluation>, Option<Evaluation>) {
         let mut lap = Lap::start();
-        let Trainer { comm, data, model, params, workspace, .. } = self;
+        let Trainer { comm, data, model, params, own, .. } = self;
         let mut on = |part: &Option<crate::data::Part>| {
-            part.as_ref().map(|part| evaluate(model, params, workspace, part, &data.normalizer, *comm))
+            part.as_ref().map(|part| evaluate(model, params, &mut own.workspace, part, &data.normalizer, *comm))
         };
         let results = (on(&data.val), on(&data.test));
         lap.end(&mut self.seconds.evaluate);
@@ -355,34 +302,5 @@ impl<'a> Trainer<'a> {
             weights_sha256: self.params.sha256(),
             wall_seconds: started.elapsed().as_secs_f64(),
         }
-    }
-}
-
-/// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
-fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, sums: usize) -> Result<()> {
-    // Weights, the total, two moments of the optimizer, and this rank's sums.
-    let bytes = Workspace::bytes(model, rows_at_once, shards) + (4 + sums) * 4 * model.parameters();
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        Error::invalid(
-            format!("model '{}'", model.spec.name),
-            format!("{} weights: training takes {} MB a rank", model.parameters(), bytes / 1_000_000),
-            "less than the memory of this machine",
-            "make its layers smaller, or train on a machine with more memory",
-        )
-    })
-}
-
-/// A stopwatch that hands each phase the time since the last one ended.
-struct Lap(Instant);
-
-impl Lap {
-    fn start() -> Lap {
-        Lap(Instant::now())
-    }
-
-    fn end(&mut self, phase: &mut f64) {
-        let now = Instant::now();
-        *phase += (now - self.0).as_secs_f64();
-        self.0 = now;
     }
 }

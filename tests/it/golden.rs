@@ -61,7 +61,7 @@ fn check_layer_with_weights(
             kept: &[],
             d_output,
             d_input: Some(d_input),
-            d_params: &mut got,
+            d_params: Some(&mut got),
             accumulate,
             scratch: &mut scratch,
         });

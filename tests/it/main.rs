@@ -5,6 +5,7 @@ mod run;
 
 mod bad_input;
 mod bad_settings;
+mod bench;
 mod cli;
 mod golden;
 mod gradients;

@@ -108,9 +108,11 @@ impl Conv {
             }
             (d_conv, frame)
         };
-        let padded = self.padded(input, &mut rest[..self.padded_len()]);
-        let (d_weight, d_bias) = Backward::own(pass.d_params, &self.weight, &self.bias);
-        conv::conv2d_backward_weights(block, padded, &frame, d_conv, d_weight, d_bias);
+        if let Some(d_params) = &mut pass.d_params {
+            let padded = self.padded(input, &mut rest[..self.padded_len()]);
+            let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
+            conv::conv2d_backward_weights(block, padded, &frame, d_conv, d_weight, d_bias);
+        }
         if let Some(d_input) = &mut pass.d_input {
             let d_input = &mut d_input[n * block.d_input.len()..(n + 1) * block.d_input.len()];
             let packed = &pass.packed[conv::forward_packed_len(block)..];
@@ -133,8 +135,8 @@ impl Layer for Conv {
     }
 
     fn backward(&self, mut pass: Backward<'_>) {
-        if !pass.accumulate {
-            pass.d_params[self.weight.start..self.bias.end].fill(0.0);
+        if let (false, Some(d_params)) = (pass.accumulate, &mut pass.d_params) {
+            d_params[self.weight.start..self.bias.end].fill(0.0);
         }
         for n in 0..pass.batch {
             self.one_backward(&mut pass, n);

@@ -23,9 +23,11 @@ impl Layer for Dense {
     }
 
     fn backward(&self, pass: Backward<'_>) {
-        let (d_weight, d_bias) = Backward::own(pass.d_params, &self.weight, &self.bias);
         let Backward { leaves, input, d_output, accumulate, scratch, .. } = pass;
-        kernels::dense_backward_weights(self.shape, leaves, input, d_output, d_weight, d_bias, accumulate, scratch);
+        if let Some(d_params) = pass.d_params {
+            let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
+            kernels::dense_backward_weights(self.shape, leaves, input, d_output, d_weight, d_bias, accumulate, scratch);
+        }
         if let Some(d_input) = pass.d_input {
             let weight = &pass.params[self.weight.clone()];
             kernels::dense_backward_data(self.shape, pass.batch, d_output, weight, d_input, scratch);

@@ -23,9 +23,11 @@ impl Layer for GemmConv {
     }
 
     fn backward(&self, pass: Backward<'_>) {
-        let (d_weight, d_bias) = Backward::own(pass.d_params, &self.weight, &self.bias);
         let Backward { batch, input, d_output, scratch, accumulate, .. } = pass;
-        gemm::conv2d_backward_weights(&self.shape, batch, input, d_output, d_weight, d_bias, scratch, accumulate);
+        if let Some(d_params) = pass.d_params {
+            let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
+            gemm::conv2d_backward_weights(&self.shape, batch, input, d_output, d_weight, d_bias, scratch, accumulate);
+        }
         if let Some(d_input) = pass.d_input {
             let weight = &pass.params[self.weight.clone()];
             gemm::conv2d_backward_data(&self.shape, batch, d_output, weight, d_input, scratch);
@@ -63,9 +65,11 @@ impl Layer for GemmDense {
     }
 
     fn backward(&self, pass: Backward<'_>) {
-        let (d_weight, d_bias) = Backward::own(pass.d_params, &self.weight, &self.bias);
         let Backward { batch, input, d_output, accumulate, .. } = pass;
-        gemm::dense_backward_weights(self.shape, batch, input, d_output, d_weight, d_bias, accumulate);
+        if let Some(d_params) = pass.d_params {
+            let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
+            gemm::dense_backward_weights(self.shape, batch, input, d_output, d_weight, d_bias, accumulate);
+        }
         if let Some(d_input) = pass.d_input {
             gemm::dense_backward_data(self.shape, batch, d_output, &pass.params[self.weight.clone()], d_input);
         }

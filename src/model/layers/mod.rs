@@ -94,8 +94,9 @@ pub struct Backward<'a> {
     pub d_output: &'a [f32],
     /// Where the gradient of the input goes (overwritten), if anything below has weights.
     pub d_input: Option<&'a mut [f32]>,
-    /// The gradients of all weights: this layer finds its own by its ranges.
-    pub d_params: &'a mut [f32],
+    /// The gradients of all weights: this layer finds its own by its ranges. `None` where only the input's gradient is
+    /// wanted, so that it can be timed by itself.
+    pub d_params: Option<&'a mut [f32]>,
     /// Whether `d_params` is added to or overwritten.
     pub accumulate: bool,
     /// At least [`Layer::scratch`] long.

@@ -1,0 +1,152 @@
+//! What is timed: training steps and inference, by the code that trains and predicts, on rows of random values.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::super::predict::probabilities;
+use crate::comm::{Communicator, Solo};
+use crate::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
+use crate::error::Result;
+use crate::metrics::Seconds;
+use crate::model::{Gradients, Init, Model, Params, Workspace};
+use crate::optim::{self, Optimizer, OptimizerKind};
+use crate::rng::{Purpose, Stream};
+use crate::train::{GradientSums, TrainData};
+
+/// Shards that rows are cut into, as a run on up to eight ranks has them.
+pub const SHARDS: usize = 8;
+
+const SEED: u64 = 1;
+
+/// Small, so that no number of steps on random labels makes a weight overflow.
+const LEARNING_RATE: f32 = 1e-5;
+
+/// A dataset in memory: random pictures (or features), prepared and mirrored as `glasses train` would by itself.
+pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
+    let row = |row: usize| Stream::new(SEED, Purpose::Synth, 0, 0, row);
+    let (len, [_, _, channels]) = (shape.len(), shape.hwc());
+    let (values, normalizer) = match shape {
+        RowShape::Image { .. } => {
+            let mut pixels = vec![0u8; rows * len];
+            for (index, pixels) in pixels.chunks_exact_mut(len).enumerate() {
+                for (block, pixels) in pixels.chunks_mut(16).enumerate() {
+                    let bytes = row(index).block(block as u32).map(u32::to_le_bytes);
+                    pixels.copy_from_slice(&bytes.as_flattened()[..pixels.len()]);
+                }
+            }
+            (Values::Images(pixels), Normalizer::new(Normalize::PerImage, channels))
+        }
+        RowShape::Features { .. } => {
+            let mut features = vec![0.0; rows * len];
+            for (index, features) in features.chunks_exact_mut(len).enumerate() {
+                row(index).fill_normal(features, 1.0);
+            }
+            (Values::Features(features), Normalizer::from_moments(&vec![0.0; channels], &vec![1.0; channels]))
+        }
+    };
+    let labels = (0..rows).map(|row| (row % classes) as u32).collect();
+    TrainData {
+        shape,
+        classes: (0..classes).map(|class| class.to_string()).collect(),
+        train: Part::whole(Block { range: 0..rows, values, labels }, len, SHARDS),
+        val: None,
+        test: None,
+        normalizer,
+        augment: if channels == 3 && matches!(shape, RowShape::Image { .. }) { Augment::Mirror } else { Augment::None },
+    }
+}
+
+/// A training run on one rank, step by step.
+pub struct Step<'a> {
+    model: &'a Model,
+    data: &'a TrainData,
+    batch: usize,
+    params: Params,
+    optimizer: Optimizer,
+    /// The rows' way through the network.
+    pub sums: GradientSums,
+    total: Gradients,
+    order: EpochOrder,
+    epoch: usize,
+    next: usize,
+    /// Time a phase.
+    pub seconds: Seconds,
+}
+
+impl<'a> Step<'a> {
+    /// A run with `batch` rows a step.
+    ///
+    /// # Errors
+    /// When the system would not give the memory.
+    pub fn new(model: &'a Model, data: &'a TrainData, batch: usize, kind: OptimizerKind) -> Result<Step<'a>> {
+        let settings = optim::Settings { kind, momentum: 0.9, weight_decay: 0.0, clip_value: None, clip_norm: None };
+        Ok(Step {
+            sums: GradientSums::new(model, data, batch)?,
+            params: initial(model),
+            optimizer: Optimizer::new(settings, model.parameters()),
+            total: Gradients::zeros(model.parameters()),
+            order: EpochOrder::new(&data.train.shards, data.train.owned.clone(), SEED, 0),
+            epoch: 0,
+            next: 0,
+            seconds: Seconds::default(),
+            model,
+            data,
+            batch,
+        })
+    }
+
+    /// The next step. At the end of an epoch, rows that fill no batch are left out.
+    pub fn run(&mut self) {
+        let train = &self.data.train;
+        if self.next == train.shards.rows() / self.batch {
+            (self.next, self.epoch) = (0, self.epoch + 1);
+            self.order = EpochOrder::new(&train.shards, train.owned.clone(), SEED, self.epoch);
+        }
+        self.sums.choose(&self.order, &train.shards, self.next, self.batch);
+        self.next += 1;
+        let training = (SEED, self.epoch);
+        let own = self.sums.sum(self.model, &self.params, self.data, training, &mut self.seconds);
+        Solo::default().sum_f32(&mut own.values, &mut self.total.values);
+        let start = Instant::now();
+        let (params, gradient) = (&mut self.params.values, self.total.sums_mut());
+        self.optimizer.step(params, gradient, self.batch as u64, LEARNING_RATE);
+        self.seconds.update += start.elapsed().as_secs_f64();
+    }
+}
+
+fn initial(model: &Model) -> Params {
+    Params::initial(model.table.clone(), Init::He, SEED)
+}
+
+/// A stream of decoded pictures on their way through the network.
+pub struct Inference<'a> {
+    model: &'a Model,
+    data: &'a TrainData,
+    params: Params,
+    workspace: Workspace,
+    next: usize,
+}
+
+impl<'a> Inference<'a> {
+    /// `rows` pictures at once.
+    pub fn new(model: &'a Model, data: &'a TrainData, rows: usize) -> Inference<'a> {
+        Inference { model, data, params: initial(model), workspace: Workspace::for_inference(model, rows), next: 0 }
+    }
+
+    /// The next pictures.
+    pub fn run(&mut self) {
+        let Inference { model, data, params, workspace, next } = self;
+        let (len, count) = (data.shape.len(), data.train.labels().len());
+        let rows = workspace.capacity;
+        black_box(probabilities(model, params, workspace, rows, |input| {
+            for input in input.chunks_exact_mut(len) {
+                let row = *next % count * len..(*next % count + 1) * len;
+                match data.train.values() {
+                    Values::Images(pixels) => data.normalizer.pixels(&pixels[row], input),
+                    Values::Features(features) => data.normalizer.features(&features[row], input),
+                }
+                *next += 1;
+            }
+        }));
+    }
+}
