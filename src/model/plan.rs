@@ -270,10 +270,10 @@ impl Plan {
             Activation::LeakyRelu(slope) if slope > 0.0 => Some(Rectifier::Leaky(slope)),
             _ => None,
         };
-        if let (Some(conv), Some(rectifier)) = (&mut self.open, rectifier) {
-            if conv.fuse(rectifier) {
-                return Ok(());
-            }
+        if let (Some(conv), Some(rectifier)) = (&mut self.open, rectifier)
+            && conv.fuse(rectifier)
+        {
+            return Ok(());
         }
         self.close();
         let keeps = match activation {

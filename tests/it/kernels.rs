@@ -151,6 +151,11 @@ fn windows() -> Vec<([usize; 2], Window)> {
     found
 }
 
+/// Whether a 2×2 pool can follow.
+fn even(shape: &ConvShape) -> bool {
+    shape.h_out.is_multiple_of(2) && shape.w_out.is_multiple_of(2)
+}
+
 fn conv(shape: ConvShape, wants_d_input: bool) -> Conv {
     let weights = shape.weight_len();
     Conv::new(shape, 0..weights, weights..weights + shape.c_out, wants_d_input)
@@ -167,8 +172,7 @@ fn every_instruction_set_agrees_bit_for_bit_with_the_plain_loops_on_convolutions
             turn += 1;
             let (c_in, c_out) = (inputs[turn % inputs.len()], outputs[turn / 2 % outputs.len()]);
             let shape = ConvShape::new([h, w, c_in], window, c_out).unwrap();
-            let even = shape.h_out % 2 == 0 && shape.w_out % 2 == 0;
-            for (rectifier, pool) in [(None, false), (RECTIFIERS[turn / 7 % 3], even)] {
+            for (rectifier, pool) in [(None, false), (RECTIFIERS[turn / 7 % 3], even(&shape))] {
                 let block = Block { shape, rectifier, pool };
                 let sizes = [shape.weight_len(), c_out, shape.input_len(), block.output_len()];
                 let given = Given::new(turn as u64, &[2], sizes);
@@ -316,7 +320,6 @@ fn connected_convolutions_give_the_bits_of_unconnected_ones() {
             turn += 1;
             let channels = [1 + turn % 4, 1 + turn % 18, 1 + turn % 11];
             let below = ConvShape::new([12, 16, channels[0]], lower, channels[1]).unwrap();
-            let even = |shape: &ConvShape| shape.h_out % 2 == 0 && shape.w_out % 2 == 0;
             let (pool, half) = (pool && even(&below), if pool && even(&below) { 2 } else { 1 });
             let middle = [below.h_out / half, below.w_out / half, channels[1]];
             let Ok(above) = ConvShape::new(middle, upper, channels[2]) else { continue };
