@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use glasses::cli::{Cli, Command};
 use glasses::error::Error;
-use glasses::{comm, commands, report};
+use glasses::{comm, commands, kernels, report};
 
 /// NFS and Lustre may refuse the locks that HDF5 takes even to read. We never write a file in place, so none is needed;
 /// who sets the variable decides otherwise. The crate has no call for it that older libraries know too.
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             return ExitCode::from(usage.exit_code() as u8);
         }
     };
-    let result = match &cli.command {
+    let result = comm::agree(comm, kernels::choose()).and_then(|_| match &cli.command {
         Some(Command::Ingest(options)) => commands::ingest::run(options, comm),
         Some(Command::Synth(options)) => commands::synth::run(options, comm),
         Some(Command::Eval(options)) => commands::eval::run(options, comm),
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Info(options)) => commands::info::run(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),
         None => commands::train::run(&cli.train, comm),
-    };
+    });
     let result = result.and_then(|()| match report::output_failure() {
         None => Ok(()),
         Some(failure) => Err(Error::io("write", "standard output")(failure)),

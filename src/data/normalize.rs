@@ -102,16 +102,12 @@ impl Normalizer {
             Normalize::Unit => shift_and_scale(row, output, &[0.0], &[1.0 / 255.0]),
             Normalize::Dataset => shift_and_scale(row, output, &self.mean, &self.inverse),
             Normalize::PerImage => {
-                // A stack buffer serves every usual channel count: the step allocates nothing.
+                // 16 channels at a time, their moments on the stack: the step allocates nothing.
                 let mut moments = [Moments::default(); 16];
-                let c = self.channels;
-                if c <= moments.len() {
-                    per_channel(row, &mut moments[..c]);
-                    standardise(row, output, &moments[..c]);
-                } else {
-                    let mut moments = vec![Moments::default(); c];
-                    per_channel(row, &mut moments);
-                    standardise(row, output, &moments);
+                for first in (0..self.channels).step_by(moments.len()) {
+                    let count = moments.len().min(self.channels - first);
+                    per_channel(row, self.channels, first, &mut moments[..count]);
+                    standardise(row, output, self.channels, first, &moments[..count]);
                 }
             }
         }
@@ -139,22 +135,21 @@ impl Normalizer {
     }
 }
 
-/// Each channel's mean and deviation in one image.
-fn per_channel(row: &[u8], moments: &mut [Moments]) {
-    let c = moments.len();
+/// Mean and deviation in one image of `channels` channels, for those from `first` on that `moments` has room for.
+fn per_channel(row: &[u8], channels: usize, first: usize, moments: &mut [Moments]) {
     for (channel, moments) in moments.iter_mut().enumerate() {
         let (mut sum, mut squares) = (0u64, 0u64);
-        for &value in row[channel..].iter().step_by(c) {
+        for &value in row[first + channel..].iter().step_by(channels) {
             sum += u64::from(value);
             squares += u64::from(value) * u64::from(value);
         }
-        *moments = Moments::of_integers((row.len() / c) as u64, sum, squares);
+        *moments = Moments::of_integers((row.len() / channels) as u64, sum, squares);
     }
 }
 
-fn standardise(row: &[u8], output: &mut [f32], moments: &[Moments]) {
-    for (pixel, out) in row.chunks_exact(moments.len()).zip(output.chunks_exact_mut(moments.len())) {
-        for ((out, &value), moments) in out.iter_mut().zip(pixel).zip(moments) {
+fn standardise(row: &[u8], output: &mut [f32], channels: usize, first: usize, moments: &[Moments]) {
+    for (pixel, out) in row.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
+        for ((out, &value), moments) in out[first..].iter_mut().zip(&pixel[first..]).zip(moments) {
             *out = (f32::from(value) - moments.mean) * moments.inverse;
         }
     }
@@ -182,6 +177,18 @@ mod tests {
             let mean = values.iter().sum::<f64>() / 100.0;
             let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 100.0;
             assert!(mean.abs() <= 1e-6 && (variance - 1.0).abs() <= 1e-5, "{mean} {variance}");
+        }
+    }
+
+    #[test]
+    fn each_of_many_channels_is_standardised_as_if_it_stood_alone() {
+        let row: Vec<u8> = (0..37 * 20u32).map(|i| (i * i % 251) as u8).collect();
+        let (mut output, mut alone) = (vec![f32::NAN; row.len()], vec![f32::NAN; 20]);
+        Normalizer::new(Normalize::PerImage, 37).pixels(&row, &mut output);
+        for channel in 0..37 {
+            let pixels: Vec<u8> = row[channel..].iter().step_by(37).copied().collect();
+            Normalizer::new(Normalize::PerImage, 1).pixels(&pixels, &mut alone);
+            assert_eq!(output[channel..].iter().step_by(37).copied().collect::<Vec<_>>(), alone);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use glasses::comm::{self, Communicator, agree, agree_root};
 use glasses::error::Error;
+use glasses::kernels::zeros;
 
 /// Set for the ranks.
 const INSIDE: &str = "GLASSES_MPI_TEST";
@@ -100,8 +101,9 @@ fn triangle(comm: &dyn Communicator) -> u64 {
 
 fn sums(comm: &dyn Communicator) {
     let (rank, size) = (comm.rank(), comm.size());
-    let mut mine: Vec<f32> = (0..100_003).map(|i| (i % 1000 + rank) as f32).collect();
-    let mut total = vec![f32::NAN; mine.len()];
+    let (mut mine, mut total) = (zeros(100_003), zeros(100_003));
+    mine.iter_mut().enumerate().for_each(|(i, value)| *value = (i % 1000 + rank) as f32);
+    total.fill(f32::NAN);
     comm.sum_f32(&mut mine, &mut total);
     let want = |i: usize| (i % 1000 * size) as f32 + triangle(comm) as f32;
     assert!(total.iter().enumerate().all(|(i, &sum)| sum == want(i)));
