@@ -11,16 +11,18 @@ PASSES = (FORWARD, DATA, WEIGHTS)
 # No one wants the gradient of the pictures: a network's first convolution has only these.
 FIRST_PASSES = (FORWARD, WEIGHTS)
 
-# window, c_in, c_out, side of the square input, stride, batch, passes
+# Rows a step in the table of layers of `glasses bench`.
+CONV_BATCH = 16
+# window, c_in, c_out, side of the square input, stride, passes
 CONVS = [
-    (5, 3, 16, 80, 1, 16, FIRST_PASSES),
-    (3, 16, 16, 80, 1, 16, PASSES),
-    (3, 16, 32, 80, 1, 16, PASSES),
-    (3, 32, 64, 40, 1, 16, PASSES),
-    (3, 64, 128, 20, 1, 16, PASSES),
-    (1, 64, 128, 20, 1, 16, PASSES),
-    (3, 32, 64, 40, 2, 16, PASSES),
-    (7, 3, 64, 224, 2, 4, FIRST_PASSES),
+    (5, 3, 16, 80, 1, FIRST_PASSES),
+    (3, 16, 16, 80, 1, PASSES),
+    (3, 16, 32, 80, 1, PASSES),
+    (3, 32, 64, 40, 1, PASSES),
+    (3, 64, 128, 20, 1, PASSES),
+    (1, 64, 128, 20, 1, PASSES),
+    (3, 32, 64, 40, 2, PASSES),
+    (7, 3, 64, 224, 2, FIRST_PASSES),
 ]
 
 # model, input, classes, batch, who takes part besides glasses
@@ -32,37 +34,38 @@ STEPS = [
     ("mnist", [28, 28, 1], 10, 16, ("torch",)),
 ]
 
+# Batches at which the first of these networks predicts: images/s, and the latency of a single one.
+INFERENCES = (32, 1)
+
 # What each network must weigh on every side, or the comparison is not one.
 PARAMETERS = {"glasses": 6_578_674}
 
 
+def inference_works(step):
+    """On the network of a step's work: `glasses bench` measures them along with it."""
+    for batch in INFERENCES:
+        yield step | {"kind": "infer", "batch": batch, "id": f"infer {step['model']} batch {batch}"}
+
+
 def step_groups():
-    for model, shape, classes, batch, peers in STEPS:
+    for index, (model, shape, classes, batch, peers) in enumerate(STEPS):
         work = {"kind": "step", "model": model, "input": shape, "classes": classes, "batch": batch}
         work["id"] = f"step {model} batch {batch}"
-        yield {"peers": peers, "works": [work]}
-
-
-def inference_group():
-    works = []
-    for batch in (32, 1):
-        work = {"kind": "infer", "model": "glasses", "input": [80, 80, 3], "classes": 2, "batch": batch}
-        works.append(work | {"id": f"infer glasses batch {batch}"})
-    return {"peers": ("torch", "tf"), "works": works}
+        yield {"peers": peers, "works": [work, *(inference_works(work) if index == 0 else [])]}
 
 
 def conv_groups():
-    for window, c_in, c_out, side, stride, batch, passes in CONVS:
+    for window, c_in, c_out, side, stride, passes in CONVS:
         strided = f" stride {stride}" if stride > 1 else ""
         name = f"{window}x{window} {c_in}->{c_out}{strided} at {side}x{side}"
         work = {"kind": "conv", "name": name, "window": window, "input": [side, side, c_in], "c_out": c_out}
-        work |= {"stride": stride, "batch": batch, "is_first": passes is FIRST_PASSES}
+        work |= {"stride": stride, "batch": CONV_BATCH, "is_first": passes is FIRST_PASSES}
         yield {"peers": ("torch",), "works": [work | {"pass": p, "id": f"conv {name} {p}"} for p in passes]}
 
 
 def groups(only):
     """Every group with the works whose id holds one of the strings of `only`; all of them when it is empty."""
-    for group in [*step_groups(), inference_group(), *conv_groups()]:
+    for group in [*step_groups(), *conv_groups()]:
         works = [work for work in group["works"] if not only or any(part in work["id"] for part in only)]
         if works:
             yield group | {"works": works}
