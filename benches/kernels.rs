@@ -209,7 +209,7 @@ impl Dense {
             Work::BackwardData => kernels::dense_backward_data(shape, batch, d_output, weight, d_input, scratch),
             Work::BackwardWeights => {
                 let ([d_weight, d_bias], leaves) = (d_params, [Leaf { end: batch, joins: 0 }]);
-                kernels::dense_backward_weights(shape, &leaves, input, d_output, d_weight, d_bias, false);
+                kernels::dense_backward_weights(shape, &leaves, input, d_output, d_weight, d_bias, false, scratch);
             }
         }
     }

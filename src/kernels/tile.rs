@@ -43,6 +43,7 @@ pub fn cut(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
 /// The same pointer, about which the compiler knows nothing: it can then not load for later terms first, which it likes to,
 /// and for which there are no registers left.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // The pointer is not followed.
 fn opaque(pointer: *const f32) -> *const f32 {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     {

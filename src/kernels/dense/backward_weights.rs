@@ -34,6 +34,7 @@ dispatch! {
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn backward_weights<S: Simd>(
     shape: DenseShape,
     leaves: &[Leaf],
