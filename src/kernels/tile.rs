@@ -35,8 +35,8 @@ pub const fn most_rows<S: Simd>(n: usize) -> usize {
 /// Cuts `0 .. count` into as few ranges of at most `most` as possible, of nearly equal size: (start, length).
 #[inline(always)]
 pub fn cut(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let parts = count.div_ceil(most).max(1);
-    let (size, longer) = (count / parts, count % parts);
+    let parts = count.div_ceil(most);
+    let (size, longer) = (count / parts.max(1), count % parts.max(1));
     (0..parts).map(move |part| (part * size + part.min(longer), size + usize::from(part < longer)))
 }
 
@@ -188,5 +188,6 @@ mod tests {
         assert_eq!(parts(14, 6), [(0, 5), (5, 5), (10, 4)]);
         assert_eq!(parts(12, 6), [(0, 6), (6, 6)]);
         assert_eq!(parts(5, 6), [(0, 5)]);
+        assert_eq!(parts(0, 6), []);
     }
 }

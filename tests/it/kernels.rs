@@ -84,7 +84,7 @@ impl Given {
                 kept,
                 d_output,
                 d_input,
-                d_params,
+                d_params: Some(d_params),
                 accumulate,
                 scratch,
             });
@@ -297,7 +297,7 @@ fn backward(
         kept,
         d_output,
         d_input,
-        d_params,
+        d_params: Some(d_params),
         accumulate,
         scratch,
     });

@@ -51,7 +51,7 @@ fn backward_data<S: Simd>(
     let walk = Walk { runs: 1, len: outputs, a_row: outputs, a_run: 0, a_k: 1, b_run: 0, b_k: lanes };
     let vectors = lanes / S::LANES;
     let tiles = cut(TURN, most_rows::<S>(vectors)).count() * batch.div_ceil(lanes);
-    let share = (TURN * outputs).div_ceil(16).div_ceil(tiles);
+    let share = (TURN * outputs).div_ceil(16).div_ceil(tiles.max(1));
     for first in (0..inputs).step_by(TURN) {
         let count = TURN.min(inputs - first);
         let mut ahead = weight.as_ptr().wrapping_add((first + TURN) * outputs);

@@ -57,7 +57,7 @@ fn forward<S: Simd>(
         let (level, joins) = (block.count_ones() as usize, joins_of_block(block, blocks));
         // While a block is worked on, the next one is asked for, a share with each tile.
         let tiles = cut(batch, most_rows::<S>(wide)).count() * pieces::<S>(outputs, wide).count();
-        let share = (len * outputs).div_ceil(16).div_ceil(tiles);
+        let share = (len * outputs).div_ceil(16).div_ceil(tiles.max(1));
         let step = batch * outputs;
         let mut ahead = weight.as_ptr().wrapping_add((first + len) * outputs);
         for (row, rows) in cut(batch, most_rows::<S>(wide)) {
