@@ -10,8 +10,13 @@ use crate::config::ModelChoice;
 use crate::data::{Dataset, Normalize, RowShape, Split, reader};
 use crate::error::{Error, Result};
 use crate::kernels::Engine;
-use crate::model::{LayerInfo, Model, Workspace};
+use crate::model::{LayerInfo, Model};
+use crate::optim::OptimizerKind;
 use crate::say;
+use crate::train::Memory;
+
+/// Shards of a run on up to eight ranks.
+const SHARDS: usize = 8;
 
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
@@ -28,9 +33,15 @@ pub struct Options {
     /// Classes of that network
     #[arg(long, value_name = "N", requires = "model", default_value_t = 2)]
     pub classes: usize,
-    /// Rows a rank works on at once, for the memory they take
+    /// Rows a rank trains in a step, for the memory that takes
     #[arg(long, value_name = "ROWS", requires = "model", default_value_t = 16)]
     pub batch: usize,
+    /// Rows of data that a rank keeps (of all splits), for the memory they take
+    #[arg(long, value_name = "ROWS", requires = "model", default_value_t = 0)]
+    pub rows: usize,
+    /// Optimizer, for the memory that its state takes
+    #[arg(long, value_enum, requires = "model", default_value = "adamw")]
+    pub optimizer: OptimizerKind,
     /// One JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -67,9 +78,12 @@ enum Info {
         parameters: usize,
         forward_flops: u64,
         training_flops: u64,
-        /// Bytes of weights, gradients and activations of a training rank at this batch; optimizer state is apart.
+        /// Bytes that a training rank holds at its peak.
         #[serde(skip_serializing_if = "Option::is_none")]
         training_bytes: Option<usize>,
+        /// The same, by what they are for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        training_memory: Option<Memory>,
         layers: Vec<LayerInfo>,
     },
 }
@@ -106,11 +120,12 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
     let flat = matches!(options.input, RowShape::Features { .. });
     let model = Model::new(choice.resolve()?, options.input.hwc(), flat, options.classes, Engine::default())?;
-    let bytes = Workspace::bytes(&model, options.batch, 8) + 3 * 4 * model.parameters();
-    Ok(describe(&model, options.input, Some(bytes)))
+    let data = options.rows * options.input.len() * if flat { 4 } else { 1 };
+    let memory = Memory::predict(&model, options.batch, SHARDS, options.optimizer, data);
+    Ok(describe(&model, options.input, Some(memory)))
 }
 
-fn describe(model: &Model, input: RowShape, training_bytes: Option<usize>) -> Info {
+fn describe(model: &Model, input: RowShape, memory: Option<Memory>) -> Info {
     Info::Model {
         name: model.spec.name.clone(),
         input: sizes(input),
@@ -120,7 +135,8 @@ fn describe(model: &Model, input: RowShape, training_bytes: Option<usize>) -> In
         parameters: model.parameters(),
         forward_flops: model.layers().iter().map(|layer| layer.flops).sum(),
         training_flops: model.training_flops(),
-        training_bytes,
+        training_bytes: memory.as_ref().map(Memory::total),
+        training_memory: memory,
         layers: model.layers().to_vec(),
     }
 }
@@ -182,11 +198,22 @@ fn print(info: &Info) {
                 let flops = layer.flops as f64 / 1e6;
                 say!("{:<28}  {:>14}  {:>12}  {flops:>14.2}", layer.layer, join(&layer.output), layer.parameters);
             }
-            if let Info::Model { forward_flops, training_flops, training_bytes, .. } = info {
+            if let Info::Model { forward_flops, training_flops, training_memory, .. } = info {
                 let (forward, training) = (*forward_flops as f64 / 1e6, *training_flops as f64 / 1e6);
                 say!("\n{forward:.0} MFLOP a forward pass, {training:.0} MFLOP a training row");
-                if let Some(bytes) = training_bytes {
-                    say!("{:.0} MB a training rank, without data and optimizer state", *bytes as f64 / 1e6);
+                if let Some(memory) = training_memory {
+                    let mb = |bytes: usize| bytes as f64 / 1e6;
+                    say!(
+                        "{:.0} MB a training rank at its peak: {:.0} weights and gradients, {:.0} optimizer, {:.0} activations and \
+                         scratch, {:.0} rows of data, {:.0} while the model is saved (on the root), {:.0} the program",
+                        mb(memory.total()),
+                        mb(memory.weights_and_gradients),
+                        mb(memory.optimizer),
+                        mb(memory.workspace),
+                        mb(memory.rows),
+                        mb(memory.saving),
+                        mb(memory.program)
+                    );
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 mod data;
 mod evaluate;
+mod memory;
 mod micro_batch;
 mod run_dir;
 mod sums;
@@ -9,6 +10,7 @@ mod sync;
 
 pub use data::TrainData;
 pub use evaluate::{Evaluation, evaluate};
+pub use memory::Memory;
 pub use run_dir::check_out;
 pub use sums::GradientSums;
 

@@ -4,9 +4,10 @@
 use std::time::Instant;
 
 use super::data::TrainData;
+use super::memory::enough_memory;
 use super::micro_batch::next_run;
 use crate::data::{EpochOrder, Shards};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::{self, Leaf};
 use crate::metrics::Seconds;
 use crate::model::{Gradients, Model, Params, Workspace};
@@ -93,20 +94,6 @@ impl GradientSums {
         sums[0].finish();
         &mut sums[0]
     }
-}
-
-/// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
-fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, sums: usize) -> Result<()> {
-    // Weights, the total, two moments of the optimizer, and this rank's sums.
-    let bytes = Workspace::bytes(model, rows_at_once, shards) + (4 + sums) * 4 * model.parameters();
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        Error::invalid(
-            format!("model '{}'", model.spec.name),
-            format!("{} weights: training takes {} MB a rank", model.parameters(), bytes / 1_000_000),
-            "less than the memory of this machine",
-            "make its layers smaller, or train on a machine with more memory",
-        )
-    })
 }
 
 /// A stopwatch that hands each phase the time since the last one ended.

@@ -15,6 +15,7 @@ mod isa;
 mod kernels;
 mod layout;
 mod losses;
+mod memory;
 mod plain;
 mod ranks;
 mod synth;
