@@ -6,7 +6,7 @@ use super::super::isa::dispatch;
 use super::super::shape::DenseShape;
 use super::super::simd::{Simd, Work, prefetch};
 use super::super::sum::{Leaf, MOST_JOINS};
-use super::super::tile::{Walk, cut, most_rows, multiply, with_rows};
+use super::super::tile::{Ahead, Walk, cut, most_rows, multiply, with_rows};
 use super::{TURN, check, load, pieces, store, with_piece};
 
 /// The most floats of a tile of weights.
@@ -55,7 +55,8 @@ fn backward_weights<S: Simd>(
     let (turned, stack) = scratch.split_at_mut(TURN * batch);
     assert!(stack.len() >= MOST_JOINS * TILE);
     let (a, to, stack) = (turned.as_ptr(), d_weight.as_mut_ptr(), stack.as_mut_ptr());
-    let shared = Rows { leaves, a, b: d_output.as_ptr(), walk, accumulate, to, outputs, stack };
+    let ahead = Ahead { from: a, lines: 0 };
+    let shared = Rows { leaves, a, b: d_output.as_ptr(), walk, accumulate, to, outputs, stack, ahead };
     let tiles = cut(TURN, most_rows::<S>(4)).count();
     let share = (TURN * outputs).div_ceil(16).div_ceil(tiles);
     for first in (0..inputs).step_by(TURN) {
@@ -65,18 +66,20 @@ fn backward_weights<S: Simd>(
             for (turned, &value) in turned.chunks_exact_mut(batch).zip(&row[first..first + count]) {
                 turned[n] = value;
             }
+            // The next ones of this row: so many rows are more streams than the processor foresees.
+            for line in 0..TURN / 16 {
+                prefetch(row.as_ptr().wrapping_add(first + TURN + 16 * line));
+            }
         }
         for (i, rows) in cut(count, most_rows::<S>(4)) {
-            for line in 0..share {
-                prefetch(ahead.wrapping_add(line * 16));
-            }
-            ahead = ahead.wrapping_add(share * 16);
             // SAFETY: `check`, for inputs `first + i .. first + i + rows`.
             unsafe {
                 let a = turned.as_ptr().add(i * batch);
-                let rows_of = Rows { a, walk, to: d_weight.as_mut_ptr().add((first + i) * outputs), ..shared };
+                let soon = Ahead { from: ahead, lines: share };
+                let rows_of = Rows { a, to: d_weight.as_mut_ptr().add((first + i) * outputs), ahead: soon, ..shared };
                 with_rows!(S, 4, rows, P => S::outline(&WeightRows::<P>(rows_of)));
             }
+            ahead = ahead.wrapping_add(share * 16);
         }
     }
     // The bias is a weight whose input is always 1.
@@ -96,6 +99,8 @@ struct Rows<'a> {
     to: *mut f32,
     outputs: usize,
     stack: *mut f32,
+    /// Gradients that are written soon.
+    ahead: Ahead,
 }
 
 struct WeightRows<'a, const P: usize>(Rows<'a>);
@@ -103,9 +108,15 @@ struct WeightRows<'a, const P: usize>(Rows<'a>);
 impl<const P: usize> Work for WeightRows<'_, P> {
     #[inline(always)]
     unsafe fn work<S: Simd>(&self) {
-        let Rows { leaves, a, b, walk, accumulate, to, outputs, stack } = self.0;
+        let Rows { leaves, a, b, walk, accumulate, to, outputs, stack, ahead } = self.0;
+        let share = ahead.lines.div_ceil(outputs.div_ceil(2 * S::LANES));
+        let mut line = ahead.from;
         let batch = leaves.last().map_or(0, |leaf| leaf.end);
         for (o, vectors, last) in pieces::<S>(outputs, 2) {
+            for _ in 0..share {
+                prefetch(line);
+                line = line.wrapping_add(16);
+            }
             // SAFETY: the caller's promise, for this piece of outputs.
             unsafe {
                 let (b, to) = (b.add(o), to.add(o));
