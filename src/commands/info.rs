@@ -33,14 +33,14 @@ pub struct Options {
     /// Classes of that network
     #[arg(long, value_name = "N", requires = "model", default_value_t = 2)]
     pub classes: usize,
-    /// Rows a rank trains in a step, for the memory that takes
-    #[arg(long, value_name = "ROWS", requires = "model", default_value_t = 16)]
+    /// Rows a rank trains in a step, for the memory that takes (in eight shards, with the direct kernels)
+    #[arg(long, value_name = "ROWS", conflicts_with = "file", default_value_t = 16, value_parser = rows::<1>)]
     pub batch: usize,
     /// Rows of data that a rank keeps (of all splits), for the memory they take
-    #[arg(long, value_name = "ROWS", requires = "model", default_value_t = 0)]
+    #[arg(long, value_name = "ROWS", conflicts_with = "file", default_value_t = 0, value_parser = rows::<0>)]
     pub rows: usize,
     /// Optimizer, for the memory that its state takes
-    #[arg(long, value_enum, requires = "model", default_value = "adamw")]
+    #[arg(long, value_enum, conflicts_with = "file", default_value = "adamw")]
     pub optimizer: OptimizerKind,
     /// One JSON object instead of text
     #[arg(long)]
@@ -55,6 +55,11 @@ pub(super) fn parse_input(text: &str) -> Result<RowShape, String> {
         Some(&[d]) => Ok(RowShape::Features { d }),
         _ => Err("expected height x width x channels, as in 80x80x3, or a number of features".to_owned()),
     }
+}
+
+fn rows<const LEAST: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (LEAST..=1 << 32).contains(number));
+    number.ok_or_else(|| format!("expected a number from {LEAST} to 2^32"))
 }
 
 #[derive(Serialize)]

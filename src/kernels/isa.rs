@@ -81,9 +81,12 @@ thread_local! {
 static CHOSEN: OnceLock<Isa> = OnceLock::new();
 
 /// The instruction set in use on this thread.
+///
+/// # Panics
+/// As [`choose`] errs, where nobody called that first.
 #[inline]
 pub fn isa() -> Isa {
-    FORCED.get().unwrap_or_else(|| *CHOSEN.get_or_init(|| choose().unwrap_or_else(|_| Isa::best())))
+    FORCED.get().unwrap_or_else(|| *CHOSEN.get_or_init(|| choose().unwrap_or_else(|error| panic!("{error}"))))
 }
 
 /// The best instruction set of this processor, or the one that `GLASSES_ISA` names. The program asks once, at its start.

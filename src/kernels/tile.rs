@@ -157,6 +157,8 @@ macro_rules! with_rows {
                 const $P: usize = $value;
                 if $P <= $crate::kernels::tile::most_rows::<$S>($n) {
                     $work
+                } else {
+                    unreachable!("a tile of {} rows", $P)
                 }
             }};
         }

@@ -189,24 +189,7 @@ impl Plan {
                 self.shape = [1, 1, self.shape.iter().product()];
                 self.flat = true;
             }
-            LayerSpec::Dense(outputs) => {
-                if !self.flat {
-                    return Err("a dense layer takes a vector; put \"flatten\" before it".to_owned());
-                }
-                let shape = DenseShape { inputs: self.shape[2], outputs: outputs.unwrap_or(classes) };
-                let sizes = [shape.inputs, shape.outputs];
-                let (weight, bias) = self.weight_and_bias(&format!("dense{index}"), &sizes)?;
-                self.close();
-                if self.by_image == (0, 0) {
-                    self.by_image = (self.steps.len(), self.buffers.len());
-                    self.weights_by_image = before;
-                }
-                let output = [1, 1, shape.outputs];
-                flops = match self.engine {
-                    Engine::Direct => self.map(Dense { shape, weight, bias }, output)?,
-                    Engine::Gemm => self.map(GemmDense { shape, weight, bias }, output)?,
-                };
-            }
+            LayerSpec::Dense(outputs) => flops = self.dense(index, outputs.unwrap_or(classes))?,
             LayerSpec::Activation(activation) => self.activation(activation)?,
             LayerSpec::Dropout(p) => {
                 self.close();
@@ -264,6 +247,24 @@ impl Plan {
         let flops = conv.flops();
         self.open = Some((index, conv));
         Ok(flops)
+    }
+
+    fn dense(&mut self, index: usize, outputs: usize) -> Result<u64, String> {
+        if !self.flat {
+            return Err("a dense layer takes a vector; put \"flatten\" before it".to_owned());
+        }
+        let before = self.weights();
+        let shape = DenseShape { inputs: self.shape[2], outputs };
+        let (weight, bias) = self.weight_and_bias(&format!("dense{index}"), &[shape.inputs, outputs])?;
+        self.close();
+        if self.by_image == (0, 0) {
+            self.by_image = (self.steps.len(), self.buffers.len());
+            self.weights_by_image = before;
+        }
+        match self.engine {
+            Engine::Direct => self.map(Dense { shape, weight, bias }, [1, 1, outputs]),
+            Engine::Gemm => self.map(GemmDense { shape, weight, bias }, [1, 1, outputs]),
+        }
     }
 
     fn activation(&mut self, activation: Activation) -> Result<(), String> {

@@ -6,7 +6,7 @@ use crate::model::{Model, Workspace};
 use crate::optim::OptimizerKind;
 
 /// The program itself with its libraries, without MPI's. Measured: `benches/results/`.
-const PROGRAM: usize = 16 << 20;
+const PROGRAM: usize = 20 << 20;
 
 /// Bytes that a rank holds at its peak, by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -38,7 +38,7 @@ impl Memory {
         Memory {
             weights_and_gradients: (3 + waiting) * values,
             optimizer: moments * values,
-            workspace: Workspace::bytes(model, rows.min(MICRO_BATCH).max(EVALUATION_BATCH), shards),
+            workspace: Workspace::bytes(model, rows.clamp(EVALUATION_BATCH, MICRO_BATCH), shards),
             rows: data,
             saving: 2 * values,
             program: PROGRAM,

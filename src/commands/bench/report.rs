@@ -178,7 +178,13 @@ impl Report {
     pub fn print(&self) {
         let engine = format!("{:?}", self.kernels).to_lowercase();
         say!("model '{}' for input {}, {} parameters", self.model, join(&self.input), self.parameters);
-        say!("{engine} kernels, {}, on {}", self.isa, self.cpu.as_deref().unwrap_or("a processor without a name"));
+        // The second engine's crate picks an instruction set by itself.
+        let rest = if self.kernels == Engine::Gemm { "by their own choice, the rest on " } else { "" };
+        say!(
+            "{engine} kernels, {rest}{}, on {}",
+            self.isa,
+            self.cpu.as_deref().unwrap_or("a processor without a name")
+        );
         say!("peak {:.1} GFLOP/s a core: fused multiply-adds, measured along with the rest", self.peak_gflops);
         if self.ranks > 1 {
             say!("{} ranks at once; each figure is the median of theirs", self.ranks);

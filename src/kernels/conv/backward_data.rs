@@ -116,6 +116,8 @@ fn backward_data<S: Simd>(
     assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.covers(&wanted), "d_conv of {block:?}");
     assert!(packed.len() >= backward_packed_len(block) && d_input.len() == block.d_input.len());
     assert!(input.len() == block.input.len(), "input of {block:?}");
+    let size = [shape.h_in, shape.w_in, shape.c_in];
+    assert!(block.input.size() == size && block.d_input.size() == size, "input of {block:?}");
     let (stride, c_in) = (shape.stride, shape.c_in);
     let mut start = 0;
     for (y, x) in rows_and_columns(&shape) {

@@ -35,7 +35,7 @@ fn backward_weights<S: Simd>(
 ) {
     let (shape, frame) = (block.shape, block.conv_input());
     assert!(input.len() == frame.len() && frame.covers(&block.padded_input()), "input of {block:?}");
-    assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.w == shape.w_out && d_conv_frame.h == shape.h_out);
+    assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.size() == [shape.h_out, shape.w_out, shape.c_out]);
     assert!(d_weight.len() == shape.weight_len() && d_bias.len() == shape.c_out);
     let (step, line) = (shape.stride, shape.kw * shape.c_in);
     for y_first in (0..shape.h_out).step_by(ROWS) {

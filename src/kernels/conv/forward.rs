@@ -66,6 +66,7 @@ fn forward<S: Simd>(
     let (shape, frame) = (block.shape, block.conv_input());
     assert_eq!(input.len(), frame.len(), "input of {block:?}");
     assert_eq!(output.len(), block.output.len(), "output of {block:?}");
+    assert_eq!(block.output.size(), block.output_size(), "output of {block:?}");
     assert!(packed.len() >= forward_packed_len(block) && frame.covers(&block.padded_input()));
     assert!(scratch.len() >= forward_scratch(block));
     let sweep = Sweep {

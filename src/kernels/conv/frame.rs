@@ -40,9 +40,14 @@ impl Frame {
         self.len() == 0
     }
 
-    /// Whether it has the borders that `wanted` has, or wider ones.
+    /// Whether it is of the size of `wanted`, with the same borders or wider ones.
     pub fn covers(&self, wanted: &Frame) -> bool {
-        self.left >= wanted.left && self.right >= wanted.right
+        self.size() == wanted.size() && self.left >= wanted.left && self.right >= wanted.right
+    }
+
+    /// `[h, w, c]`, without borders.
+    pub fn size(&self) -> [usize; 3] {
+        [self.h, self.w, self.c]
     }
 
     /// Where row `y`'s pixels stand, without the zeros.
@@ -67,6 +72,7 @@ dispatch! {
 
 #[inline(always)]
 fn copy_rows<S: Simd>(from_frame: &Frame, from: &[f32], to_frame: &Frame, to: &mut [f32]) {
+    assert_eq!(from_frame.size(), to_frame.size());
     for y in 0..from_frame.h {
         to[to_frame.pixels(y)].copy_from_slice(&from[from_frame.pixels(y)]);
         to_frame.clear_border(y, to);

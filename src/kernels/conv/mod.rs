@@ -54,6 +54,12 @@ impl ConvBlock {
         ConvBlock { pool: true, output, d_output: output, ..self }
     }
 
+    /// `[h, w, c]` of the output.
+    pub fn output_size(&self) -> [usize; 3] {
+        let divisor = if self.pool { 2 } else { 1 };
+        [self.shape.h_out / divisor, self.shape.w_out / divisor, self.shape.c_out]
+    }
+
     /// The frame that the forward pass needs of its input.
     pub fn padded_input(&self) -> Frame {
         let ConvShape { h_in, w_in, c_in, w_out, kw, stride, pad_left, .. } = self.shape;

@@ -82,6 +82,7 @@ fn unpool_image<S: Simd>(
     let words = winner_words::<S>(block.output.w, block.shape.c_out);
     assert!(winners.len() >= words * block.output.h && d_conv.len() == conv_frame.len());
     assert!(conv_frame.h == 2 * block.output.h && conv_frame.w == 2 * block.output.w);
+    assert!(block.output.size() == block.output_size() && block.d_output.size() == block.output_size());
     for y in 0..block.output.h {
         let (output, d_output) = (&output[block.output.pixels(y)], &d_output[block.d_output.pixels(y)]);
         let upper = conv_frame.pixels(2 * y);

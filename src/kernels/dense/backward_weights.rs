@@ -48,7 +48,7 @@ fn backward_weights<S: Simd>(
     let batch = leaves.last().map_or(0, |leaf| leaf.end);
     check(shape, batch, input, d_weight, d_output);
     assert!(d_bias.len() == shape.outputs && (leaves.len() == 1 || !accumulate));
-    assert!(leaves.iter().all(|leaf| leaf.joins <= MOST_JOINS));
+    check_leaves(leaves);
     let DenseShape { inputs, outputs } = shape;
     let walk = Walk { runs: 1, len: 0, a_row: batch, a_run: 0, a_k: 1, b_run: 0, b_k: outputs };
     // The inputs turned around, [inputs, rows]: as they lie, the rows of one input would push each other out of the cache.
@@ -86,6 +86,17 @@ fn backward_weights<S: Simd>(
     let bias = Rows { a: &raw const ONE, walk: Walk { a_k: 0, ..walk }, to: d_bias.as_mut_ptr(), ..shared };
     // SAFETY: as above, for one input.
     unsafe { S::outline(&WeightRows::<1>(bias)) }
+}
+
+/// The leaves' rows follow one another, and their sums are joined to one without too many waiting.
+fn check_leaves(leaves: &[Leaf]) {
+    let (mut start, mut waiting) = (0, 0);
+    for leaf in leaves {
+        assert!(leaf.end > start && leaf.joins <= waiting, "leaves that are none: {leaves:?}");
+        (start, waiting) = (leaf.end, waiting + 1 - leaf.joins);
+        assert!(waiting <= MOST_JOINS, "too many leaves wait: {leaves:?}");
+    }
+    assert!(waiting <= 1, "leaves that are not joined: {leaves:?}");
 }
 
 /// Some rows of weights, all outputs of them.
