@@ -1,4 +1,4 @@
-//! NEON. Compiles for aarch64; never run on one by us.
+//! NEON, for aarch64. Untested: never compiled or run by us, for want of such a machine.
 
 use std::arch::aarch64::*;
 
