@@ -4,7 +4,7 @@
 //! axis is the one that SIMD runs along. Every function checks the lengths it is given and documents its shapes.
 //!
 //! Sums have one order: lanes run across outputs, never along a sum, every chain starts at +0.0 and every multiply-add is
-//! fused. So all instruction sets ([`Isa`]), batch tilings and rank counts give the same bits. A kernel is written once,
+//! fused. So all instruction sets ([`Isa`]) and batch tilings give the same bits. A kernel is written once,
 //! over a vector of lanes (`simd`), and compiled for each instruction set; `isa` chooses at run time.
 
 // One of the few places where it may be: see ARCHITECTURE.md.
