@@ -79,13 +79,6 @@ impl ConvBlock {
 
     /// Words an image for where the maxima stood.
     pub fn winner_words(&self) -> usize {
-        // As many as the narrowest vectors in use take.
-        let lanes = match super::isa::isa() {
-            super::isa::Isa::Scalar => 1,
-            super::isa::Isa::Neon => 4,
-            super::isa::Isa::Avx2 => 8,
-            super::isa::Isa::Avx512 => 16,
-        };
-        if self.pool { self.output.h * self.output.w * self.shape.c_out.div_ceil(lanes) * 2 } else { 0 }
+        if self.pool { self.output.h * pool::words_of_row(self.output.w, self.shape.c_out) } else { 0 }
     }
 }

@@ -11,6 +11,11 @@ pub fn winner_words<S: Simd>(w: usize, channels: usize) -> usize {
     w * channels.div_ceil(S::LANES) * 2
 }
 
+dispatch! {
+    /// [`winner_words`] for the instruction set in use.
+    pub fn words_of_row(w: usize, channels: usize) -> usize = winner_words
+}
+
 /// Pools `rows` (two, dense: `[2, 2·w, channels]`) to `pooled [w, channels]`; NaN where one is NaN. Of equals the
 /// first wins. `winners` may be empty.
 #[inline(always)]
