@@ -31,6 +31,8 @@ pub enum Command {
     Eval(commands::eval::Options),
     /// Say which class pictures are of
     Predict(commands::predict::Options),
+    /// Compute a run's steps again and compare: which step, parameter, shard and machine went wrong
+    Verify(commands::verify::Options),
     /// Measure what this machine gives: GFLOP/s a layer, images/s a step, inference
     Bench(commands::bench::Options),
     /// Show what a dataset or a model file holds, or what a network is made of

@@ -8,6 +8,10 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
+/// Names of files that are not whole yet.
+const PREFIX: &str = ".glasses-";
+const SUFFIX: &str = ".part";
+
 /// The folder that `path` lies in; "." where it names none.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
@@ -22,10 +26,15 @@ pub fn folder_of(path: &Path) -> &Path {
 /// When the folder refuses it.
 pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".glasses-").suffix(".part");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder_of(path)).map_err(Error::io("create a file in", folder_of(path)))
+}
+
+/// Whether a file of this name is one of [`temporary_beside`]: while nobody writes, a killed process left it.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
 /// Writes `bytes` beside `path`, syncs them and renames: readers see the old file or the new one, never a part.
@@ -33,8 +42,17 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
 /// # Errors
 /// When the folder or the disk refuses; what stood there before is untouched then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole_parts(path, &[bytes])
+}
+
+/// As [`write_whole`], for bytes that lie in several places.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_whole_parts(path: &Path, parts: &[&[u8]]) -> Result<()> {
     let mut file = temporary_beside(path)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
+    let written = parts.iter().try_for_each(|part| file.write_all(part));
+    written.and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
     // The name is on disk once the folder is; some file systems cannot sync folders, and need not.
     let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());

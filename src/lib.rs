@@ -16,4 +16,5 @@ pub mod comm;
 pub mod kernels;
 pub mod rng;
 pub mod files;
+pub mod lock;
 pub mod error;

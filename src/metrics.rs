@@ -4,12 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 
 /// Wall time of one rank, averaged over the ranks, in seconds, a phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
     /// Rows prepared for the network.
     pub load: f64,
@@ -26,7 +27,7 @@ pub struct Seconds {
 }
 
 /// One line of `metrics.jsonl`. Losses are means over rows.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochLine {
     /// Epochs done.
     pub epoch: usize,
@@ -82,28 +83,47 @@ pub struct Summary {
     pub wall_seconds: f64,
 }
 
-/// `metrics.jsonl`, a line at a time.
+/// A file of JSON, an object a line, a line at a time: `metrics.jsonl`, `digests.jsonl`.
 #[derive(Debug)]
-pub struct MetricsFile {
+pub struct Lines {
     file: File,
     path: PathBuf,
 }
 
-impl MetricsFile {
+impl Lines {
     /// Creates the file.
     ///
     /// # Errors
-    /// When the folder refuses.
-    pub fn create(path: &Path) -> Result<MetricsFile> {
+    /// When it is there already, or the folder refuses.
+    pub fn create(path: &Path) -> Result<Lines> {
         let file = OpenOptions::new().create_new(true).append(true).open(path).map_err(Error::io("create", path))?;
-        Ok(MetricsFile { file, path: path.to_owned() })
+        Ok(Lines { file, path: path.to_owned() })
+    }
+
+    /// Goes on with a file (made where it is missing) behind those of its lines that `keep` holds for; the others, and what
+    /// a killed process wrote of a line, are taken out.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn go_on(path: &Path, mut keep: impl FnMut(&serde_json::Value) -> bool) -> Result<Lines> {
+        let text = match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(Error::io("read", path))?,
+        };
+        let is_kept = |line: &&str| serde_json::from_str(line).is_ok_and(|value| keep(&value));
+        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).filter(is_kept).collect();
+        if kept != text || text.is_empty() {
+            write_whole(path, kept.as_bytes())?;
+        }
+        let file = OpenOptions::new().append(true).open(path).map_err(Error::io("open", path))?;
+        Ok(Lines { file, path: path.to_owned() })
     }
 
     /// Adds a line, in one write.
     ///
     /// # Errors
     /// When the disk refuses; a part of the line that got there is taken back.
-    pub fn add(&mut self, line: &EpochLine) -> Result<()> {
+    pub fn add(&mut self, line: &impl Serialize) -> Result<()> {
         let mut text = json(line, &self.path)?;
         text.push('\n');
         let before = self.file.metadata().map(|m| m.len());

@@ -17,7 +17,9 @@ pub use agree::{agree, agree_root};
 pub use solo::Solo;
 pub use threads::Threads;
 
-use crate::kernels::Buffer;
+use std::ops::Range;
+
+use crate::kernels::{Buffer, Subtrees};
 
 /// The collective operations that training needs. A missing one is a compile error, never a silent no-op.
 pub trait Communicator {
@@ -28,6 +30,14 @@ pub trait Communicator {
     /// Sums `mine` over the ranks, element by element, into `total` on every rank. Both have the same length on every
     /// rank; what `mine` holds afterwards is unspecified (one rank just swaps the two).
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer);
+    /// Finishes the fixed tree for one slice of vectors of equal length on every rank, [`slice_of`] them: every rank brings
+    /// its `tree.sums_of` sums (`sum(i)` is its `i`-th), and gets the total of its slice. The same bits on any number of
+    /// ranks. Allocates nothing once it has run with the same tree and lengths.
+    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]);
+    /// Puts every rank's slice, [`slice_of`] `whole`, into `whole` on every rank.
+    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]);
+    /// Every rank's numbers, in rank order, on every rank: `all` is `size` times as long as `mine`. Allocates nothing.
+    fn gather_f64(&self, mine: &[f64], all: &mut [f64]);
     /// Sums `values` over the ranks in place, on every rank.
     fn sum_f64(&self, values: &mut [f64]);
     /// Sums `values` over the ranks in place, on every rank.
@@ -48,6 +58,24 @@ pub trait Communicator {
     }
     /// What carries the messages, with its version: for `--version`, logs and reports.
     fn describe(&self) -> String;
+}
+
+/// What rank `rank` of `size` finishes of vectors of `len` floats: whole cache lines, as equal as they can be.
+pub fn slice_of(len: usize, rank: usize, size: usize) -> Range<usize> {
+    let lines = len.div_ceil(16);
+    let start = |rank: usize| len.min(lines * rank / size * 16);
+    start(rank)..start(rank + 1)
+}
+
+/// How the ranks' gradients become one sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduce {
+    /// In the one fixed tree over shards: the same bits on any number of ranks
+    #[default]
+    Tree,
+    /// MPI_Allreduce, in its own order: the same bits for the same number of ranks only
+    Mpi,
 }
 
 /// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else

@@ -1,15 +1,15 @@
 //! MPI. The only file that names the crate `mpi`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use mpi::collective::{CommunicatorCollectives, Root, SystemOperation};
-use mpi::datatype::{Equivalence, PartitionMut};
+use mpi::datatype::{Equivalence, Partition, PartitionMut};
 use mpi::environment::{Universe, initialize_with_threading};
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 use mpi::{Count, Threading};
 
-use super::Communicator;
-use crate::kernels::Buffer;
+use super::{Communicator, slice_of};
+use crate::kernels::{Buffer, Subtrees, zeros};
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;
@@ -21,8 +21,58 @@ static NOTHING: [u8; 1] = [0];
 pub struct Mpi {
     world: SimpleCommunicator,
     bytes: Cell<u64>,
+    exchange: RefCell<Exchange>,
     // Finalizes MPI when dropped, so it stands last.
     _universe: Universe,
+}
+
+/// Memory of the exchanges of sums, kept from step to step.
+struct Exchange {
+    /// What each rank sends us, or we send.
+    counts: [Vec<Count>; 2],
+    starts: [Vec<Count>; 2],
+    /// All ranks' sums of our slice.
+    received: Buffer,
+    /// Where the sum of each place in the tree lies in `received`.
+    places: Vec<usize>,
+}
+
+fn count_of(floats: usize) -> Count {
+    Count::try_from(floats).expect("under 2^31 weights from all ranks together")
+}
+
+impl Exchange {
+    fn new() -> Exchange {
+        Exchange { counts: Default::default(), starts: Default::default(), received: zeros(0), places: Vec::new() }
+    }
+
+    /// Which part of a vector of `len` floats goes to, or comes from, each rank.
+    fn slices(&mut self, len: usize, size: usize) {
+        let slices = (0..size).map(|rank| slice_of(len, rank, size));
+        self.counts[0].clear();
+        self.starts[0].clear();
+        self.counts[0].extend(slices.clone().map(|slice| count_of(slice.len())));
+        self.starts[0].extend(slices.map(|slice| count_of(slice.start)));
+    }
+
+    /// Where the `turn`-th sums of the ranks that have so many go, behind `start`: behind the last of them.
+    fn receive(&mut self, tree: &Subtrees, turn: usize, slice: usize, mut start: usize) -> usize {
+        let ([_, counts], [_, starts]) = (&mut self.counts, &mut self.starts);
+        counts.clear();
+        starts.clear();
+        let mut before = 0;
+        for &sums in &tree.sums_of {
+            let comes = turn < sums;
+            counts.push(if comes { count_of(slice) } else { 0 });
+            starts.push(if comes { count_of(start) } else { 0 });
+            if comes {
+                self.places[before + turn] = start;
+                start += slice;
+            }
+            before += sums;
+        }
+        start
+    }
 }
 
 impl Mpi {
@@ -36,7 +86,7 @@ impl Mpi {
         if world.size() > 1 {
             abort_when_a_thread_panics(world.rank());
         }
-        Mpi { world, bytes: Cell::new(0), _universe: universe }
+        Mpi { world, bytes: Cell::new(0), exchange: RefCell::new(Exchange::new()), _universe: universe }
     }
 
     fn count(&self, bytes: usize) {
@@ -85,6 +135,43 @@ impl Communicator for Mpi {
         for (mine, total) in mine.chunks(LIMIT).zip(total.chunks_mut(LIMIT)) {
             self.world.all_reduce_into(mine, total, SystemOperation::sum());
         }
+    }
+
+    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]) {
+        let (rank, size) = (self.rank(), self.size());
+        let exchange = &mut *self.exchange.borrow_mut();
+        let most = tree.joins.len() * slice.len();
+        if exchange.received.len() < most {
+            exchange.received = zeros(most);
+        }
+        exchange.places.resize(tree.joins.len(), 0);
+        let mut start = 0;
+        for turn in 0..tree.sums_of.iter().copied().max().unwrap_or(0) {
+            let mine = if turn < tree.sums_of[rank] { sum(turn) } else { &[] };
+            exchange.slices(mine.len(), size);
+            start = exchange.receive(tree, turn, slice.len(), start);
+            self.count(size_of_val(mine) - if mine.is_empty() { 0 } else { size_of_val(slice) });
+            let send = Partition::new(mine, &exchange.counts[0][..], &exchange.starts[0][..]);
+            let received = &mut exchange.received[..];
+            let mut receive = PartitionMut::new(received, &exchange.counts[1][..], &exchange.starts[1][..]);
+            self.world.all_to_all_varcount_into(&send, &mut receive);
+        }
+        let Exchange { received, places, .. } = exchange;
+        let len = slice.len();
+        tree.join_slices(|sum| &received[places[sum]..places[sum] + len], slice);
+    }
+
+    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]) {
+        let exchange = &mut *self.exchange.borrow_mut();
+        exchange.slices(whole.len(), self.size());
+        self.count(size_of_val(slice));
+        let mut parts = PartitionMut::new(whole, &exchange.counts[0][..], &exchange.starts[0][..]);
+        self.world.all_gather_varcount_into(slice, &mut parts);
+    }
+
+    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
+        self.count(size_of_val(mine));
+        self.world.all_gather_into(mine, all);
     }
 
     fn sum_f64(&self, values: &mut [f64]) {

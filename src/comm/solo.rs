@@ -1,7 +1,7 @@
 //! One rank, no MPI: every sum is already complete.
 
 use super::Communicator;
-use crate::kernels::Buffer;
+use crate::kernels::{Buffer, Subtrees};
 
 /// The communicator of a program that runs alone.
 #[derive(Debug, Default)]
@@ -16,6 +16,15 @@ impl Communicator for Solo {
     }
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         std::mem::swap(mine, total);
+    }
+    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]) {
+        tree.join_slices(sum, slice);
+    }
+    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]) {
+        whole.copy_from_slice(slice);
+    }
+    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
+        all.copy_from_slice(mine);
     }
     fn sum_f64(&self, _values: &mut [f64]) {}
     fn sum_u64(&self, _values: &mut [u64]) {}

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::Communicator;
-use crate::kernels::Buffer;
+use super::{Communicator, slice_of};
+use crate::kernels::{Buffer, Subtrees};
 
 /// One rank of a group of threads.
 pub struct Threads {
@@ -123,6 +123,24 @@ impl Communicator for Threads {
                 *sum += f32::from_le_bytes(*four);
             }
         }
+    }
+    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]) {
+        let mine = (0..tree.sums_of[self.rank]).flat_map(|i| sum(i).iter().flat_map(|v| v.to_le_bytes())).collect();
+        let all: Vec<f32> =
+            self.exchange(mine).iter().flat_map(|b| b.as_chunks::<4>().0.to_vec()).map(f32::from_le_bytes).collect();
+        let len = all.len() / tree.joins.len().max(1);
+        let place = slice_of(len, self.rank, self.size);
+        tree.join_slices(|i| &all[i * len..][place.clone()], slice);
+    }
+    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]) {
+        let all = self.exchange(slice.iter().flat_map(|v| v.to_le_bytes()).collect());
+        let values = all.iter().flat_map(|bytes| bytes.as_chunks::<4>().0).map(|four| f32::from_le_bytes(*four));
+        whole.iter_mut().zip(values).for_each(|(value, new)| *value = new);
+    }
+    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
+        let everyone = self.exchange(mine.iter().flat_map(|v| v.to_le_bytes()).collect());
+        let values = everyone.iter().flat_map(|bytes| bytes.as_chunks::<8>().0).map(|eight| f64::from_le_bytes(*eight));
+        all.iter_mut().zip(values).for_each(|(value, new)| *value = new);
     }
     fn sum_f64(&self, values: &mut [f64]) {
         self.sum(values, |v| v.to_le_bytes(), f64::from_le_bytes);

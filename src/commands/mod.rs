@@ -6,4 +6,5 @@ pub mod info;
 pub mod predict;
 pub mod synth;
 pub mod train;
+pub mod verify;
 pub mod ingest;

@@ -8,7 +8,7 @@ use crate::data::synth::{FaceOptions, write_faces};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::report::{Console, progress_bar};
-use crate::train;
+use crate::train::{self, Origin};
 
 /// The dataset of a first run: small enough for minutes, large enough to learn from.
 const FIRST_RUN: FaceOptions =
@@ -20,6 +20,12 @@ pub struct Options {
     /// Settings as TOML; its keys are the options below, and a flag wins
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
+    /// Go on with the run in this folder where it was left, on any number of ranks, to the same weights
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "recipe"])]
+    pub resume: Option<PathBuf>,
+    /// With --resume: start a run of its own from those weights; every setting may change
+    #[arg(long, requires = "resume")]
+    pub fork: bool,
     /// What a flag said.
     #[command(flatten)]
     pub settings: Settings,
@@ -30,15 +36,41 @@ pub struct Options {
 /// # Errors
 /// The same one on every rank.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let file = options.config.as_deref().map_or(Ok(Settings::default()), Settings::read);
+    let from = options.resume.as_ref().map(|dir| dir.join("config.toml"));
+    let file = from.as_deref().or(options.config.as_deref()).map_or(Ok(Settings::default()), Settings::read);
     let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());
-    let config = agree(comm, file.and_then(|file| options.settings.clone().lower(file, comm.size())))?;
+    let config = file.and_then(|file| options.settings.clone().lower(file, comm.size()));
+    let config = agree(comm, config.and_then(|config| one_folder(options, config)))?;
     if !named {
         agree(comm, fits_first_run(&config))?;
         make_default_data(comm)?;
     }
-    train::run(&config, comm)?;
+    let origin = match &options.resume {
+        None => Origin::Scratch,
+        Some(dir) if options.fork => Origin::Fork(dir.clone()),
+        Some(dir) => {
+            if let Some(text) = train::finished(dir, &config, comm)? {
+                Console::new(comm.is_root()).say(text);
+                return Ok(());
+            }
+            Origin::Resume(dir.clone())
+        }
+    };
+    train::run(&config, &origin, comm)?;
     Ok(())
+}
+
+/// A run that goes on stays in its folder.
+fn one_folder(options: &Options, config: RunConfig) -> Result<RunConfig> {
+    match (&options.resume, &options.settings.out) {
+        (Some(dir), Some(out)) if !options.fork => Err(Error::invalid(
+            format!("--out {}", out.display()),
+            format!("a second folder beside --resume {}", dir.display()),
+            "one: a resumed run goes on in its own",
+            "leave --out away, or add --fork to start a run of its own from those weights",
+        )),
+        _ => Ok(config),
+    }
 }
 
 /// Before anything is drawn: whether this run could train on it. Where there is a dataset already, that one decides.

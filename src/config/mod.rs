@@ -1,7 +1,9 @@
 //! What a run does: defaults < recipe < TOML file < flags, validated once. What it prints is what ran.
 
+mod every;
 mod settings;
 
+pub use every::Every;
 pub use settings::Settings;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::comm::Reduce;
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result};
 use crate::kernels::Engine;
@@ -141,6 +144,10 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
     pub eval_every: usize,
+    pub reduce: Reduce,
+    pub checkpoint_every: Every,
+    pub keep: usize,
+    pub digest_every: usize,
     pub model: ModelChoice,
 }
 
@@ -167,6 +174,8 @@ impl RunConfig {
         count("eval-every", self.eval_every)?;
         count("max-steps", self.max_steps.unwrap_or(1))?;
         count("shards", self.shards)?;
+        count("keep", self.keep)?;
+        count("digest-every", self.digest_every)?;
         check(self.shards <= 1 << 16, "shards", self.shards.to_string(), "at most 65536")?;
         positive("lr", self.lr)?;
         positive("clip-value", self.clip_value.unwrap_or(1.0))?;

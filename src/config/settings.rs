@@ -1,10 +1,12 @@
 //! Everything that can be set: each a flag, and a key of the same name in the file given with `--config`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ModelChoice, Recipe, RunConfig};
+use super::{Batch, Every, ModelChoice, Recipe, RunConfig};
+use crate::comm::Reduce;
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, nearest};
 use crate::kernels::Engine;
@@ -103,6 +105,22 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<usize>,
+    /// How the ranks' gradients become one sum [default: tree]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduce: Option<Reduce>,
+    /// How often the run's state is saved, for --resume: 10min, 200steps (or 200), 1epoch, never [default: 10min]
+    #[arg(long, value_name = "TIME|STEPS|EPOCHS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<Every>,
+    /// Checkpoints that are kept, the newest ones [default: 2]
+    #[arg(long, value_name = "K")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+    /// Compare the ranks' weights and write their digests every N steps, and at every epoch's end [default: 50]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest_every: Option<usize>,
 }
 
 impl Settings {
@@ -156,7 +174,8 @@ impl Settings {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
-            clip_norm init kernels normalize augment shards seed out max_steps eval_every)
+            clip_norm init kernels normalize augment shards seed out max_steps eval_every reduce checkpoint_every keep
+            digest_every)
     }
 
     /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
@@ -191,6 +210,10 @@ impl Settings {
             out: all.out,
             max_steps: all.max_steps,
             eval_every: all.eval_every.unwrap_or(1),
+            reduce: all.reduce.unwrap_or_default(),
+            checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),
+            keep: all.keep.unwrap_or(2),
+            digest_every: all.digest_every.unwrap_or(50),
             model: match model {
                 ModelChoice::Name(name) if zoo::names().any(|known| known == name) => ModelChoice::Name(name),
                 _ => ModelChoice::Spec(spec),

@@ -1,6 +1,9 @@
 //! A rank's part of a split: the rows of its shards, read once and kept.
 
+use std::hash::Hasher;
 use std::ops::Range;
+
+use twox_hash::XxHash3_64;
 
 use super::{Block, Dataset, Normalizer, Shards, Split, Values};
 use crate::error::Result;
@@ -48,6 +51,21 @@ impl Part {
     /// Rows of one owned shard.
     pub fn rows_of(&self, shard: usize) -> Range<usize> {
         self.shards.rows_of(shard..shard + 1)
+    }
+
+    /// A digest of the rows of one owned shard and their labels: XXH3, 64 bits.
+    pub fn digest(&self, shard: usize) -> u64 {
+        let first = self.shards.rows_of(self.owned.clone()).start;
+        let rows = self.rows_of(shard);
+        let rows = rows.start - first..rows.end - first;
+        let mut hash = XxHash3_64::default();
+        let values = rows.start * self.row_len..rows.end * self.row_len;
+        match &self.block.values {
+            Values::Images(pixels) => hash.write(&pixels[values]),
+            Values::Features(features) => hash.write(bytemuck::cast_slice(&features[values])),
+        }
+        hash.write(bytemuck::cast_slice(&self.block.labels[rows]));
+        hash.finish()
     }
 
     /// Prepares `rows` (numbers in the split; all in this part) into `input [rows, h, w, c]` and their `labels`.

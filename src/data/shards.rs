@@ -67,6 +67,17 @@ impl Shards {
         batch.min(self.rows - step * batch)
     }
 
+    /// How many rows of each shard stand in step `step` of an epoch, into `rows`. Allocates nothing once it is large
+    /// enough.
+    pub fn rows_of_each(&self, step: usize, batch: usize, rows: &mut Vec<usize>) {
+        let positions = step * batch..((step + 1) * batch).min(self.rows);
+        rows.clear();
+        rows.resize(self.count(), 0);
+        for (slot, &shard) in self.order.iter().enumerate() {
+            rows[shard] = self.turns(slot, &positions).len();
+        }
+    }
+
     /// Which rows of shard `order[slot]` (in its permuted order) stand in positions `positions` of the epoch.
     fn turns(&self, slot: usize, positions: &Range<usize>) -> Range<usize> {
         let turn = |position: usize| position.saturating_sub(slot).div_ceil(self.count());
@@ -97,24 +108,15 @@ impl EpochOrder {
         EpochOrder { slots: owned.clone().map(slot).collect(), shards: owned, permuted }
     }
 
-    /// Puts the owned rows of step `step` into `rows`, shard after shard in the order of their numbers, and how many each
-    /// has into `rows_of_shard`. Allocates nothing once these are large enough.
-    pub fn step(
-        &self,
-        shards: &Shards,
-        step: usize,
-        batch: usize,
-        rows: &mut Vec<u32>,
-        rows_of_shard: &mut Vec<usize>,
-    ) {
+    /// Puts the owned rows of step `step` into `rows`, shard after shard in the order of their numbers. Allocates nothing
+    /// once it is large enough.
+    pub fn step(&self, shards: &Shards, step: usize, batch: usize, rows: &mut Vec<u32>) {
         rows.clear();
-        rows_of_shard.clear();
         let positions = step * batch..((step + 1) * batch).min(shards.rows());
         let first = shards.rows_of(self.shards.clone()).start;
         for (shard, &slot) in self.shards.clone().zip(&self.slots) {
             let start = shards.rows_of(shard..shard + 1).start - first;
             let turns = shards.turns(slot, &positions);
-            rows_of_shard.push(turns.len());
             rows.extend_from_slice(&self.permuted[start + turns.start..start + turns.end]);
         }
     }
@@ -131,8 +133,9 @@ mod tests {
                 let order = EpochOrder::new(&shards, shards.owned(rank, ranks), 1, epoch);
                 let step = |t| {
                     let (mut rows, mut counts) = (Vec::new(), Vec::new());
-                    order.step(&shards, t, b, &mut rows, &mut counts);
-                    assert_eq!(counts.iter().sum::<usize>(), rows.len());
+                    order.step(&shards, t, b, &mut rows);
+                    shards.rows_of_each(t, b, &mut counts);
+                    assert_eq!(counts[shards.owned(rank, ranks)].iter().sum::<usize>(), rows.len());
                     rows
                 };
                 (0..shards.steps(b)).map(step).collect()

@@ -20,6 +20,7 @@ mod pool;
 mod shape;
 mod simd;
 mod softmax;
+mod subtrees;
 mod sum;
 mod tile;
 mod update;
@@ -32,7 +33,8 @@ pub use peak::fma_chains;
 pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
-pub use sum::{Leaf, add, leaves, sum_of_squares, tree};
+pub use subtrees::Subtrees;
+pub use sum::{Leaf, MOST_JOINS, add, leaves, most_waiting, sum_of_squares, tree};
 pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, sgd_update};
 
 /// A vector of floats that begins at a cache line: a line of lanes never straddles two.

@@ -9,6 +9,13 @@ pub struct Score {
     pub correct: u64,
 }
 
+impl std::ops::Add for Score {
+    type Output = Score;
+    fn add(self, other: Score) -> Score {
+        Score { loss_sum: self.loss_sum + other.loss_sum, correct: self.correct + other.correct }
+    }
+}
+
 /// The index of the largest value (the first of equals); `None` when one is NaN.
 pub fn argmax(values: &[f32]) -> Option<usize> {
     let mut best = 0;
@@ -33,8 +40,9 @@ pub fn softmax(classes: usize, logits: &mut [f32]) {
     }
 }
 
-/// Cross-entropy of `logits [batch, classes]` against `labels [batch]`. Where `d_logits [batch, classes]` is given, it
-/// is overwritten with the gradient of the SUM of the losses: `softmax(logits) − onehot(label)`.
+/// Cross-entropy of `logits [batch, classes]` against `labels [batch]`, added row by row to what `score` holds. Where
+/// `d_logits [batch, classes]` is given, it is overwritten with the gradient of the SUM of the losses:
+/// `softmax(logits) − onehot(label)`.
 ///
 /// # Panics
 /// When a label is not below `classes`.
@@ -43,9 +51,9 @@ pub fn softmax_cross_entropy(
     logits: &[f32],
     labels: &[u32],
     mut d_logits: Option<&mut [f32]>,
+    mut score: Score,
 ) -> Score {
     assert_eq!(logits.len(), labels.len() * classes);
-    let mut score = Score::default();
     for (n, (row, &label)) in logits.chunks_exact(classes).zip(labels).enumerate() {
         let label = label as usize;
         let log_sum = log_sum_exp(row);
@@ -76,9 +84,9 @@ mod tests {
 
     #[test]
     fn huge_logits_give_finite_losses_and_nan_shows() {
-        let score = softmax_cross_entropy(2, &[500.0, -500.0, 500.0, -500.0], &[0, 1], None);
+        let score = softmax_cross_entropy(2, &[500.0, -500.0, 500.0, -500.0], &[0, 1], None, Score::default());
         assert_eq!(score, Score { loss_sum: 1000.0, correct: 1 });
-        let score = softmax_cross_entropy(2, &[f32::NAN, 0.0], &[0], None);
+        let score = softmax_cross_entropy(2, &[f32::NAN, 0.0], &[0], None, Score::default());
         assert!(score.loss_sum.is_nan() && score.correct == 0);
     }
 

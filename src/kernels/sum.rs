@@ -31,6 +31,12 @@ pub fn tree<T>(count: usize, leaf: &mut impl FnMut(usize) -> Option<T>, join: &i
 /// The most subtrees that can wait for their other half: 2¹⁶ shards.
 pub const MOST_JOINS: usize = 16;
 
+/// The most sums that wait for their other half while a sum over `shards` neighbouring shards is formed, wherever they lie
+/// in the tree and whichever of them have rows.
+pub fn most_waiting(shards: usize) -> usize {
+    shards.next_power_of_two().ilog2() as usize
+}
+
 /// Neighbouring rows whose sum is a leaf of the fixed tree: those of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {

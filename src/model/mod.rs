@@ -3,6 +3,7 @@
 pub mod layers;
 mod params;
 mod plan;
+mod probe;
 mod profile;
 mod spec;
 mod workspace;
@@ -11,6 +12,7 @@ pub mod zoo;
 pub use layers::{Pass, Training};
 pub use params::{Gradients, Init, Param, Params};
 pub use plan::LayerInfo;
+pub use probe::Probe;
 pub use profile::{LayerTimes, Times};
 pub use spec::{LayerSpec, ModelSpec};
 pub use workspace::Workspace;
@@ -137,16 +139,16 @@ impl Model {
         if takes_turns { 0..values } else { rows.start * values..rows.end * values }
     }
 
-    /// The loss of the logits in `ws`, summed over the micro-batch.
-    pub fn loss(&self, ws: &Workspace) -> Score {
-        kernels::softmax_cross_entropy(self.classes, ws.logits(), &ws.labels, None)
+    /// The loss of the logits in `ws`, added row by row to what `score` holds.
+    pub fn loss(&self, ws: &Workspace, score: Score) -> Score {
+        kernels::softmax_cross_entropy(self.classes, ws.logits(), &ws.labels, None, score)
     }
 
     /// The loss of the logits in `ws`, and the gradients of its SUM over the micro-batch, in the order that `ws.leaves`
     /// gives, added to `gradients` with the score. `training` must be that of the forward pass. A micro-batch of several
     /// leaves can only begin a sum, not go on with one.
     pub fn backward(&self, params: &Params, ws: &mut Workspace, training: (u64, usize), gradients: &mut Gradients) {
-        let Workspace { batch, rows, labels, leaves, packed, buffers, kept, scratch, profile, .. } = ws;
+        let Workspace { batch, rows, labels, leaves, packed, buffers, kept, scratch, profile, probe, .. } = ws;
         let [current, next] = &mut ws.gradients;
         let pass = pass(*batch, rows, Some(training));
         let whole = [Leaf { end: pass.batch, joins: 0 }];
@@ -154,13 +156,12 @@ impl Model {
         assert_eq!(leaves.last().map(|leaf| leaf.end), Some(pass.batch), "leaves that end with the batch");
         let newest = self.plan.buffers.len() - 1;
         let logits = &buffers[newest][self.place(newest, &(0..pass.batch), true)];
-        let score = kernels::softmax_cross_entropy(self.classes, logits, labels, Some(&mut current[..logits.len()]));
-        gradients.add_score(score, pass.batch);
+        gradients.score = self.scores(logits, labels, leaves, gradients.score, &mut current[..logits.len()], probe);
         let accumulate = gradients.accumulate();
-        let mut memory = Memory { params, packed, buffers, kept, scratch, profile };
+        let mut memory = Memory { params, packed, buffers, kept, scratch, profile, probe };
         let (by_image, boundary) = (self.plan.by_image.0, self.plan.by_image.1 - 1);
         let steps = by_image.max(self.plan.first_weights())..self.plan.steps.len();
-        let d_params = gradients.sums_mut();
+        let d_params = &mut gradients.values[..];
         let sums = Sums { leaves, d_params, accumulate };
         let d_boundary =
             self.backward_steps(steps, newest, 0..pass.batch, pass, sums, &mut memory, [current, next, &mut []]);
@@ -168,9 +169,9 @@ impl Model {
             return;
         }
         let width = self.plan.buffers[boundary].gradient;
-        let d_params = &mut gradients.sums_mut()[..self.weights_by_image()];
+        let d_params = &mut gradients.values[..self.weights_by_image()];
         let (mut depth, mut start) = (0, 0);
-        for leaf in leaves.iter() {
+        for (index, leaf) in leaves.iter().enumerate() {
             let sum = &mut ws.shard_sums[depth];
             if accumulate {
                 sum.copy_from_slice(d_params)
@@ -184,6 +185,7 @@ impl Model {
                 let steps = self.plan.first_weights()..by_image;
                 self.backward_steps(steps, boundary, n..n + 1, pass.row(n), sums, &mut memory, [d_top, a, b]);
             }
+            memory.probe.gradients(index, sum);
             for _ in 0..leaf.joins {
                 let (left, right) = ws.shard_sums.split_at_mut(depth);
                 depth -= 1;
@@ -192,6 +194,37 @@ impl Model {
             (depth, start) = (depth + 1, leaf.end);
         }
         d_params.copy_from_slice(&ws.shard_sums[0]);
+    }
+
+    /// The losses, each leaf's a chain over its rows (which, where there is one leaf, goes on from `before`), joined as the
+    /// leaves are; their gradients into `d_logits`.
+    fn scores(
+        &self,
+        logits: &[f32],
+        labels: &[u32],
+        leaves: &[Leaf],
+        before: Score,
+        d_logits: &mut [f32],
+        probe: &mut Probe,
+    ) -> Score {
+        let mut stack = [before; kernels::MOST_JOINS + 1];
+        let (mut depth, mut start) = (0, 0);
+        for (index, leaf) in leaves.iter().enumerate() {
+            let values = start * self.classes..leaf.end * self.classes;
+            let from = if leaves.len() == 1 { before } else { Score::default() };
+            let d_logits = Some(&mut d_logits[values.clone()]);
+            let labels = &labels[start..leaf.end];
+            let mut score =
+                kernels::softmax_cross_entropy(self.classes, &logits[values], labels, d_logits, from);
+            probe.score(index, score);
+            for _ in 0..leaf.joins {
+                depth -= 1;
+                score = stack[depth] + score;
+            }
+            stack[depth] = score;
+            (depth, start) = (depth + 1, leaf.end);
+        }
+        stack[0]
     }
 
     /// Some steps, last to first, from buffer `newest` down, for some rows of the micro-batch. `turns` holds the gradient
@@ -230,6 +263,9 @@ impl Model {
                         accumulate: sums.accumulate,
                         scratch: memory.scratch,
                     };
+                    if layer.has_weights() && index >= self.plan.by_image.0 {
+                        memory.probe.rows(self.plan.steps.len() - 1 - index, sums.leaves, backward.input, backward.d_output);
+                    }
                     memory.profile.backward(index, layer.as_ref(), backward);
                     let old = std::mem::replace(&mut current, next);
                     next = if spare.is_empty() { old } else { std::mem::take(&mut spare) };
@@ -261,6 +297,7 @@ struct Memory<'a> {
     kept: &'a [Vec<u16>],
     scratch: &'a mut [f32],
     profile: &'a mut Profile,
+    probe: &'a mut Probe,
 }
 
 /// Where gradients are summed, and in which order.

@@ -74,66 +74,30 @@ impl Params {
     }
 }
 
-/// Sums of gradients in the layout of [`Params`], with the sums that travel with them at the end.
+/// Sums of gradients in the layout of [`Params`], and of what the loss said about the same rows.
 #[derive(Clone, Debug)]
 pub struct Gradients {
-    /// The gradient sums, then loss sum, correct and count.
+    /// The gradient sums.
     pub values: Buffer,
+    /// The losses and the rows that were right.
+    pub score: Score,
     /// Nothing has been summed yet: what the gradient part holds is left over from another step.
     fresh: bool,
 }
 
-/// Values behind the gradients: loss sum, correct, count. As f32: counts are exact up to 16 million rows a step.
-const TAIL: usize = 3;
-
 impl Gradients {
     /// Zeros for `params` weights.
     pub fn zeros(params: usize) -> Gradients {
-        Gradients { values: zeros(params + TAIL), fresh: true }
+        Gradients { values: zeros(params), score: Score::default(), fresh: true }
     }
 
     /// Starts a new sum. The first micro-batch overwrites what is left of the old one, which spares a sweep.
     pub fn start(&mut self) {
-        self.fresh = true;
-        let end = self.values.len();
-        self.values[end - TAIL..].fill(0.0);
-    }
-
-    /// Ends the sum: where there was no row to sum over, it is zero.
-    pub fn finish(&mut self) {
-        if std::mem::take(&mut self.fresh) {
-            self.values.fill(0.0);
-        }
+        (self.fresh, self.score) = (true, Score::default());
     }
 
     /// Whether a micro-batch must add to what is there; from now on it must.
     pub(super) fn accumulate(&mut self) -> bool {
         !std::mem::take(&mut self.fresh)
-    }
-
-    /// The gradient sums alone.
-    pub fn sums(&self) -> &[f32] {
-        &self.values[..self.values.len() - TAIL]
-    }
-
-    /// The gradient sums alone.
-    pub fn sums_mut(&mut self) -> &mut [f32] {
-        let end = self.values.len() - TAIL;
-        &mut self.values[..end]
-    }
-
-    /// Adds the score of `count` rows to what travels along.
-    pub fn add_score(&mut self, score: Score, count: usize) {
-        let end = self.values.len();
-        let tail = &mut self.values[end - TAIL..];
-        tail[0] += score.loss_sum as f32;
-        tail[1] += score.correct as f32;
-        tail[2] += count as f32;
-    }
-
-    /// What travelled along: the score, and over how many rows.
-    pub fn score(&self) -> (Score, u64) {
-        let tail = &self.values[self.values.len() - TAIL..];
-        (Score { loss_sum: f64::from(tail[0]), correct: tail[1] as u64 }, tail[2] as u64)
     }
 }

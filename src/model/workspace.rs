@@ -1,9 +1,10 @@
 //! Every activation and scratch buffer, allocated once: the step allocates nothing.
 
 use super::Model;
+use super::Probe;
 use super::plan::Step;
 use super::profile::Profile;
-use crate::kernels::{Buffer, Leaf, zeros};
+use crate::kernels::{self, Buffer, Leaf, zeros};
 
 /// Memory for micro-batches of up to `capacity` rows.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Workspace {
     /// Sums of the shards' gradients below the first dense layer, as the tree has them waiting.
     pub(super) shard_sums: Vec<Buffer>,
     pub(super) scratch: Buffer,
+    /// Watches what the shards of a step bring.
+    pub probe: Probe,
     pub(super) profile: Profile,
 }
 
@@ -56,7 +59,7 @@ impl Sizes {
         let widest = |buffers: &[super::plan::Row]| buffers.iter().map(|row| row.gradient).max().unwrap_or(0);
         let lowest = plan.lowest_gradient();
         let when = |size: usize| if training { size } else { 0 };
-        let levels = (shards.max(1).ilog2() as usize + 1).min(capacity);
+        let levels = (kernels::most_waiting(shards) + 1).min(capacity);
         Sizes {
             buffers: plan.buffers.iter().enumerate().map(|(index, row)| row.values * rows(index)).collect(),
             kept: plan.buffers.iter().map(|row| when(row.kept * capacity)).collect(),
@@ -94,6 +97,7 @@ impl Workspace {
             image_gradients: [zeros(sizes.image_gradients), zeros(sizes.image_gradients)],
             shard_sums: (0..levels).map(|_| zeros(sums)).collect(),
             scratch: zeros(sizes.scratch),
+            probe: Probe::default(),
             profile: Profile::default(),
         }
     }

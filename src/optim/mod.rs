@@ -55,7 +55,23 @@ pub struct Optimizer {
     steps: u64,
 }
 
+/// What an optimizer remembers from step to step.
+#[derive(Debug)]
+pub struct State<'a> {
+    /// Steps made.
+    pub steps: &'a mut u64,
+    /// Velocity, or Adam's mean: one value a parameter, or none.
+    pub first: &'a mut Buffer,
+    /// Adam's mean of squares: one value a parameter, or none.
+    pub second: &'a mut Buffer,
+}
+
 impl Optimizer {
+    /// All that it remembers: what a checkpoint holds of it.
+    pub fn state(&mut self) -> State<'_> {
+        State { steps: &mut self.steps, first: &mut self.first, second: &mut self.second }
+    }
+
     /// An optimizer for `params` parameters that has made no step yet.
     pub fn new(settings: Settings, params: usize) -> Optimizer {
         let state = |needed: bool| zeros(if needed { params } else { 0 });
@@ -64,14 +80,16 @@ impl Optimizer {
     }
 
     /// One step: `gradient_sum / count` is the gradient; it is clipped, then applied with learning rate `lr`.
-    /// `gradient_sum` is spent.
-    pub fn step(&mut self, params: &mut [f32], gradient_sum: &mut [f32], count: u64, lr: f32) {
+    /// `gradient_sum` is spent. Whether every value of the gradient was finite.
+    #[must_use]
+    pub fn step(&mut self, params: &mut [f32], gradient_sum: &mut [f32], count: u64, lr: f32) -> bool {
         self.steps += 1;
         let Settings { kind, momentum, weight_decay, clip_value, clip_norm } = self.settings;
         let gradient = gradient_sum;
         let mut scale = 1.0 / count as f32;
+        let mut finite = true;
         if let Some(limit) = clip_value {
-            kernels::clip_by_value(gradient, scale, limit);
+            finite = kernels::clip_by_value(gradient, scale, limit).is_finite();
             scale = 1.0;
         }
         if let Some(limit) = clip_norm {
@@ -80,7 +98,7 @@ impl Optimizer {
                 scale = (f64::from(scale) * f64::from(limit) / norm) as f32;
             }
         }
-        match kind {
+        let largest = match kind {
             OptimizerKind::Sgd => kernels::sgd_update(params, gradient, scale, lr, weight_decay),
             OptimizerKind::Momentum | OptimizerKind::Nesterov => {
                 let nesterov = kind == OptimizerKind::Nesterov;
@@ -93,7 +111,7 @@ impl Optimizer {
                     weight_decay,
                     momentum,
                     nesterov,
-                );
+                )
             }
             OptimizerKind::Adam | OptimizerKind::Adamw => {
                 let step = AdamStep {
@@ -107,8 +125,9 @@ impl Optimizer {
                     bias1: (1.0 - libm::pow(BETA1, self.steps as f64)) as f32,
                     bias2: (1.0 - libm::pow(BETA2, self.steps as f64)) as f32,
                 };
-                kernels::adam_update(params, &mut self.first, &mut self.second, gradient, step);
+                kernels::adam_update(params, &mut self.first, &mut self.second, gradient, step)
             }
-        }
+        };
+        finite && largest.is_finite()
     }
 }

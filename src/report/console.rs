@@ -36,9 +36,17 @@ impl Console {
         }
     }
 
-    /// Starts the progress of an epoch of `rows` rows.
-    pub fn start_epoch(&mut self, epoch: usize, epochs: usize, rows: usize) {
+    /// A warning, on standard error.
+    pub fn warn(&self, line: impl AsRef<str>) {
+        if self.root {
+            self.bar.suspend(|| eprintln!("warning: {}", line.as_ref()));
+        }
+    }
+
+    /// Starts the progress of an epoch of `rows` rows, `done` of which are done.
+    pub fn start_epoch(&mut self, epoch: usize, epochs: usize, rows: usize, done: u64) {
         self.bar = progress_bar(self.root, rows as u64, "images");
+        self.bar.set_position(done);
         self.bar.set_message(format!("(epoch {epoch} of {epochs})"));
     }
 

@@ -1,5 +1,9 @@
 //! What a rank trains and evaluates on: its shards of every split, and what all ranks must know of the whole.
 
+use std::hash::Hasher;
+
+use twox_hash::XxHash3_64;
+
 use crate::comm::{Communicator, agree};
 use crate::config::{Batch, RunConfig};
 use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
@@ -26,6 +30,8 @@ pub struct TrainData {
     pub normalizer: Normalizer,
     /// How training rows are changed.
     pub augment: Augment,
+    /// A digest of all of this, and of every rank's rows.
+    pub fingerprint: String,
 }
 
 impl TrainData {
@@ -54,7 +60,8 @@ impl TrainData {
         // The mirror image of a photograph could be one; that of a digit or of a table row is something else.
         let photographs = matches!(shape, RowShape::Image { c: 3, .. });
         let augment = config.augment.unwrap_or(if photographs { Augment::Mirror } else { Augment::None });
-        Ok(TrainData { shape, classes, train, val, test, normalizer, augment })
+        let fingerprint = fingerprint(&[Some(&train), val.as_ref(), test.as_ref()], shape, &classes, comm);
+        Ok(TrainData { shape, classes, train, val, test, normalizer, augment, fingerprint })
     }
 
     /// Whether rows are vectors, not images.
@@ -89,7 +96,7 @@ impl TrainData {
     /// Sums of gradients that may wait for their other half: none where a step's rows go through at once.
     pub fn sums_that_wait(&self, batch: usize) -> usize {
         let most = self.train.owned.len() * batch.div_ceil(self.train.shards.count());
-        if most <= self.rows_at_once(batch) { 0 } else { self.train.owned.len().max(1).ilog2() as usize }
+        if most <= self.rows_at_once(batch) { 0 } else { kernels::most_waiting(self.train.owned.len()) }
     }
 
     /// Rows of a micro-batch: what this rank can have in a step, within bounds.
@@ -101,8 +108,32 @@ impl TrainData {
     }
 }
 
+/// Collective: a digest of every row of every split, shard by shard, whoever has them; XXH3, 64 bits, in hexadecimal.
+fn fingerprint(parts: &[Option<&Part>], shape: RowShape, classes: &[String], comm: &dyn Communicator) -> String {
+    let mut hash = XxHash3_64::default();
+    hash.write(format!("{shape} {classes:?}").as_bytes());
+    for part in parts {
+        let own = part.map_or(Vec::new(), |part| part.owned.clone().flat_map(|s| part.digest(s).to_le_bytes()).collect());
+        hash.write_usize(part.map_or(0, |part| part.shards.rows()));
+        comm.gather(&own).iter().for_each(|digests| hash.write(digests));
+    }
+    format!("{:016x}", hash.finish())
+}
+
 fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map(u64::from_le_bytes).unwrap_or_default()
+}
+
+impl Part {
+    /// Puts `rows` (numbers in the split) into the workspace as its micro-batch.
+    pub fn fill(&self, rows: &[u32], normalizer: &Normalizer, ws: &mut Workspace) {
+        ws.batch = rows.len();
+        ws.rows.clear();
+        ws.rows.extend_from_slice(rows);
+        let mut labels = std::mem::take(&mut ws.labels);
+        self.load(rows, normalizer, ws.input_mut(), &mut labels);
+        ws.labels = labels;
+    }
 }
 
 fn too_few(dataset: &Dataset, found: impl Into<String>) -> Error {

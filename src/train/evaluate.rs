@@ -44,20 +44,21 @@ pub fn evaluate(
     let mut rows: Vec<u32> = Vec::with_capacity(ws.capacity);
     for shard in part.owned.clone() {
         let range = part.rows_of(shard);
+        let mut score = Score::default();
         for first in range.clone().step_by(ws.capacity) {
             rows.clear();
             rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
             part.fill(&rows, normalizer, ws);
             model.forward(params, ws, None);
-            let score = model.loss(ws);
-            losses[shard] += score.loss_sum;
-            counts[0] += score.correct;
+            score = model.loss(ws, score);
             for (logits, &label) in ws.logits().chunks_exact(model.classes).zip(&ws.labels) {
                 if let Some(said) = kernels::argmax(logits) {
                     counts[1 + label as usize * model.classes + said] += 1;
                 }
             }
         }
+        losses[shard] = score.loss_sum;
+        counts[0] += score.correct;
     }
     comm.sum_f64(&mut losses);
     comm.sum_u64(&mut counts);

@@ -2,6 +2,7 @@
 
 use super::{EVALUATION_BATCH, MICRO_BATCH};
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::model::{Model, Workspace};
 use crate::optim::OptimizerKind;
 
@@ -11,7 +12,7 @@ const PROGRAM: usize = 20 << 20;
 /// Bytes that a rank holds at its peak, by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Memory {
-    /// Weights, this rank's gradient sums and everyone's.
+    /// Weights, and the sums of their gradients.
     pub weights_and_gradients: usize,
     /// What the optimizer remembers.
     pub optimizer: usize,
@@ -19,7 +20,7 @@ pub struct Memory {
     pub workspace: usize,
     /// The rows of data that the rank keeps.
     pub rows: usize,
-    /// The model file, built in memory and copied out (on the root, at the end).
+    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory (on the root).
     pub saving: usize,
     /// The program and its libraries, without MPI's.
     pub program: usize,
@@ -29,18 +30,18 @@ impl Memory {
     /// For a rank that trains `rows` rows a step, in `shards` shards, and keeps `data` bytes of data.
     pub fn predict(model: &Model, rows: usize, shards: usize, optimizer: OptimizerKind, data: usize) -> Memory {
         let values = 4 * model.parameters();
-        let waiting = if rows <= MICRO_BATCH { 0 } else { shards.max(1).ilog2() as usize };
+        let waiting = if rows <= MICRO_BATCH { 0 } else { kernels::most_waiting(shards) };
         let moments = match optimizer {
             OptimizerKind::Sgd => 0,
             OptimizerKind::Momentum | OptimizerKind::Nesterov => 1,
             OptimizerKind::Adam | OptimizerKind::Adamw => 2,
         };
         Memory {
-            weights_and_gradients: (3 + waiting) * values,
+            weights_and_gradients: (2 + waiting) * values,
             optimizer: moments * values,
             workspace: Workspace::bytes(model, rows.clamp(EVALUATION_BATCH, MICRO_BATCH), shards),
             rows: data,
-            saving: 2 * values,
+            saving: 2 * (1 + moments) * values,
             program: PROGRAM,
         }
     }
@@ -56,8 +57,8 @@ impl Memory {
 /// # Errors
 /// When it would not; says how much that was.
 pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, sums: usize) -> Result<()> {
-    // Weights, the total, two moments of the optimizer, and this rank's sums.
-    let bytes = Workspace::bytes(model, rows_at_once, shards) + (4 + sums) * 4 * model.parameters();
+    // Weights, two moments of the optimizer, and this rank's sums.
+    let bytes = Workspace::bytes(model, rows_at_once, shards) + (3 + sums) * 4 * model.parameters();
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
         Error::invalid(
             format!("model '{}'", model.spec.name),

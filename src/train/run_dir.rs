@@ -1,23 +1,43 @@
-//! A run's folder: `config.toml`, `metrics.jsonl`, `model.h5`, `summary.json`. The root writes, all know the path.
+//! A run's folder: `config.toml`, `metrics.jsonl`, `digests.jsonl`, `checkpoints/`, `model.h5`, `summary.json`. The root
+//! writes, all know the path. It has one writer: a lock that ends with its process.
 //!
-//! A run that ends before its first epoch is over takes its folder away again; later, what completed epochs wrote stays.
+//! A run that ends before its first epoch is over or its first checkpoint written takes its folder away again.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::checkpoint::Checkpoints;
 use crate::comm::{Communicator, agree_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::metrics::{EpochLine, MetricsFile, Summary};
+use crate::lock::{LOCK_FILE, RunLock};
+use crate::metrics::{EpochLine, Lines, Summary};
+
+const METRICS: &str = "metrics.jsonl";
+/// The chain of digests.
+pub const DIGESTS: &str = "digests.jsonl";
+const SUMMARY: &str = "summary.json";
+
+/// How long a run that is to go on waits for its former process to end: ranks outlive a killed mpirun by a second or two.
+const FORMER_PROCESS: Duration = Duration::from_secs(30);
 
 /// The folder of one run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RunDir {
     path: PathBuf,
     /// On the root.
-    metrics: Option<MetricsFile>,
-    /// What to take away if no epoch is ever completed.
+    metrics: Option<Lines>,
+    /// On the root.
+    digests: Option<Lines>,
+    /// Why a line of digests could not be written, until somebody asks.
+    failure: Option<Error>,
+    /// What to take away if there is never anything to go on from.
     unfinished: Unfinished,
+    /// On the root. Last: it is given back when all else is done.
+    lock: Option<RunLock>,
 }
 
 /// Removes, when dropped, the files of a run that has nothing to show, and the folders that were made for it.
@@ -55,20 +75,63 @@ impl RunDir {
     /// # Errors
     /// When there is something in it already, or the place refuses.
     pub fn create(config: &RunConfig, model: &str, comm: &dyn Communicator) -> Result<RunDir> {
-        let (mut metrics, mut unfinished) = (None, Unfinished::default());
+        let mut folder = RunDir::default();
         let path = agree_root(comm, || {
             check_out(config)?;
+            let unfinished = &mut folder.unfinished;
             let path = match &config.out {
-                Some(path) => take(path, &mut unfinished)?,
-                None => new_folder(model, &mut unfinished)?,
+                Some(path) => take(path, unfinished)?,
+                None => new_folder(model, unfinished)?,
             };
-            let [config_file, metrics_file] = ["config.toml", "metrics.jsonl"].map(|name| path.join(name));
-            unfinished.files = vec![config_file.clone(), metrics_file.clone()];
-            write_whole(&config_file, config_text(config)?.as_bytes())?;
-            metrics = Some(MetricsFile::create(&metrics_file)?);
+            let [config_file, metrics, digests] = ["config.toml", METRICS, DIGESTS].map(|name| path.join(name));
+            unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LOCK_FILE)];
+            folder.lock = Some(RunLock::acquire(&path, Duration::ZERO)?);
+            write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;
+            folder.metrics = Some(Lines::create(&metrics)?);
+            folder.digests = Some(Lines::create(&digests)?);
             Ok(path.display().to_string())
         })?;
-        Ok(RunDir { path: path.into(), metrics, unfinished })
+        folder.path = path.into();
+        Ok(folder)
+    }
+
+    /// Collective: takes the folder of a run that is to go on, as soon as no other process has it.
+    ///
+    /// # Errors
+    /// When another process keeps it.
+    pub fn reopen(path: &Path, comm: &dyn Communicator) -> Result<RunDir> {
+        let mut folder = RunDir { path: path.to_owned(), ..RunDir::default() };
+        agree_root(comm, || {
+            folder.lock = Some(RunLock::acquire(path, FORMER_PROCESS)?);
+            Ok(String::new())
+        })?;
+        Ok(folder)
+    }
+
+    /// On the root: takes back what was written behind `epochs` epochs and `steps` steps, and writes the settings that go
+    /// on. The epochs' lines that stay, and the chain of digests up to there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn go_on(&mut self, epochs: usize, steps: usize, config: &str) -> Result<(Vec<EpochLine>, u64)> {
+        let (mut lines, mut chain) = (Vec::new(), 0);
+        let metrics = Lines::go_on(&self.path.join(METRICS), |value| {
+            let line = serde_json::from_value::<EpochLine>(value.clone()).ok().filter(|line| line.epoch <= epochs);
+            let is_kept = line.is_some();
+            lines.extend(line);
+            is_kept
+        })?;
+        let digests = Lines::go_on(&self.path.join(DIGESTS), |value| {
+            let is_kept = value["step"].as_u64().is_some_and(|step| step <= steps as u64);
+            if let Some(digest) = value["chain"].as_str().filter(|_| is_kept) {
+                chain = u64::from_str_radix(digest, 16).unwrap_or(0);
+            }
+            is_kept
+        })?;
+        let _ = std::fs::remove_file(self.path.join(SUMMARY));
+        write_whole(&self.path.join("config.toml"), with_head(config).as_bytes())?;
+        (self.metrics, self.digests) = (Some(metrics), Some(digests));
+        Ok((lines, chain))
     }
 
     /// Where it is.
@@ -76,14 +139,33 @@ impl RunDir {
         &self.path
     }
 
+    /// Where its checkpoints are.
+    pub fn checkpoints(&self) -> Checkpoints {
+        checkpoints_of(&self.path)
+    }
+
+    /// There is something to go on from: it stays, whatever happens.
+    pub fn keep(&mut self) {
+        (self.unfinished.files, self.unfinished.folders) = Default::default();
+    }
+
     /// On the root: adds an epoch's line.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses this or refused a line of digests.
     pub fn add(&mut self, line: &EpochLine) -> Result<String> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.add(line))?;
-        (self.unfinished.files, self.unfinished.folders) = Default::default();
+        self.keep();
         Ok(String::new())
+    }
+
+    /// On the root: adds a line of digests. When the disk refuses, training goes on to the end of the epoch.
+    pub fn add_digests(&mut self, line: &impl serde::Serialize) {
+        let added = self.digests.as_mut().map_or(Ok(()), |digests| digests.add(line));
+        self.failure = self.failure.take().or(added.err());
     }
 
     /// On the root: writes the summary, last of all.
@@ -91,7 +173,7 @@ impl RunDir {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(&self, summary: &Summary) -> Result<String> {
-        let path = self.path.join("summary.json");
+        let path = self.path.join(SUMMARY);
         let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
         text.push('\n');
         write_whole(&path, text.as_bytes())?;
@@ -99,9 +181,18 @@ impl RunDir {
     }
 }
 
-fn config_text(config: &RunConfig) -> Result<String> {
-    let head = "# What this run did; `glasses --config` with this file does it again, in a folder of its own.\n";
-    Ok(format!("{head}{}", config.to_toml()?))
+/// The checkpoints of the run in `path`.
+pub fn checkpoints_of(path: &Path) -> Checkpoints {
+    Checkpoints::new(path.join("checkpoints"))
+}
+
+/// The summary of a run that is finished.
+pub fn summary_of(path: &Path) -> Option<Value> {
+    serde_json::from_str(&std::fs::read_to_string(path.join(SUMMARY)).ok()?).ok()
+}
+
+fn with_head(config: &str) -> String {
+    format!("# What this run did; `glasses --config` with this file does it again, in a folder of its own.\n{config}")
 }
 
 /// Whether the folder that the user named, if so, is new or empty: nothing is ever overwritten.

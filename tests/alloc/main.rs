@@ -4,11 +4,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use glasses::comm::{Communicator, Solo};
-use glasses::data::{EpochOrder, Normalize, Normalizer, Shards};
-use glasses::kernels::{self, Engine};
-use glasses::model::{Gradients, Init, Model, Params, Workspace, zoo};
+use glasses::comm::{Reduce, Solo};
+use glasses::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
+use glasses::kernels::Engine;
+use glasses::metrics::Seconds;
+use glasses::model::{Init, Model, Params, zoo};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
+use glasses::train::{GradientSums, TrainData};
 
 thread_local! {
     /// Allocations of this thread: the test harness has others.
@@ -55,7 +57,7 @@ fn the_counter_counts() {
     assert_eq!(allocations(|| ()), 0);
 }
 
-/// A whole step as the trainer makes it, of `batch` rows that belong to several shards.
+/// Steps of `batch` rows that belong to several shards, by the trainer's own code.
 fn check(name: &str, input: [usize; 3], normalize: Normalize, optimizer: OptimizerKind) {
     let (flat, batch, seed) = (input[0] == 1, 6, 3);
     let model = Model::new(zoo::find(name).unwrap(), input, flat, 3, Engine::Direct).unwrap();
@@ -63,30 +65,32 @@ fn check(name: &str, input: [usize; 3], normalize: Normalize, optimizer: Optimiz
     let clip = Some(1.0);
     let settings = Settings { kind: optimizer, momentum: 0.9, weight_decay: 0.01, clip_value: clip, clip_norm: clip };
     let mut optimizer = Optimizer::new(settings, model.parameters());
-    let [mut own, mut total] = [(); 2].map(|()| Gradients::zeros(model.parameters()));
-    let shards = Shards::new(5 * batch, 4);
-    let mut ws = Workspace::for_training(&model, batch + shards.count(), shards.count());
-    let order = EpochOrder::new(&shards, 0..shards.count(), seed, 0);
-    let (mut rows_of_shard, comm) = (Vec::new(), Solo::default());
-    let values: usize = input.iter().product();
-    let (pixels, features) = (vec![7u8; values], vec![0.5f32; values]);
-    let normalizer = Normalizer::new(normalize, input[2]);
+    let [h, w, c] = input;
+    let (shape, row) = if flat { (RowShape::Features { d: c }, c) } else { (RowShape::Image { h, w, c }, h * w * c) };
+    let rows = 5 * batch;
+    let values = if flat { Values::Features(vec![0.5; rows * row]) } else { Values::Images(vec![7; rows * row]) };
+    let labels = (0..rows as u32).map(|row| row % 3).collect();
+    let data = TrainData {
+        shape,
+        classes: Vec::new(),
+        train: Part::whole(Block { range: 0..rows, values, labels }, row, 4),
+        val: None,
+        test: None,
+        normalizer: Normalizer::new(normalize, c),
+        augment: if flat { Augment::None } else { Augment::Mirror },
+        fingerprint: String::new(),
+    };
+    let comm = Solo::default();
+    let shards = &data.train.shards;
+    let order = EpochOrder::new(shards, data.train.owned.clone(), seed, 0);
+    let mut sums = GradientSums::new(&model, &data, batch, Reduce::Tree, &comm).unwrap();
+    let mut seconds = Seconds::default();
     for step in 0..3 {
         let count = allocations(|| {
-            order.step(&shards, step, batch, &mut ws.rows, &mut rows_of_shard);
-            kernels::leaves(&rows_of_shard, &mut ws.leaves);
-            ws.batch = ws.rows.len();
-            ws.labels.clear();
-            ws.labels.extend((0..batch as u32).map(|row| row % 3));
-            for row in ws.input_mut().chunks_exact_mut(values) {
-                if flat { normalizer.features(&features, row) } else { normalizer.pixels(&pixels, row) }
-            }
-            model.forward(&params, &mut ws, Some((seed, 0)));
-            own.start();
-            model.backward(&params, &mut ws, (seed, 0), &mut own);
-            own.finish();
-            comm.sum_f32(&mut own.values, &mut total.values);
-            optimizer.step(&mut params.values, total.sums_mut(), batch as u64, 1e-3);
+            sums.choose(&order, shards, step, batch, &comm);
+            sums.sum(&model, &params, &data, (seed, 0), &mut seconds);
+            let (total, well) = sums.finish(true, &comm);
+            assert!(well && optimizer.step(&mut params.values, &mut total.values, batch as u64, 1e-3));
         });
         assert!(step == 0 || count == 0, "{name}: step {step} allocates {count} times");
     }

@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::super::predict::probabilities;
-use crate::comm::{Communicator, Solo};
+use crate::comm::{Reduce, Solo};
 use crate::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
 use crate::error::Result;
 use crate::metrics::Seconds;
-use crate::model::{Gradients, Init, Model, Params, Workspace};
+use crate::model::{Init, Model, Params, Workspace};
 use crate::optim::{self, Optimizer, OptimizerKind};
 use crate::rng::{Purpose, Stream};
 use crate::train::{GradientSums, TrainData};
@@ -52,6 +52,7 @@ pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
         val: None,
         test: None,
         normalizer,
+        fingerprint: String::new(),
         augment: if channels == 3 && matches!(shape, RowShape::Image { .. }) { Augment::Mirror } else { Augment::None },
     }
 }
@@ -65,7 +66,6 @@ pub struct Step<'a> {
     optimizer: Optimizer,
     /// The rows' way through the network.
     pub sums: GradientSums,
-    total: Gradients,
     order: EpochOrder,
     epoch: usize,
     next: usize,
@@ -81,10 +81,9 @@ impl<'a> Step<'a> {
     pub fn new(model: &'a Model, data: &'a TrainData, batch: usize, kind: OptimizerKind) -> Result<Step<'a>> {
         let settings = optim::Settings { kind, momentum: 0.9, weight_decay: 0.0, clip_value: None, clip_norm: None };
         Ok(Step {
-            sums: GradientSums::new(model, data, batch)?,
+            sums: GradientSums::new(model, data, batch, Reduce::Tree, &Solo::default())?,
             params: initial(model),
             optimizer: Optimizer::new(settings, model.parameters()),
-            total: Gradients::zeros(model.parameters()),
             order: EpochOrder::new(&data.train.shards, data.train.owned.clone(), SEED, 0),
             epoch: 0,
             next: 0,
@@ -102,14 +101,15 @@ impl<'a> Step<'a> {
             (self.next, self.epoch) = (0, self.epoch + 1);
             self.order = EpochOrder::new(&train.shards, train.owned.clone(), SEED, self.epoch);
         }
-        self.sums.choose(&self.order, &train.shards, self.next, self.batch);
+        let comm = Solo::default();
+        self.sums.choose(&self.order, &train.shards, self.next, self.batch, &comm);
         self.next += 1;
         let training = (SEED, self.epoch);
-        let own = self.sums.sum(self.model, &self.params, self.data, training, &mut self.seconds);
-        Solo::default().sum_f32(&mut own.values, &mut self.total.values);
+        self.sums.sum(self.model, &self.params, self.data, training, &mut self.seconds);
+        let (total, well) = self.sums.finish(true, &comm);
         let start = Instant::now();
-        let (params, gradient) = (&mut self.params.values, self.total.sums_mut());
-        self.optimizer.step(params, gradient, self.batch as u64, LEARNING_RATE);
+        let finite = self.optimizer.step(&mut self.params.values, &mut total.values, self.batch as u64, LEARNING_RATE);
+        debug_assert!(well && finite, "the weights stay finite at such a rate");
         self.seconds.update += start.elapsed().as_secs_f64();
     }
 }

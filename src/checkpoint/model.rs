@@ -11,10 +11,11 @@ use std::path::Path;
 use hdf5::types::VarLenUnicode;
 use ndarray::ArrayViewD;
 
+use super::image::Image;
 use crate::data::writer::unicode;
 use crate::data::{Normalize, Normalizer, RowShape, reader};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::write_whole_parts;
 use crate::kernels::{Engine, zeros};
 use crate::model::{Model, ModelSpec, Params};
 
@@ -50,18 +51,23 @@ pub fn write(
     classes: &[String],
 ) -> Result<()> {
     let fix = "this is a bug or a lack of memory";
-    let bytes = image(model, params, shape, normalizer, classes).map_err(Error::hdf5("build", path, fix))?;
-    write_whole(path, &bytes)
+    let (mean, inverse) = normalizer.parts();
+    let names = classes.iter().map(|name| name.len() + 64).sum::<usize>();
+    let content = size_of_val(&params.values[..]) + size_of_val(mean) + size_of_val(inverse) + names;
+    let image =
+        Image::build(0, (params.table.len(), content), |file| fill(file, model, params, shape, normalizer, classes));
+    let image = image.map_err(Error::hdf5("build", path, fix))?;
+    write_whole_parts(path, &image.parts().map_err(Error::hdf5("build", path, fix))?)
 }
 
-fn image(
+fn fill(
+    file: &hdf5::File,
     model: &Model,
     params: &Params,
     shape: RowShape,
     normalizer: &Normalizer,
     classes: &[String],
-) -> hdf5::Result<Vec<u8>> {
-    let file = hdf5::File::with_options().with_fapl(|p| p.core_filebacked(false)).create("model.h5")?;
+) -> hdf5::Result<()> {
     let text = |name: &str, value: &str| -> hdf5::Result<()> {
         file.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&unicode(value))
     };
@@ -86,22 +92,7 @@ fn image(
             .map_err(|e| hdf5::Error::Internal(e.to_string()))?;
         group.new_dataset_builder().with_data(values).create(&*param.name)?;
     }
-    file.flush()?;
-    file_image(&file)
-}
-
-/// The bytes that the file would have on disk.
-fn file_image(file: &hdf5::File) -> hdf5::Result<Vec<u8>> {
-    use hdf5_sys::h5f::H5Fget_file_image;
-    let failed = || hdf5::Error::Internal("H5Fget_file_image failed".to_owned());
-    // SAFETY: `file` is open for the whole call; a null buffer asks for the size alone.
-    #[allow(unsafe_code)]
-    let size = hdf5::sync::sync(|| unsafe { H5Fget_file_image(file.id(), std::ptr::null_mut(), 0) });
-    let mut bytes = vec![0u8; usize::try_from(size).map_err(|_| failed())?];
-    // SAFETY: `bytes` is exactly as long as HDF5 just said, and we pass that length.
-    #[allow(unsafe_code)]
-    let written = hdf5::sync::sync(|| unsafe { H5Fget_file_image(file.id(), bytes.as_mut_ptr().cast(), bytes.len()) });
-    if written == size { Ok(bytes) } else { Err(failed()) }
+    Ok(())
 }
 
 /// Whether an open file says that it is a model.

@@ -1,0 +1,221 @@
+//! The fixed tree over shards that several owners hold: which whole subtrees each of them can sum by itself, and how those
+//! sums are joined.
+
+use super::sum::{Leaf, MOST_JOINS};
+
+/// Values that are joined at once: what waits for its other half stays in the first-level cache.
+const BLOCK: usize = 512;
+
+/// The tree of one step: shards without rows are left out. Every owner plants the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Subtrees {
+    /// How many sums each owner brings.
+    pub sums_of: Vec<usize>,
+    /// All sums, owner by owner: how many sums that were formed before are joined with this one, before the next.
+    pub joins: Vec<usize>,
+    /// The leaves of one owner's shards, their joins those inside its subtrees.
+    pub own: Vec<Leaf>,
+    leaves: Vec<Leaf>,
+    owners: Vec<usize>,
+    starts: Vec<bool>,
+}
+
+/// A node of the tree while it is planted.
+#[derive(Clone, Copy)]
+struct Node {
+    first: usize,
+    /// `None` where several owners hold its leaves.
+    owner: Option<usize>,
+}
+
+impl Subtrees {
+    /// The tree over shards with `rows[s]` rows each, of which owner `o` holds those before `ends[o]` that no one before it
+    /// holds; `own` are the leaves of owner `me`. Allocates nothing once the lists are large enough.
+    pub fn plant(&mut self, rows: &[usize], ends: impl Iterator<Item = usize>, me: usize) {
+        super::leaves(rows, &mut self.leaves);
+        for list in [&mut self.sums_of, &mut self.joins, &mut self.owners] {
+            list.clear();
+        }
+        let mut start = 0;
+        for (owner, end) in ends.enumerate() {
+            let present = rows[start..end].iter().filter(|&&rows| rows > 0).count();
+            self.owners.extend(std::iter::repeat_n(owner, present));
+            self.sums_of.push(0);
+            start = end;
+        }
+        assert_eq!(self.owners.len(), self.leaves.len(), "every shard has an owner");
+        self.find_starts();
+        self.own.clear();
+        let (mut waiting, mut before) = (0, 0);
+        for (index, (leaf, &owner)) in self.leaves.iter().zip(&self.owners).enumerate() {
+            if self.starts[index] {
+                self.sums_of[owner] += 1;
+                self.joins.push(0);
+                waiting = 0;
+            }
+            // Inside its subtree a leaf can only be joined with what waits there; those joins come first.
+            let inside = leaf.joins.min(waiting);
+            waiting = waiting + 1 - inside;
+            *self.joins.last_mut().expect("the first leaf starts a subtree") += leaf.joins - inside;
+            if owner == me {
+                self.own.push(Leaf { end: leaf.end - before, joins: inside });
+            } else if owner < me {
+                before = leaf.end;
+            }
+        }
+    }
+
+    /// Which leaves are the first of a subtree that has one owner, while the next larger one has several.
+    fn find_starts(&mut self) {
+        self.starts.clear();
+        self.starts.resize(self.leaves.len(), false);
+        let mut stack = [Node { first: 0, owner: None }; MOST_JOINS + 1];
+        let mut depth = 0;
+        for (first, (leaf, &owner)) in self.leaves.iter().zip(&self.owners).enumerate() {
+            let mut node = Node { first, owner: Some(owner) };
+            for _ in 0..leaf.joins {
+                depth -= 1;
+                let left = stack[depth];
+                if left.owner != node.owner {
+                    for part in [left, node] {
+                        self.starts[part.first] |= part.owner.is_some();
+                    }
+                    node.owner = None;
+                }
+                node.first = left.first;
+            }
+            stack[depth] = node;
+            depth += 1;
+        }
+        if let Some(first) = self.starts.first_mut() {
+            *first = true;
+        }
+    }
+
+    /// Joins `values`, one a sum, in the order of `joins`; nothing where there is no sum.
+    pub fn join<T: Copy + Default>(&self, values: impl Iterator<Item = T>, add: impl Fn(T, T) -> T) -> Option<T> {
+        let mut stack = [T::default(); MOST_JOINS + 1];
+        let mut depth = 0;
+        for (mut value, &joins) in values.zip(&self.joins) {
+            for _ in 0..joins {
+                depth -= 1;
+                value = add(stack[depth], value);
+            }
+            stack[depth] = value;
+            depth += 1;
+        }
+        (depth > 0).then_some(stack[0])
+    }
+
+    /// Joins slices of equal length into `total`; zeros where there is no sum.
+    pub fn join_slices<'a>(&self, slice: impl Fn(usize) -> &'a [f32], total: &mut [f32]) {
+        let mut stack = [[0.0f32; BLOCK]; MOST_JOINS + 1];
+        for (index, total) in total.chunks_mut(BLOCK).enumerate() {
+            let place = index * BLOCK..index * BLOCK + total.len();
+            let (mut depth, len) = (0, total.len());
+            for (sum, &joins) in self.joins.iter().enumerate() {
+                let values = &slice(sum)[place.clone()];
+                if joins == 0 {
+                    stack[depth][..len].copy_from_slice(values);
+                    depth += 1;
+                    continue;
+                }
+                super::add(&mut stack[depth - 1][..len], values);
+                for _ in 1..joins {
+                    depth -= 1;
+                    let (left, right) = stack.split_at_mut(depth);
+                    super::add(&mut left[depth - 1][..len], &right[0][..len]);
+                }
+            }
+            match depth {
+                0 => total.fill(0.0),
+                _ => total.copy_from_slice(&stack[0][..len]),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{most_waiting, tree};
+
+    /// The tree as text: each owner forms its sums, then they are joined.
+    fn by_owners(rows: &[usize], owners: usize) -> Option<String> {
+        let ends = |owner: usize| (owner + 1) * rows.len() / owners;
+        let mut sums: Vec<String> = Vec::new();
+        let mut planted = Subtrees::default();
+        for me in 0..owners {
+            planted.plant(rows, (0..owners).map(ends), me);
+            let mut stack: Vec<String> = Vec::new();
+            let own = ends(me) - if me == 0 { 0 } else { ends(me - 1) };
+            let stack_limit = planted.sums_of[me] + most_waiting(own);
+            let mut present = (if me == 0 { 0 } else { ends(me - 1) }..ends(me)).filter(|&shard| rows[shard] > 0);
+            for leaf in &planted.own {
+                let mut sum = present.next().unwrap().to_string();
+                for _ in 0..leaf.joins {
+                    sum = format!("({} {sum})", stack.pop().unwrap());
+                }
+                stack.push(sum);
+                assert!(stack.len() <= stack_limit);
+            }
+            let rows_of_me: usize = rows[if me == 0 { 0 } else { ends(me - 1) }..ends(me)].iter().sum();
+            assert_eq!(planted.own.last().map_or(0, |leaf| leaf.end), rows_of_me);
+            assert_eq!(stack.len(), planted.sums_of[me], "owner {me} of {owners}: {rows:?}");
+            assert!(stack.len() <= 2 * MOST_JOINS);
+            sums.append(&mut stack);
+        }
+        assert_eq!(sums.len(), planted.joins.len());
+        let mut stack: Vec<String> = Vec::new();
+        for (mut sum, &joins) in sums.into_iter().zip(&planted.joins) {
+            for _ in 0..joins {
+                sum = format!("({} {sum})", stack.pop().unwrap());
+            }
+            stack.push(sum);
+        }
+        assert!(stack.len() <= 1);
+        stack.pop()
+    }
+
+    #[test]
+    fn any_number_of_owners_forms_the_one_tree() {
+        for shards in 1..=21 {
+            for pattern in 0..7 {
+                let rows: Vec<usize> = (0..shards).map(|s| [1, s % 2, s % 3, (s + 1) % 3, 5, s % 5, 0][pattern]).collect();
+                let leaf = &mut |shard: usize| (rows[shard] > 0).then(|| shard.to_string());
+                let want = tree(shards, leaf, &|a, b| format!("({a} {b})"));
+                for owners in 1..=shards {
+                    assert_eq!(by_owners(&rows, owners), want, "{owners} owners of {rows:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn owners_of_whole_subtrees_bring_one_sum_each() {
+        let mut planted = Subtrees::default();
+        planted.plant(&[2; 8], [2, 4, 6, 8].into_iter(), 1);
+        assert_eq!(planted.sums_of, [1; 4]);
+        assert_eq!(planted.joins, [0, 1, 0, 2]);
+        assert_eq!(planted.own, [Leaf { end: 2, joins: 0 }, Leaf { end: 4, joins: 1 }]);
+        planted.plant(&[2; 8], [2, 5, 8].into_iter(), 1);
+        assert_eq!(planted.sums_of, [1, 2, 2]);
+    }
+
+    #[test]
+    fn slices_are_joined_as_numbers_are() {
+        let mut planted = Subtrees::default();
+        planted.plant(&[1; 13], (1..=13).map(|owner| owner), 0);
+        let slices: Vec<Vec<f32>> =
+            (0..13).map(|s| (0..1100).map(|i| 1.0 / (3 * s + i + 1) as f32).collect()).collect();
+        let mut total = vec![f32::NAN; 1100];
+        planted.join_slices(|sum| &slices[sum], &mut total);
+        for (i, total) in total.iter().enumerate() {
+            let want = planted.join(slices.iter().map(|slice| slice[i]), |a, b| a + b).unwrap();
+            assert_eq!(total.to_bits(), want.to_bits());
+        }
+        planted.plant(&[0; 2], [1, 2].into_iter(), 0);
+        planted.join_slices(|_| &[], &mut total);
+        assert!(total.iter().all(|&value| value == 0.0));
+    }
+}

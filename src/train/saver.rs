@@ -1,0 +1,184 @@
+//! Checkpoints of a run: when they are due, what they hold, and writing them while training goes on.
+
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::progress::Progress;
+use crate::checkpoint::{Checkpoints, State, Tensor, write_state};
+use crate::config::Every;
+use crate::error::{Error, Result};
+use crate::kernels::Buffer;
+use crate::model::Params;
+use crate::optim::Optimizer;
+
+/// The text of a checkpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Meta {
+    /// The program that wrote it.
+    pub glasses: String,
+    /// All settings, as in `config.toml`.
+    pub settings: String,
+    /// The digest of the rows that the run trains and judges by.
+    pub data: String,
+    /// Ranks that made the last step.
+    pub ranks: usize,
+    /// Steps that the optimizer has made.
+    pub optimizer_steps: u64,
+    /// Where the run stands.
+    pub progress: Progress,
+}
+
+/// What a checkpoint holds, copied so that training can go on.
+struct Snapshot {
+    meta: Meta,
+    /// Groups of tensors, and their values.
+    groups: Vec<(&'static str, Buffer)>,
+    params: Params,
+}
+
+/// Groups of optimizer state, in the order of [`crate::optim::State`].
+const STATE: [&str; 2] = ["optimizer/first", "optimizer/second"];
+
+/// Writes the checkpoints of a run; on the root only.
+pub struct Saver {
+    checkpoints: Checkpoints,
+    every: Every,
+    keep: usize,
+    /// When the last one was made.
+    last: Instant,
+    thread: Option<(usize, JoinHandle<Result<()>>)>,
+    /// Steps of the newest that is whole on disk.
+    newest: Option<usize>,
+}
+
+impl Saver {
+    /// Checkpoints in `checkpoints`, the newest of which is `newest`.
+    pub fn new(checkpoints: Checkpoints, every: Every, keep: usize, newest: Option<usize>) -> Saver {
+        Saver { checkpoints, every, keep, last: Instant::now(), thread: None, newest }
+    }
+
+    /// Whether one is due where the run stands: at an epoch's end where `ends_epoch`, else after a step within one.
+    pub fn is_due(&self, progress: &Progress, ends_epoch: bool) -> bool {
+        match self.every {
+            Every::Never => false,
+            Every::Time(time) => self.last.elapsed() >= time,
+            Every::Steps(steps) => progress.step.is_multiple_of(steps),
+            Every::Epochs(epochs) => ends_epoch && progress.epoch.is_multiple_of(epochs),
+        }
+    }
+
+    /// Copies what a checkpoint holds and starts to write it. Waits for the one before it first.
+    ///
+    /// # Errors
+    /// When the one before it could not be written.
+    pub fn start(&mut self, meta: Meta, params: &Params, optimizer: &mut Optimizer) -> Result<()> {
+        let before = self.wait();
+        self.last = Instant::now();
+        let state = optimizer.state();
+        let groups = STATE.into_iter().zip([&*state.first, &*state.second]);
+        let groups = groups.filter(|(_, values)| !values.is_empty()).map(|(name, values)| (name, values.clone()));
+        let snapshot = Snapshot { meta, groups: groups.collect(), params: params.clone() };
+        let (checkpoints, keep, step) = (self.checkpoints.clone(), self.keep, snapshot.meta.progress.step);
+        let write = move || {
+            std::fs::create_dir_all(checkpoints.folder()).map_err(Error::io("create the folder", checkpoints.folder()))?;
+            snapshot.write(&checkpoints)?;
+            checkpoints.prune(keep)
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
+        self.thread = Some((step, thread.map_err(Error::io("start a thread for", self.checkpoints.folder()))?));
+        before
+    }
+
+    /// Waits until the last one that was started is on disk.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub fn wait(&mut self) -> Result<()> {
+        let Some((step, thread)) = self.thread.take() else {
+            return Ok(());
+        };
+        // A panic has ended the process already where there are several ranks.
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.newest = Some(step);
+        Ok(())
+    }
+
+    /// Steps of the newest checkpoint that is whole on disk.
+    pub fn newest(&mut self) -> Option<usize> {
+        if self.thread.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
+            let _ = self.wait();
+        }
+        self.newest
+    }
+}
+
+/// Whoever ends waits for a checkpoint that is being written.
+impl Drop for Saver {
+    fn drop(&mut self) {
+        if let Some((_, thread)) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Snapshot {
+    fn write(&self, checkpoints: &Checkpoints) -> Result<()> {
+        let path = checkpoints.path(self.meta.progress.step);
+        let meta = serde_json::to_string(&self.meta).map_err(|e| Error::io("write", &path)(e.into()))?;
+        let groups = [("params", &self.params.values)].into_iter().chain(self.groups.iter().map(|(n, v)| (*n, v)));
+        let names: Vec<(String, &[usize], &[f32])> = groups
+            .flat_map(|(group, values)| {
+                self.params.table.iter().map(move |param| {
+                    (format!("{group}/{}", param.name), &param.shape[..], &values[param.range.clone()])
+                })
+            })
+            .collect();
+        let tensors: Vec<Tensor<'_>> =
+            names.iter().map(|(name, shape, values)| Tensor { name, shape, values }).collect();
+        write_state(&path, &meta, &tensors)
+    }
+}
+
+/// What a checkpoint says of its run.
+///
+/// # Errors
+/// When its text is not what this version writes.
+pub fn meta(state: &State) -> Result<Meta> {
+    serde_json::from_str(&state.meta).map_err(|e| {
+        let place = format!("checkpoint {} /meta", state.path().display());
+        Error::invalid(place, e.to_string(), "what this version of glasses writes", "resume with the version that wrote it")
+    })
+}
+
+/// Puts a checkpoint's weights into `params`.
+///
+/// # Errors
+/// When they are those of another network.
+pub fn restore_params(state: &State, params: &mut Params) -> Result<()> {
+    let table = params.table.clone();
+    restore("params", state, &table, &mut params.values)
+}
+
+/// Puts a checkpoint's optimizer state where it belongs.
+///
+/// # Errors
+/// When it is that of another optimizer or network.
+pub fn restore_optimizer(state: &State, steps: u64, params: &Params, optimizer: &mut Optimizer) -> Result<()> {
+    let own = optimizer.state();
+    *own.steps = steps;
+    for (group, values) in STATE.into_iter().zip([own.first, own.second]) {
+        if !values.is_empty() {
+            restore(group, state, &params.table, values)?;
+        }
+    }
+    Ok(())
+}
+
+fn restore(group: &str, state: &State, table: &[crate::model::Param], values: &mut [f32]) -> Result<()> {
+    table.iter().try_for_each(|param| {
+        state.read_into(&format!("{group}/{}", param.name), &param.shape, &mut values[param.range.clone()])
+    })
+}
+

@@ -1,0 +1,418 @@
+//! A run in memory: its steps, its epochs, its checkpoints.
+
+use std::time::Instant;
+
+use super::data::TrainData;
+use super::digests::{self, StartLine};
+use super::evaluate::{Evaluation, evaluate};
+use super::fault::Fault;
+use super::progress::Progress;
+use super::run_dir::RunDir;
+use super::saver::{Meta, Saver};
+use super::sums::{GradientSums, Lap};
+use crate::checkpoint;
+use crate::comm::{Communicator, agree, agree_root};
+use crate::config::{Every, RunConfig};
+use crate::data::{EpochOrder, Part};
+use crate::error::{Error, Result};
+use crate::metrics::{EpochLine, Seconds, Summary};
+use crate::model::{Model, Params};
+use crate::optim::{self, Optimizer};
+use crate::report::Console;
+
+/// Everything that a run holds.
+pub struct Trainer<'a> {
+    pub config: &'a RunConfig,
+    pub comm: &'a dyn Communicator,
+    pub data: TrainData,
+    pub model: Model,
+    pub params: Params,
+    pub optimizer: Optimizer,
+    /// Where the run stands, but for the time and the bytes since the last [`Trainer::lap`].
+    pub progress: Progress,
+    pub folder: RunDir,
+    /// On the root.
+    pub saver: Option<Saver>,
+    /// The digest of all digests so far.
+    pub chain: u64,
+    sums: GradientSums,
+    batch: usize,
+    total_steps: usize,
+    /// Whether every value that this rank has computed was a finite number.
+    well: bool,
+    fault: Option<Fault>,
+    since: (Instant, u64),
+}
+
+/// What a step was.
+pub struct StepOutcome {
+    /// Rows.
+    pub count: u64,
+    /// What all ranks' digests were, if they were wanted.
+    pub digests: Option<digests::Found>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Collective: reads the data, plans the network, takes the memory, draws the initial weights.
+    pub fn new(config: &'a RunConfig, comm: &'a dyn Communicator) -> Result<Trainer<'a>> {
+        let started = Instant::now();
+        let data = TrainData::load(config, comm)?;
+        let (shape, classes) = (data.shape, data.classes.len());
+        let model = config
+            .model
+            .resolve()
+            .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
+        let model = agree(comm, model)?;
+        let batch = agree(comm, data.batch(config))?;
+        let sums = agree(comm, GradientSums::new(&model, &data, batch, config.reduce, comm))?;
+        let fault = agree(comm, Fault::from_environment())?;
+        let total_steps = config.epochs * data.train.shards.steps(batch);
+        let settings = optim::Settings {
+            kind: config.optimizer,
+            momentum: config.momentum as f32,
+            weight_decay: config.weight_decay as f32,
+            clip_value: config.clip_value.map(|v| v as f32),
+            clip_norm: config.clip_norm.map(|v| v as f32),
+        };
+        Ok(Trainer {
+            params: Params::initial(model.table.clone(), config.init, config.seed),
+            optimizer: Optimizer::new(settings, model.parameters()),
+            progress: Progress::default(),
+            folder: RunDir::default(),
+            saver: None,
+            chain: 0,
+            sums,
+            total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
+            well: true,
+            fault,
+            since: (started, 0),
+            config,
+            comm,
+            data,
+            model,
+            batch,
+        })
+    }
+
+    /// Whether every step has been made.
+    pub fn is_done(&self) -> bool {
+        self.progress.step >= self.total_steps
+    }
+
+    /// Training rows.
+    pub fn rows(&self) -> usize {
+        self.data.train.shards.rows()
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_of_epoch(&self) -> usize {
+        self.data.train.shards.steps(self.batch)
+    }
+
+    /// What is left of an epoch, and the evaluation where one is due: the epoch's figures, and those on `/val`.
+    pub fn train_and_evaluate(&mut self, console: &Console) -> Result<(EpochLine, Option<Evaluation>)> {
+        self.lap(false);
+        self.epoch(console)?;
+        self.lap(true);
+        if self.progress.step_of_epoch < self.steps_of_epoch() {
+            // --max-steps ends the run here: with more of them, somebody may go on from here.
+            self.save_state(console);
+        }
+        let epoch = self.progress.epoch + 1;
+        let due = self.is_done() || epoch.is_multiple_of(self.config.eval_every);
+        let (val, test) = if due { self.evaluate() } else { (None, None) };
+        // The last step's update may be the one that goes too far: no later step would see it.
+        if let Some(bad) = [&val, &test].into_iter().flatten().map(Evaluation::loss).find(|loss| !loss.is_finite()) {
+            return Err(self.diverged(format!("loss {bad}")));
+        }
+        if self.is_done() && !self.params.values.iter().all(|value| value.is_finite()) {
+            return Err(self.diverged("weights that are not finite".to_owned()));
+        }
+        self.lap(false);
+        let sums = &mut self.progress.sums;
+        sums.seconds = mean_seconds(self.comm, sums.seconds);
+        let line = EpochLine {
+            epoch,
+            step: self.progress.step,
+            lr: sums.lr,
+            train_loss: sums.loss_sum / sums.count as f64,
+            train_accuracy: sums.correct as f64 / sums.count as f64,
+            val_loss: val.as_ref().map(Evaluation::loss),
+            val_accuracy: val.as_ref().map(Evaluation::accuracy),
+            test_loss: test.as_ref().map(Evaluation::loss),
+            test_accuracy: test.as_ref().map(Evaluation::accuracy),
+            seconds: sums.seconds,
+            images_per_sec: sums.count as f64 / sums.wall_seconds,
+            bytes_communicated: sums.bytes,
+        };
+        Ok((line, val))
+    }
+
+    /// One pass over the training rows, or what is left of it, or what `--max-steps` leaves of that.
+    fn epoch(&mut self, console: &Console) -> Result<()> {
+        let (epoch, first) = (self.progress.epoch, self.progress.step_of_epoch);
+        let train = &self.data.train;
+        let order = EpochOrder::new(&train.shards, train.owned.clone(), self.config.seed, epoch);
+        for step in first..self.steps_of_epoch() {
+            if self.is_done() {
+                break;
+            }
+            let ends = step + 1 == self.steps_of_epoch() || self.progress.step + 1 == self.total_steps;
+            let digest = ends || (self.progress.step + 1).is_multiple_of(self.config.digest_every);
+            let outcome = self.step(&order, step, digest)?;
+            if let Some(found) = outcome.digests {
+                self.write_digests(&found)?;
+            }
+            console.advance(outcome.count);
+            if !ends && self.saver.as_ref().is_some_and(|saver| saver.is_due(&self.progress, false)) {
+                self.save_state(console);
+            }
+        }
+        Ok(())
+    }
+
+    /// One optimizer update, the `step`-th of the epoch, from this rank's rows and everyone else's.
+    ///
+    /// # Errors
+    /// When a loss or a gradient is not finite: on every rank, at this step or the next.
+    pub fn step(&mut self, order: &EpochOrder, step: usize, digest: bool) -> Result<StepOutcome> {
+        let lr = self.learning_rate();
+        let Trainer { comm, data, model, params, sums, .. } = self;
+        let (comm, seconds) = (*comm, &mut self.progress.sums.seconds);
+        sums.choose(order, &data.train.shards, step, self.batch, comm);
+        if digest {
+            sums.watch();
+        }
+        sums.sum(model, params, data, (self.config.seed, self.progress.epoch), seconds);
+        let mut lap = Lap::start();
+        let (total, all_well) = sums.finish(self.well, comm);
+        lap.end(&mut seconds.sync);
+        if !all_well {
+            return Err(self.diverged("a gradient that is not finite".to_owned()));
+        }
+        let score = total.score;
+        if !score.loss_sum.is_finite() {
+            self.progress.step += 1;
+            return Err(self.diverged(format!("loss {}", score.loss_sum)));
+        }
+        let count = data.train.shards.rows_of_step(step, self.batch) as u64;
+        self.well = self.optimizer.step(&mut params.values, &mut total.values, count, lr as f32);
+        lap.end(&mut seconds.update);
+        self.progress.step += 1;
+        self.progress.step_of_epoch = step + 1;
+        self.progress.sums.add(score, count, lr);
+        if let Some(fault) = &self.fault {
+            fault.strike(comm.rank(), self.progress.step, params);
+        }
+        let digests = digest.then(|| {
+            let own = sums.watched(data.train.owned.clone());
+            digests::exchange(comm, self.well, digests::of_params(params), &own)
+        });
+        let all_well = digests.as_ref().map_or(comm.size() > 1 || self.well, |found| found.all_well);
+        lap.end(&mut self.progress.sums.seconds.sync);
+        if !all_well {
+            return Err(self.diverged("a gradient that is not finite".to_owned()));
+        }
+        Ok(StepOutcome { count, digests })
+    }
+
+    /// Collective: writes what the ranks found, and stops where they differ.
+    fn write_digests(&mut self, found: &digests::Found) -> Result<()> {
+        let at = (self.progress.step, self.progress.epoch + 1);
+        let (line, error) = found.line(at, &self.params, &mut self.chain, self.comm);
+        if self.comm.is_root() {
+            self.folder.add_digests(&line);
+        }
+        error.map_or(Ok(()), |error| {
+            // For `glasses verify`.
+            self.folder.keep();
+            Err(error)
+        })
+    }
+
+    /// Collective: who computes from here on.
+    pub fn write_start(&mut self, fork: bool) {
+        let (step, hosts) = (self.progress.step, digests::hosts(self.comm));
+        if self.comm.is_root() {
+            let (data, version) = (self.data.fingerprint.clone(), env!("CARGO_PKG_VERSION").to_owned());
+            self.folder.add_digests(&StartLine { step, hosts, data, fork, version });
+        }
+    }
+
+    /// The epoch is over and written: the next one begins.
+    pub fn end_epoch(&mut self, console: &Console) -> Result<()> {
+        if self.progress.step_of_epoch < self.steps_of_epoch() {
+            return Ok(());
+        }
+        self.progress.end_epoch();
+        if self.saver.as_ref().is_some_and(|saver| saver.is_due(&self.progress, true)) && !self.is_done() {
+            self.save_state(console);
+        }
+        Ok(())
+    }
+
+    /// All steps are made: the last checkpoint, and the end of those that are being written.
+    pub fn end(&mut self, console: &Console) -> Result<()> {
+        if self.progress.step_of_epoch == 0 && self.config.checkpoint_every != Every::Never {
+            self.save_state(console);
+        }
+        if let Some(Err(failure)) = self.saver.as_mut().map(Saver::wait) {
+            console.warn(format!("the last checkpoint could not be written: {failure}"));
+        }
+        Ok(())
+    }
+
+    /// On the root: starts to write a checkpoint. A disk that refuses one does not end the training.
+    pub fn save_state(&mut self, console: &Console) {
+        let meta = Meta {
+            glasses: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: self.config_that_runs().to_toml().unwrap_or_default(),
+            data: self.data.fingerprint.clone(),
+            ranks: self.comm.size(),
+            optimizer_steps: *self.optimizer.state().steps,
+            progress: self.now(true),
+        };
+        let Some(saver) = self.saver.as_mut().filter(|_| self.well && self.config.checkpoint_every != Every::Never) else {
+            return;
+        };
+        if saver.newest() == Some(meta.progress.step) {
+            return;
+        }
+        if let Err(failure) = saver.start(meta, &self.params, &mut self.optimizer) {
+            console.warn(format!("a checkpoint could not be written, training goes on: {failure}"));
+        }
+        self.folder.keep();
+    }
+
+    /// Where the run stands right now; the time since the last lap was training or not.
+    fn now(&self, training: bool) -> Progress {
+        let mut now = self.progress.clone();
+        let (seconds, bytes) = (self.since.0.elapsed().as_secs_f64(), self.comm.bytes_communicated() - self.since.1);
+        now.wall_seconds += seconds;
+        now.sums.wall_seconds += if training { seconds } else { 0.0 };
+        now.sums.bytes += bytes;
+        now.bytes += bytes;
+        now
+    }
+
+    /// Adds the time and the bytes since the last lap to where the run stands.
+    fn lap(&mut self, training: bool) {
+        self.progress = self.now(training);
+        self.since = (Instant::now(), self.comm.bytes_communicated());
+    }
+
+    fn learning_rate(&self) -> f64 {
+        let epoch_steps = self.steps_of_epoch();
+        let warmup = (self.config.warmup_epochs * epoch_steps as f64).round() as usize;
+        self.config.schedule.at(self.config.lr, self.progress.step, warmup, self.config.epochs * epoch_steps)
+    }
+
+    /// On the validation and the test rows, where there are any.
+    fn evaluate(&mut self) -> (Option<Evaluation>, Option<Evaluation>) {
+        let mut lap = Lap::start();
+        let Trainer { comm, data, model, params, sums, .. } = self;
+        let mut on = |part: &Option<Part>| {
+            part.as_ref().map(|part| evaluate(model, params, &mut sums.workspace, part, &data.normalizer, *comm))
+        };
+        let results = (on(&data.val), on(&data.test));
+        lap.end(&mut self.progress.sums.seconds.evaluate);
+        results
+    }
+
+    /// Collective: the root writes a file for those who use the model.
+    pub fn save_model(&self, name: &str) -> Result<()> {
+        let (data, path) = (&self.data, self.folder.path().join(name));
+        agree_root(self.comm, || {
+            checkpoint::write(&path, &self.model, &self.params, data.shape, &data.normalizer, &data.classes)
+                .map(|()| String::new())
+        })?;
+        Ok(())
+    }
+
+    fn diverged(&mut self, found: String) -> Error {
+        let checkpoint = match self.saver.as_mut().and_then(Saver::newest) {
+            Some(step) => format!("; the last checkpoint before it is that of step {step}"),
+            None => String::new(),
+        };
+        Error::invalid(
+            format!("step {} (epoch {})", self.progress.step, self.progress.epoch + 1),
+            format!("{found}: the training diverged"),
+            "finite numbers",
+            format!("lower --lr (it was {}), or limit gradients with --clip-norm 1{checkpoint}", self.config.lr),
+        )
+    }
+
+    /// The settings with everything that the data decided.
+    pub fn config_that_runs(&self) -> RunConfig {
+        RunConfig {
+            normalize: Some(self.data.normalizer.mode()),
+            augment: Some(self.data.augment),
+            ..self.config.clone()
+        }
+    }
+
+    /// What runs, for a person.
+    pub fn describe(&self) -> String {
+        let (data, config) = (&self.data, self.config);
+        let rows = |part: &Option<crate::data::Part>| part.as_ref().map_or(0, |part| part.shards.rows());
+        format!(
+            "training '{}' ({} parameters) on {}: {} train, {} val, {} test rows of {}, classes {}\n\
+             {} rank{} ({}), {} shards, batch {}, {} epoch{}, {} lr {}, seed {}",
+            self.model.spec.name,
+            self.model.parameters(),
+            config.data.display(),
+            data.train.shards.rows(),
+            rows(&data.val),
+            rows(&data.test),
+            data.shape,
+            data.classes.join(", "),
+            self.comm.size(),
+            if self.comm.size() == 1 { "" } else { "s" },
+            self.comm.describe(),
+            config.shards,
+            self.batch,
+            config.epochs,
+            if config.epochs == 1 { "" } else { "s" },
+            format!("{:?}", config.optimizer).to_lowercase(),
+            config.lr,
+            config.seed,
+        )
+    }
+
+    /// What the run came to; `lines` are those of its epochs.
+    pub fn summary(&self, lines: &[EpochLine]) -> Summary {
+        let (last, progress) = (lines.last(), self.now(false));
+        let value = |get: fn(&EpochLine) -> f64| last.map_or(f64::NAN, get);
+        Summary {
+            model: self.model.spec.name.clone(),
+            parameters: self.model.parameters(),
+            train_rows: self.rows(),
+            test_rows: self.data.test.as_ref().map_or(0, |part| part.shards.rows()),
+            ranks: self.comm.size(),
+            shards: self.config.shards,
+            epochs: lines.len(),
+            steps: progress.step,
+            train_loss: value(|line| line.train_loss),
+            train_accuracy: value(|line| line.train_accuracy),
+            val_loss: last.and_then(|line| line.val_loss),
+            val_accuracy: last.and_then(|line| line.val_accuracy),
+            test_loss: last.and_then(|line| line.test_loss),
+            test_accuracy: last.and_then(|line| line.test_accuracy),
+            best_epoch: progress.best.map(|best| best.epoch),
+            images_per_sec: (progress.rows + progress.sums.count) as f64
+                / (progress.training_seconds + progress.sums.wall_seconds),
+            bytes_communicated: progress.bytes,
+            weights_sha256: self.params.sha256(),
+            wall_seconds: progress.wall_seconds,
+        }
+    }
+}
+
+/// Collective: each phase's time, averaged over the ranks.
+fn mean_seconds(comm: &dyn Communicator, own: Seconds) -> Seconds {
+    let Seconds { load, forward, backward, sync, update, evaluate } = own;
+    let mut sums = [load, forward, backward, sync, update, evaluate];
+    comm.sum_f64(&mut sums);
+    let [load, forward, backward, sync, update, evaluate] = sums.map(|sum| sum / comm.size() as f64);
+    Seconds { load, forward, backward, sync, update, evaluate }
+}
