@@ -23,7 +23,7 @@ pub struct DigestLine {
     /// Of each parameter after the step: those of the root.
     pub params: BTreeMap<String, String>,
     /// Of what each shard brought to the step: its loss, its gradients below the first dense layer, its rows of the dense
-    /// layers. `null` for those without a row in it.
+    /// layers. `null` for those without a row in it; none at all where the ranks differed at a step without digests.
     pub shards: Vec<Option<String>>,
     /// Ranks whose parameters were others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

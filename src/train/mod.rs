@@ -19,7 +19,7 @@ pub use evaluate::{Evaluation, evaluate};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use run_dir::check_out;
-pub use sums::GradientSums;
+pub use sums::{GradientSums, Tells};
 pub use verify::{Verdict, Wrong, verify};
 
 use crate::comm::{Communicator, agree_root};

@@ -59,13 +59,13 @@ impl Saver {
         Saver { checkpoints, every, keep, last: Instant::now(), thread: None, newest }
     }
 
-    /// Whether one is due where the run stands: at an epoch's end where `ends_epoch`, else after a step within one.
-    pub fn is_due(&self, progress: &Progress, ends_epoch: bool) -> bool {
+    /// Whether one is due after `step` steps, which end `epoch` epochs or none.
+    pub fn is_due(&self, step: usize, epoch: Option<usize>) -> bool {
         match self.every {
             Every::Never => false,
             Every::Time(time) => self.last.elapsed() >= time,
-            Every::Steps(steps) => progress.step.is_multiple_of(steps),
-            Every::Epochs(epochs) => ends_epoch && progress.epoch.is_multiple_of(epochs),
+            Every::Steps(steps) => step.is_multiple_of(steps),
+            Every::Epochs(epochs) => epoch.is_some_and(|epoch| epoch.is_multiple_of(epochs)),
         }
     }
 

@@ -31,8 +31,17 @@ pub struct GradientSums {
     reduce: Reduce,
     /// The part of the sum that this rank finishes, or with [`Reduce::Mpi`] all of it.
     finished: Buffer,
-    /// What this rank tells: whether it is well, then a loss and a count of right rows a subtree. And what all tell.
+    /// What this rank tells: two flags, then a loss and a count of right rows a subtree. And what all tell.
     scores: [Vec<f64>; 2],
+}
+
+/// What a rank tells the others with its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tells {
+    /// The last update was made with a gradient that was not finite.
+    pub unwell: bool,
+    /// A checkpoint of what this step makes is due.
+    pub checkpoint: bool,
 }
 
 impl GradientSums {
@@ -60,7 +69,7 @@ impl GradientSums {
             (size, Reduce::Tree) => slice_of(model.parameters(), comm.rank(), size).len(),
             (_, Reduce::Mpi) => model.parameters(),
         };
-        let told = 1 + 2 * tree.sums_of.iter().copied().max().unwrap_or(0);
+        let told = 2 + 2 * tree.sums_of.iter().copied().max().unwrap_or(0);
         Ok(GradientSums {
             workspace: Workspace::for_training(model, rows_at_once, shards),
             sums: (0..sums).map(|_| Gradients::zeros(model.parameters())).collect(),
@@ -150,13 +159,13 @@ impl GradientSums {
         self.rows_of_each[owned].iter().map(|&rows| if rows > 0 { digests.next() } else { None }).collect()
     }
 
-    /// Collective: joins what all ranks have summed. The sum over all rows of the step, on every rank, and whether all of
-    /// them are `well`.
-    pub fn finish(&mut self, well: bool, comm: &dyn Communicator) -> (&mut Gradients, bool) {
+    /// Collective: joins what all ranks have summed. The sum over all rows of the step, on every rank, and what any of them
+    /// tells the others.
+    pub fn finish(&mut self, tells: Tells, comm: &dyn Communicator) -> (&mut Gradients, Tells) {
         if comm.size() == 1 {
-            return (&mut self.sums[0], well);
+            return (&mut self.sums[0], tells);
         }
-        let (score, all_well) = self.join_scores(well, comm);
+        let (score, told) = self.join_scores(tells, comm);
         match self.reduce {
             Reduce::Tree => {
                 let sums = &self.sums;
@@ -173,22 +182,23 @@ impl GradientSums {
             }
         }
         self.sums[0].score = score;
-        (&mut self.sums[0], all_well)
+        (&mut self.sums[0], told)
     }
 
-    /// Collective: what the loss said about all rows of the step, and whether all ranks are well.
-    fn join_scores(&mut self, well: bool, comm: &dyn Communicator) -> (Score, bool) {
+    /// Collective: what the loss said about all rows of the step, and what any rank tells.
+    fn join_scores(&mut self, tells: Tells, comm: &dyn Communicator) -> (Score, Tells) {
         let [mine, all] = &mut self.scores;
         mine.fill(0.0);
-        mine[0] = f64::from(u8::from(well));
+        [mine[0], mine[1]] = [tells.unwell, tells.checkpoint].map(|flag| f64::from(u8::from(flag)));
         let own = self.tree.sums_of[comm.rank()];
-        for (two, sum) in mine[1..].as_chunks_mut::<2>().0.iter_mut().zip(&self.sums[..own]) {
+        for (two, sum) in mine[2..].as_chunks_mut::<2>().0.iter_mut().zip(&self.sums[..own]) {
             *two = [sum.score.loss_sum, sum.score.correct as f64];
         }
         comm.gather_f64(mine, all);
         let score = |two: &[f64; 2]| Score { loss_sum: two[0], correct: two[1] as u64 };
-        let all_well = all.chunks(mine.len()).all(|rank| rank[0] == 1.0);
-        let ranks = all.chunks(mine.len()).map(|rank| rank[1..].as_chunks::<2>().0);
+        let any = |flag: usize| all.chunks(mine.len()).any(|rank| rank[flag] == 1.0);
+        let told = Tells { unwell: any(0), checkpoint: any(1) };
+        let ranks = all.chunks(mine.len()).map(|rank| rank[2..].as_chunks::<2>().0);
         let joined = match self.reduce {
             Reduce::Tree => {
                 let scores = ranks.zip(&self.tree.sums_of).flat_map(|(rank, &sums)| rank[..sums].iter().map(score));
@@ -196,7 +206,7 @@ impl GradientSums {
             }
             Reduce::Mpi => ranks.map(|rank| score(&rank[0])).reduce(|a, b| a + b),
         };
-        (joined.unwrap_or_default(), all_well)
+        (joined.unwrap_or_default(), told)
     }
 }
 

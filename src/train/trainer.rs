@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::{Meta, Saver};
-use super::sums::{GradientSums, Lap};
+use super::sums::{GradientSums, Lap, Tells};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Every, RunConfig};
@@ -50,6 +50,15 @@ pub struct StepOutcome {
     pub count: u64,
     /// What all ranks' digests were, if they were wanted.
     pub digests: Option<digests::Found>,
+}
+
+/// What is to be done besides, at a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wants {
+    /// All ranks' digests; every rank wants them, or none.
+    pub digests: bool,
+    /// This rank will write a checkpoint.
+    pub checkpoint: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -114,10 +123,6 @@ impl<'a> Trainer<'a> {
         self.lap(false);
         self.epoch(console)?;
         self.lap(true);
-        if self.progress.step_of_epoch < self.steps_of_epoch() {
-            // --max-steps ends the run here: with more of them, somebody may go on from here.
-            self.save_state(console);
-        }
         let epoch = self.progress.epoch + 1;
         let due = self.is_done() || epoch.is_multiple_of(self.config.eval_every);
         let (val, test) = if due { self.evaluate() } else { (None, None) };
@@ -127,6 +132,10 @@ impl<'a> Trainer<'a> {
         }
         if self.is_done() && !self.params.values.iter().all(|value| value.is_finite()) {
             return Err(self.diverged("weights that are not finite".to_owned()));
+        }
+        if self.progress.step_of_epoch < self.steps_of_epoch() {
+            // --max-steps ends the run here: with more of them, somebody may go on from here.
+            self.save_state(console);
         }
         self.lap(false);
         let sums = &mut self.progress.sums;
@@ -157,14 +166,16 @@ impl<'a> Trainer<'a> {
             if self.is_done() {
                 break;
             }
-            let ends = step + 1 == self.steps_of_epoch() || self.progress.step + 1 == self.total_steps;
-            let digest = ends || (self.progress.step + 1).is_multiple_of(self.config.digest_every);
-            let outcome = self.step(&order, step, digest)?;
+            let [ends_epoch, ends] = [step + 1 == self.steps_of_epoch(), self.progress.step + 1 == self.total_steps];
+            let next = self.progress.step + 1;
+            let write = ends_epoch || next.is_multiple_of(self.config.digest_every);
+            let saves = !ends && !ends_epoch && self.saver.as_ref().is_some_and(|saver| saver.is_due(next, None));
+            let outcome = self.step(&order, step, Wants { digests: write || ends, checkpoint: saves })?;
             if let Some(found) = outcome.digests {
-                self.write_digests(&found)?;
+                self.compare_digests(&found, write)?;
             }
             console.advance(outcome.count);
-            if !ends && self.saver.as_ref().is_some_and(|saver| saver.is_due(&self.progress, false)) {
+            if saves {
                 self.save_state(console);
             }
         }
@@ -175,19 +186,20 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// When a loss or a gradient is not finite: on every rank, at this step or the next.
-    pub fn step(&mut self, order: &EpochOrder, step: usize, digest: bool) -> Result<StepOutcome> {
+    pub fn step(&mut self, order: &EpochOrder, step: usize, wants: Wants) -> Result<StepOutcome> {
         let lr = self.learning_rate();
         let Trainer { comm, data, model, params, sums, .. } = self;
         let (comm, seconds) = (*comm, &mut self.progress.sums.seconds);
         sums.choose(order, &data.train.shards, step, self.batch, comm);
-        if digest {
+        if wants.digests {
             sums.watch();
         }
         sums.sum(model, params, data, (self.config.seed, self.progress.epoch), seconds);
         let mut lap = Lap::start();
-        let (total, all_well) = sums.finish(self.well, comm);
+        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint };
+        let (total, told) = sums.finish(tells, comm);
         lap.end(&mut seconds.sync);
-        if !all_well {
+        if told.unwell {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
         let score = total.score;
@@ -204,8 +216,9 @@ impl<'a> Trainer<'a> {
         if let Some(fault) = &self.fault {
             fault.strike(comm.rank(), self.progress.step, params);
         }
-        let digests = digest.then(|| {
-            let own = sums.watched(data.train.owned.clone());
+        // A checkpoint holds what all ranks agree on.
+        let digests = (wants.digests || told.checkpoint).then(|| {
+            let own = if wants.digests { sums.watched(data.train.owned.clone()) } else { Vec::new() };
             digests::exchange(comm, self.well, digests::of_params(params), &own)
         });
         let all_well = digests.as_ref().map_or(comm.size() > 1 || self.well, |found| found.all_well);
@@ -216,11 +229,13 @@ impl<'a> Trainer<'a> {
         Ok(StepOutcome { count, digests })
     }
 
-    /// Collective: writes what the ranks found, and stops where they differ.
-    fn write_digests(&mut self, found: &digests::Found) -> Result<()> {
+    /// Collective: writes what the ranks found (where only `--max-steps` ends, nothing is due), and stops where they differ.
+    fn compare_digests(&mut self, found: &digests::Found, write: bool) -> Result<()> {
         let at = (self.progress.step, self.progress.epoch + 1);
-        let (line, error) = found.line(at, &self.params, &mut self.chain, self.comm);
-        if self.comm.is_root() {
+        let mut chain = self.chain;
+        let (line, error) = found.line(at, &self.params, &mut chain, self.comm);
+        if write || error.is_some() {
+            self.chain = chain;
             self.folder.add_digests(&line);
         }
         error.map_or(Ok(()), |error| {
@@ -245,7 +260,8 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         self.progress.end_epoch();
-        if self.saver.as_ref().is_some_and(|saver| saver.is_due(&self.progress, true)) && !self.is_done() {
+        let (step, epoch) = (self.progress.step, Some(self.progress.epoch));
+        if self.saver.as_ref().is_some_and(|saver| saver.is_due(step, epoch)) && !self.is_done() {
             self.save_state(console);
         }
         Ok(())
@@ -270,7 +286,7 @@ impl<'a> Trainer<'a> {
             data: self.data.fingerprint.clone(),
             ranks: self.comm.size(),
             optimizer_steps: *self.optimizer.state().steps,
-            progress: self.now(true),
+            progress: self.now(!self.is_done()),
         };
         let Some(saver) = self.saver.as_mut().filter(|_| self.well && self.config.checkpoint_every != Every::Never) else {
             return;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::digests::{DigestLine, Found, StartLine, hex};
 use super::run_dir::{DIGESTS, checkpoints_of};
 use super::saver::{meta, restore_optimizer, restore_params};
-use super::trainer::Trainer;
+use super::trainer::{Trainer, Wants};
 use crate::checkpoint::read_state;
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::RunConfig;
@@ -125,7 +125,8 @@ pub fn verify(
         let order = EpochOrder::new(&train.shards, train.owned.clone(), config.seed, trainer.progress.epoch);
         for step in trainer.progress.step_of_epoch..trainer.steps_of_epoch() {
             let line = recorded.lines.get(&(trainer.progress.step + 1)).filter(|line| steps.contains(&line.step));
-            let outcome = trainer.step(&order, step, line.is_some())?;
+            let wants = Wants { digests: line.is_some(), checkpoint: false };
+            let outcome = trainer.step(&order, step, wants)?;
             bar.inc(1);
             if let (Some(line), Some(found)) = (line, outcome.digests) {
                 let at = (line.step, line.epoch);
@@ -193,7 +194,9 @@ impl Trainer<'_> {
             let ranks = hosts.len().max(1);
             (0..ranks).find(|&rank| self.data.train.shards.owned(rank, ranks).contains(&shard)).unwrap_or(0)
         };
-        let shards: Vec<WrongShard> = (0..self.data.train.shards.count())
+        // Where ranks differed at a checkpoint, the shards had not been watched.
+        let watched = if line.shards.is_empty() { 0 } else { self.data.train.shards.count() };
+        let shards: Vec<WrongShard> = (0..watched)
             .filter(|&shard| line.shards.get(shard) != Some(&found.shards[shard].map(hex)))
             .map(|shard| WrongShard {
                 shard,

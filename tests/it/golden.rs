@@ -212,7 +212,7 @@ fn five_steps_of_every_optimizer_agree_with_torch_optim() {
         for (step, (gradient, want)) in gradients.chunks(64).zip(after.chunks(64)).enumerate() {
             // As it arrives in a run: a sum over 16 rows.
             let mut sum: Vec<f32> = gradient.iter().map(|g| g * 16.0).collect();
-            optimizer.step(&mut params, &mut sum, 16, number("lr") as f32);
+            assert!(optimizer.step(&mut params, &mut sum, 16, number("lr") as f32));
             assert_close(&params, want, 1e-6, &format!("{name} step {step}"));
         }
     }
@@ -227,7 +227,7 @@ fn clipping_by_value_and_by_norm_agrees_with_pytorch() {
         let settings = Settings { kind, momentum: 0.0, weight_decay: 0.0, clip_value, clip_norm };
         let mut params = vec![0.0; 64];
         let mut sum: Vec<f32> = values(&group, gradient).iter().map(|g| g * 4.0).collect();
-        Optimizer::new(settings, 64).step(&mut params, &mut sum, 4, 1.0);
+        assert!(Optimizer::new(settings, 64).step(&mut params, &mut sum, 4, 1.0));
         params.iter().map(|p| -p).collect::<Vec<_>>()
     };
     assert_close(&clipped("gradient", Some(0.5), None), &values(&group, "by_value"), 1e-6, "by value");

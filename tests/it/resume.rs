@@ -8,7 +8,7 @@ use crate::fixtures::{TINY, refused};
 use crate::ranks::{digests, metrics, weights};
 use crate::run::{Outcome, finish, glasses, mpirun};
 
-const TRAIN: &str = "train --data faces.h5 --model tiny.toml --epochs 4 --batch 5 --optimizer adam --digest-every 3";
+const TRAIN: &str = "train --data faces.h5 --model tiny.toml --epochs 4 --batch 5 --optimizer adam";
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -39,14 +39,14 @@ fn assert_same_run(got: &Path, want: &Path) {
 fn a_run_that_stops_in_the_middle_of_an_epoch_goes_on_on_any_ranks() {
     let folder = folder();
     let dir = folder.path();
-    run(dir, &format!("{TRAIN} --out whole"));
+    run(dir, &format!("{TRAIN} --digest-every 3 --out whole"));
     for (first, second, stop) in [(0, 3, 7), (3, 0, 16), (2, 5, 20), (4, 1, 12)] {
         let out = format!("{first}-{second}");
         let on = |ranks: usize, line: String| match ranks {
             0 => glasses(&words(&line), dir).success(),
             ranks => mpirun(ranks, &words(&line), dir).success(),
         };
-        on(first, format!("{TRAIN} --out {out} --max-steps {stop}"));
+        on(first, format!("{TRAIN} --digest-every 3 --out {out} --max-steps {stop}"));
         let outcome = on(second, format!("train --resume {out} --max-steps 1000"));
         assert!(outcome.stdout.contains(&format!("after step {stop} ")), "{}", outcome.stdout);
         assert_same_run(&dir.join(&out), &dir.join("whole"));
@@ -57,13 +57,13 @@ fn a_run_that_stops_in_the_middle_of_an_epoch_goes_on_on_any_ranks() {
 fn a_finished_run_says_so_and_one_without_a_checkpoint_starts_over() {
     let folder = folder();
     let dir = folder.path();
-    run(dir, &format!("{TRAIN} --out whole --checkpoint-every never"));
+    run(dir, &format!("{TRAIN} --digest-every 3 --out whole --checkpoint-every never"));
     let before = crate::fixtures::everything(dir);
     let outcome = run(dir, "train --resume whole");
     assert!(outcome.stdout.contains("is finished: 48 steps"), "{}", outcome.stdout);
     assert_eq!(crate::fixtures::everything(dir), before);
     // As a killed process leaves it.
-    run(dir, &format!("{TRAIN} --out killed --checkpoint-every never"));
+    run(dir, &format!("{TRAIN} --digest-every 3 --out killed --checkpoint-every never"));
     std::fs::remove_file(dir.join("killed/summary.json")).unwrap();
     let outcome = run(dir, "train --resume killed");
     assert!(outcome.stdout.contains("starting over"), "{}", outcome.stdout);
@@ -74,8 +74,8 @@ fn a_finished_run_says_so_and_one_without_a_checkpoint_starts_over() {
 fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
     let folder = folder();
     let dir = folder.path();
-    run(dir, &format!("{TRAIN} --out whole"));
-    run(dir, &format!("{TRAIN} --out cut --max-steps 20 --checkpoint-every 4 --keep 3"));
+    run(dir, &format!("{TRAIN} --digest-every 3 --out whole"));
+    run(dir, &format!("{TRAIN} --digest-every 3 --out cut --max-steps 20 --checkpoint-every 4 --keep 3"));
     let checkpoint = |step: usize| dir.join(format!("cut/checkpoints/step-{step:09}.h5"));
     assert!(!checkpoint(8).exists() && checkpoint(12).exists());
     let bytes = std::fs::read(checkpoint(20)).unwrap();
@@ -93,7 +93,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
 fn a_changed_setting_that_decides_the_result_is_refused_with_the_list_and_fork_takes_it() {
     let folder = folder();
     let dir = folder.path();
-    run(dir, &format!("{TRAIN} --out cut --max-steps 20"));
+    run(dir, &format!("{TRAIN} --digest-every 3 --out cut --max-steps 20"));
     let cut: &[&str] = &["batch: 6 was 5", "seed: 9 was 1", "not as they were", "--fork"];
     refused(dir, "train --resume cut --max-steps 30 --batch 6 --seed 9", cut);
     refused(dir, "train --resume cut --max-steps 30 --epochs 9", &["epochs: 9 was 4"]);
@@ -168,12 +168,20 @@ fn one_flipped_bit_in_one_rank_s_memory_stops_the_run_and_is_found() {
     assert!(verdict.stdout.contains("weights of rank 1 on") && verdict.stdout.contains("wrong"), "{verdict:?}");
     assert!(verdict.failure().contains("other weights"));
     // With two both are named, and `verify` decides. Not a digest step: what the bit did to others shows at the next one.
-    let line = format!("{TRAIN} --out two --digest-every 4 --checkpoint-every 1");
+    let line = format!("{TRAIN} --out two --digest-every 4");
     let message = with_fault(2, &format!("flip rank=0 step=6 {param}"), &line, dir).failure();
     assert!(message.contains("rank 0 on ") && message.contains("rank 1 on "), "{message}");
     let verdict = mpirun(3, &words("verify two --steps 5.."), dir);
     assert!(verdict.stdout.contains("not at step 8"), "{verdict:?}");
     assert!(verdict.stdout.contains("parameter of rank 0: conv0.weight"), "{verdict:?}");
+    // What is saved is compared first: no checkpoint holds the wrong bit.
+    let line = format!("{TRAIN} --out saved --digest-every 4 --checkpoint-every 1 --keep 9");
+    let message = with_fault(2, &format!("flip rank=0 step=6 {param}"), &line, dir).failure();
+    assert!(message.contains("after step 6"), "{message}");
+    assert!(dir.join("saved/checkpoints/step-000000005.h5").exists());
+    assert!(!dir.join("saved/checkpoints/step-000000006.h5").exists());
+    let verdict = glasses(&words("verify saved"), dir);
+    assert!(verdict.stdout.contains("weights of rank 1 on") && verdict.stdout.contains("rank 0: wrong"), "{verdict:?}");
     // With a digest a step, the shards that were computed with the wrong weight are named. One rank has nobody to
     // compare with: only `verify` finds it.
     let line = format!("{TRAIN} --out one --digest-every 1");
@@ -192,7 +200,7 @@ fn one_flipped_bit_in_one_rank_s_memory_stops_the_run_and_is_found() {
 fn a_run_verifies_on_any_ranks_and_other_data_is_refused() {
     let folder = folder();
     let dir = folder.path();
-    mpirun(3, &words(&format!("{TRAIN} --out run --checkpoint-every 10 --keep 4")), dir).success();
+    mpirun(3, &words(&format!("{TRAIN} --digest-every 3 --out run --checkpoint-every 10 --keep 4")), dir).success();
     let outcome = run(dir, "verify run");
     assert!(outcome.stdout.contains("all 16 digests up to step 48 are right"), "{outcome:?}");
     let outcome = mpirun(2, &words("verify run --steps 32..40"), dir).success();
