@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoints;
 use crate::comm::{Communicator, agree_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{is_temporary, write_whole};
 use crate::lock::{LOCK_FILE, RunLock};
 use crate::metrics::{EpochLine, Lines, Summary};
 
@@ -203,7 +203,10 @@ pub fn check_out(config: &RunConfig) -> Result<()> {
     let Some(path) = &config.out else {
         return Ok(());
     };
-    let filled = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    // What a process leaves that was killed before it wrote its settings is nothing.
+    let is_nothing = |name: &str| name == LOCK_FILE || is_temporary(name);
+    let filled = std::fs::read_dir(path)
+        .is_ok_and(|mut entries| entries.any(|entry| !entry.is_ok_and(|e| e.file_name().to_str().is_some_and(is_nothing))));
     if filled {
         return Err(Error::invalid(
             format!("--out {}", path.display()),
