@@ -1,5 +1,6 @@
 //! Training: the epoch loop reads like the algorithm.
 
+mod account;
 mod data;
 mod digests;
 mod evaluate;

@@ -201,7 +201,11 @@ fn a_full_disk_leaves_completed_epochs_or_nothing() {
         let mut left: Vec<_> =
             std::fs::read_dir(dir.path().join("run/here")).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["config.toml", "metrics.jsonl"], "what two epochs wrote, and no part of a model");
+        let want = ["checkpoints", "config.toml", "digests.jsonl", "lock", "metrics.jsonl"];
+        assert_eq!(left, want, "what two epochs wrote, and no part of a model");
+        let checkpoints = std::fs::read_dir(dir.path().join("run/here/checkpoints")).unwrap();
+        assert_eq!(checkpoints.count(), 0, "no part of a checkpoint");
+        assert!(message.contains("warning: the last checkpoint could not be written"), "{message}");
         let lines = std::fs::read_to_string(dir.path().join("run/here/metrics.jsonl")).unwrap();
         assert_eq!(lines.lines().count(), 2);
         std::fs::remove_dir_all(dir.path().join("run")).unwrap();
@@ -221,7 +225,7 @@ fn a_disk_that_is_really_full_ends_in_one_message() {
         skipped("a_disk_that_is_really_full_ends_in_one_message", &format!("no mount allowed here: {}", end.stderr));
         return;
     }
-    assert_eq!(end.stdout, "config.toml\nmetrics.jsonl\n", "{end:?}");
+    assert_eq!(end.stdout, "checkpoints\nconfig.toml\ndigests.jsonl\nlock\nmetrics.jsonl\n", "{end:?}");
     let message = end.failure();
     assert!(message.contains("small/run/model.h5") && message.contains("free some space"), "{message}");
 }

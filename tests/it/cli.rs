@@ -71,9 +71,17 @@ fn a_run_leaves_its_settings_a_line_an_epoch_a_model_and_a_summary() {
     assert_eq!(lines[2]["test_loss"], found["test_loss"]);
     let mut names: Vec<_> = everything(&dir.path().join("run")).into_iter().map(|(path, _)| path).collect();
     names.iter_mut().for_each(|path| *path = path.file_name().unwrap().into());
-    let want: Vec<std::path::PathBuf> =
-        ["config.toml", "metrics.jsonl", "model.h5", "summary.json"].map(Into::into).into();
-    assert_eq!(names, want);
+    let want = [
+        "checkpoints",
+        "step-000000012.h5",
+        "config.toml",
+        "digests.jsonl",
+        "lock",
+        "metrics.jsonl",
+        "model.h5",
+        "summary.json",
+    ];
+    assert_eq!(names, want.map(std::path::PathBuf::from));
     // Without --out each run has a folder of its own, even within a second.
     for _ in 0..2 {
         glasses(&words(&format!("{TRAIN} --epochs 1")), dir.path()).success();

@@ -4,9 +4,9 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use glasses::comm::{self, Communicator, agree, agree_root};
+use glasses::comm::{self, Communicator, agree, agree_root, slice_of};
 use glasses::error::Error;
-use glasses::kernels::zeros;
+use glasses::kernels::{Subtrees, tree, zeros};
 
 /// Set for the ranks.
 const INSIDE: &str = "GLASSES_MPI_TEST";
@@ -16,8 +16,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A name and what every rank does under it.
 type Check = (&'static str, fn(&dyn Communicator));
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     ("sums_are_the_same_on_every_rank", sums),
+    ("every_rank_finishes_its_slice_of_the_fixed_tree", trees),
     ("gathered_bytes_keep_their_order_and_lengths", gathers),
     ("the_root_s_bytes_reach_everyone", broadcasts),
     ("an_error_on_one_rank_becomes_everyone_s", agrees),
@@ -113,6 +114,39 @@ fn sums(comm: &dyn Communicator) {
     let mut u64s = [rank as u64, u64::MAX / size as u64];
     comm.sum_u64(&mut u64s);
     assert_eq!(u64s, [triangle(comm), u64::MAX / size as u64 * size as u64]);
+}
+
+/// Sums of shards that no number of ranks divides, some without rows, against the tree that one owner forms.
+fn trees(comm: &dyn Communicator) {
+    let (rank, size, len) = (comm.rank(), comm.size(), 1003);
+    for rows in [&[1; 13][..], &[0, 1, 1, 0, 2, 0, 1, 1], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[3; 8]] {
+        let value = |shard: usize, i: usize| 1.0 / (7 * shard + i + 1) as f32;
+        let shard = &mut |shard: usize, i: usize| (rows[shard] > 0).then(|| value(shard, i));
+        let want: Vec<f32> =
+            (0..len).map(|i| tree(rows.len(), &mut |s| shard(s, i), &|a, b| a + b).unwrap()).collect();
+        let owned = |rank: usize| rank * rows.len() / size..(rank + 1) * rows.len() / size;
+        let mut planted = Subtrees::default();
+        planted.plant(rows, (0..size).map(|rank| owned(rank).end), rank);
+        let mut present = owned(rank).filter(|&shard| rows[shard] > 0);
+        let mut sums: Vec<Vec<f32>> = Vec::new();
+        for leaf in &planted.own {
+            let shard = present.next().unwrap();
+            let mut sum: Vec<f32> = (0..len).map(|i| value(shard, i)).collect();
+            for _ in 0..leaf.joins {
+                let left = sums.pop().unwrap();
+                sum.iter_mut().zip(left).for_each(|(right, left)| *right = left + *right);
+            }
+            sums.push(sum);
+        }
+        let mut slice = vec![f32::NAN; slice_of(len, rank, size).len()];
+        comm.scatter_sums(&planted, &|sum| &sums[sum], &mut slice);
+        let mut whole = vec![f32::NAN; len];
+        comm.gather_slices(&slice, &mut whole);
+        assert!(whole.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{rows:?} on {size} ranks");
+    }
+    let mut all = vec![0.0; 2 * size];
+    comm.gather_f64(&[rank as f64, 0.5], &mut all);
+    assert!(all.chunks(2).enumerate().all(|(rank, two)| two == [rank as f64, 0.5]));
 }
 
 fn gathers(comm: &dyn Communicator) {

@@ -1,0 +1,79 @@
+//! What a run says of itself: what it is, what it came to, why it stopped.
+
+use super::saver::Saver;
+use super::trainer::Trainer;
+use crate::data::Part;
+use crate::error::Error;
+use crate::metrics::{EpochLine, Summary};
+
+impl Trainer<'_> {
+    /// What runs, for a person.
+    pub fn describe(&self) -> String {
+        let (data, config) = (&self.data, self.config);
+        let rows = |part: &Option<Part>| part.as_ref().map_or(0, |part| part.shards.rows());
+        format!(
+            "training '{}' ({} parameters) on {}: {} train, {} val, {} test rows of {}, classes {}\n\
+             {} rank{} ({}), {} shards, batch {}, {} epoch{}, {} lr {}, seed {}",
+            self.model.spec.name,
+            self.model.parameters(),
+            config.data.display(),
+            data.train.shards.rows(),
+            rows(&data.val),
+            rows(&data.test),
+            data.shape,
+            data.classes.join(", "),
+            self.comm.size(),
+            if self.comm.size() == 1 { "" } else { "s" },
+            self.comm.describe(),
+            config.shards,
+            self.batch,
+            config.epochs,
+            if config.epochs == 1 { "" } else { "s" },
+            format!("{:?}", config.optimizer).to_lowercase(),
+            config.lr,
+            config.seed,
+        )
+    }
+
+    /// What the run came to; `lines` are those of its epochs.
+    pub fn summary(&self, lines: &[EpochLine]) -> Summary {
+        let (last, progress) = (lines.last(), self.now(false));
+        let value = |get: fn(&EpochLine) -> f64| last.map_or(f64::NAN, get);
+        Summary {
+            model: self.model.spec.name.clone(),
+            parameters: self.model.parameters(),
+            train_rows: self.rows(),
+            test_rows: self.data.test.as_ref().map_or(0, |part| part.shards.rows()),
+            ranks: self.comm.size(),
+            shards: self.config.shards,
+            epochs: lines.len(),
+            steps: progress.step,
+            train_loss: value(|line| line.train_loss),
+            train_accuracy: value(|line| line.train_accuracy),
+            val_loss: last.and_then(|line| line.val_loss),
+            val_accuracy: last.and_then(|line| line.val_accuracy),
+            test_loss: last.and_then(|line| line.test_loss),
+            test_accuracy: last.and_then(|line| line.test_accuracy),
+            best_epoch: progress.best.map(|best| best.epoch),
+            images_per_sec: (progress.rows + progress.sums.count) as f64
+                / (progress.training_seconds + progress.sums.wall_seconds),
+            bytes_communicated: progress.bytes,
+            weights_sha256: self.params.sha256(),
+            wall_seconds: progress.wall_seconds,
+        }
+    }
+
+    /// Why a run cannot go on whose numbers are none, and what it could go on from.
+    pub fn diverged(&mut self, found: String) -> Error {
+        let checkpoint = match self.saver.as_mut().and_then(Saver::newest) {
+            Some(step) => format!("; the last checkpoint before it is that of step {step}"),
+            None => String::new(),
+        };
+        Error::invalid(
+            format!("step {} (epoch {})", self.progress.step, self.progress.epoch + 1),
+            format!("{found}: the training diverged"),
+            "finite numbers",
+            format!("lower --lr (it was {}), or limit gradients with --clip-norm 1{checkpoint}", self.config.lr),
+        )
+    }
+}
