@@ -9,9 +9,10 @@ mod frame;
 mod pool;
 mod rectifier;
 mod sweep;
+pub mod winograd;
 
-pub use backward_data::{backward_packed_len, conv2d_backward_data, pack_backward, padded_d_conv};
-pub use backward_weights::conv2d_backward_weights;
+pub use backward_data::{backward_packed_len, backward_scratch, conv2d_backward_data, pack_backward, padded_d_conv};
+pub use backward_weights::{conv2d_backward_weights, weights_scratch};
 pub use forward::{conv2d_forward, forward_packed_len, forward_scratch, pack_forward};
 pub use frame::{Frame, copy_frame, copy_gated};
 pub use pool::unpool;
@@ -75,6 +76,11 @@ impl ConvBlock {
     /// The frame in which the kernels read the input.
     pub fn conv_input(&self) -> Frame {
         if self.input_is_padded() { self.input } else { self.padded_input() }
+    }
+
+    /// Whether it goes the way of [`winograd`].
+    pub fn is_winograd(&self) -> bool {
+        winograd::applies(&self.shape)
     }
 
     /// Words an image for where the maxima stood.
