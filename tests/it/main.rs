@@ -19,4 +19,6 @@ mod memory;
 mod plain;
 mod ranks;
 mod synth;
+mod tiles;
 mod using;
+mod winograd;

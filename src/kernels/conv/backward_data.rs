@@ -64,7 +64,11 @@ pub fn backward_packed_len(block: &ConvBlock) -> usize {
 
 /// Floats of scratch memory that [`conv2d_backward_data`] takes.
 pub fn backward_scratch(block: &ConvBlock) -> usize {
-    if block.is_winograd() { winograd::sweep_scratch(block.shape.c_out) } else { 0 }
+    if block.is_winograd() {
+        winograd::sweep_scratch(block.shape.c_out, [block.shape.h_in, block.shape.w_in])
+    } else {
+        0
+    }
 }
 
 dispatch! {

@@ -1,6 +1,7 @@
 //! The gradients of weight and bias: one chain an element, over the pixels of an image row by row, image after image.
 
 use super::super::isa::dispatch;
+use super::super::shape::ConvShape;
 use super::super::simd::{Simd, Work, load_some, store_some};
 use super::super::tile::{Walk, cut, most_rows, multiply, with_rows};
 use super::ConvBlock;
@@ -14,7 +15,8 @@ const ROWS: usize = 2;
 
 /// Floats of scratch memory that [`conv2d_backward_weights`] takes.
 pub fn weights_scratch(block: &ConvBlock) -> usize {
-    if block.is_winograd() { winograd::weights_scratch(block.shape.c_in, block.shape.c_out) } else { 0 }
+    let ConvShape { c_in, h_out, w_out, c_out, .. } = block.shape;
+    if block.weights_are_winograd() { winograd::weights_scratch(c_in, [h_out, w_out, c_out]) } else { 0 }
 }
 
 dispatch! {
@@ -45,7 +47,7 @@ fn backward_weights<S: Simd>(
     assert!(input.len() == frame.len() && frame.covers(&block.padded_input()), "input of {block:?}");
     assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.size() == [shape.h_out, shape.w_out, shape.c_out]);
     assert!(d_weight.len() == shape.weight_len() && d_bias.len() == shape.c_out);
-    if block.is_winograd() {
+    if block.weights_are_winograd() {
         let across = shape.w_out.div_ceil(4);
         let image = winograd::Image { values: input, frame, pad: [shape.pad_top, shape.pad_left], across };
         let gradient = winograd::Image { values: d_conv, frame: *d_conv_frame, pad: [0, 0], across };

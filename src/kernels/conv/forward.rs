@@ -51,8 +51,12 @@ fn pack_taps<S: Simd>(terms: usize, channels: usize, weight: &[f32], packed: &mu
 /// Floats of scratch memory that [`conv2d_forward`] takes: some transformed tiles, or two rows before they are pooled.
 pub fn forward_scratch(block: &ConvBlock) -> usize {
     if block.is_winograd() {
-        winograd::sweep_scratch(block.shape.c_in)
-    } else if block.pool { 2 * block.shape.w_out * block.shape.c_out } else { 0 }
+        winograd::sweep_scratch(block.shape.c_in, [block.shape.h_out, block.shape.w_out])
+    } else if block.pool {
+        2 * block.shape.w_out * block.shape.c_out
+    } else {
+        0
+    }
 }
 
 dispatch! {

@@ -9,7 +9,7 @@ mod frame;
 mod pool;
 mod rectifier;
 mod sweep;
-pub mod winograd;
+mod winograd;
 
 pub use backward_data::{backward_packed_len, backward_scratch, conv2d_backward_data, pack_backward, padded_d_conv};
 pub use backward_weights::{conv2d_backward_weights, weights_scratch};
@@ -78,9 +78,14 @@ impl ConvBlock {
         if self.input_is_padded() { self.input } else { self.padded_input() }
     }
 
-    /// Whether it goes the way of [`winograd`].
+    /// Whether the forward pass and the gradient of the input are done by tiles ([`winograd`]).
     pub fn is_winograd(&self) -> bool {
         winograd::applies(&self.shape)
+    }
+
+    /// Whether the gradient of the weights is.
+    pub fn weights_are_winograd(&self) -> bool {
+        winograd::applies_to_weights(&self.shape)
     }
 
     /// Words an image for where the maxima stood.

@@ -4,41 +4,34 @@
 use super::super::super::simd::{Simd, load_some, store_some};
 use super::super::super::tile::{Walk, cut};
 use super::super::backward_weights::window_row;
-use super::sweep::tiles_at_once;
-use super::tiles::{Image, Transform};
-use super::{IN, OUT, POSITIONS, transform};
+use super::tiles::{Image, Transform, tiles};
+use super::{GAP, IN, OUT, POSITIONS, transform};
 
-const GAP: usize = 16;
+/// The most tiles that are worked on together: as many terms as the sums of the 36 positions, which are read and written
+/// for each such block, stay in registers for. Chosen from 12 to 72 by `benches/results/2026-11-23-winograd-epyc-milan.md`.
+const TILES: usize = 72;
 
-fn most_tiles(c_in: usize, c_out: usize) -> usize {
-    tiles_at_once(c_in + c_out)
-}
-
-/// Floats of scratch memory that [`backward_weights`] takes.
-pub fn weights_scratch(c_in: usize, c_out: usize) -> usize {
-    let channels = c_in + c_out;
+/// Floats of scratch memory that [`backward_weights`] takes for a gradient `[h, w, c_out]`.
+pub fn weights_scratch(c_in: usize, [h, w, c_out]: [usize; 3]) -> usize {
+    let most = TILES.min(tiles([h, w]));
     let patch = (IN * IN * c_in).max(OUT * OUT * c_out);
-    POSITIONS * (most_tiles(c_in, c_out) * channels + 2 * GAP) + POSITIONS * c_in * c_out + patch
+    POSITIONS * (most * (c_in + c_out) + 2 * GAP) + POSITIONS * c_in * c_out + patch
 }
 
 /// One image: adds to `d_weight [3, 3, c_in, c_out]`.
 #[inline(always)]
-pub fn backward_weights<S: Simd>(
-    input: &Image<'_>,
-    d_conv: &Image<'_>,
-    d_weight: &mut [f32],
-    scratch: &mut [f32],
-) {
+pub fn backward_weights<S: Simd>(input: &Image<'_>, d_conv: &Image<'_>, d_weight: &mut [f32], scratch: &mut [f32]) {
     let (c_in, c_out) = (input.frame.c, d_conv.frame.c);
-    let most = most_tiles(c_in, c_out);
-    assert!(scratch.len() >= weights_scratch(c_in, c_out) && d_weight.len() == 9 * c_in * c_out);
-    let (tiles, rest) = scratch.split_at_mut(POSITIONS * (most * c_in + GAP));
-    let (d_tiles, rest) = rest.split_at_mut(POSITIONS * (most * c_out + GAP));
+    let all = tiles([d_conv.frame.h, d_conv.frame.w]);
+    let most = TILES.min(all);
+    assert!(scratch.len() >= weights_scratch(c_in, d_conv.frame.size()) && d_weight.len() == 9 * c_in * c_out);
+    let (transformed, rest) = scratch.split_at_mut(POSITIONS * (most * c_in + GAP));
+    let (d_transformed, rest) = rest.split_at_mut(POSITIONS * (most * c_out + GAP));
     let (sums, patch) = rest.split_at_mut(POSITIONS * c_in * c_out);
     sums.fill(0.0);
-    for (first, count) in cut(d_conv.across * d_conv.frame.h.div_ceil(OUT), most) {
+    for (first, count) in cut(all, most) {
         let (position, d_position) = (count * c_in + GAP, count * c_out + GAP);
-        let (to, d_to, patch) = (tiles.as_mut_ptr(), d_tiles.as_mut_ptr(), patch.as_mut_ptr());
+        let (to, d_to, patch) = (transformed.as_mut_ptr(), d_transformed.as_mut_ptr(), patch.as_mut_ptr());
         // SAFETY: the asserts above: each part of `scratch` has room for `most` tiles.
         unsafe {
             Transform::<IN> { image: input, tiles: (first, count), to, position, patch }.run::<S>();

@@ -26,15 +26,21 @@ const IN: usize = 6;
 /// Places in a transformed tile.
 pub const POSITIONS: usize = IN * IN;
 
-pub static OFF: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-/// Whether a convolution goes this way, forward and backward.
+/// Floats between positions: not a power of two, or the positions of a tile would push each other out of the cache.
+const GAP: usize = 16;
+
+/// Whether a convolution's forward pass and the gradient of its input go this way.
 pub fn applies(shape: &ConvShape) -> bool {
-    if OFF.load(std::sync::atomic::Ordering::Relaxed) { return false; }
     let ConvShape { h_in, w_in, c_in, h_out, w_out, c_out, kh, kw, stride, .. } = *shape;
     let channels = |count: usize| count >= 16 && count.is_multiple_of(8);
     let pays = |h: usize, w: usize| {
-        let tiles = h.div_ceil(OUT) * w.div_ceil(OUT);
+        let tiles = tiles::tiles([h, w]);
         tiles >= 12 && 2 * tiles * POSITIONS <= h * w * 9
     };
     (kh, kw, stride) == (3, 3, 1) && channels(c_in) && channels(c_out) && pays(h_out, w_out) && pays(h_in, w_in)
+}
+
+/// Whether the gradient of its weights does too: 36 sums a weight must not be too many for the caches.
+pub fn applies_to_weights(shape: &ConvShape) -> bool {
+    applies(shape) && shape.c_in * shape.c_out <= 1 << 14
 }

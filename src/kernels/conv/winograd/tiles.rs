@@ -17,6 +17,11 @@ pub struct Image<'a> {
     pub across: usize,
 }
 
+/// Tiles of an image of height and width `size`.
+pub fn tiles(size: [usize; 2]) -> usize {
+    size[0].div_ceil(OUT) * size[1].div_ceil(OUT)
+}
+
 /// A tile, or its copy with zeros beyond the border: its first float and the floats from row to row.
 type Place = (*const f32, usize);
 
