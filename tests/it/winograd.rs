@@ -2,7 +2,9 @@
 
 use glasses::kernels::{ConvBlock, ConvShape, Padding, Window};
 use glasses::model::layers::GemmConv;
+use glasses::model::{Init, Params};
 
+use crate::gradients;
 use crate::kernels::{Given, RECTIFIERS, Stack, conv, even};
 use crate::plain::Block;
 use crate::tiles;
@@ -29,7 +31,10 @@ fn every_instruction_set_agrees_bit_for_bit_with_the_plain_loops_on_tiles() {
             for (rectifier, pool) in [(None, false), (RECTIFIERS[turn / 2 % 3], even(&shape))] {
                 let block = Block { shape, rectifier, pool };
                 let sizes = [shape.weight_len(), c_out, shape.input_len(), block.output_len()];
-                let given = Given::new(turn as u64, &[2], sizes);
+                let mut given = Given::new(turn as u64, &[2], sizes);
+                // The weights' gradients are sums over hundreds of pixels: they, too, stay near 1.
+                let scale = 4.0 / (shape.h_out * shape.w_out) as f32;
+                given.d_output.iter_mut().for_each(|value| *value *= scale.sqrt());
                 let want = block.run(&given.params, &given.input, &given.d_output);
                 let mut layer = conv(shape, true);
                 if let Some(rectifier) = rectifier {
@@ -68,6 +73,14 @@ fn connected_convolutions_by_tiles_give_the_bits_of_unconnected_ones() {
             stack.check(&Given::new(turn as u64, &[2], [weights, above.c_out, below.input_len(), output]));
         }
     }
+}
+
+#[test]
+fn tiles_backward_are_the_slope_of_tiles_forward() {
+    let layers = ["conv 3x3x16", "relu", "conv 3x3x24 pad 0", "leaky_relu", "maxpool 2", "flatten", "dense classes"];
+    let model = gradients::model(&layers, [15, 18, 16], false);
+    let mut params = Params::initial(model.table.clone(), Init::He, 11);
+    gradients::check(&model, &mut params, 3, 1e-3);
 }
 
 #[test]

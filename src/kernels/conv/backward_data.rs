@@ -170,7 +170,7 @@ fn backward_tiles<S: Simd>(
         pool: None,
     };
     let pad = [2 - shape.pad_top, 2 - shape.pad_left];
-    let image = winograd::Image { values: d_conv, frame: *d_conv_frame, pad, across: shape.w_in.div_ceil(4) };
+    let image = winograd::Image::new(d_conv, *d_conv_frame, pad, shape.w_in);
     // SAFETY: the asserts in `backward_data`: all pixels lie in `d_input` and `input`.
     unsafe {
         winograd::sweep::<S>(&image, packed, &to, scratch);

@@ -48,9 +48,8 @@ fn backward_weights<S: Simd>(
     assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.size() == [shape.h_out, shape.w_out, shape.c_out]);
     assert!(d_weight.len() == shape.weight_len() && d_bias.len() == shape.c_out);
     if block.weights_are_winograd() {
-        let across = shape.w_out.div_ceil(4);
-        let image = winograd::Image { values: input, frame, pad: [shape.pad_top, shape.pad_left], across };
-        let gradient = winograd::Image { values: d_conv, frame: *d_conv_frame, pad: [0, 0], across };
+        let image = winograd::Image::new(input, frame, [shape.pad_top, shape.pad_left], shape.w_out);
+        let gradient = winograd::Image::new(d_conv, *d_conv_frame, [0, 0], shape.w_out);
         winograd::backward_weights::<S>(&image, &gradient, d_weight, scratch);
         for y in 0..shape.h_out {
             add_pixels::<S>(&d_conv[d_conv_frame.pixels(y)], d_bias);

@@ -125,7 +125,7 @@ fn forward_tiles<S: Simd>(
         pool: block.pool.then_some(winograd::Pooled { winners: place, words }),
     };
     let pad = [shape.pad_top, shape.pad_left];
-    let image = winograd::Image { values: input, frame: block.conv_input(), pad, across: shape.w_out.div_ceil(4) };
+    let image = winograd::Image::new(input, block.conv_input(), pad, shape.w_out);
     // SAFETY: the asserts here and in `forward`; the pixels of all outputs lie in `output`, biases follow the weights.
     unsafe {
         winograd::sweep::<S>(&image, packed, &to, scratch);

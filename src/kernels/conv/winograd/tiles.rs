@@ -7,12 +7,10 @@ use super::{IN, OUT, transform};
 /// An image cut into tiles of 4×4 outputs, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
-    /// Its pixels, in `frame`.
-    pub values: &'a [f32],
-    /// How they lie.
+    values: &'a [f32],
+    /// How its pixels lie.
     pub frame: Frame,
-    /// Rows of zeros above, columns of zeros to the left, that the first tile covers.
-    pub pad: [usize; 2],
+    pad: [usize; 2],
     /// Tiles in a row of them.
     pub across: usize,
 }
@@ -25,7 +23,13 @@ pub fn tiles(size: [usize; 2]) -> usize {
 /// A tile, or its copy with zeros beyond the border: its first float and the floats from row to row.
 type Place = (*const f32, usize);
 
-impl Image<'_> {
+impl<'a> Image<'a> {
+    /// For outputs `width` pixels wide; `pad` rows of zeros above and columns of zeros to the left are under the first tile.
+    pub fn new(values: &'a [f32], frame: Frame, pad: [usize; 2], width: usize) -> Image<'a> {
+        assert_eq!(values.len(), frame.len());
+        Image { values, frame, pad, across: width.div_ceil(OUT) }
+    }
+
     /// Where the `SIZE` × `SIZE` pixels of tile `tile` stand. Tiles that lie partly outside are copied to `patch`.
     #[inline(always)]
     fn place<const SIZE: usize>(&self, tile: usize, patch: &mut [f32]) -> Place {
