@@ -85,10 +85,8 @@ impl<const N: usize, const POOL: bool> Work for Vectors<'_, '_, N, POOL> {
                     let rows = transform_back::<S>(sums.add((tile * N + n) * S::LANES), sums_position);
                     if POOL {
                         store_pooled::<S>(output, rows, [y, x], channel, count);
-                    } else if y + OUT <= output.size[0] && x + OUT <= output.size[1] && count == S::LANES {
-                        store::<S, true>(output, rows, [y, x], channel, count);
                     } else {
-                        store::<S, false>(output, rows, [y, x], channel, count);
+                        store::<S>(output, rows, [y, x], channel, count);
                     }
                 }
             }
@@ -136,49 +134,43 @@ unsafe fn transform_back<S: Simd>(sums: *const f32, position: usize) -> [[S::V; 
     }
 }
 
-/// The outputs of a tile at (`y`, `x`) that lie inside; with `WHOLE` all of them, in a whole vector.
+/// The outputs of a tile at (`y`, `x`) that lie inside.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-unsafe fn store<S: Simd, const WHOLE: bool>(
-    output: &Output,
-    rows: [[S::V; IN]; OUT],
-    [y, x]: [usize; 2],
-    channel: usize,
-    count: usize,
-) {
+unsafe fn store<S: Simd>(output: &Output, rows: [[S::V; IN]; OUT], [y, x]: [usize; 2], channel: usize, count: usize) {
     let [height, width] = [output.size[0] - y, output.size[1] - x];
-    macro_rules! each {
-        ($to:ident, $dx:ident => $value:expr) => {
-            for $dx in 0..OUT {
-                if WHOLE {
-                    S::store($to.add($dx * output.channels), $value);
-                } else if $dx < width {
-                    store_some::<S>($to.add($dx * output.channels), $value, count);
-                }
-            }
-        };
-    }
     for dy in 0..OUT {
         // SAFETY: the caller's promise; rows and columns outside are left out.
         unsafe {
             let line = transform::output::<S>(rows[dy]);
-            if !WHOLE && dy >= height {
+            if dy >= height {
                 continue;
             }
             let to = output.values.add((y + dy) * output.row + x * output.channels + channel);
             match output.finish {
-                Finish::Plain => each!(to, dx => line[dx]),
+                Finish::Plain => {
+                    for dx in 0..OUT {
+                        if dx < width {
+                            store_some::<S>(to.add(dx * output.channels), line[dx], count);
+                        }
+                    }
+                }
                 Finish::Gate(rectifier, at, row, pixel) => {
                     let at = at.add((y + dy) * row + x * pixel + channel);
-                    each!(to, dx => {
-                        let at = at.add(dx * pixel);
-                        let below = if WHOLE { S::load(at) } else { load_some::<S>(at, count) };
-                        rectifier.gate::<S>(below, line[dx])
-                    });
+                    for dx in 0..OUT {
+                        if dx < width {
+                            let gate = load_some::<S>(at.add(dx * pixel), count);
+                            store_some::<S>(to.add(dx * output.channels), rectifier.gate::<S>(gate, line[dx]), count);
+                        }
+                    }
                 }
                 Finish::Bias(..) => {
                     let line = with_bias::<S>(output.finish, line, channel);
-                    each!(to, dx => line[dx]);
+                    for dx in 0..OUT {
+                        if dx < width {
+                            store_some::<S>(to.add(dx * output.channels), line[dx], count);
+                        }
+                    }
                 }
             }
         }
