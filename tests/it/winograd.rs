@@ -77,7 +77,8 @@ fn connected_convolutions_by_tiles_give_the_bits_of_unconnected_ones() {
 
 #[test]
 fn tiles_backward_are_the_slope_of_tiles_forward() {
-    let layers = ["conv 3x3x16", "relu", "conv 3x3x24 pad 0", "leaky_relu", "maxpool 2", "flatten", "dense classes"];
+    // Smooth: among so many pixels there would be kinks everywhere.
+    let layers = ["conv 3x3x16", "tanh", "conv 3x3x24 pad 0", "tanh", "global_avgpool", "dense classes"];
     let model = gradients::model(&layers, [16, 18, 16], false);
     let mut params = Params::initial(model.table.clone(), Init::He, 11);
     gradients::check(&model, &mut params, 3, 1e-3);

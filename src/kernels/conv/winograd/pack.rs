@@ -20,7 +20,7 @@ pub fn pack<S: Simd>(
         for input in 0..inputs {
             for lane in (0..lanes).step_by(S::LANES) {
                 let mut taps = [[0.0; 16]; 9];
-                let count = S::LANES.min(outputs.saturating_sub(first + lane));
+                let count = S::LANES.min(outputs - first - lane);
                 for (tap, taps) in taps.iter_mut().enumerate() {
                     let tap = if turned { 8 - tap } else { tap };
                     let from = tap * inputs * outputs + input * input_step + (first + lane) * output_step;

@@ -1,6 +1,6 @@
 //! The transforms of F(4×4, 3×3), by the points 0, ±3/4, ±3/2 and infinity (Lavin and Gray, "Fast Algorithms for
-//! Convolutional Neural Networks", with other points: these keep a third of the rounding that 0, ±1, ±2 leave, and all
-//! factors of images and outputs are exact).
+//! Convolutional Neural Networks", with other points: rounding errors are half those of 0, ±1, ±2, the largest a third
+//! (`benches/winograd_points.py`), and all factors of images and outputs are exact).
 //!
 //! Each is one transform of a line, done along the columns of a tile first, then along its rows; the operations and their
 //! order are the ones that stand here.
