@@ -78,7 +78,7 @@ impl ConvBlock {
         if self.input_is_padded() { self.input } else { self.padded_input() }
     }
 
-    /// Whether the forward pass and the gradient of the input are done by tiles ([`winograd`]).
+    /// Whether the forward pass and the gradient of the input are done by tiles (`winograd`).
     pub fn is_winograd(&self) -> bool {
         winograd::applies(&self.shape)
     }
