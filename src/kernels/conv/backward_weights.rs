@@ -1,4 +1,5 @@
-//! The gradients of weight and bias: one chain an element, over the pixels of an image row by row, image after image.
+//! The gradients of weight and bias: one chain an element, over the pixels of an image row by row, image after image
+//! (but for 3×3 windows that go by tiles, see `winograd`).
 
 use super::super::isa::dispatch;
 use super::super::shape::ConvShape;

@@ -1,6 +1,6 @@
 //! Direct convolution in NHWC, with bias, rectifier and 2×2 max-pool fused where the network has them. SIMD runs across
-//! the channels that are written; every shape takes the same route: channels that fill no vector are worked on in a
-//! vector partly used, pixels that fill no tile in a smaller tile.
+//! the channels that are written. 3×3 windows go by tiles where that pays (`winograd`); every other shape takes the same
+//! route: channels that fill no vector are worked on in a vector partly used, pixels that fill no tile in a smaller tile.
 
 mod backward_data;
 mod backward_weights;
