@@ -101,6 +101,7 @@ struct Convolution {
     output: Buffer,
     d_input: Buffer,
     d_params: [Buffer; 2],
+    scratch: Buffer,
 }
 
 impl Convolution {
@@ -119,12 +120,15 @@ impl Convolution {
             values
         };
         let frame = conv::padded_d_conv(&shape);
+        let backward = conv::backward_scratch(&block).max(conv::weights_scratch(&block));
+        let scratch = conv::forward_scratch(&block).max(backward);
         Convolution {
             input: framed(&block.input, 3),
             d_conv: framed(&frame, 4),
             output: zeros(block.output.len()),
             d_input: zeros(block.d_input.len()),
             d_params: [zeros(weight.len()), zeros(c_out)],
+            scratch: zeros(scratch),
             block,
             frame,
             packed,
@@ -136,13 +140,13 @@ impl Convolution {
     }
 
     fn pass(&mut self, work: Work) {
-        let Convolution { block, frame, packed, input, d_conv, output, d_input, d_params, .. } = self;
+        let Convolution { block, frame, packed, input, d_conv, output, d_input, d_params, scratch } = self;
         match work {
-            Work::Forward => conv::conv2d_forward(block, input, &packed[0], output, &mut [], &mut []),
-            Work::BackwardData => conv::conv2d_backward_data(block, frame, d_conv, &packed[1], input, d_input),
+            Work::Forward => conv::conv2d_forward(block, input, &packed[0], output, &mut [], scratch),
+            Work::BackwardData => conv::conv2d_backward_data(block, frame, d_conv, &packed[1], input, d_input, scratch),
             Work::BackwardWeights => {
                 let [d_weight, d_bias] = d_params;
-                conv::conv2d_backward_weights(block, input, frame, d_conv, d_weight, d_bias);
+                conv::conv2d_backward_weights(block, input, frame, d_conv, d_weight, d_bias, scratch);
             }
         }
     }

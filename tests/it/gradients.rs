@@ -6,7 +6,7 @@ use glasses::rng::{Purpose, Stream};
 
 const TRAINING: (u64, usize) = (5, 2);
 
-fn model(layers: &[&str], input: [usize; 3], flat: bool) -> Model {
+pub fn model(layers: &[&str], input: [usize; 3], flat: bool) -> Model {
     let layers = layers.iter().map(|l| l.parse().unwrap()).collect();
     Model::new(ModelSpec { name: "test".into(), input: None, layers }, input, flat, 3, Engine::Direct).unwrap()
 }

@@ -16,16 +16,16 @@ pub fn numbers(seed: u64, len: usize, deviation: f64) -> Vec<f32> {
 }
 
 /// What goes into a layer.
-struct Given {
-    params: Vec<f32>,
-    input: Vec<f32>,
-    d_output: Vec<f32>,
+pub struct Given {
+    pub params: Vec<f32>,
+    pub input: Vec<f32>,
+    pub d_output: Vec<f32>,
     rows: Vec<usize>,
 }
 
 impl Given {
     /// Numbers of a size that keeps sums near 1, for a layer of so many (weights, biases, inputs, outputs).
-    fn new(seed: u64, rows: &[usize], [weights, biases, inputs, outputs]: [usize; 4]) -> Given {
+    pub fn new(seed: u64, rows: &[usize], [weights, biases, inputs, outputs]: [usize; 4]) -> Given {
         let batch: usize = rows.iter().sum();
         let deviation = 1.0 / (weights as f64 / biases as f64).sqrt();
         Given {
@@ -98,7 +98,7 @@ impl Given {
     }
 
     /// On every instruction set: equal to `want`, and of the same bits as one another.
-    fn check(&self, layer: &dyn Layer, want: &Results, what: &dyn Fn() -> String) {
+    pub fn check(&self, layer: &dyn Layer, want: &Results, what: &dyn Fn() -> String) {
         let mut first: Option<Results> = None;
         for isa in Isa::available() {
             let got = isa.with(|| self.run(layer));
@@ -114,7 +114,7 @@ impl Given {
     }
 
     /// Within rounding of the second engine.
-    fn check_roughly(&self, oracle: &dyn Layer, want: &Results, what: &dyn Fn() -> String) {
+    pub fn check_roughly(&self, oracle: &dyn Layer, want: &Results, what: &dyn Fn() -> String) {
         let got = self.run(oracle);
         assert_close(&got.output, &want.output, 1e-5, &what());
         assert_close(&got.d_input, &want.d_input, 1e-5, &what());
@@ -124,14 +124,14 @@ impl Given {
 
 /// Equal numbers (−0 is 0), none of them NaN.
 #[track_caller]
-fn assert_same(got: &[f32], want: &[f32], what: &dyn Fn() -> String) {
+pub fn assert_same(got: &[f32], want: &[f32], what: &dyn Fn() -> String) {
     assert_eq!(got.len(), want.len(), "{}", what());
     if let Some(i) = (0..got.len()).find(|&i| got[i].partial_cmp(&want[i]) != Some(std::cmp::Ordering::Equal)) {
         panic!("{}: [{i}] of {} is {:?}, not {:?}", what(), got.len(), got[i], want[i]);
     }
 }
 
-const RECTIFIERS: [Option<Rectifier>; 3] = [None, Some(Rectifier::Relu), Some(Rectifier::Leaky(0.1))];
+pub const RECTIFIERS: [Option<Rectifier>; 3] = [None, Some(Rectifier::Relu), Some(Rectifier::Leaky(0.1))];
 
 /// Every window, stride and padding that fits, on images from one pixel on.
 fn windows() -> Vec<([usize; 2], Window)> {
@@ -152,11 +152,11 @@ fn windows() -> Vec<([usize; 2], Window)> {
 }
 
 /// Whether a 2×2 pool can follow.
-fn even(shape: &ConvShape) -> bool {
+pub fn even(shape: &ConvShape) -> bool {
     shape.h_out.is_multiple_of(2) && shape.w_out.is_multiple_of(2)
 }
 
-fn conv(shape: ConvShape, wants_d_input: bool) -> Conv {
+pub fn conv(shape: ConvShape, wants_d_input: bool) -> Conv {
     let weights = shape.weight_len();
     Conv::new(shape, 0..weights, weights..weights + shape.c_out, wants_d_input)
 }
@@ -197,12 +197,25 @@ fn every_instruction_set_agrees_bit_for_bit_with_the_plain_loops_on_convolutions
 
 /// What two convolutions are made of, the lower one first.
 #[derive(Debug)]
-struct Stack {
-    shapes: [ConvShape; 2],
-    rectifiers: [Option<Rectifier>; 2],
-    pools: [bool; 2],
+pub struct Stack {
+    pub shapes: [ConvShape; 2],
+    pub rectifiers: [Option<Rectifier>; 2],
+    pub pools: [bool; 2],
     /// Whether the lowest gradient is wanted, as it is not in a network's first layer.
-    wants_d_input: bool,
+    pub wants_d_input: bool,
+}
+
+impl Stack {
+    /// On every instruction set: what lies between the two may lie as both want it, or be copied.
+    pub fn check(&self, given: &Given) {
+        for isa in Isa::available() {
+            let run = |connected| isa.with(|| Pair::new(self, connected).run(given));
+            let (got, want) = (run(true), run(false));
+            for ((name, got), (_, want)) in got.parts().into_iter().zip(want.parts()) {
+                assert_same(got, want, &|| format!("{name} on {} of {self:?}", isa.name()));
+            }
+        }
+    }
 }
 
 /// Two convolutions, one on top of the other, as one layer.
@@ -329,14 +342,7 @@ fn connected_convolutions_give_the_bits_of_unconnected_ones() {
             let output = above.output_len() / if pools[1] { 4 } else { 1 };
             let weights = below.weight_len() + below.c_out + above.weight_len();
             let given = Given::new(turn as u64, &[2], [weights, above.c_out, below.input_len(), output]);
-            for isa in Isa::available() {
-                let run = |connected| isa.with(|| Pair::new(&stack, connected).run(&given));
-                let (got, want) = (run(true), run(false));
-                for ((name, got), (_, want)) in got.parts().into_iter().zip(want.parts()) {
-                    let what = || format!("{name} on {} of {stack:?}", isa.name());
-                    assert_same(got, want, &what);
-                }
-            }
+            stack.check(&given);
         }
     }
 }

@@ -21,4 +21,6 @@ mod plain;
 mod ranks;
 mod resume;
 mod synth;
+mod tiles;
 mod using;
+mod winograd;

@@ -1,6 +1,7 @@
 //! What the kernels compute, as plain loops: every index is spelled out, every sum is one chain in the promised order.
 //! Nothing here is shared with the kernels but the structs that name sizes, and the tree.
 
+use crate::tiles;
 use glasses::kernels::{ConvShape, DENSE_BLOCK, DenseShape, Rectifier, tree};
 
 /// A convolution and what is fused into it.
@@ -88,9 +89,17 @@ impl Block {
         self.shape.output_len() / if self.pool { 4 } else { 1 }
     }
 
-    /// Chains over (ky, kx, ci), then the bias, then the rectifier.
+    /// Chains over (ky, kx, ci) (or what `tiles.rs` makes of them), then the bias, then the rectifier.
     fn window(&self, weight: &[f32], bias: &[f32], image: &[f32]) -> Vec<f32> {
         let s = &self.shape;
+        if tiles::apply(s) {
+            let sums = tiles::window(s, weight, image);
+            return sums
+                .iter()
+                .zip(bias.iter().cycle())
+                .map(|(sum, bias)| rectify(self.rectifier, sum + bias))
+                .collect();
+        }
         let mut output = Vec::with_capacity(s.output_len());
         for (y, x) in pixels(s.h_out, s.w_out) {
             for co in 0..s.c_out {
@@ -133,6 +142,9 @@ impl Block {
     /// Chains over the window's outputs (row, column, co) that an input pixel has a part in.
     fn d_input(&self, weight: &[f32], d_conv: &[f32]) -> Vec<f32> {
         let s = &self.shape;
+        if tiles::apply(s) {
+            return tiles::d_input(s, weight, d_conv);
+        }
         let mut d_input = Vec::with_capacity(s.input_len());
         for (row, column) in pixels(s.h_in, s.w_in) {
             for ci in 0..s.c_in {
@@ -156,6 +168,22 @@ impl Block {
     /// 0, 4, 8 …, 1, 5, 9 … and so on, joined as (0 + 1) + (2 + 3), then added.
     fn add_weights(&self, image: &[f32], d_conv: &[f32], d_weight: &mut [f32], d_bias: &mut [f32]) {
         let s = &self.shape;
+        if tiles::apply_to_weights(s) {
+            tiles::add_weights(s, image, d_conv, d_weight);
+        } else {
+            self.add_windows(image, d_conv, d_weight);
+        }
+        for (y, co) in pixels(s.h_out, s.c_out) {
+            let mut chains = [0.0f32; 4];
+            for x in 0..s.w_out {
+                chains[x % 4] += d_conv[(y * s.w_out + x) * s.c_out + co];
+            }
+            d_bias[co] += (chains[0] + chains[1]) + (chains[2] + chains[3]);
+        }
+    }
+
+    fn add_windows(&self, image: &[f32], d_conv: &[f32], d_weight: &mut [f32]) {
+        let s = &self.shape;
         for (ky, kx) in pixels(s.kh, s.kw) {
             for (y, x) in pixels(s.h_out, s.w_out) {
                 let row = tap(y, ky, s.stride, s.pad_top, s.h_in);
@@ -167,13 +195,6 @@ impl Block {
                     *sum = value.mul_add(d_conv[(y * s.w_out + x) * s.c_out + co], *sum);
                 }
             }
-        }
-        for (y, co) in pixels(s.h_out, s.c_out) {
-            let mut chains = [0.0f32; 4];
-            for x in 0..s.w_out {
-                chains[x % 4] += d_conv[(y * s.w_out + x) * s.c_out + co];
-            }
-            d_bias[co] += (chains[0] + chains[1]) + (chains[2] + chains[3]);
         }
     }
 }

@@ -206,6 +206,7 @@ impl Report {
         let name = width(5, &mut self.layers.iter().map(|layer| layer.layer.as_str()));
         let shape = width(5, &mut shapes.iter().map(String::as_str));
         say!("\nlayers at batch {}: GFLOP/s and % of the peak", self.layers_batch);
+        say!("(every product of a window counted: 3x3 by Winograd's tiles makes fewer, and may pass 100 %)");
         let heads = ["forward", "backward-data", "backward-weights"];
         let [forward, data, weights] = heads.map(|head| format!("{head:>16}"));
         say!("{:<name$}  {:<shape$} {forward} {data} {weights}  {:>8}  {:>7}", "layer", "shape", "ms", "share");

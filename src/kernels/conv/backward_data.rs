@@ -8,6 +8,7 @@ use super::super::simd::Simd;
 use super::ConvBlock;
 use super::frame::Frame;
 use super::sweep::{Finish, Sweep, blocks, packed_len, sweep_rows};
+use super::winograd;
 
 /// One phase along one axis: input pixels `phase, phase + stride, …`.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +58,17 @@ pub fn padded_d_conv(shape: &ConvShape) -> Frame {
 
 /// Floats of [`pack_backward`]'s result.
 pub fn backward_packed_len(block: &ConvBlock) -> usize {
-    packed_len(block.shape.kh * block.shape.kw * block.shape.c_out, block.shape.c_in)
+    let positions = if block.is_winograd() { winograd::POSITIONS } else { block.shape.kh * block.shape.kw };
+    packed_len(positions * block.shape.c_out, block.shape.c_in)
+}
+
+/// Floats of scratch memory that [`conv2d_backward_data`] takes.
+pub fn backward_scratch(block: &ConvBlock) -> usize {
+    if block.is_winograd() {
+        winograd::sweep_scratch(block.shape.c_out, [block.shape.h_in, block.shape.w_in])
+    } else {
+        0
+    }
 }
 
 dispatch! {
@@ -68,6 +79,9 @@ dispatch! {
 #[inline(always)]
 fn pack<S: Simd>(block: &ConvBlock, weight: &[f32], packed: &mut [f32]) {
     let ConvShape { kw, c_in, c_out, stride, .. } = block.shape;
+    if block.is_winograd() {
+        return winograd::pack::<S>(weight, [c_out, c_in], [1, c_out], true, packed);
+    }
     let mut start = 0;
     for (y, x) in rows_and_columns(&block.shape) {
         let terms = y.places * x.places * c_out;
@@ -99,6 +113,7 @@ dispatch! {
         packed: &[f32],
         input: &[f32],
         d_input: &mut [f32],
+        scratch: &mut [f32],
     ) = backward_data
 }
 
@@ -110,6 +125,7 @@ fn backward_data<S: Simd>(
     packed: &[f32],
     input: &[f32],
     d_input: &mut [f32],
+    scratch: &mut [f32],
 ) {
     let shape = block.shape;
     let wanted = padded_d_conv(&shape);
@@ -118,6 +134,59 @@ fn backward_data<S: Simd>(
     assert!(input.len() == block.input.len(), "input of {block:?}");
     let size = [shape.h_in, shape.w_in, shape.c_in];
     assert!(block.input.size() == size && block.d_input.size() == size, "input of {block:?}");
+    if block.is_winograd() {
+        backward_tiles::<S>(block, d_conv_frame, d_conv, packed, input, d_input, scratch);
+    } else {
+        backward_phases::<S>(block, d_conv_frame, d_conv, packed, input, d_input);
+    }
+    for y in 0..shape.h_in {
+        block.d_input.clear_border(y, d_input);
+    }
+}
+
+#[inline(always)]
+fn backward_tiles<S: Simd>(
+    block: &ConvBlock,
+    d_conv_frame: &Frame,
+    d_conv: &[f32],
+    packed: &[f32],
+    input: &[f32],
+    d_input: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let shape = block.shape;
+    let finish = match block.gate {
+        Some(rectifier) => {
+            Finish::Gate(rectifier, input[block.input.pixels(0)].as_ptr(), block.input.row(), shape.c_in)
+        }
+        None => Finish::Plain,
+    };
+    let to = winograd::Output {
+        values: d_input[block.d_input.pixels(0)].as_mut_ptr(),
+        row: block.d_input.row(),
+        channels: shape.c_in,
+        size: [shape.h_in, shape.w_in],
+        finish,
+        pool: None,
+    };
+    let pad = [2 - shape.pad_top, 2 - shape.pad_left];
+    let image = winograd::Image::new(d_conv, *d_conv_frame, pad, shape.w_in);
+    // SAFETY: the asserts in `backward_data`: all pixels lie in `d_input` and `input`.
+    unsafe {
+        winograd::sweep::<S>(&image, packed, &to, scratch);
+    }
+}
+
+#[inline(always)]
+fn backward_phases<S: Simd>(
+    block: &ConvBlock,
+    d_conv_frame: &Frame,
+    d_conv: &[f32],
+    packed: &[f32],
+    input: &[f32],
+    d_input: &mut [f32],
+) {
+    let shape = block.shape;
     let (stride, c_in) = (shape.stride, shape.c_in);
     let mut start = 0;
     for (y, x) in rows_and_columns(&shape) {
@@ -152,8 +221,5 @@ fn backward_data<S: Simd>(
             }
         }
         start += packed_len(y.places * x.places * shape.c_out, c_in);
-    }
-    for y in 0..shape.h_in {
-        block.d_input.clear_border(y, d_input);
     }
 }

@@ -1,15 +1,24 @@
-//! The gradients of weight and bias: one chain an element, over the pixels of an image row by row, image after image.
+//! The gradients of weight and bias: one chain an element, over the pixels of an image row by row, image after image
+//! (but for 3×3 windows that go by tiles, see `winograd`).
 
 use super::super::isa::dispatch;
+use super::super::shape::ConvShape;
 use super::super::simd::{Simd, Work, load_some, store_some};
 use super::super::tile::{Walk, cut, most_rows, multiply, with_rows};
 use super::ConvBlock;
 use super::frame::Frame;
 use super::sweep::blocks;
+use super::winograd;
 
 /// Output rows that a tile of weights stays in registers for. A prototype gained a few percent by two
 /// over one at 80x80; more were not tried: their rows would not fit the first-level cache.
 const ROWS: usize = 2;
+
+/// Floats of scratch memory that [`conv2d_backward_weights`] takes.
+pub fn weights_scratch(block: &ConvBlock) -> usize {
+    let ConvShape { c_in, h_out, w_out, c_out, .. } = block.shape;
+    if block.weights_are_winograd() { winograd::weights_scratch(c_in, [h_out, w_out, c_out]) } else { 0 }
+}
 
 dispatch! {
     /// One image: adds to `d_weight [kh, kw, c_in, c_out]` and `d_bias [c_out]`. `input` lies in a frame that covers
@@ -21,6 +30,7 @@ dispatch! {
         d_conv: &[f32],
         d_weight: &mut [f32],
         d_bias: &mut [f32],
+        scratch: &mut [f32],
     ) = backward_weights
 }
 
@@ -32,11 +42,34 @@ fn backward_weights<S: Simd>(
     d_conv: &[f32],
     d_weight: &mut [f32],
     d_bias: &mut [f32],
+    scratch: &mut [f32],
 ) {
     let (shape, frame) = (block.shape, block.conv_input());
     assert!(input.len() == frame.len() && frame.covers(&block.padded_input()), "input of {block:?}");
     assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.size() == [shape.h_out, shape.w_out, shape.c_out]);
     assert!(d_weight.len() == shape.weight_len() && d_bias.len() == shape.c_out);
+    if block.weights_are_winograd() {
+        let image = winograd::Image::new(input, frame, [shape.pad_top, shape.pad_left], shape.w_out);
+        let gradient = winograd::Image::new(d_conv, *d_conv_frame, [0, 0], shape.w_out);
+        winograd::backward_weights::<S>(&image, &gradient, d_weight, scratch);
+        for y in 0..shape.h_out {
+            add_pixels::<S>(&d_conv[d_conv_frame.pixels(y)], d_bias);
+        }
+    } else {
+        by_window_rows::<S>(block, input, d_conv_frame, d_conv, d_weight, d_bias);
+    }
+}
+
+#[inline(always)]
+fn by_window_rows<S: Simd>(
+    block: &ConvBlock,
+    input: &[f32],
+    d_conv_frame: &Frame,
+    d_conv: &[f32],
+    d_weight: &mut [f32],
+    d_bias: &mut [f32],
+) {
+    let (shape, frame) = (block.shape, block.conv_input());
     let (step, line) = (shape.stride, shape.kw * shape.c_in);
     for y_first in (0..shape.h_out).step_by(ROWS) {
         let y_last = (y_first + ROWS).min(shape.h_out);
@@ -71,7 +104,7 @@ fn backward_weights<S: Simd>(
 
 /// One row of the window: `line · c_out` weights.
 #[inline(always)]
-unsafe fn window_row<S: Simd>(line: usize, c_out: usize, walk: Walk, a: *const f32, b: *const f32, to: *mut f32) {
+pub unsafe fn window_row<S: Simd>(line: usize, c_out: usize, walk: Walk, a: *const f32, b: *const f32, to: *mut f32) {
     for (channel, lanes) in blocks::<S>(c_out) {
         // SAFETY: the caller's promise, for this block of channels.
         unsafe {

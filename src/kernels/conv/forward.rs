@@ -5,10 +5,16 @@ use super::super::simd::Simd;
 use super::ConvBlock;
 use super::pool::{pool_rows, winner_words};
 use super::sweep::{Finish, Sweep, blocks, packed_len, sweep_rows};
+use super::winograd;
 
 /// Floats of [`pack_forward`]'s result.
 pub fn forward_packed_len(block: &ConvBlock) -> usize {
-    packed_len(block.shape.patch_len() + 1, block.shape.c_out)
+    packed_len(terms(block) + 1, block.shape.c_out)
+}
+
+/// Packed weights an output channel.
+fn terms(block: &ConvBlock) -> usize {
+    if block.is_winograd() { winograd::POSITIONS * block.shape.c_in } else { block.shape.patch_len() }
 }
 
 dispatch! {
@@ -18,8 +24,20 @@ dispatch! {
 
 #[inline(always)]
 fn pack<S: Simd>(block: &ConvBlock, weight: &[f32], bias: &[f32], packed: &mut [f32]) {
-    let (terms, channels) = (block.shape.patch_len(), block.shape.c_out);
-    assert!(weight.len() == terms * channels && bias.len() == channels);
+    let (terms, channels) = (terms(block), block.shape.c_out);
+    assert!(weight.len() == block.shape.weight_len() && bias.len() == channels);
+    if block.is_winograd() {
+        winograd::pack::<S>(weight, [block.shape.c_in, channels], [channels, 1], false, packed);
+    } else {
+        pack_taps::<S>(terms, channels, weight, packed);
+    }
+    let to = &mut packed[terms * channels.next_multiple_of(S::LANES)..][..channels.next_multiple_of(S::LANES)];
+    to[..channels].copy_from_slice(bias);
+    to[channels..].fill(0.0);
+}
+
+#[inline(always)]
+fn pack_taps<S: Simd>(terms: usize, channels: usize, weight: &[f32], packed: &mut [f32]) {
     for (first, lanes) in blocks::<S>(channels) {
         let count = lanes.min(channels - first);
         let to = &mut packed[first * terms..][..lanes * terms];
@@ -28,14 +46,17 @@ fn pack<S: Simd>(block: &ConvBlock, weight: &[f32], bias: &[f32], packed: &mut [
             to[count..].fill(0.0);
         }
     }
-    let to = &mut packed[terms * channels.next_multiple_of(S::LANES)..][..channels.next_multiple_of(S::LANES)];
-    to[..channels].copy_from_slice(bias);
-    to[channels..].fill(0.0);
 }
 
-/// Floats of scratch memory that [`conv2d_forward`] takes: two rows before they are pooled.
+/// Floats of scratch memory that [`conv2d_forward`] takes: some transformed tiles, or two rows before they are pooled.
 pub fn forward_scratch(block: &ConvBlock) -> usize {
-    if block.pool { 2 * block.shape.w_out * block.shape.c_out } else { 0 }
+    if block.is_winograd() {
+        winograd::sweep_scratch(block.shape.c_in, [block.shape.h_out, block.shape.w_out])
+    } else if block.pool {
+        2 * block.shape.w_out * block.shape.c_out
+    } else {
+        0
+    }
 }
 
 dispatch! {
@@ -69,6 +90,59 @@ fn forward<S: Simd>(
     assert_eq!(block.output.size(), block.output_size(), "output of {block:?}");
     assert!(packed.len() >= forward_packed_len(block) && frame.covers(&block.padded_input()));
     assert!(scratch.len() >= forward_scratch(block));
+    let bias = &packed[terms(block) * shape.c_out.next_multiple_of(S::LANES)..];
+    let finish = Finish::Bias(bias.as_ptr(), block.rectifier);
+    if block.is_winograd() {
+        forward_tiles::<S>(block, input, packed, finish, output, winners, scratch);
+    } else {
+        forward_rows::<S>(block, input, packed, finish, output, winners, scratch);
+    }
+    for y in 0..block.output.h {
+        block.output.clear_border(y, output);
+    }
+}
+
+#[inline(always)]
+fn forward_tiles<S: Simd>(
+    block: &ConvBlock,
+    input: &[f32],
+    packed: &[f32],
+    finish: Finish,
+    output: &mut [f32],
+    winners: &mut [u16],
+    scratch: &mut [f32],
+) {
+    let shape = block.shape;
+    let words = winner_words::<S>(block.output.w, shape.c_out);
+    assert!(!block.pool || winners.is_empty() || winners.len() >= words * block.output.h);
+    let place = if winners.is_empty() { std::ptr::null_mut() } else { winners.as_mut_ptr() };
+    let to = winograd::Output {
+        values: output[block.output.pixels(0)].as_mut_ptr(),
+        row: block.output.row(),
+        channels: shape.c_out,
+        size: [shape.h_out, shape.w_out],
+        finish,
+        pool: block.pool.then_some(winograd::Pooled { winners: place, words }),
+    };
+    let pad = [shape.pad_top, shape.pad_left];
+    let image = winograd::Image::new(input, block.conv_input(), pad, shape.w_out);
+    // SAFETY: the asserts here and in `forward`; the pixels of all outputs lie in `output`, biases follow the weights.
+    unsafe {
+        winograd::sweep::<S>(&image, packed, &to, scratch);
+    }
+}
+
+#[inline(always)]
+fn forward_rows<S: Simd>(
+    block: &ConvBlock,
+    input: &[f32],
+    packed: &[f32],
+    finish: Finish,
+    output: &mut [f32],
+    winners: &mut [u16],
+    scratch: &mut [f32],
+) {
+    let (shape, frame) = (block.shape, block.conv_input());
     let sweep = Sweep {
         h_in: shape.h_in,
         row_in: frame.row(),
@@ -83,12 +157,9 @@ fn forward<S: Simd>(
         row_out: if block.pool { shape.w_out * shape.c_out } else { block.output.row() },
         pixel_out: shape.c_out,
     };
-    let bias = &packed[shape.patch_len() * shape.c_out.next_multiple_of(S::LANES)..];
-    let finish = Finish::Bias(bias.as_ptr(), block.rectifier);
     if !block.pool {
         for y in 0..shape.h_out {
             rows::<S>(&sweep, (y, y + 1), input, packed, finish, &mut output[block.output.pixels(y)]);
-            block.output.clear_border(y, output);
         }
         return;
     }
@@ -97,7 +168,6 @@ fn forward<S: Simd>(
         rows::<S>(&sweep, (2 * y, 2 * y + 2), input, packed, finish, scratch);
         let winners = if winners.is_empty() { &mut [][..] } else { &mut winners[y * words..(y + 1) * words] };
         pool_rows::<S>(shape.c_out, &scratch[..forward_scratch(block)], &mut output[block.output.pixels(y)], winners);
-        block.output.clear_border(y, output);
     }
 }
 

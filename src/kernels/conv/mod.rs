@@ -1,6 +1,6 @@
 //! Direct convolution in NHWC, with bias, rectifier and 2×2 max-pool fused where the network has them. SIMD runs across
-//! the channels that are written; every shape takes the same route: channels that fill no vector are worked on in a
-//! vector partly used, pixels that fill no tile in a smaller tile.
+//! the channels that are written. 3×3 windows go by tiles where that pays (`winograd`); every other shape takes the same
+//! route: channels that fill no vector are worked on in a vector partly used, pixels that fill no tile in a smaller tile.
 
 mod backward_data;
 mod backward_weights;
@@ -9,9 +9,10 @@ mod frame;
 mod pool;
 mod rectifier;
 mod sweep;
+mod winograd;
 
-pub use backward_data::{backward_packed_len, conv2d_backward_data, pack_backward, padded_d_conv};
-pub use backward_weights::conv2d_backward_weights;
+pub use backward_data::{backward_packed_len, backward_scratch, conv2d_backward_data, pack_backward, padded_d_conv};
+pub use backward_weights::{conv2d_backward_weights, weights_scratch};
 pub use forward::{conv2d_forward, forward_packed_len, forward_scratch, pack_forward};
 pub use frame::{Frame, copy_frame, copy_gated};
 pub use pool::unpool;
@@ -75,6 +76,16 @@ impl ConvBlock {
     /// The frame in which the kernels read the input.
     pub fn conv_input(&self) -> Frame {
         if self.input_is_padded() { self.input } else { self.padded_input() }
+    }
+
+    /// Whether the forward pass and the gradient of the input are done by tiles (`winograd`).
+    pub fn is_winograd(&self) -> bool {
+        winograd::applies(&self.shape)
+    }
+
+    /// Whether the gradient of the weights is.
+    pub fn weights_are_winograd(&self) -> bool {
+        winograd::applies_to_weights(&self.shape)
     }
 
     /// Words an image for where the maxima stood.

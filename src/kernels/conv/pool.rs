@@ -36,15 +36,9 @@ pub fn pool_rows<S: Simd>(channels: usize, rows: &[f32], pooled: &mut [f32], win
                 let b = load_some::<S>(upper.add(channels), count);
                 let c = load_some::<S>(lower, count);
                 let d = load_some::<S>(lower.add(channels), count);
-                let (b_wins, d_wins) = (beats::<S>(b, a), beats::<S>(d, c));
-                let (top, bottom) = (S::select(b_wins, b, a), S::select(d_wins, d, c));
-                let bottom_wins = beats::<S>(bottom, top);
-                let best = S::select(bottom_wins, bottom, top);
-                let to = pooled.as_mut_ptr().add(x * channels + channel);
-                store_some::<S>(to, best, count);
-                let (high, right_above, right_below) =
-                    (S::to_bits(bottom_wins), S::to_bits(b_wins), S::to_bits(d_wins));
-                ((right_above & !high) | (right_below & high), high)
+                let (best, words) = best_of::<S>([a, b, c, d]);
+                store_some::<S>(pooled.as_mut_ptr().add(x * channels + channel), best, count);
+                words
             };
             if !winners.is_empty() {
                 let at = (x * vectors + vector) * 2;
@@ -52,6 +46,22 @@ pub fn pool_rows<S: Simd>(channels: usize, rows: &[f32], pooled: &mut [f32], win
                 winners[at + 1] = high;
             }
         }
+    }
+}
+
+/// The largest of a window's four values, row by row, and the two words that say which one it is.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub unsafe fn best_of<S: Simd>([a, b, c, d]: [S::V; 4]) -> (S::V, (u16, u16)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (b_wins, d_wins) = (beats::<S>(b, a), beats::<S>(d, c));
+        let (top, bottom) = (S::select(b_wins, b, a), S::select(d_wins, d, c));
+        let bottom_wins = beats::<S>(bottom, top);
+        let (high, right_above, right_below) = (S::to_bits(bottom_wins), S::to_bits(b_wins), S::to_bits(d_wins));
+        (S::select(bottom_wins, bottom, top), ((right_above & !high) | (right_below & high), high))
     }
 }
 

@@ -39,6 +39,7 @@ pub trait Simd: Copy {
     unsafe fn store_first(to: *mut f32, v: Self::V, count: usize);
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`, rounded once.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;

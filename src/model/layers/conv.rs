@@ -109,14 +109,15 @@ impl Conv {
             (d_conv, frame)
         };
         if let Some(d_params) = &mut pass.d_params {
-            let padded = self.padded(input, &mut rest[..self.padded_len()]);
+            let (padded, scratch) = rest.split_at_mut(self.padded_len());
+            let padded = self.padded(input, padded);
             let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
-            conv::conv2d_backward_weights(block, padded, &frame, d_conv, d_weight, d_bias);
+            conv::conv2d_backward_weights(block, padded, &frame, d_conv, d_weight, d_bias, scratch);
         }
         if let Some(d_input) = &mut pass.d_input {
             let d_input = &mut d_input[n * block.d_input.len()..(n + 1) * block.d_input.len()];
             let packed = &pass.packed[conv::forward_packed_len(block)..];
-            conv::conv2d_backward_data(block, &frame, d_conv, packed, input, d_input);
+            conv::conv2d_backward_data(block, &frame, d_conv, packed, input, d_input, rest);
         }
     }
 }
@@ -166,7 +167,9 @@ impl Layer for Conv {
     }
 
     fn scratch(&self, _batch: usize) -> usize {
-        self.padded_len() + self.d_conv_len().max(conv::forward_scratch(&self.block))
+        let block = &self.block;
+        let backward = conv::weights_scratch(block).max(conv::backward_scratch(block));
+        self.padded_len() + conv::forward_scratch(block).max(self.d_conv_len() + backward)
     }
 
     fn flops(&self) -> u64 {
