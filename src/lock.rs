@@ -38,11 +38,16 @@ impl RunLock {
     ) -> Result<RunLock> {
         let (start, path) = (Instant::now(), folder.join(LOCK_FILE));
         // Not emptied: it says who holds the lock. Open for writing, which locks on NFS need.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.map_err(Error::io("create", &path))?;
+        let open = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+            file.map_err(Error::io("create", &path))
+        };
+        let mut file = open()?;
         let unlocked = loop {
             match try_lock(&file) {
-                Ok(()) => break None,
+                Ok(()) if is_at(&path, &file) => break None,
+                // Whoever held it took the folder away with it: a lock on a file without a name keeps nobody out.
+                Ok(()) => file = open()?,
                 Err(TryLockError::WouldBlock) if start.elapsed() >= wait => return Err(held(folder, file)),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE.min(wait.saturating_sub(start.elapsed()))),
                 Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => {}
@@ -59,6 +64,13 @@ impl RunLock {
     pub fn unlocked(&self) -> Option<&Error> {
         self.unlocked.as_ref()
     }
+}
+
+/// Whether an open file is the one of this name.
+fn is_at(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |data: &std::fs::Metadata| (data.dev(), data.ino());
+    matches!((std::fs::metadata(path), file.metadata()), (Ok(there), Ok(open)) if place(&there) == place(&open))
 }
 
 /// Writes who holds the lock over whatever is there.

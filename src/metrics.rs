@@ -119,6 +119,14 @@ impl Lines {
         Ok(Lines { file, path: path.to_owned() })
     }
 
+    /// The file itself, to sync it from elsewhere.
+    ///
+    /// # Errors
+    /// When the system has no more handles.
+    pub fn file(&self) -> std::io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Adds a line, in one write.
     ///
     /// # Errors

@@ -80,11 +80,20 @@ fn print(verdict: &Verdict) {
             if let Some(first) = wrong.params.first() {
                 say!("  first wrong parameter of rank 0: {first}, and {} more", wrong.params.len() - 1);
             }
+            if !wrong.shards_known {
+                say!(
+                    "  which shard went wrong is not known: the weights were wrong before this step, or not digested just"
+                );
+                say!("  before it; a run resumed from a checkpoint before it, with --digest-every 1, would show it");
+                return;
+            }
             for shard in &wrong.shards {
                 say!("  shard {}: wrong, computed by rank {} on {}", shard.shard, shard.rank, shard.host);
             }
             if wrong.shards.is_empty() {
-                say!("  every shard brought what it should to this step");
+                say!(
+                    "  every shard brought what it should to this step: suspect the sum, the update, or the memory of weights"
+                );
             }
         }
     }
@@ -93,10 +102,13 @@ fn print(verdict: &Verdict) {
 fn error(options: &Options, wrong: &Wrong) -> Error {
     let what = match wrong.params.first() {
         Some(first) => format!("other weights at step {}, first in {first}", wrong.step),
-        None if wrong.odd.is_empty() => format!("other gradients of {} shards at step {}", wrong.shards.len(), wrong.step),
+        None if wrong.odd.is_empty() => {
+            format!("other gradients of {} shards at step {}", wrong.shards.len(), wrong.step)
+        }
         None => format!("ranks with other weights at step {}", wrong.step),
     };
-    let hosts: Vec<&str> = wrong.shards.iter().map(|shard| shard.host.as_str()).collect();
+    let hosts: Vec<&str> =
+        wrong.shards.iter().filter(|_| wrong.shards_known).map(|shard| shard.host.as_str()).collect();
     let odd = wrong.odd.iter().filter(|(_, _, right)| !right).map(|(_, host, _)| host.as_str());
     let mut suspects: Vec<&str> = hosts.into_iter().chain(odd).collect();
     suspects.sort_unstable();

@@ -181,7 +181,8 @@ mod tests {
     fn any_number_of_owners_forms_the_one_tree() {
         for shards in 1..=21 {
             for pattern in 0..7 {
-                let rows: Vec<usize> = (0..shards).map(|s| [1, s % 2, s % 3, (s + 1) % 3, 5, s % 5, 0][pattern]).collect();
+                let rows: Vec<usize> =
+                    (0..shards).map(|s| [1, s % 2, s % 3, (s + 1) % 3, 5, s % 5, 0][pattern]).collect();
                 let leaf = &mut |shard: usize| (rows[shard] > 0).then(|| shard.to_string());
                 let want = tree(shards, leaf, &|a, b| format!("({a} {b})"));
                 for owners in 1..=shards {

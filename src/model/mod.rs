@@ -214,8 +214,7 @@ impl Model {
             let from = if leaves.len() == 1 { before } else { Score::default() };
             let d_logits = Some(&mut d_logits[values.clone()]);
             let labels = &labels[start..leaf.end];
-            let mut score =
-                kernels::softmax_cross_entropy(self.classes, &logits[values], labels, d_logits, from);
+            let mut score = kernels::softmax_cross_entropy(self.classes, &logits[values], labels, d_logits, from);
             probe.score(index, score);
             for _ in 0..leaf.joins {
                 depth -= 1;
@@ -264,7 +263,12 @@ impl Model {
                         scratch: memory.scratch,
                     };
                     if layer.has_weights() && index >= self.plan.by_image.0 {
-                        memory.probe.rows(self.plan.steps.len() - 1 - index, sums.leaves, backward.input, backward.d_output);
+                        memory.probe.rows(
+                            self.plan.steps.len() - 1 - index,
+                            sums.leaves,
+                            backward.input,
+                            backward.d_output,
+                        );
                     }
                     memory.profile.backward(index, layer.as_ref(), backward);
                     let old = std::mem::replace(&mut current, next);

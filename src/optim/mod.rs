@@ -102,16 +102,7 @@ impl Optimizer {
             OptimizerKind::Sgd => kernels::sgd_update(params, gradient, scale, lr, weight_decay),
             OptimizerKind::Momentum | OptimizerKind::Nesterov => {
                 let nesterov = kind == OptimizerKind::Nesterov;
-                kernels::momentum_update(
-                    params,
-                    &mut self.first,
-                    gradient,
-                    scale,
-                    lr,
-                    weight_decay,
-                    momentum,
-                    nesterov,
-                )
+                kernels::momentum_update(params, &mut self.first, gradient, scale, lr, weight_decay, momentum, nesterov)
             }
             OptimizerKind::Adam | OptimizerKind::Adamw => {
                 let step = AdamStep {

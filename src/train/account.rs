@@ -35,9 +35,9 @@ impl Trainer<'_> {
         )
     }
 
-    /// What the run came to; `lines` are those of its epochs.
-    pub fn summary(&self, lines: &[EpochLine]) -> Summary {
-        let (last, progress) = (lines.last(), self.now(false));
+    /// What the run came to.
+    pub fn summary(&self) -> Summary {
+        let (last, progress) = (self.lines.last(), self.now(false));
         let value = |get: fn(&EpochLine) -> f64| last.map_or(f64::NAN, get);
         Summary {
             model: self.model.spec.name.clone(),
@@ -46,7 +46,7 @@ impl Trainer<'_> {
             test_rows: self.data.test.as_ref().map_or(0, |part| part.shards.rows()),
             ranks: self.comm.size(),
             shards: self.config.shards,
-            epochs: lines.len(),
+            epochs: self.lines.len(),
             steps: progress.step,
             train_loss: value(|line| line.train_loss),
             train_accuracy: value(|line| line.train_accuracy),
@@ -66,7 +66,12 @@ impl Trainer<'_> {
     /// Why a run cannot go on whose numbers are none, and what it could go on from.
     pub fn diverged(&mut self, found: String) -> Error {
         let checkpoint = match self.saver.as_mut().and_then(Saver::newest) {
-            Some(step) => format!("; the last checkpoint before it is that of step {step}"),
+            Some(step) => {
+                let run = self.folder.path().display();
+                format!(
+                    "; the last checkpoint is that of step {step}: `glasses train --resume {run} --fork --lr …` begins there"
+                )
+            }
             None => String::new(),
         };
         Error::invalid(

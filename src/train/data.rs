@@ -113,7 +113,8 @@ fn fingerprint(parts: &[Option<&Part>], shape: RowShape, classes: &[String], com
     let mut hash = XxHash3_64::default();
     hash.write(format!("{shape} {classes:?}").as_bytes());
     for part in parts {
-        let own = part.map_or(Vec::new(), |part| part.owned.clone().flat_map(|s| part.digest(s).to_le_bytes()).collect());
+        let own =
+            part.map_or(Vec::new(), |part| part.owned.clone().flat_map(|s| part.digest(s).to_le_bytes()).collect());
         hash.write_usize(part.map_or(0, |part| part.shards.rows()));
         comm.gather(&own).iter().for_each(|digests| hash.write(digests));
     }

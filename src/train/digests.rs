@@ -9,7 +9,7 @@ use twox_hash::XxHash3_64;
 
 use crate::comm::Communicator;
 use crate::error::Error;
-use crate::model::Params;
+use crate::model::{Param, Params};
 
 /// A line of `digests.jsonl`. Digests are XXH3 (64 bits), in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,8 +59,25 @@ pub struct StartLine {
 
 /// The digest of each parameter.
 pub fn of_params(params: &Params) -> Vec<u64> {
-    let digest = |range: &std::ops::Range<usize>| XxHash3_64::oneshot(bytemuck::cast_slice(&params.values[range.clone()]));
+    let digest =
+        |range: &std::ops::Range<usize>| XxHash3_64::oneshot(bytemuck::cast_slice(&params.values[range.clone()]));
     params.table.iter().map(|param| digest(&param.range)).collect()
+}
+
+/// The chain goes on with the digests of all parameters.
+pub fn next_in_chain(chain: u64, params: impl Iterator<Item = u64>) -> u64 {
+    let mut hash = XxHash3_64::default();
+    hash.write_u64(chain);
+    params.for_each(|digest| hash.write_u64(digest));
+    hash.finish()
+}
+
+impl DigestLine {
+    /// The root's digests in the order of the parameters; 0 where there is none.
+    pub fn params_in_order(&self, table: &[Param]) -> impl Iterator<Item = u64> {
+        let digest = |param: &Param| self.params.get(&param.name).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        table.iter().map(move |param| digest(param).unwrap_or(0))
+    }
 }
 
 /// As they are written.
@@ -118,10 +135,7 @@ impl Found {
         let by_name = |digests: &[u64]| {
             params.table.iter().zip(digests).map(|(param, digest)| (param.name.clone(), hex(*digest))).collect()
         };
-        let mut hash = XxHash3_64::default();
-        hash.write_u64(*chain);
-        self.root().iter().for_each(|&digest| hash.write_u64(digest));
-        *chain = hash.finish();
+        *chain = next_in_chain(*chain, self.root().iter().copied());
         let mut line = DigestLine {
             step,
             epoch,
@@ -155,11 +169,17 @@ impl Found {
         Error::invalid(
             format!("the weights after step {step} (epoch {epoch})"),
             match majority {
-                Some(_) => format!("others on {} than on {most} ranks, first in {}", list.join(", "), params.table[differs].name),
-                None => format!("no two ranks in three alike: {}, first in {}", list.join(", "), params.table[differs].name),
+                Some(_) => {
+                    format!(
+                        "others on {} than on {most} ranks, first in {}",
+                        list.join(", "),
+                        params.table[differs].name
+                    )
+                }
+                None => format!("different ones on {}, first in {}", list.join(" and "), params.table[differs].name),
             },
             "the same weights on every rank, bit for bit",
-            "`glasses verify RUN` computes these steps again and says whose are right; suspect that machine, or builds of \
+            "`glasses verify` with the run's folder computes these steps again and says whose are right; suspect that machine, or builds of \
              glasses that differ",
         )
     }
@@ -167,7 +187,10 @@ impl Found {
 
 /// Collective: the machine of each rank.
 pub fn hosts(comm: &dyn Communicator) -> Vec<String> {
-    comm.gather(gethostname::gethostname().to_string_lossy().as_bytes()).iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    comm.gather(gethostname::gethostname().to_string_lossy().as_bytes())
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -211,6 +234,9 @@ mod tests {
     #[test]
     fn of_two_ranks_that_differ_both_are_named() {
         let text = errors(2, &[1])[0].clone().unwrap();
-        assert!(text.contains("rank 0 on ") && text.contains("rank 1 on ") && text.contains("glasses verify"), "{text}");
+        assert!(
+            text.contains("rank 0 on ") && text.contains("rank 1 on ") && text.contains("glasses verify"),
+            "{text}"
+        );
     }
 }

@@ -25,8 +25,27 @@ impl Fault {
         };
         let parsed = parse(&text);
         parsed.map(Some).ok_or_else(|| {
-            Error::invalid(VARIABLE, format!("'{text}'"), "'flip rank=R step=N param=NAME'", "unset it: it is for tests")
+            Error::invalid(
+                VARIABLE,
+                format!("'{text}'"),
+                "'flip rank=R step=N param=NAME'",
+                "unset it: it is for tests",
+            )
         })
+    }
+
+    /// Whether there is such a rank and such a parameter.
+    ///
+    /// # Errors
+    /// When there is not.
+    pub fn check(&self, ranks: usize, params: &Params) -> Result<()> {
+        if self.rank < ranks && params.table.iter().any(|param| param.name == self.param) {
+            return Ok(());
+        }
+        let names: Vec<&str> = params.table.iter().map(|param| param.name.as_str()).collect();
+        let found = format!("rank {} and parameter '{}'", self.rank, self.param);
+        let expected = format!("a rank below {ranks} and one of {}", names.join(", "));
+        Err(Error::invalid(VARIABLE, found, expected, "unset it: it is for tests"))
     }
 
     /// Does it, where and when it is due.

@@ -44,25 +44,31 @@ const EVALUATION_BATCH: usize = 32;
 /// resumed so, weights that differ between ranks, a loss that is no longer a number.
 pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<Summary> {
     let mut console = Console::new(comm.is_root());
+    let folder = origin.reopen(comm, &console)?;
     let mut trainer = Trainer::new(config, comm)?;
-    let mut lines = trainer.begin(origin, &console)?;
+    trainer.folder = folder;
+    trainer.lines = trainer.begin(origin, &console)?;
     console.say(trainer.describe());
+    if trainer.fault.is_some() {
+        console.warn("GLASSES_FAULT is set: this run will go wrong, as a test wants it");
+    }
     while !trainer.is_done() {
         console.start_epoch(trainer.progress.epoch + 1, config.epochs, trainer.rows(), trainer.progress.sums.count);
         let (line, val) = trainer.train_and_evaluate(&console)?;
         agree_root(comm, || trainer.folder.add(&line))?;
         let best = trainer.progress.best.map(|best| best.accuracy);
-        if let Some(accuracy) = val.map(|val| val.accuracy()).filter(|accuracy| best.is_none_or(|best| *accuracy > best)) {
+        // What --max-steps cuts short is no epoch: with more steps it would be another.
+        let val = val.filter(|_| trainer.ends_epoch()).map(|val| val.accuracy());
+        if let Some(accuracy) = val.filter(|accuracy| best.is_none_or(|best| *accuracy > best)) {
             trainer.progress.best = Some(Best { accuracy, epoch: line.epoch });
             trainer.save_model("best.h5")?;
         }
-        trainer.end_epoch(&console)?;
         console.end_epoch(&line, config.epochs);
-        lines.push(line);
+        trainer.end_epoch(line, &console);
     }
     trainer.end(&console)?;
     trainer.save_model("model.h5")?;
-    let summary = trainer.summary(&lines);
+    let summary = trainer.summary();
     agree_root(comm, || trainer.folder.finish(&summary))?;
     console.end_run(&summary, trainer.folder.path());
     Ok(summary)

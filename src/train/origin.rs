@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::run_dir::{RunDir, checkpoints_of, summary_of};
-use super::saver::{Meta, Saver, meta, restore_optimizer, restore_params};
+use super::saver::{self, Meta};
 use super::trainer::Trainer;
-use crate::checkpoint::{self, State, read_state};
+use crate::checkpoint::{self, Checkpoints, State};
 use crate::comm::{Communicator, Reduce, agree, agree_root};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
+use crate::kernels::Buffer;
 use crate::metrics::EpochLine;
-use crate::optim::Schedule;
+use crate::model::Params;
+use crate::optim::{Optimizer, Schedule};
 use crate::report::Console;
 
 /// Where a run begins.
@@ -34,51 +36,71 @@ const CONFIG: &str = "config.toml";
 /// Collective: how far the run in `dir` came, if it is finished and `config` does not ask for more steps.
 ///
 /// # Errors
-/// When the root cannot read the folder.
+/// When the root cannot read the folder, or `config` is that of another run.
 pub fn finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -> Result<Option<String>> {
     let found = agree_root(comm, || {
-        let Some(summary) = summary_of(dir) else { return Ok(String::new()) };
-        let text = std::fs::read_to_string(dir.join(CONFIG)).map_err(Error::io("read", dir.join(CONFIG)))?;
-        let old: toml::Table = text.parse().unwrap_or_default();
-        let number = |key: &str| old.get(key).and_then(toml::Value::as_integer).map(|n| n as usize);
-        if number("max-steps") != config.max_steps || number("epochs") != Some(config.epochs) {
+        let Some((steps, weights)) = finish_of(dir) else { return Ok(String::new()) };
+        let path = dir.join(CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        same_settings(dir, &text, config)?;
+        let old = Settings::read(&path)?;
+        if old.max_steps != config.max_steps || old.epochs != Some(config.epochs) {
             return Ok(String::new());
         }
-        Ok(format!(
-            "the run in {} is finished: {} steps, weights sha256 {}",
-            dir.display(),
-            summary["steps"],
-            summary["weights_sha256"].as_str().unwrap_or("unknown"),
-        ))
+        Ok(format!("the run in {} is finished: {steps} steps, weights sha256 {weights}", dir.display()))
     })?;
     Ok(Some(found).filter(|text| !text.is_empty()))
 }
 
+/// Steps and weights of a run that is finished.
+fn finish_of(dir: &Path) -> Option<(u64, String)> {
+    let summary = summary_of(dir)?;
+    let whole = dir.join("model.h5").exists();
+    Some((summary["steps"].as_u64()?, summary["weights_sha256"].as_str()?.to_owned())).filter(|_| whole)
+}
+
+impl Origin {
+    /// Collective: takes the folder of a run that is to go on, before anything of it is read. The root says when it has to
+    /// wait for another process.
+    ///
+    /// # Errors
+    /// When another process keeps it.
+    pub fn reopen(&self, comm: &dyn Communicator, console: &Console) -> Result<RunDir> {
+        match self {
+            Origin::Resume(dir) => RunDir::reopen(dir, comm, console),
+            _ => Ok(RunDir::default()),
+        }
+    }
+}
+
 impl Trainer<'_> {
-    /// Collective: takes or makes the run's folder, and puts the run where `origin` says. The lines of its epochs so far.
+    /// Collective: makes the run's folder where it has none, and puts the run where `origin` says. The lines of its epochs
+    /// so far.
     ///
     /// # Errors
     /// When the folder is not to be had, or the run cannot be gone on with so.
     pub fn begin(&mut self, origin: &Origin, console: &Console) -> Result<Vec<EpochLine>> {
         let (comm, config) = (self.comm, self.config);
-        let mut lines = Vec::new();
         let mut newest = None;
         match origin {
-            Origin::Scratch | Origin::Fork(_) => {
-                if let Origin::Fork(dir) = origin {
-                    self.take_weights(dir, console)?;
-                }
-                self.folder = RunDir::create(&self.config_that_runs(), &self.model.spec.name, comm)?;
+            Origin::Scratch => {
+                let (config, name) = (self.config_that_runs(), &self.model.spec.name);
+                self.folder = RunDir::create(&config, name, comm, |_| Ok(()))?;
+            }
+            Origin::Fork(dir) => {
+                self.take_weights(dir, console)?;
+                let (config, meta) = (self.config_that_runs(), self.meta());
+                let (params, optimizer) = (&self.params, &mut self.optimizer);
+                // Without it nobody could begin again where this run began.
+                let first = |checkpoints: &Checkpoints| saver::write_first(checkpoints, meta, params, optimizer);
+                self.folder = RunDir::create(&config, &self.model.spec.name, comm, first)?;
             }
             Origin::Resume(dir) => {
-                self.folder = RunDir::reopen(dir, comm)?;
                 newest = self.resume(dir, console)?;
-                let (epochs, steps, text) =
-                    (self.progress.epoch, self.progress.step, self.config_that_runs().to_toml()?);
-                let folder = &mut self.folder;
-                let chain = &mut self.chain;
+                let (progress, text) = (&self.progress, self.config_that_runs().to_toml()?);
+                let (folder, lines) = (&mut self.folder, &self.lines);
                 agree_root(comm, || {
-                    (lines, *chain) = folder.go_on(epochs, steps, &text)?;
+                    folder.go_on(lines, progress.step, &text)?;
                     checkpoints_of(dir).remove_after(newest.unwrap_or(0))?;
                     Ok(String::new())
                 })?;
@@ -86,90 +108,69 @@ impl Trainer<'_> {
         }
         if comm.is_root() {
             let checkpoints = self.folder.checkpoints();
-            self.saver = Some(Saver::new(checkpoints, config.checkpoint_every, config.keep, newest));
+            self.saver =
+                Some(saver::Saver::new(checkpoints, config.checkpoint_every, config.keep, self.progress.step, newest));
+            if let Some(reason) = self.folder.unlocked() {
+                console
+                    .warn(format!("nothing keeps another process out of {}: {reason}", self.folder.path().display()));
+            }
         }
-        let fork = matches!(origin, Origin::Fork(_));
-        self.write_start(fork);
-        if fork {
-            // Without it nobody could begin again where this run began.
-            self.save_state(console);
-        }
-        Ok(lines)
-    }
-
-    /// Collective: the newest whole checkpoint in `dir`, if there is one; damaged ones are named.
-    fn newest_state(&self, dir: &Path, console: &Console) -> Result<Option<(usize, State)>> {
-        let checkpoints = checkpoints_of(dir);
-        let found = agree_root(self.comm, || {
-            let warn = &mut |damaged: &Error| console.warn(format!("a checkpoint is left out: {damaged}"));
-            Ok(checkpoints.newest_whole(None, warn).map_or(String::new(), |(step, _)| step.to_string()))
-        })?;
-        let Ok(step) = found.parse::<usize>() else { return Ok(None) };
-        let state = agree(self.comm, read_state(&checkpoints.path(step)))?;
-        Ok(Some((step, state)))
+        self.write_start(matches!(origin, Origin::Fork(_)));
+        Ok(std::mem::take(&mut self.lines))
     }
 
     /// Collective: goes to where the run in `dir` was left. After how many steps that is, if there was a checkpoint.
     fn resume(&mut self, dir: &Path, console: &Console) -> Result<Option<usize>> {
         let comm = self.comm;
-        let Some((step, state)) = self.newest_state(dir, console)? else {
-            let text = std::fs::read_to_string(dir.join(CONFIG)).map_err(Error::io("read", dir.join(CONFIG)));
-            agree(comm, text.and_then(|text| self.same_settings(dir, &text)))?;
+        let none = agree_root(comm, || {
+            let refuse = |found: String, fix: &str| {
+                Err(Error::invalid(
+                    format!("--resume {}", dir.display()),
+                    found,
+                    "a run that was left in the middle",
+                    fix,
+                ))
+            };
+            if !checkpoints_of(dir).steps()?.is_empty() {
+                return Ok(String::new());
+            }
+            if finish_of(dir).is_some() {
+                return refuse("a finished run without a checkpoint".to_owned(), "use its model.h5, or --fork it");
+            }
+            let path = dir.join(CONFIG);
+            let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            same_settings(dir, &text, &self.config_that_runs())?;
+            Ok("none".to_owned())
+        })?;
+        if none == "none" {
             console.say(format!("{} has no checkpoint yet: starting over", dir.display()));
             return Ok(None);
-        };
-        let restored = meta(&state).and_then(|meta| {
-            self.same_run(dir, &meta)?;
-            restore_params(&state, &mut self.params)?;
-            restore_optimizer(&state, meta.optimizer_steps, &self.params, &mut self.optimizer)?;
-            Ok(meta.progress)
-        });
-        self.progress = agree(comm, restored)?;
-        console.say(format!(
-            "resuming {} after step {step} (epoch {})",
-            dir.display(),
-            self.progress.epoch + 1
-        ));
+        }
+        let (data, ranks, config) = (&self.data.fingerprint, comm.size(), self.config_that_runs());
+        let check = |meta: &Meta| same_run(dir, meta, data, ranks, &config);
+        let meta = restore(dir, None, &mut self.params, Some(&mut self.optimizer), comm, console, &check)?;
+        (self.progress, self.lines, self.chain) = (meta.progress, meta.lines, meta.chain);
+        let step = self.progress.step;
+        if self.total_steps() < step {
+            return Err(Error::invalid(
+                "--max-steps",
+                format!("{} steps", self.total_steps()),
+                format!("at least the {step} that {} has made", dir.display()),
+                "leave it away, or add --fork",
+            ));
+        }
+        console.say(format!("resuming {} after step {step} (epoch {})", dir.display(), self.progress.epoch + 1));
         Ok(Some(step))
-    }
-
-    /// Whether a checkpoint is of the run that this process would go on with.
-    fn same_run(&self, dir: &Path, meta: &Meta) -> Result<()> {
-        self.same_settings(dir, &meta.settings)?;
-        let changed = |what: String| {
-            Err(changed(dir, vec![what]))
-        };
-        if meta.data != self.data.fingerprint {
-            return changed(format!("the rows of the dataset: digest {} was {}", self.data.fingerprint, meta.data));
-        }
-        if self.config.reduce == Reduce::Mpi && meta.ranks != self.comm.size() {
-            return changed(format!("ranks, with --reduce mpi: {} were {}", self.comm.size(), meta.ranks));
-        }
-        Ok(())
-    }
-
-    /// Whether the settings are those of `text`, as far as they decide what is computed.
-    fn same_settings(&self, dir: &Path, text: &str) -> Result<()> {
-        let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
-        let (old, new) = (parse(text), parse(&self.config_that_runs().to_toml()?));
-        // Without a schedule, more epochs only come behind those that were.
-        let more_epochs = self.config.schedule == Schedule::Constant;
-        let is_free = |key: &str| FREE.contains(&key) || (key == "epochs" && more_epochs);
-        let show = |value: Option<&toml::Value>| value.map_or("not set".to_owned(), |value| short(&value.to_string()));
-        let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        let differing: Vec<String> = keys
-            .into_iter()
-            .filter(|key| !is_free(key) && old.get(*key) != new.get(*key))
-            .map(|key| format!("{key}: {} was {}", show(new.get(key)), show(old.get(key))))
-            .collect();
-        if differing.is_empty() { Ok(()) } else { Err(changed(dir, differing)) }
     }
 
     /// Collective: the weights of the run in `dir`, and nothing else of it.
     fn take_weights(&mut self, dir: &Path, console: &Console) -> Result<()> {
         let comm = self.comm;
-        if let Some((step, state)) = self.newest_state(dir, console)? {
-            agree(comm, restore_params(&state, &mut self.params))?;
+        let any =
+            agree_root(comm, || Ok(if checkpoints_of(dir).steps()?.is_empty() { "" } else { "some" }.to_owned()))?;
+        if any == "some" {
+            let meta = restore(dir, None, &mut self.params, None, comm, console, &|_| Ok(()))?;
+            let step = meta.progress.step;
             console.say(format!("starting from the weights of {} after step {step}", dir.display()));
             return Ok(());
         }
@@ -187,6 +188,108 @@ impl Trainer<'_> {
         console.say(format!("starting from the weights of {}", path.display()));
         Ok(())
     }
+}
+
+/// Collective: the root reads the newest whole checkpoint in `dir` of at most `at_most` steps and gives it to all; damaged
+/// ones are named. What it says of its run.
+///
+/// # Errors
+/// When none of them is whole, `check` refuses it, or it is of another network or optimizer.
+pub fn restore(
+    dir: &Path,
+    at_most: Option<usize>,
+    params: &mut Params,
+    mut optimizer: Option<&mut Optimizer>,
+    comm: &dyn Communicator,
+    console: &Console,
+    check: &dyn Fn(&Meta) -> Result<()>,
+) -> Result<Meta> {
+    let mut found = None;
+    let text = agree_root(comm, || {
+        let state = newest(dir, at_most, console)?;
+        let meta = saver::meta(&state)?;
+        check(&meta)?;
+        saver::restore_params(&state, params)?;
+        if let Some(optimizer) = &mut optimizer {
+            saver::restore_optimizer(&state, meta.optimizer_steps, params, optimizer)?;
+        }
+        found = Some(meta);
+        Ok(state.meta.clone())
+    })?;
+    let place = || dir.display().to_string();
+    let meta = match found {
+        Some(meta) => meta,
+        None => saver::parse(&text, place())?,
+    };
+    share(&mut params.values, comm);
+    if let Some(optimizer) = optimizer {
+        let own = optimizer.state();
+        *own.steps = meta.optimizer_steps;
+        share(own.first, comm);
+        share(own.second, comm);
+    }
+    Ok(meta)
+}
+
+/// Collective: the root's values, on every rank.
+fn share(values: &mut Buffer, comm: &dyn Communicator) {
+    if comm.size() == 1 {
+        return;
+    }
+    let own = if comm.is_root() { bytemuck::cast_slice(values).to_vec() } else { Vec::new() };
+    let bytes = comm.broadcast(own);
+    for (value, four) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *value = f32::from_ne_bytes(*four);
+    }
+}
+
+/// The newest whole checkpoint in `dir` of at most `at_most` steps.
+fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> Result<State> {
+    let checkpoints = checkpoints_of(dir);
+    let mut damaged = Vec::new();
+    // A run that goes on meanwhile takes its older ones away.
+    for _ in 0..3 {
+        damaged.clear();
+        let warn = &mut |error: &Error| damaged.push(error.to_string());
+        if let Some((_, state)) = checkpoints.newest_whole(at_most, warn) {
+            damaged.iter().for_each(|error| console.warn(format!("a checkpoint is left out: {error}")));
+            return Ok(state);
+        }
+    }
+    Err(Error::Several {
+        what: format!("{}: no checkpoint that can be used", checkpoints.folder().display()),
+        items: damaged,
+        fix: "mend what is named, or move the folder 'checkpoints' away to start over".to_owned(),
+    })
+}
+
+/// Whether a checkpoint is of the run that this process would go on with.
+fn same_run(dir: &Path, meta: &Meta, data: &str, ranks: usize, config: &RunConfig) -> Result<()> {
+    same_settings(dir, &meta.settings, config)?;
+    if meta.data != data {
+        return Err(changed(dir, vec![format!("the rows of the dataset: digest {data} was {}", meta.data)]));
+    }
+    if config.reduce == Reduce::Mpi && meta.ranks != ranks {
+        return Err(changed(dir, vec![format!("ranks, with --reduce mpi: {ranks} were {}", meta.ranks)]));
+    }
+    Ok(())
+}
+
+/// Whether the settings `text` of the run in `dir` are those of `config`, as far as they decide what is computed.
+fn same_settings(dir: &Path, text: &str, config: &RunConfig) -> Result<()> {
+    let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let (old, new) = (parse(text), parse(&config.to_toml()?));
+    // Without a schedule, more epochs only come behind those that were.
+    let more_epochs = config.schedule == Schedule::Constant;
+    let is_free = |key: &str| FREE.contains(&key) || (key == "epochs" && more_epochs);
+    let show = |value: Option<&toml::Value>| value.map_or("not set".to_owned(), |value| short(&value.to_string()));
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let differing: Vec<String> = keys
+        .into_iter()
+        .filter(|key| !is_free(key) && old.get(*key) != new.get(*key))
+        .map(|key| format!("{key}: {} was {}", show(new.get(key)), show(old.get(key))))
+        .collect();
+    if differing.is_empty() { Ok(()) } else { Err(changed(dir, differing)) }
 }
 
 /// The values of a whole network would hide the rest.

@@ -3,6 +3,7 @@
 //!
 //! A run that ends before its first epoch is over or its first checkpoint written takes its folder away again.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,12 +15,14 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::files::{is_temporary, write_whole};
 use crate::lock::{LOCK_FILE, RunLock};
-use crate::metrics::{EpochLine, Lines, Summary};
+use crate::metrics::{EpochLine, Lines, Summary, json};
+use crate::report::Console;
 
 const METRICS: &str = "metrics.jsonl";
 /// The chain of digests.
 pub const DIGESTS: &str = "digests.jsonl";
 const SUMMARY: &str = "summary.json";
+const CHECKPOINTS: &str = "checkpoints";
 
 /// How long a run that is to go on waits for its former process to end: ranks outlive a killed mpirun by a second or two.
 const FORMER_PROCESS: Duration = Duration::from_secs(30);
@@ -70,11 +73,16 @@ impl Drop for Unfinished {
 }
 
 impl RunDir {
-    /// Collective: the root makes the folder and writes what runs.
+    /// Collective: the root makes the folder and writes what runs, after whatever has to be there `first`.
     ///
     /// # Errors
     /// When there is something in it already, or the place refuses.
-    pub fn create(config: &RunConfig, model: &str, comm: &dyn Communicator) -> Result<RunDir> {
+    pub fn create(
+        config: &RunConfig,
+        model: &str,
+        comm: &dyn Communicator,
+        first: impl FnOnce(&Checkpoints) -> Result<()>,
+    ) -> Result<RunDir> {
         let mut folder = RunDir::default();
         let path = agree_root(comm, || {
             check_out(config)?;
@@ -84,8 +92,12 @@ impl RunDir {
                 None => new_folder(model, unfinished)?,
             };
             let [config_file, metrics, digests] = ["config.toml", METRICS, DIGESTS].map(|name| path.join(name));
-            unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LOCK_FILE)];
             folder.lock = Some(RunLock::acquire(&path, Duration::ZERO)?);
+            // Another process may have been faster.
+            check_out(config)?;
+            unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LOCK_FILE)];
+            unfinished.folders.insert(0, path.join(CHECKPOINTS));
+            first(&checkpoints_of(&path))?;
             write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;
             folder.metrics = Some(Lines::create(&metrics)?);
             folder.digests = Some(Lines::create(&digests)?);
@@ -95,43 +107,55 @@ impl RunDir {
         Ok(folder)
     }
 
-    /// Collective: takes the folder of a run that is to go on, as soon as no other process has it.
+    /// Collective: takes the folder of a run that is to go on, as soon as no other process has it, and removes what a killed
+    /// one left half-written.
     ///
     /// # Errors
     /// When another process keeps it.
-    pub fn reopen(path: &Path, comm: &dyn Communicator) -> Result<RunDir> {
+    pub fn reopen(path: &Path, comm: &dyn Communicator, console: &Console) -> Result<RunDir> {
         let mut folder = RunDir { path: path.to_owned(), ..RunDir::default() };
         agree_root(comm, || {
-            folder.lock = Some(RunLock::acquire(path, FORMER_PROCESS)?);
+            let lock = RunLock::acquire(path, Duration::ZERO).or_else(|held| {
+                console.say(format!("waiting up to {} s: {held}", FORMER_PROCESS.as_secs()));
+                RunLock::acquire(path, FORMER_PROCESS)
+            });
+            folder.lock = Some(lock?);
+            let entries = std::fs::read_dir(path).map_err(Error::io("read the folder", path))?;
+            for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_temporary)) {
+                std::fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
+            }
             Ok(String::new())
         })?;
         Ok(folder)
     }
 
-    /// On the root: takes back what was written behind `epochs` epochs and `steps` steps, and writes the settings that go
-    /// on. The epochs' lines that stay, and the chain of digests up to there.
+    /// On the root: takes back what was written behind the epochs of `lines` and `step` steps, and writes the settings that
+    /// go on.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn go_on(&mut self, epochs: usize, steps: usize, config: &str) -> Result<(Vec<EpochLine>, u64)> {
-        let (mut lines, mut chain) = (Vec::new(), 0);
-        let metrics = Lines::go_on(&self.path.join(METRICS), |value| {
-            let line = serde_json::from_value::<EpochLine>(value.clone()).ok().filter(|line| line.epoch <= epochs);
-            let is_kept = line.is_some();
-            lines.extend(line);
-            is_kept
-        })?;
-        let digests = Lines::go_on(&self.path.join(DIGESTS), |value| {
-            let is_kept = value["step"].as_u64().is_some_and(|step| step <= steps as u64);
-            if let Some(digest) = value["chain"].as_str().filter(|_| is_kept) {
-                chain = u64::from_str_radix(digest, 16).unwrap_or(0);
-            }
-            is_kept
-        })?;
-        let _ = std::fs::remove_file(self.path.join(SUMMARY));
+    pub fn go_on(&mut self, lines: &[EpochLine], step: usize, config: &str) -> Result<()> {
+        let path = self.path.join(METRICS);
+        let text: Vec<String> = lines.iter().map(|line| json(line, &path)).collect::<Result<_>>()?;
+        write_whole(&path, text.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())?;
+        self.metrics = Some(Lines::go_on(&path, |_| true)?);
+        let up_to = |value: &Value| value["step"].as_u64().is_some_and(|at| at <= step as u64);
+        self.digests = Some(Lines::go_on(&self.path.join(DIGESTS), up_to)?);
         write_whole(&self.path.join("config.toml"), with_head(config).as_bytes())?;
-        (self.metrics, self.digests) = (Some(metrics), Some(digests));
-        Ok((lines, chain))
+        match std::fs::remove_file(self.path.join(SUMMARY)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", self.path.join(SUMMARY))(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why nothing keeps another process out, where the file system has no locks.
+    pub fn unlocked(&self) -> Option<&Error> {
+        self.lock.as_ref().and_then(RunLock::unlocked)
+    }
+
+    /// The files that lines are added to.
+    pub fn files(&self) -> Vec<File> {
+        [&self.metrics, &self.digests].into_iter().flatten().filter_map(|lines| lines.file().ok()).collect()
     }
 
     /// Where it is.
@@ -183,7 +207,7 @@ impl RunDir {
 
 /// The checkpoints of the run in `path`.
 pub fn checkpoints_of(path: &Path) -> Checkpoints {
-    Checkpoints::new(path.join("checkpoints"))
+    Checkpoints::new(path.join(CHECKPOINTS))
 }
 
 /// The summary of a run that is finished.
@@ -205,8 +229,9 @@ pub fn check_out(config: &RunConfig) -> Result<()> {
     };
     // What a process leaves that was killed before it wrote its settings is nothing.
     let is_nothing = |name: &str| name == LOCK_FILE || is_temporary(name);
-    let filled = std::fs::read_dir(path)
-        .is_ok_and(|mut entries| entries.any(|entry| !entry.is_ok_and(|e| e.file_name().to_str().is_some_and(is_nothing))));
+    let filled = std::fs::read_dir(path).is_ok_and(|mut entries| {
+        entries.any(|entry| !entry.is_ok_and(|e| e.file_name().to_str().is_some_and(is_nothing)))
+    });
     if filled {
         return Err(Error::invalid(
             format!("--out {}", path.display()),

@@ -1,5 +1,6 @@
 //! Checkpoints of a run: when they are due, what they hold, and writing them while training goes on.
 
+use std::fs::File;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use crate::checkpoint::{Checkpoints, State, Tensor, write_state};
 use crate::config::Every;
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
+use crate::metrics::EpochLine;
 use crate::model::Params;
 use crate::optim::Optimizer;
 
@@ -28,6 +30,10 @@ pub struct Meta {
     pub optimizer_steps: u64,
     /// Where the run stands.
     pub progress: Progress,
+    /// The lines of the epochs that are done.
+    pub lines: Vec<EpochLine>,
+    /// The chain of digests up to here.
+    pub chain: u64,
 }
 
 /// What a checkpoint holds, copied so that training can go on.
@@ -46,43 +52,45 @@ pub struct Saver {
     checkpoints: Checkpoints,
     every: Every,
     keep: usize,
-    /// When the last one was made.
-    last: Instant,
+    /// When the last one was made, and after how many steps.
+    last: (Instant, usize),
     thread: Option<(usize, JoinHandle<Result<()>>)>,
     /// Steps of the newest that is whole on disk.
     newest: Option<usize>,
 }
 
 impl Saver {
-    /// Checkpoints in `checkpoints`, the newest of which is `newest`.
-    pub fn new(checkpoints: Checkpoints, every: Every, keep: usize, newest: Option<usize>) -> Saver {
-        Saver { checkpoints, every, keep, last: Instant::now(), thread: None, newest }
+    /// Checkpoints in `checkpoints` of a run that has made `step` steps; the newest of them is `newest`.
+    pub fn new(checkpoints: Checkpoints, every: Every, keep: usize, step: usize, newest: Option<usize>) -> Saver {
+        Saver { checkpoints, every, keep, last: (Instant::now(), step), thread: None, newest }
     }
 
-    /// Whether one is due after `step` steps, which end `epoch` epochs or none.
+    /// Whether one is due after `step` steps, which end `epoch` epochs or none. While one is being written, the next one
+    /// waits: training does not.
     pub fn is_due(&self, step: usize, epoch: Option<usize>) -> bool {
+        if self.thread.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
+            return false;
+        }
         match self.every {
             Every::Never => false,
-            Every::Time(time) => self.last.elapsed() >= time,
-            Every::Steps(steps) => step.is_multiple_of(steps),
+            Every::Time(time) => self.last.0.elapsed() >= time,
+            Every::Steps(steps) => step / steps > self.last.1 / steps,
             Every::Epochs(epochs) => epoch.is_some_and(|epoch| epoch.is_multiple_of(epochs)),
         }
     }
 
-    /// Copies what a checkpoint holds and starts to write it. Waits for the one before it first.
+    /// Copies what a checkpoint holds and starts to write it, after what `before` syncs. Waits for the one before it first.
     ///
     /// # Errors
     /// When the one before it could not be written.
-    pub fn start(&mut self, meta: Meta, params: &Params, optimizer: &mut Optimizer) -> Result<()> {
+    pub fn start(&mut self, meta: Meta, params: &Params, optimizer: &mut Optimizer, sync: Vec<File>) -> Result<()> {
         let before = self.wait();
-        self.last = Instant::now();
-        let state = optimizer.state();
-        let groups = STATE.into_iter().zip([&*state.first, &*state.second]);
-        let groups = groups.filter(|(_, values)| !values.is_empty()).map(|(name, values)| (name, values.clone()));
-        let snapshot = Snapshot { meta, groups: groups.collect(), params: params.clone() };
+        self.last = (Instant::now(), meta.progress.step);
+        let snapshot = Snapshot::new(meta, params, optimizer);
         let (checkpoints, keep, step) = (self.checkpoints.clone(), self.keep, snapshot.meta.progress.step);
         let write = move || {
-            std::fs::create_dir_all(checkpoints.folder()).map_err(Error::io("create the folder", checkpoints.folder()))?;
+            // After a power cut, the lines of what a checkpoint has done are there.
+            sync.iter().try_for_each(File::sync_data).map_err(Error::io("write", checkpoints.folder()))?;
             snapshot.write(&checkpoints)?;
             checkpoints.prune(keep)
         };
@@ -105,11 +113,9 @@ impl Saver {
         Ok(())
     }
 
-    /// Steps of the newest checkpoint that is whole on disk.
+    /// Steps of the newest checkpoint that is whole on disk, after the one that is being written, if any.
     pub fn newest(&mut self) -> Option<usize> {
-        if self.thread.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
-            let _ = self.wait();
-        }
+        let _ = self.wait();
         self.newest
     }
 }
@@ -123,8 +129,24 @@ impl Drop for Saver {
     }
 }
 
+/// Writes the first checkpoint of a run, at once.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_first(checkpoints: &Checkpoints, meta: Meta, params: &Params, optimizer: &mut Optimizer) -> Result<()> {
+    Snapshot::new(meta, params, optimizer).write(checkpoints)
+}
+
 impl Snapshot {
+    fn new(meta: Meta, params: &Params, optimizer: &mut Optimizer) -> Snapshot {
+        let state = optimizer.state();
+        let groups = STATE.into_iter().zip([&*state.first, &*state.second]);
+        let groups = groups.filter(|(_, values)| !values.is_empty()).map(|(name, values)| (name, values.clone()));
+        Snapshot { meta, groups: groups.collect(), params: params.clone() }
+    }
+
     fn write(&self, checkpoints: &Checkpoints) -> Result<()> {
+        std::fs::create_dir_all(checkpoints.folder()).map_err(Error::io("create the folder", checkpoints.folder()))?;
         let path = checkpoints.path(self.meta.progress.step);
         let meta = serde_json::to_string(&self.meta).map_err(|e| Error::io("write", &path)(e.into()))?;
         let groups = [("params", &self.params.values)].into_iter().chain(self.groups.iter().map(|(n, v)| (*n, v)));
@@ -144,11 +166,26 @@ impl Snapshot {
 /// What a checkpoint says of its run.
 ///
 /// # Errors
-/// When its text is not what this version writes.
+/// When its text is not what this version writes, or the file has the name of another one.
 pub fn meta(state: &State) -> Result<Meta> {
-    serde_json::from_str(&state.meta).map_err(|e| {
-        let place = format!("checkpoint {} /meta", state.path().display());
-        Error::invalid(place, e.to_string(), "what this version of glasses writes", "resume with the version that wrote it")
+    let place = format!("checkpoint {}", state.path().display());
+    let meta = parse(&state.meta, place.clone())?;
+    let step = meta.progress.step;
+    if !state.path().ends_with(Checkpoints::new("").path(step)) {
+        let fix = "give the file its name back";
+        return Err(Error::invalid(place, format!("the state after step {step}"), "that of the step in its name", fix));
+    }
+    Ok(meta)
+}
+
+/// The text of a checkpoint at `place`.
+///
+/// # Errors
+/// When it is not what this version writes.
+pub fn parse(text: &str, place: String) -> Result<Meta> {
+    serde_json::from_str(text).map_err(|e| {
+        let fix = "resume with the version that wrote it";
+        Error::invalid(format!("{place} /meta"), e.to_string(), "what this version of glasses writes", fix)
     })
 }
 
@@ -181,4 +218,3 @@ fn restore(group: &str, state: &State, table: &[crate::model::Param], values: &m
         state.read_into(&format!("{group}/{}", param.name), &param.shape, &mut values[param.range.clone()])
     })
 }
-

@@ -83,14 +83,7 @@ impl GradientSums {
     }
 
     /// Takes this rank's rows of step `step` of an epoch.
-    pub fn choose(
-        &mut self,
-        order: &EpochOrder,
-        shards: &Shards,
-        step: usize,
-        batch: usize,
-        comm: &dyn Communicator,
-    ) {
+    pub fn choose(&mut self, order: &EpochOrder, shards: &Shards, step: usize, batch: usize, comm: &dyn Communicator) {
         let (rank, size) = (comm.rank(), comm.size());
         order.step(shards, step, batch, &mut self.rows);
         shards.rows_of_each(step, batch, &mut self.rows_of_each);

@@ -35,13 +35,17 @@ pub struct Trainer<'a> {
     pub saver: Option<Saver>,
     /// The digest of all digests so far.
     pub chain: u64,
+    /// The lines of the epochs that are done.
+    pub lines: Vec<EpochLine>,
     sums: GradientSums,
     /// Rows of a step, over all ranks.
     pub batch: usize,
     total_steps: usize,
     /// Whether every value that this rank has computed was a finite number.
     well: bool,
-    fault: Option<Fault>,
+    /// What is to go wrong.
+    pub fault: Option<Fault>,
+    /// The time, and the bytes handed to MPI, at the last lap.
     since: (Instant, u64),
 }
 
@@ -75,7 +79,6 @@ impl<'a> Trainer<'a> {
         let model = agree(comm, model)?;
         let batch = agree(comm, data.batch(config))?;
         let sums = agree(comm, GradientSums::new(&model, &data, batch, config.reduce, comm))?;
-        let fault = agree(comm, Fault::from_environment())?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -84,13 +87,20 @@ impl<'a> Trainer<'a> {
             clip_value: config.clip_value.map(|v| v as f32),
             clip_norm: config.clip_norm.map(|v| v as f32),
         };
+        let params = Params::initial(model.table.clone(), config.init, config.seed);
+        let fault = Fault::from_environment().and_then(|fault| {
+            fault.as_ref().map_or(Ok(()), |fault| fault.check(comm.size(), &params))?;
+            Ok(fault)
+        });
+        let fault = agree(comm, fault)?;
         Ok(Trainer {
-            params: Params::initial(model.table.clone(), config.init, config.seed),
+            params,
             optimizer: Optimizer::new(settings, model.parameters()),
             progress: Progress::default(),
             folder: RunDir::default(),
             saver: None,
             chain: 0,
+            lines: Vec::new(),
             sums,
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             well: true,
@@ -107,6 +117,11 @@ impl<'a> Trainer<'a> {
     /// Whether every step has been made.
     pub fn is_done(&self) -> bool {
         self.progress.step >= self.total_steps
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> usize {
+        self.total_steps
     }
 
     /// Training rows.
@@ -134,7 +149,7 @@ impl<'a> Trainer<'a> {
         if self.is_done() && !self.params.values.iter().all(|value| value.is_finite()) {
             return Err(self.diverged("weights that are not finite".to_owned()));
         }
-        if self.progress.step_of_epoch < self.steps_of_epoch() {
+        if !self.ends_epoch() {
             // --max-steps ends the run here: with more of them, somebody may go on from here.
             self.save_state(console);
         }
@@ -256,21 +271,29 @@ impl<'a> Trainer<'a> {
     }
 
     /// The epoch is over and written: the next one begins.
-    pub fn end_epoch(&mut self, console: &Console) -> Result<()> {
-        if self.progress.step_of_epoch < self.steps_of_epoch() {
-            return Ok(());
+    pub fn end_epoch(&mut self, line: EpochLine, console: &Console) {
+        let ends = self.ends_epoch();
+        self.lines.push(line);
+        if !ends {
+            return;
         }
         self.progress.end_epoch();
         let (step, epoch) = (self.progress.step, Some(self.progress.epoch));
         if self.saver.as_ref().is_some_and(|saver| saver.is_due(step, epoch)) && !self.is_done() {
             self.save_state(console);
         }
-        Ok(())
+    }
+
+    /// Whether the epoch is over, not only cut short by `--max-steps`.
+    pub fn ends_epoch(&self) -> bool {
+        self.progress.step_of_epoch == self.steps_of_epoch()
     }
 
     /// All steps are made: the last checkpoint, and the end of those that are being written.
     pub fn end(&mut self, console: &Console) -> Result<()> {
-        if self.progress.step_of_epoch == 0 && self.config.checkpoint_every != Every::Never {
+        if self.progress.step_of_epoch == 0
+            && self.saver.as_mut().is_some_and(|s| s.newest() != Some(self.progress.step))
+        {
             self.save_state(console);
         }
         if let Some(Err(failure)) = self.saver.as_mut().map(Saver::wait) {
@@ -281,24 +304,29 @@ impl<'a> Trainer<'a> {
 
     /// On the root: starts to write a checkpoint. A disk that refuses one does not end the training.
     pub fn save_state(&mut self, console: &Console) {
-        let meta = Meta {
+        let (meta, sync) = (self.meta(), self.folder.files());
+        let Some(saver) = self.saver.as_mut().filter(|_| self.well && self.config.checkpoint_every != Every::Never)
+        else {
+            return;
+        };
+        if let Err(failure) = saver.start(meta, &self.params, &mut self.optimizer, sync) {
+            console.warn(format!("a checkpoint could not be written, training goes on: {failure}"));
+        }
+        self.folder.keep();
+    }
+
+    /// What a checkpoint says of the run.
+    pub fn meta(&mut self) -> Meta {
+        Meta {
             glasses: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.config_that_runs().to_toml().unwrap_or_default(),
             data: self.data.fingerprint.clone(),
             ranks: self.comm.size(),
             optimizer_steps: *self.optimizer.state().steps,
             progress: self.now(!self.is_done()),
-        };
-        let Some(saver) = self.saver.as_mut().filter(|_| self.well && self.config.checkpoint_every != Every::Never) else {
-            return;
-        };
-        if saver.newest() == Some(meta.progress.step) {
-            return;
+            lines: self.lines.clone(),
+            chain: self.chain,
         }
-        if let Err(failure) = saver.start(meta, &self.params, &mut self.optimizer) {
-            console.warn(format!("a checkpoint could not be written, training goes on: {failure}"));
-        }
-        self.folder.keep();
     }
 
     /// Where the run stands right now; the time since the last lap was training or not.
@@ -349,6 +377,8 @@ impl<'a> Trainer<'a> {
     /// The settings with everything that the data decided.
     pub fn config_that_runs(&self) -> RunConfig {
         RunConfig {
+            // `--resume` may come from another folder.
+            data: std::path::absolute(&self.config.data).unwrap_or_else(|_| self.config.data.clone()),
             normalize: Some(self.data.normalizer.mode()),
             augment: Some(self.data.augment),
             ..self.config.clone()

@@ -8,16 +8,17 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::digests::{DigestLine, Found, StartLine, hex};
+use super::digests::{self, DigestLine, Found, StartLine, hex};
+use super::origin::restore;
 use super::run_dir::{DIGESTS, checkpoints_of};
-use super::saver::{meta, restore_optimizer, restore_params};
 use super::trainer::{Trainer, Wants};
-use crate::checkpoint::read_state;
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, Reduce, agree, agree_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
 use crate::error::{Error, Result};
-use crate::report::progress_bar;
+use crate::kernels::Engine;
+use crate::model::Param;
+use crate::report::{Console, progress_bar};
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -39,10 +40,13 @@ pub struct Wrong {
     pub step: usize,
     /// From 1.
     pub epoch: usize,
-    /// The digest step before it, up to which all was right.
+    /// Up to which step all was right: the digest step before it, or where the computation began.
     pub right_until: usize,
     /// Parameters whose digests differ from the root's of the run.
     pub params: Vec<String>,
+    /// Whether the run has digests of what the shards brought to this step, made with weights that were right before it:
+    /// only then do shards say who computed wrong.
+    pub shards_known: bool,
     /// Shards whose digests differ, each with the rank that had it and its machine.
     pub shards: Vec<WrongShard>,
     /// Ranks of the run that had other weights than its root, and whether theirs are the right ones.
@@ -67,7 +71,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn read(dir: &Path) -> Result<Recorded> {
+    fn read(dir: &Path, table: &[Param]) -> Result<Recorded> {
+        let mut chain = 0;
         let path = dir.join(DIGESTS);
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let mut recorded = Recorded { starts: Vec::new(), lines: BTreeMap::new() };
@@ -82,6 +87,14 @@ impl Recorded {
                 recorded.starts.push(serde_json::from_value(value).map_err(invalid)?);
             } else {
                 let line: DigestLine = serde_json::from_value(value).map_err(invalid)?;
+                chain = digests::next_in_chain(chain, line.params_in_order(table));
+                if line.chain != hex(chain) {
+                    let place = format!("{} line {}", path.display(), number + 1);
+                    let found = format!("chain {}", line.chain);
+                    let expected = format!("{}, which follows from the lines before it", hex(chain));
+                    let fix = "lines were changed or taken out: restore the file from a copy";
+                    return Err(Error::invalid(place, found, expected, fix));
+                }
                 recorded.lines.insert(line.step, line);
             }
         }
@@ -105,19 +118,24 @@ pub fn verify(
     steps: RangeInclusive<usize>,
     comm: &dyn Communicator,
 ) -> Result<Verdict> {
-    let recorded = agree(comm, Recorded::read(dir))?;
+    let mut trainer = Trainer::new(config, comm)?;
+    let recorded = agree(comm, Recorded::read(dir, &trainer.params.table))?;
     let wanted: Vec<usize> = recorded.lines.range(steps.clone()).map(|(&step, _)| step).collect();
     let (Some(&first), Some(&last)) = (wanted.first(), wanted.last()) else {
-        let found = match (recorded.lines.first_key_value(), recorded.lines.last_key_value()) {
-            (Some((first, _)), Some((last, _))) => format!("digests of steps {first} to {last} only"),
-            _ => "no digests at all".to_owned(),
-        };
-        let place = format!("{} in steps {}..{}", dir.display(), steps.start(), steps.end());
+        let near = |step: Option<&usize>| step.map_or("none".to_owned(), usize::to_string);
+        let before = recorded.lines.range(..*steps.start()).next_back().map(|(step, _)| step);
+        let after = recorded.lines.range(*steps.start()..).next().map(|(step, _)| step);
+        let found = format!("no digest: the nearest before is of step {}, behind it {}", near(before), near(after));
+        let place = format!("--steps of {}", dir.display());
         return Err(Error::invalid(place, found, "a digest of at least one of those steps", "name other --steps"));
     };
-    let mut trainer = Trainer::new(config, comm)?;
-    agree(comm, same_data(&trainer, &recorded))?;
-    let from = trainer.go_back(dir, first, &recorded)?;
+    agree(comm, same_run(&trainer, &recorded, last))?;
+    let console = Console::new(comm.is_root());
+    if config.kernels == Engine::Gemm || recorded.starts.iter().any(|start| start.version != env!("CARGO_PKG_VERSION"))
+    {
+        console.warn("the gemm kernels, or another version of glasses, made this run: other digests may mean no fault");
+    }
+    let from = trainer.go_back(dir, first, &recorded, &console)?;
     let bar = progress_bar(comm.is_root(), (last - from) as u64, "steps");
     let mut verdict = Verdict { from, compared: 0, last, wrong: None };
     while trainer.progress.step < last && verdict.wrong.is_none() {
@@ -132,7 +150,7 @@ pub fn verify(
                 let at = (line.step, line.epoch);
                 found.line(at, &trainer.params, &mut 0, comm).1.map_or(Ok(()), Err)?;
                 verdict.compared += 1;
-                verdict.wrong = trainer.compare(line, &found, &recorded);
+                verdict.wrong = trainer.compare(line, &found, &recorded, from);
             }
             if verdict.wrong.is_some() || trainer.progress.step == last {
                 break;
@@ -144,48 +162,57 @@ pub fn verify(
     Ok(verdict)
 }
 
-fn same_data(trainer: &Trainer<'_>, recorded: &Recorded) -> Result<()> {
-    let Some(start) = recorded.starts.last().filter(|start| start.data != trainer.data.fingerprint) else {
-        return Ok(());
-    };
-    Err(Error::invalid(
-        format!("dataset {}", trainer.config.data.display()),
-        format!("rows with the digest {}", trainer.data.fingerprint),
-        format!("those that the run trained on, {}", start.data),
-        "name that dataset with --data",
-    ))
+/// Whether the run can be computed again here.
+fn same_run(trainer: &Trainer<'_>, recorded: &Recorded, last: usize) -> Result<()> {
+    let Some(start) = recorded.start(last) else { return Ok(()) };
+    let invalid =
+        |place: String, found: String, expected: String, fix: &str| Err(Error::invalid(place, found, expected, fix));
+    if start.data != trainer.data.fingerprint {
+        return invalid(
+            format!("dataset {}", trainer.config.data.display()),
+            format!("rows with the digest {}", trainer.data.fingerprint),
+            format!("those that the run trained on, {}", start.data),
+            "name that dataset with --data",
+        );
+    }
+    let ranks = recorded.starts.iter().map(|start| start.hosts.len()).find(|&ranks| ranks != trainer.comm.size());
+    match ranks.filter(|_| trainer.config.reduce == Reduce::Mpi) {
+        None => Ok(()),
+        Some(ranks) => invalid(
+            "--reduce mpi".to_owned(),
+            format!("{} ranks", trainer.comm.size()),
+            format!("the {ranks} of the run: its sums depend on them"),
+            "start as many ranks as the run had",
+        ),
+    }
 }
 
 impl Trainer<'_> {
     /// Collective: goes to the newest checkpoint before step `first` of the run in `dir`, or to its beginning.
-    fn go_back(&mut self, dir: &Path, first: usize, recorded: &Recorded) -> Result<usize> {
-        let (comm, checkpoints) = (self.comm, checkpoints_of(dir));
-        let found = agree_root(comm, || {
-            let whole = checkpoints.newest_whole(Some(first - 1), &mut |_| ());
-            Ok(whole.map_or(String::new(), |(step, _)| step.to_string()))
+    fn go_back(&mut self, dir: &Path, first: usize, recorded: &Recorded, console: &Console) -> Result<usize> {
+        let comm = self.comm;
+        let any = agree_root(comm, || {
+            let before = checkpoints_of(dir).steps()?.into_iter().any(|step| step < first);
+            Ok(if before { "some" } else { "" }.to_owned())
         })?;
-        let Ok(step) = found.parse::<usize>() else {
-            let fork = recorded.starts.first().is_some_and(|start| start.fork);
+        if any.is_empty() {
             let place = format!("{} before step {first}", dir.display());
             let fix = "name later --steps, or keep more checkpoints with --keep";
             let refused = || Error::invalid(place, "no checkpoint", "one: the run began as a fork of another", fix);
-            return if fork { Err(refused()) } else { Ok(0) };
-        };
-        let restored = read_state(&checkpoints.path(step)).and_then(|state| {
-            let meta = meta(&state)?;
-            restore_params(&state, &mut self.params)?;
-            restore_optimizer(&state, meta.optimizer_steps, &self.params, &mut self.optimizer)?;
-            Ok(meta.progress)
-        });
-        self.progress = agree(comm, restored)?;
-        Ok(step)
+            return if recorded.starts.first().is_some_and(|start| start.fork) { Err(refused()) } else { Ok(0) };
+        }
+        let (params, optimizer) = (&mut self.params, Some(&mut self.optimizer));
+        let meta = restore(dir, Some(first - 1), params, optimizer, comm, console, &|_| Ok(()))?;
+        self.progress = meta.progress;
+        Ok(self.progress.step)
     }
 
     /// What differs between a step of the run and the same step computed again.
-    fn compare(&self, line: &DigestLine, found: &Found, recorded: &Recorded) -> Option<Wrong> {
+    fn compare(&self, line: &DigestLine, found: &Found, recorded: &Recorded, from: usize) -> Option<Wrong> {
         let by_name = self.params.table.iter().zip(found.root()).map(|(param, &digest)| (&param.name, hex(digest)));
         let right: BTreeMap<&String, String> = by_name.clone().collect();
-        let is_right = |params: &BTreeMap<String, String>| right.iter().all(|(name, hex)| params.get(*name) == Some(hex));
+        let is_right =
+            |params: &BTreeMap<String, String>| right.iter().all(|(name, hex)| params.get(*name) == Some(hex));
         let params: Vec<String> =
             by_name.filter(|(name, hex)| line.params.get(*name) != Some(hex)).map(|(name, _)| name.clone()).collect();
         let start = recorded.start(line.step);
@@ -209,7 +236,8 @@ impl Trainer<'_> {
         if params.is_empty() && shards.is_empty() && odd.is_empty() {
             return None;
         }
-        let right_until = recorded.lines.range(..line.step).next_back().map_or(0, |(&step, _)| step);
-        Some(Wrong { step: line.step, epoch: line.epoch, right_until, params, shards, odd })
+        let right_until = recorded.lines.range(..line.step).next_back().map_or(0, |(&step, _)| step).max(from);
+        let shards_known = !line.shards.is_empty() && right_until + 1 == line.step;
+        Some(Wrong { step: line.step, epoch: line.epoch, right_until, params, shards_known, shards, odd })
     }
 }

@@ -180,7 +180,8 @@ fn the_loss_agrees_with_pytorch_even_on_huge_logits() {
     let labels: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
     let classes = logits.len() / labels.len();
     let mut d_logits = vec![f32::NAN; logits.len()];
-    let score = kernels::softmax_cross_entropy(classes, &logits, &labels, Some(&mut d_logits), kernels::Score::default());
+    let score =
+        kernels::softmax_cross_entropy(classes, &logits, &labels, Some(&mut d_logits), kernels::Score::default());
     let want: f64 = number(&group, "loss_sum");
     assert!((score.loss_sum - want).abs() <= 1e-9 * want, "{} {want}", score.loss_sum);
     assert_eq!(score.correct as i64, number::<i64>(&group, "correct"));

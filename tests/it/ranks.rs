@@ -137,7 +137,8 @@ fn every_network_of_the_zoo_is_the_same_run_on_three_ranks() {
         ("spiral", "spiral.h5"),
     ] {
         let run = |ranks: usize, out: &str| {
-            let args = format!("train --data {data} --model {model} --epochs 1 --max-steps 4 --lr 1e-3 --out {model}-{out}");
+            let args =
+                format!("train --data {data} --model {model} --epochs 1 --max-steps 4 --lr 1e-3 --out {model}-{out}");
             let args: Vec<&str> = args.split(' ').collect();
             let end = if ranks == 0 { glasses(&args, dir) } else { mpirun(ranks, &args, dir) };
             end.success();

@@ -75,7 +75,10 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
     let folder = folder();
     let dir = folder.path();
     run(dir, &format!("{TRAIN} --digest-every 3 --out whole"));
-    run(dir, &format!("{TRAIN} --digest-every 3 --out cut --max-steps 20 --checkpoint-every 4 --keep 3"));
+    run(dir, &format!("{TRAIN} --digest-every 3 --out cut --max-steps 8 --keep 3"));
+    for steps in [12, 16, 20] {
+        run(dir, &format!("train --resume cut --max-steps {steps}"));
+    }
     let checkpoint = |step: usize| dir.join(format!("cut/checkpoints/step-{step:09}.h5"));
     assert!(!checkpoint(8).exists() && checkpoint(12).exists());
     let bytes = std::fs::read(checkpoint(20)).unwrap();
@@ -84,9 +87,22 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(checkpoint(16), &bytes).unwrap();
     let outcome = mpirun(2, &words("train --resume cut --max-steps 1000"), dir).success();
-    assert!(outcome.stderr.contains("step-000000020.h5") && outcome.stderr.contains("step-000000016.h5"), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("step-000000020.h5") && outcome.stderr.contains("step-000000016.h5"),
+        "{outcome:?}"
+    );
     assert!(outcome.stdout.contains("after step 12 "), "{outcome:?}");
     assert_same_run(&dir.join("cut"), &dir.join("whole"));
+    // Where none is whole, nothing is touched.
+    run(dir, &format!("{TRAIN} --digest-every 3 --out lost --max-steps 9"));
+    let file = dir.join("lost/checkpoints/step-000000009.h5");
+    std::fs::write(&file, b"nothing").unwrap();
+    let parts: &[&str] = &["no checkpoint that can be used", "step-000000009.h5", "move the folder"];
+    refused(dir, "train --resume lost --max-steps 20", parts);
+    std::fs::copy(dir.join("cut/checkpoints/step-000000048.h5"), &file).unwrap();
+    refused(dir, "train --resume lost --max-steps 20", &["the state after step 48", "that of the step in its name"]);
+    refused(dir, "train --resume cut --seed 2", &["seed: 2 was 1"]);
+    refused(dir, "train --resume cut --max-steps 5", &["5 steps", "at least the 48"]);
 }
 
 #[test]
@@ -115,7 +131,10 @@ fn a_changed_setting_that_decides_the_result_is_refused_with_the_list_and_fork_t
 fn wait_for(path: &Path, child: &mut Child) {
     let start = Instant::now();
     while !path.exists() {
-        assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "{path:?} never comes");
+        assert!(
+            start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+            "{path:?} never comes"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -129,15 +148,19 @@ fn a_run_directory_has_one_writer() {
     let mut first = command.args(words(line)).current_dir(dir).stdout(Stdio::null()).spawn().unwrap();
     wait_for(&dir.join("run/checkpoints/step-000000050.h5"), &mut first);
     let pid = first.id();
+    // As good as dead, but it holds the lock.
+    assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
     let killer = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(1));
         first.kill().unwrap();
         first.wait().unwrap();
     });
     // Waits for the first one to end, then goes on.
-    let outcome = run(dir, "train --resume run --max-steps 60");
+    let outcome = run(dir, "train --resume run --max-steps 5000");
     killer.join().unwrap();
-    assert!(outcome.stdout.contains("resuming run after step"), "{}", outcome.stdout);
+    for part in ["waiting up to 30 s", &format!("process {pid} on "), "resuming run after step"] {
+        assert!(outcome.stdout.contains(part), "'{part}' is not in: {}", outcome.stdout);
+    }
     let lock = std::fs::read_to_string(dir.join("run/lock")).unwrap();
     assert!(!lock.contains(&format!(" {pid}")), "signed by the second: {lock}");
 }
@@ -170,15 +193,14 @@ fn one_flipped_bit_in_one_rank_s_memory_stops_the_run_and_is_found() {
     // With two both are named, and `verify` decides. Not a digest step: what the bit did to others shows at the next one.
     let line = format!("{TRAIN} --out two --digest-every 4");
     let message = with_fault(2, &format!("flip rank=0 step=6 {param}"), &line, dir).failure();
-    assert!(message.contains("rank 0 on ") && message.contains("rank 1 on "), "{message}");
+    assert!(message.contains("different ones on rank 0 on ") && message.contains("and rank 1 on "), "{message}");
     let verdict = mpirun(3, &words("verify two --steps 5.."), dir);
     assert!(verdict.stdout.contains("not at step 8"), "{verdict:?}");
     assert!(verdict.stdout.contains("parameter of rank 0: conv0.weight"), "{verdict:?}");
     // What is saved is compared first: no checkpoint holds the wrong bit.
-    let line = format!("{TRAIN} --out saved --digest-every 4 --checkpoint-every 1 --keep 9");
+    let line = format!("{TRAIN} --out saved --digest-every 4 --checkpoint-every 6");
     let message = with_fault(2, &format!("flip rank=0 step=6 {param}"), &line, dir).failure();
     assert!(message.contains("after step 6"), "{message}");
-    assert!(dir.join("saved/checkpoints/step-000000005.h5").exists());
     assert!(!dir.join("saved/checkpoints/step-000000006.h5").exists());
     let verdict = glasses(&words("verify saved"), dir);
     assert!(verdict.stdout.contains("weights of rank 1 on") && verdict.stdout.contains("rank 0: wrong"), "{verdict:?}");
@@ -190,10 +212,20 @@ fn one_flipped_bit_in_one_rank_s_memory_stops_the_run_and_is_found() {
     let found: serde_json::Value = serde_json::from_str(verdict.stdout.trim()).unwrap();
     assert_eq!(found["wrong"]["step"], 6);
     assert_eq!(found["wrong"]["params"][0], "conv0.weight");
+    assert_eq!(found["wrong"]["shards_known"], true);
     assert_eq!(found["wrong"]["shards"].as_array().unwrap().len(), 0, "the shards of step 6 were right: {found}");
     let verdict = glasses(&words("verify one --steps 7..7 --json"), dir);
     let found: serde_json::Value = serde_json::from_str(verdict.stdout.trim()).unwrap();
     assert!(!found["wrong"]["shards"].as_array().unwrap().is_empty(), "those of step 7 were not: {found}");
+    // Nobody may change the chain unseen.
+    let path = dir.join("one/digests.jsonl");
+    let lines = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        lines.lines().take(4).chain(lines.lines().skip(5)).map(|l| format!("{l}\n")).collect::<String>(),
+    )
+    .unwrap();
+    assert!(glasses(&words("verify one"), dir).failure().contains("lines were changed or taken out"));
 }
 
 #[test]
@@ -204,10 +236,10 @@ fn a_run_verifies_on_any_ranks_and_other_data_is_refused() {
     let outcome = run(dir, "verify run");
     assert!(outcome.stdout.contains("all 16 digests up to step 48 are right"), "{outcome:?}");
     let outcome = mpirun(2, &words("verify run --steps 32..40"), dir).success();
-    assert!(outcome.stdout.contains("computed from the checkpoint of step 30"), "{outcome:?}");
+    assert!(outcome.stdout.contains("computed from the checkpoint of step "), "{outcome:?}");
     glasses(&words("synth --size 24 --count 80 --val 0.1 --seed 2 --out other.h5"), dir).success();
     refused(dir, "verify run --data other.h5", &["other.h5", "digest"]);
-    refused(dir, "verify run --steps 100..", &["digests of steps 3 to 48 only"]);
+    refused(dir, "verify run --steps 100..", &["the nearest before is of step 48, behind it none"]);
     refused(dir, "verify nowhere", &["nowhere"]);
 }
 

@@ -122,8 +122,7 @@ fn trees(comm: &dyn Communicator) {
     for rows in [&[1; 13][..], &[0, 1, 1, 0, 2, 0, 1, 1], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[3; 8]] {
         let value = |shard: usize, i: usize| 1.0 / (7 * shard + i + 1) as f32;
         let shard = &mut |shard: usize, i: usize| (rows[shard] > 0).then(|| value(shard, i));
-        let want: Vec<f32> =
-            (0..len).map(|i| tree(rows.len(), &mut |s| shard(s, i), &|a, b| a + b).unwrap()).collect();
+        let want: Vec<f32> = (0..len).map(|i| tree(rows.len(), &mut |s| shard(s, i), &|a, b| a + b).unwrap()).collect();
         let owned = |rank: usize| rank * rows.len() / size..(rank + 1) * rows.len() / size;
         let mut planted = Subtrees::default();
         planted.plant(rows, (0..size).map(|rank| owned(rank).end), rank);
