@@ -15,9 +15,6 @@ use crate::optim::OptimizerKind;
 use crate::say;
 use crate::train::Memory;
 
-/// Shards of a run on up to eight ranks.
-const SHARDS: usize = 8;
-
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -33,9 +30,15 @@ pub struct Options {
     /// Classes of that network
     #[arg(long, value_name = "N", requires = "model", default_value_t = 2)]
     pub classes: usize,
-    /// Rows a rank trains in a step, for the memory that takes (in eight shards, with the direct kernels)
+    /// Rows a rank trains in a step, for the memory that takes (with the direct kernels)
     #[arg(long, value_name = "ROWS", conflicts_with = "file", default_value_t = 16, value_parser = rows::<1>)]
     pub batch: usize,
+    /// Ranks of the run, for the memory that one takes
+    #[arg(long, value_name = "R", conflicts_with = "file", default_value_t = 1, value_parser = rows::<1>)]
+    pub ranks: usize,
+    /// Shards of the run [default: 8, or the ranks if more]
+    #[arg(long, value_name = "S", conflicts_with = "file", value_parser = rows::<1>)]
+    pub shards: Option<usize>,
     /// Rows of data that a rank keeps (of all splits), for the memory they take
     #[arg(long, value_name = "ROWS", conflicts_with = "file", default_value_t = 0, value_parser = rows::<0>)]
     pub rows: usize,
@@ -126,7 +129,13 @@ fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
     let flat = matches!(options.input, RowShape::Features { .. });
     let model = Model::new(choice.resolve()?, options.input.hwc(), flat, options.classes, Engine::default())?;
     let data = options.rows * options.input.len() * if flat { 4 } else { 1 };
-    let memory = Memory::predict(&model, options.batch, SHARDS, options.optimizer, data);
+    let shards = options.shards.unwrap_or(options.ranks.max(8));
+    if shards < options.ranks || shards > 1 << 16 {
+        let found = format!("{shards} shards for {} ranks", options.ranks);
+        let fix = "name other --ranks or --shards";
+        return Err(Error::invalid("--shards", found, "at least one a rank, at most 65536 together", fix));
+    }
+    let memory = Memory::predict(&model, options.batch, (shards, options.ranks), options.optimizer, data);
     Ok(describe(&model, options.input, Some(memory)))
 }
 

@@ -1,8 +1,9 @@
 //! What a training rank needs of the machine's memory, known before anything is allocated.
 
 use super::{EVALUATION_BATCH, MICRO_BATCH};
+use crate::comm::slice_of;
 use crate::error::{Error, Result};
-use crate::kernels;
+use crate::kernels::{self, Subtrees};
 use crate::model::{Model, Workspace};
 use crate::optim::OptimizerKind;
 
@@ -14,6 +15,8 @@ const PROGRAM: usize = 20 << 20;
 pub struct Memory {
     /// Weights, and the sums of their gradients.
     pub weights_and_gradients: usize,
+    /// The slice of all ranks' sums that a rank joins; nothing on one rank.
+    pub exchange: usize,
     /// What the optimizer remembers.
     pub optimizer: usize,
     /// Activations, their gradients, packed weights and scratch memory.
@@ -27,9 +30,18 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// For a rank that trains `rows` rows a step, in `shards` shards, and keeps `data` bytes of data.
-    pub fn predict(model: &Model, rows: usize, shards: usize, optimizer: OptimizerKind, data: usize) -> Memory {
+    /// For one of `ranks` ranks with `shards` shards together (the one with the most subtrees), that trains `rows` rows a
+    /// step and keeps `data` bytes of data.
+    pub fn predict(
+        model: &Model,
+        rows: usize,
+        (shards, ranks): (usize, usize),
+        optimizer: OptimizerKind,
+        data: usize,
+    ) -> Memory {
         let values = 4 * model.parameters();
+        let (sums, exchange) = sums_and_exchange(shards, ranks, model.parameters());
+        let shards = shards.div_ceil(ranks);
         let waiting = if rows <= MICRO_BATCH { 0 } else { kernels::most_waiting(shards) };
         let moments = match optimizer {
             OptimizerKind::Sgd => 0,
@@ -37,7 +49,8 @@ impl Memory {
             OptimizerKind::Adam | OptimizerKind::Adamw => 2,
         };
         Memory {
-            weights_and_gradients: (2 + waiting) * values,
+            weights_and_gradients: (1 + sums + waiting) * values,
+            exchange: 4 * exchange,
             optimizer: moments * values,
             workspace: Workspace::bytes(model, rows.clamp(EVALUATION_BATCH, MICRO_BATCH), shards),
             rows: data,
@@ -48,17 +61,27 @@ impl Memory {
 
     /// Everything at once.
     pub fn total(&self) -> usize {
-        self.weights_and_gradients + self.optimizer + self.workspace + self.rows + self.saving + self.program
+        let Memory { weights_and_gradients, exchange, optimizer, workspace, rows, saving, program } = *self;
+        weights_and_gradients + exchange + optimizer + workspace + rows + saving + program
     }
+}
+
+/// The most sums that one of `ranks` ranks brings, and the values that it holds to join everyone's in its slice.
+pub fn sums_and_exchange(shards: usize, ranks: usize, parameters: usize) -> (usize, usize) {
+    let mut tree = Subtrees::default();
+    tree.plant(&vec![1; shards], (1..=ranks).map(|end| end * shards / ranks), 0);
+    let slice = slice_of(parameters, 0, ranks).len();
+    let exchange = if ranks > 1 { slice * (1 + tree.joins.len()) } else { 0 };
+    (tree.sums_of.into_iter().max().unwrap_or(1), exchange)
 }
 
 /// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
 ///
 /// # Errors
 /// When it would not; says how much that was.
-pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, sums: usize) -> Result<()> {
+pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, sums: usize, exchange: usize) -> Result<()> {
     // Weights, two moments of the optimizer, and this rank's sums.
-    let bytes = Workspace::bytes(model, rows_at_once, shards) + (3 + sums) * 4 * model.parameters();
+    let bytes = Workspace::bytes(model, rows_at_once, shards) + 4 * ((3 + sums) * model.parameters() + exchange);
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
         Error::invalid(
             format!("model '{}'", model.spec.name),

@@ -41,3 +41,24 @@ fn the_memory_that_info_predicts_is_what_a_run_takes() {
         assert!((ratio - 1.0).abs() <= 0.1, "batch {batch}, {optimizer}: measured {measured}, predicted {predicted}");
     }
 }
+
+#[test]
+fn ranks_that_own_no_whole_subtree_take_more_and_info_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = |args: &str| {
+        let line = format!("info --model glasses --json {args}");
+        let info = glasses(&line.split_whitespace().collect::<Vec<_>>(), folder.path()).success().stdout;
+        let info: Value = serde_json::from_str(&info).unwrap();
+        let memory = &info["training_memory"];
+        (memory["weights_and_gradients"].as_u64().unwrap(), memory["exchange"].as_u64().unwrap())
+    };
+    let (alone, none) = bytes("");
+    let values = alone / 2;
+    assert_eq!(none, 0);
+    // One sum each, and a quarter of everyone's and of the total.
+    let (four, exchange) = bytes("--ranks 4");
+    assert!(four == alone && exchange.abs_diff(values * 5 / 4) < 1000, "{four} {exchange}");
+    // 64 shards on 3 ranks: five sums on the one in the middle.
+    let (three, exchange) = bytes("--ranks 3 --shards 64");
+    assert!(three == 6 * values && exchange > 3 * values, "{three} {exchange} {values}");
+}
