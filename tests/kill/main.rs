@@ -18,7 +18,7 @@ const ROUNDS: usize = 4;
 const KILLS: usize = 4;
 
 /// A run that takes longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Every few steps a checkpoint: a kill is likely to hit the writing of one.
 const TRAIN: &str = "--data faces.h5 --epochs 4 --batch 12 --optimizer adam --checkpoint-every 3 --digest-every 10";
@@ -119,8 +119,13 @@ fn one_round(dir: &Path, round: usize, seconds: f64, random: &mut Random, seen: 
     let path = dir.join(&out);
     let _ = std::fs::remove_file(dir.join("stderr"));
     let kills = 1 + random.below(KILLS);
+    let mut orphans = false;
     for kill in 0..=kills {
         let ranks = random.below(6);
+        if orphans {
+            // Ranks outlive their launcher by a second, and may only now make the folder.
+            std::thread::sleep(Duration::from_millis(if path.join("config.toml").exists() { 0 } else { 2000 }));
+        }
         let line = if path.join("config.toml").exists() {
             seen.resumed += usize::from(path.join("checkpoints").exists());
             format!("train --resume {out}")
@@ -135,6 +140,7 @@ fn one_round(dir: &Path, round: usize, seconds: f64, random: &mut Random, seen: 
             }
             let kind = if ranks == 0 { 1 } else { random.below(3) };
             end(&mut child, kind, &path, random, seen)?;
+            orphans = kind == 2;
             continue;
         }
         let status = wait(&mut child)?;
