@@ -20,6 +20,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // There is one of them in a process.
 pub enum Command {
     /// Train a network (this is what `glasses` alone does)
     Train(commands::train::Options),

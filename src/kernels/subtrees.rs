@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn slices_are_joined_as_numbers_are() {
         let mut planted = Subtrees::default();
-        planted.plant(&[1; 13], (1..=13).map(|owner| owner), 0);
+        planted.plant(&[1; 13], 1..=13, 0);
         let slices: Vec<Vec<f32>> =
             (0..13).map(|s| (0..1100).map(|i| 1.0 / (3 * s + i + 1) as f32).collect()).collect();
         let mut total = vec![f32::NAN; 1100];

@@ -133,7 +133,7 @@ fn trees(comm: &dyn Communicator) {
             let mut sum: Vec<f32> = (0..len).map(|i| value(shard, i)).collect();
             for _ in 0..leaf.joins {
                 let left = sums.pop().unwrap();
-                sum.iter_mut().zip(left).for_each(|(right, left)| *right = left + *right);
+                sum.iter_mut().zip(left).for_each(|(right, left)| *right += left);
             }
             sums.push(sum);
         }
