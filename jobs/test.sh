@@ -19,9 +19,10 @@ work=$(mktemp -d)
 program=$PWD/target/release/glasses
 (cd "$work" && "$program" synth --size 24 --count 80 --out faces.h5 && "$program" --data faces.h5 --epochs 1 --out run)
 rm -r "$work"
+cargo test --release --locked --no-default-features --lib -- "$@" 2>&1 | tee "$log"
 
 echo "test: with MPI, mpirun is $MPIRUN"
-cargo test --release --locked -- "$@" 2>&1 | tee "$log"
+cargo test --release --locked -- "$@" 2>&1 | tee -a "$log"
 
 grep -E '^test .* \.\.\. ignored' "$log" >>"$SKIPPED_TESTS" || true
 if [ -s "$SKIPPED_TESTS" ]; then

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// The file in the folder that is locked. It stays when the lock is gone: who removed it could remove another's.
+/// The file in the folder that is locked. It stays when the lock is gone; who takes the whole folder away may remove it
+/// while it holds the lock.
 pub const LOCK_FILE: &str = "lock";
 
 /// Time between two tries.

@@ -40,7 +40,10 @@ impl Memory {
         data: usize,
     ) -> Memory {
         let values = 4 * model.parameters();
-        let (sums, exchange) = sums_and_exchange(shards, ranks, model.parameters());
+        let mut tree = Subtrees::default();
+        tree.plant(&vec![1; shards], (1..=ranks).map(|end| end * shards / ranks), 0);
+        let sums = tree.sums_of.iter().copied().max().unwrap_or(1);
+        let exchange = exchange(&tree, model.parameters(), 0, ranks);
         let shards = shards.div_ceil(ranks);
         let waiting = if rows <= MICRO_BATCH { 0 } else { kernels::most_waiting(shards) };
         let moments = match optimizer {
@@ -66,13 +69,9 @@ impl Memory {
     }
 }
 
-/// The most sums that one of `ranks` ranks brings, and the values that it holds to join everyone's in its slice.
-pub fn sums_and_exchange(shards: usize, ranks: usize, parameters: usize) -> (usize, usize) {
-    let mut tree = Subtrees::default();
-    tree.plant(&vec![1; shards], (1..=ranks).map(|end| end * shards / ranks), 0);
-    let slice = slice_of(parameters, 0, ranks).len();
-    let exchange = if ranks > 1 { slice * (1 + tree.joins.len()) } else { 0 };
-    (tree.sums_of.into_iter().max().unwrap_or(1), exchange)
+/// Values that a rank holds to join all ranks' sums in its slice; `tree` is that of a step in which every shard has rows.
+pub fn exchange(tree: &Subtrees, parameters: usize, rank: usize, ranks: usize) -> usize {
+    if ranks > 1 { slice_of(parameters, rank, ranks).len() * (1 + tree.joins.len()) } else { 0 }
 }
 
 /// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.

@@ -47,7 +47,7 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     let folder = origin.reopen(comm, &console)?;
     let mut trainer = Trainer::new(config, comm)?;
     trainer.folder = folder;
-    trainer.lines = trainer.begin(origin, &console)?;
+    trainer.begin(origin, &console)?;
     console.say(trainer.describe());
     if trainer.fault.is_some() {
         console.warn("GLASSES_FAULT is set: this run will go wrong, as a test wants it");
@@ -66,7 +66,7 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
         console.end_epoch(&line, config.epochs);
         trainer.end_epoch(line, &console);
     }
-    trainer.end(&console)?;
+    trainer.end(&console);
     trainer.save_model("model.h5")?;
     let summary = trainer.summary();
     agree_root(comm, || trainer.folder.finish(&summary))?;

@@ -10,7 +10,6 @@ use crate::comm::{Communicator, Reduce, agree, agree_root};
 use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
-use crate::metrics::EpochLine;
 use crate::model::Params;
 use crate::optim::{Optimizer, Schedule};
 use crate::report::Console;
@@ -74,12 +73,11 @@ impl Origin {
 }
 
 impl Trainer<'_> {
-    /// Collective: makes the run's folder where it has none, and puts the run where `origin` says. The lines of its epochs
-    /// so far.
+    /// Collective: makes the run's folder where it has none, and puts the run where `origin` says.
     ///
     /// # Errors
     /// When the folder is not to be had, or the run cannot be gone on with so.
-    pub fn begin(&mut self, origin: &Origin, console: &Console) -> Result<Vec<EpochLine>> {
+    pub fn begin(&mut self, origin: &Origin, console: &Console) -> Result<()> {
         let (comm, config) = (self.comm, self.config);
         let mut newest = None;
         match origin {
@@ -116,7 +114,7 @@ impl Trainer<'_> {
             }
         }
         self.write_start(matches!(origin, Origin::Fork(_)));
-        Ok(std::mem::take(&mut self.lines))
+        Ok(())
     }
 
     /// Collective: goes to where the run in `dir` was left. After how many steps that is, if there was a checkpoint.

@@ -79,7 +79,8 @@ impl Saver {
         }
     }
 
-    /// Copies what a checkpoint holds and starts to write it, after what `before` syncs. Waits for the one before it first.
+    /// Copies what a checkpoint holds and starts to write it, after the files in `sync` are on disk. Waits for the one before it
+    /// first.
     ///
     /// # Errors
     /// When the one before it could not be written.

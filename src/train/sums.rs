@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::data::TrainData;
-use super::memory::{enough_memory, sums_and_exchange};
+use super::memory::{enough_memory, exchange};
 use super::micro_batch::next_run;
 use crate::comm::{Communicator, Reduce, slice_of};
 use crate::data::{EpochOrder, Shards};
@@ -63,7 +63,7 @@ impl GradientSums {
         tree.plant(&vec![1; all.count()], ends, comm.rank());
         let own = if reduce == Reduce::Tree { tree.sums_of[comm.rank()] } else { 1 };
         let sums = own + data.sums_that_wait(batch);
-        let (_, exchange) = sums_and_exchange(all.count(), comm.size(), model.parameters());
+        let exchange = exchange(&tree, model.parameters(), comm.rank(), comm.size());
         enough_memory(model, rows_at_once, shards, sums, exchange)?;
         let finished = match (comm.size(), reduce) {
             (1, _) => 0,

@@ -30,9 +30,9 @@ pub struct Trainer<'a> {
     pub optimizer: Optimizer,
     /// Where the run stands, but for the time and the bytes since the last [`Trainer::lap`].
     pub progress: Progress,
-    pub folder: RunDir,
-    /// On the root.
+    /// On the root. It ends before the folder, whose lock guards what it writes.
     pub saver: Option<Saver>,
+    pub folder: RunDir,
     /// The digest of all digests so far.
     pub chain: u64,
     /// The lines of the epochs that are done.
@@ -290,7 +290,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// All steps are made: the last checkpoint, and the end of those that are being written.
-    pub fn end(&mut self, console: &Console) -> Result<()> {
+    pub fn end(&mut self, console: &Console) {
         if self.progress.step_of_epoch == 0
             && self.saver.as_mut().is_some_and(|s| s.newest() != Some(self.progress.step))
         {
@@ -299,17 +299,17 @@ impl<'a> Trainer<'a> {
         if let Some(Err(failure)) = self.saver.as_mut().map(Saver::wait) {
             console.warn(format!("the last checkpoint could not be written: {failure}"));
         }
-        Ok(())
     }
 
     /// On the root: starts to write a checkpoint. A disk that refuses one does not end the training.
     pub fn save_state(&mut self, console: &Console) {
-        let (meta, sync) = (self.meta(), self.folder.files());
-        let Some(saver) = self.saver.as_mut().filter(|_| self.well && self.config.checkpoint_every != Every::Never)
-        else {
+        if self.saver.is_none() || !self.well || self.config.checkpoint_every == Every::Never {
             return;
-        };
-        if let Err(failure) = saver.start(meta, &self.params, &mut self.optimizer, sync) {
+        }
+        let (meta, sync) = (self.meta(), self.folder.files());
+        let Trainer { saver, params, optimizer, .. } = self;
+        let started = saver.as_mut().map_or(Ok(()), |saver| saver.start(meta, params, optimizer, sync));
+        if let Err(failure) = started {
             console.warn(format!("a checkpoint could not be written, training goes on: {failure}"));
         }
         self.folder.keep();

@@ -97,6 +97,24 @@ impl Given {
         Results { output, d_input, d_params, d_params_twice }
     }
 
+    /// A convolution with what is fused into it: bit for bit as plain loops have it, and roughly as the second engine does.
+    pub fn check_block(&self, block: &Block) {
+        let &Block { shape, rectifier, pool } = block;
+        let want = block.run(&self.params, &self.input, &self.d_output);
+        let mut layer = conv(shape, true);
+        if let Some(rectifier) = rectifier {
+            assert!(layer.fuse(rectifier));
+        }
+        if pool {
+            layer.block = layer.block.with_pool();
+        }
+        self.check(&layer, &want, &|| format!("{block:?}"));
+        if rectifier.is_none() && !pool {
+            let (weight, bias) = (layer.weight.clone(), layer.bias.clone());
+            self.check_roughly(&GemmConv { shape, weight, bias }, &want, &|| format!("gemm {block:?}"));
+        }
+    }
+
     /// On every instruction set: equal to `want`, and of the same bits as one another.
     pub fn check(&self, layer: &dyn Layer, want: &Results, what: &dyn Fn() -> String) {
         let mut first: Option<Results> = None;
@@ -176,19 +194,8 @@ fn every_instruction_set_agrees_bit_for_bit_with_the_plain_loops_on_convolutions
                 let block = Block { shape, rectifier, pool };
                 let sizes = [shape.weight_len(), c_out, shape.input_len(), block.output_len()];
                 let given = Given::new(turn as u64, &[2], sizes);
-                let want = block.run(&given.params, &given.input, &given.d_output);
-                let mut layer = conv(shape, true);
-                if let Some(rectifier) = rectifier {
-                    assert!(layer.fuse(rectifier));
-                }
-                if pool {
-                    (layer.block, pooled) = (layer.block.with_pool(), pooled + 1);
-                }
-                given.check(&layer, &want, &|| format!("{block:?}"));
-                if rectifier.is_none() && !pool {
-                    let (weight, bias) = (layer.weight.clone(), layer.bias.clone());
-                    given.check_roughly(&GemmConv { shape, weight, bias }, &want, &|| format!("gemm {block:?}"));
-                }
+                given.check_block(&block);
+                pooled += usize::from(pool);
             }
         }
     }

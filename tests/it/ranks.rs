@@ -69,6 +69,9 @@ fn any_number_of_ranks_ends_in_the_same_bits() {
         let out = format!("{ranks}");
         run(ranks, best, &out);
         assert_same_run(&dir.join(&out), &dir.join("alone"), &format!("{ranks} ranks on {best}"));
+        let text = std::fs::read_to_string(dir.join(&out).join("summary.json")).unwrap();
+        let summary: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(summary["bytes_communicated"].as_u64().unwrap() > 0, ranks > 1);
     }
 }
 
