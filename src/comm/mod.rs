@@ -10,16 +10,18 @@
 mod agree;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod nodes;
 mod solo;
 mod threads;
 
 pub use agree::{agree, agree_root};
+pub use nodes::Nodes;
 pub use solo::Solo;
 pub use threads::Threads;
 
 use std::ops::Range;
 
-use crate::kernels::{Buffer, Subtrees};
+use crate::kernels::Buffer;
 
 /// The collective operations that training needs. A missing one is a compile error, never a silent no-op.
 pub trait Communicator {
@@ -30,12 +32,27 @@ pub trait Communicator {
     /// Sums `mine` over the ranks, element by element, into `total` on every rank. Both have the same length on every
     /// rank; what `mine` holds afterwards is unspecified (one rank just swaps the two).
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer);
-    /// Finishes the fixed tree for one slice of vectors of equal length on every rank, [`slice_of`] them: every rank brings
-    /// its `tree.sums_of` sums (`sum(i)` is its `i`-th), and gets the total of its slice. The same bits on any number of
-    /// ranks. Allocates nothing once it has run with the same tree and lengths.
-    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]);
-    /// Puts every rank's slice, [`slice_of`] `whole`, into `whole` on every rank.
-    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]);
+    /// Which ranks share a machine.
+    fn nodes(&self) -> &Nodes;
+    /// Collective over the ranks of a machine: memory that all of them see, zeroed, `floats` of it from this rank; the parts of
+    /// all of them, in rank order. It lives as long as the communicator.
+    ///
+    /// # Errors
+    /// What the system said, where it refuses; the same for all ranks of the machine.
+    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String>;
+    /// Returns when every rank of this machine has called it: what they wrote before into memory that [`Communicator::share`]
+    /// gave, all of them read afterwards. Meanwhile messages go on.
+    fn meet(&self);
+    /// Starts to send a part of `from` to rank `to`. It must not change before [`Communicator::finish`] of the same channel.
+    /// Messages on a channel from one rank to another arrive in the order in which they were sent.
+    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>);
+    /// Starts to receive from rank `from` what it sends on this channel, into a part of `into`, which nobody may touch before
+    /// [`Communicator::finish`].
+    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>);
+    /// Lets messages go on that are on their way: to be called now and then during long work.
+    fn progress(&self);
+    /// Waits until what was started on this channel is done.
+    fn finish(&self, channel: usize);
     /// Every rank's numbers, in rank order, on every rank: `all` is `size` times as long as `mine`. Allocates nothing.
     fn gather_f64(&self, mine: &[f64], all: &mut [f64]);
     /// Sums `values` over the ranks in place, on every rank.
@@ -60,12 +77,8 @@ pub trait Communicator {
     fn describe(&self) -> String;
 }
 
-/// What rank `rank` of `size` finishes of vectors of `len` floats: whole cache lines, as equal as they can be.
-pub fn slice_of(len: usize, rank: usize, size: usize) -> Range<usize> {
-    let lines = len.div_ceil(16);
-    let start = |rank: usize| len.min(lines * rank / size * 16);
-    start(rank)..start(rank + 1)
-}
+/// Channels that messages can take.
+pub const CHANNELS: usize = 256;
 
 /// How the ranks' gradients become one sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -76,6 +89,57 @@ pub enum Reduce {
     Tree,
     /// MPI_Allreduce, in its own order: the same bits for the same number of ranks only
     Mpi,
+}
+
+/// How the gradients of a layer reach every rank. All give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// Each rank's sums are added up.
+    Reduce,
+    /// Dense layers: the rows travel, and every group of ranks forms the gradient from them.
+    Factors,
+    /// Dense layers: every rank has the weights of some inputs, and the rows' stretches travel.
+    Split,
+}
+
+/// Which strategy dense layers take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Comm {
+    /// What `glasses plan` predicts to be fastest, layer by layer
+    #[default]
+    Auto,
+    /// Sums of gradients, for every layer
+    Reduce,
+    /// Dense layers: rows (input, gradient of the output) instead of gradients
+    Factors,
+    /// Dense layers: every rank keeps the weights of some inputs; stretches of rows travel
+    Split,
+}
+
+/// Whether the ranks of a machine work in shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Window {
+    /// Where the system gives enough of it
+    #[default]
+    Auto,
+    /// Yes, or stop
+    On,
+    /// No: messages only
+    Off,
+}
+
+/// The width of numbers that travel between machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wire {
+    /// As they are
+    #[default]
+    F32,
+    /// Rounded to bfloat16, to the nearest, halves to even: other weights, and only the same on the same ranks
+    Bf16,
 }
 
 /// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else

@@ -1,15 +1,25 @@
 //! MPI. The only file that names the crate `mpi`.
 
+// What the crate lacks is called by hand: shared windows, and messages whose buffers outlive a call.
+#![allow(unsafe_code)]
+
+use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mpi::collective::{CommunicatorCollectives, Root, SystemOperation};
-use mpi::datatype::{Equivalence, Partition, PartitionMut};
+use mpi::datatype::{Equivalence, PartitionMut};
 use mpi::environment::{Universe, initialize_with_threading};
+use mpi::ffi;
+use mpi::raw::{AsRaw, FromRaw};
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 use mpi::{Count, Threading};
 
-use super::{Communicator, slice_of};
-use crate::kernels::{Buffer, Subtrees, zeros};
+use super::{CHANNELS, Communicator, Nodes};
+use crate::kernels::Buffer;
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;
@@ -17,63 +27,49 @@ const LIMIT: usize = 1 << 30;
 /// Something that has an address.
 static NOTHING: [u8; 1] = [0];
 
-/// All ranks of `MPI_COMM_WORLD`.
+/// Limits the ranks that share memory: for tests, and for machines whose sockets are better kept apart.
+const NODE_RANKS: &str = "GLASSES_NODE_RANKS";
+
+/// Looks at a neighbour's counter before we let somebody else have the processor.
+const SPINS: usize = 2000;
+
+/// Floats in front of each rank's part of shared memory: its counter, on a cache line of its own.
+const COUNTER: usize = 64;
+
+/// All ranks, those of a machine next to one another: not always in the order of `MPI_COMM_WORLD`.
 pub struct Mpi {
     world: SimpleCommunicator,
+    node: SimpleCommunicator,
+    nodes: Nodes,
     bytes: Cell<u64>,
-    exchange: RefCell<Exchange>,
+    /// What is under way, a channel each.
+    channels: RefCell<Vec<Channel>>,
+    /// Where the ranks of this machine count how often they came to meet the others.
+    counters: RefCell<Vec<Counter>>,
+    windows: RefCell<Vec<ffi::MPI_Win>>,
     // Finalizes MPI when dropped, so it stands last.
     _universe: Universe,
 }
 
-/// Memory of the exchanges of sums, kept from step to step.
-struct Exchange {
-    /// What each rank sends us, or we send.
-    counts: [Vec<Count>; 2],
-    starts: [Vec<Count>; 2],
-    /// All ranks' sums of our slice.
-    received: Buffer,
-    /// Where the sum of each place in the tree lies in `received`.
-    places: Vec<usize>,
+/// Messages under way, and the memory that they come from or go to.
+#[derive(Default)]
+struct Channel {
+    requests: Vec<ffi::MPI_Request>,
+    held: Vec<Buffer>,
 }
 
-fn count_of(floats: usize) -> Count {
-    Count::try_from(floats).expect("under 2^31 weights from all ranks together")
-}
+/// A counter in shared memory.
+struct Counter(NonNull<AtomicU64>);
 
-impl Exchange {
-    fn new() -> Exchange {
-        Exchange { counts: Default::default(), starts: Default::default(), received: zeros(0), places: Vec::new() }
-    }
-
-    /// Which part of a vector of `len` floats goes to, or comes from, each rank.
-    fn slices(&mut self, len: usize, size: usize) {
-        let slices = (0..size).map(|rank| slice_of(len, rank, size));
-        self.counts[0].clear();
-        self.starts[0].clear();
-        self.counts[0].extend(slices.clone().map(|slice| count_of(slice.len())));
-        self.starts[0].extend(slices.map(|slice| count_of(slice.start)));
-    }
-
-    /// Where the `turn`-th sums of the ranks that have so many go, behind `start`: behind the last of them.
-    fn receive(&mut self, tree: &Subtrees, turn: usize, slice: usize, mut start: usize) -> usize {
-        let ([_, counts], [_, starts]) = (&mut self.counts, &mut self.starts);
-        counts.clear();
-        starts.clear();
-        let mut before = 0;
-        for &sums in &tree.sums_of {
-            let comes = turn < sums;
-            counts.push(if comes { count_of(slice) } else { 0 });
-            starts.push(if comes { count_of(start) } else { 0 });
-            if comes {
-                self.places[before + turn] = start;
-                start += slice;
-            }
-            before += sums;
-        }
-        start
+impl Counter {
+    fn get(&self) -> &AtomicU64 {
+        // SAFETY: it lies in a window that is only freed when the communicator is.
+        unsafe { self.0.as_ref() }
     }
 }
+
+/// Says of memory that the communicator keeps it.
+struct Window;
 
 impl Mpi {
     /// Starts MPI and makes a panic on this rank end all ranks.
@@ -86,12 +82,49 @@ impl Mpi {
         if world.size() > 1 {
             abort_when_a_thread_panics(world.rank());
         }
-        Mpi { world, bytes: Cell::new(0), exchange: RefCell::new(Exchange::new()), _universe: universe }
+        let (world, node, nodes) = by_machine(&world);
+        Mpi {
+            world,
+            node,
+            nodes,
+            bytes: Cell::new(0),
+            channels: RefCell::new((0..CHANNELS).map(|_| Channel::default()).collect()),
+            counters: RefCell::default(),
+            windows: RefCell::default(),
+            _universe: universe,
+        }
     }
 
     fn count(&self, bytes: usize) {
         if self.world.size() > 1 {
             self.bytes.set(self.bytes.get() + bytes as u64);
+        }
+    }
+
+    /// A number of each rank of this machine.
+    fn gather_on_node(&self, number: usize) -> Vec<usize> {
+        let mut all = vec![0u64; self.nodes.neighbours().len()];
+        self.node.all_gather_into(&(number as u64), &mut all[..]);
+        all.into_iter().map(|number| number as usize).collect()
+    }
+
+    /// Starts what `call` starts (address, length, tag, request), in parts that MPI can count.
+    fn start(
+        &self,
+        channel: usize,
+        buffer: &Buffer,
+        place: Range<usize>,
+        call: impl Fn(*mut f32, i32, i32, *mut ffi::MPI_Request),
+    ) {
+        assert!(place.start <= place.end && place.end <= buffer.len(), "{place:?} of {}", buffer.len());
+        let under_way = &mut self.channels.borrow_mut()[channel];
+        for start in place.clone().step_by(LIMIT) {
+            // SAFETY: a value that MPI overwrites.
+            let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+            let count = LIMIT.min(place.end - start) as i32;
+            call(buffer.address().wrapping_add(start), count, channel as i32, &raw mut request);
+            under_way.requests.push(request);
+            under_way.held.push(buffer.alias());
         }
     }
 
@@ -103,6 +136,48 @@ impl Mpi {
     }
 }
 
+/// The ranks of a machine next to one another, in the order of their first ones; and those of this machine.
+fn by_machine(world: &SimpleCommunicator) -> (SimpleCommunicator, SimpleCommunicator, Nodes) {
+    let all = split(world, None, world.rank());
+    let most = std::env::var(NODE_RANKS).ok().and_then(|text| text.parse().ok()).filter(|&most| most > 0);
+    let mut first = all.rank() / most.unwrap_or(i32::MAX);
+    let node = split(&all, Some(first), all.rank());
+    // The rank in the world of the first one of this machine says where the machine stands.
+    first = world.rank();
+    node.process_at_rank(0).broadcast_into(&mut first);
+    let ordered = split(world, Some(0), first);
+    let mut firsts = vec![0; ordered.size() as usize];
+    ordered.all_gather_into(&first, &mut firsts[..]);
+    let sizes = firsts.chunk_by(|a, b| a == b).map(<[i32]>::len);
+    let nodes = Nodes::new(sizes, ordered.rank() as usize);
+    (ordered, node, nodes)
+}
+
+/// The ranks of `of` with the same `color` (without one: those that can share memory), ordered by `key`.
+fn split(of: &SimpleCommunicator, color: Option<i32>, key: i32) -> SimpleCommunicator {
+    // SAFETY: collective over `of`; the new communicator is ours.
+    unsafe {
+        let mut new = ffi::RSMPI_COMM_NULL;
+        match color {
+            Some(color) => ffi::MPI_Comm_split(of.as_raw(), color, key, &raw mut new),
+            None => {
+                let kind = ffi::RSMPI_COMM_TYPE_SHARED;
+                ffi::MPI_Comm_split_type(of.as_raw(), kind, key, ffi::RSMPI_INFO_NULL, &raw mut new)
+            }
+        };
+        SimpleCommunicator::from_raw(new)
+    }
+}
+
+impl Drop for Mpi {
+    fn drop(&mut self) {
+        for mut window in self.windows.borrow_mut().drain(..) {
+            // SAFETY: all ranks of the machine end together, and nobody reaches for the memory any more.
+            unsafe { ffi::MPI_Win_free(&raw mut window) };
+        }
+    }
+}
+
 /// `Universe` finalizes on unwinding, and finalizing waits for ranks that wait for us: abort first.
 fn abort_when_a_thread_panics(rank: i32) {
     let print = std::panic::take_hook();
@@ -111,6 +186,13 @@ fn abort_when_a_thread_panics(rank: i32) {
         eprintln!("glasses: rank {rank} on {} panicked (a bug in glasses): ending all ranks", host());
         SimpleCommunicator::world().abort(101);
     }));
+}
+
+fn describe_error(code: i32) -> String {
+    let (mut text, mut length) = ([0u8; ffi::MPI_MAX_ERROR_STRING as usize], 0);
+    // SAFETY: room for the longest text.
+    unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast(), &raw mut length) };
+    String::from_utf8_lossy(&text[..length as usize]).into_owned()
 }
 
 fn host() -> String {
@@ -137,36 +219,112 @@ impl Communicator for Mpi {
         }
     }
 
-    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]) {
-        let (rank, size) = (self.rank(), self.size());
-        let exchange = &mut *self.exchange.borrow_mut();
-        let most = tree.joins.len() * slice.len();
-        if exchange.received.len() < most {
-            exchange.received = zeros(most);
-        }
-        exchange.places.resize(tree.joins.len(), 0);
-        let mut start = 0;
-        for turn in 0..tree.sums_of.iter().copied().max().unwrap_or(0) {
-            let mine = if turn < tree.sums_of[rank] { sum(turn) } else { &[] };
-            exchange.slices(mine.len(), size);
-            start = exchange.receive(tree, turn, slice.len(), start);
-            self.count(size_of_val(mine) - if mine.is_empty() { 0 } else { size_of_val(slice) });
-            let send = Partition::new(mine, &exchange.counts[0][..], &exchange.starts[0][..]);
-            let received = &mut exchange.received[..];
-            let mut receive = PartitionMut::new(received, &exchange.counts[1][..], &exchange.starts[1][..]);
-            self.world.all_to_all_varcount_into(&send, &mut receive);
-        }
-        let Exchange { received, places, .. } = exchange;
-        let len = slice.len();
-        tree.join_slices(|sum| &received[places[sum]..places[sum] + len], slice);
+    fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
 
-    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]) {
-        let exchange = &mut *self.exchange.borrow_mut();
-        exchange.slices(whole.len(), self.size());
-        self.count(size_of_val(slice));
-        let mut parts = PartitionMut::new(whole, &exchange.counts[0][..], &exchange.starts[0][..]);
-        self.world.all_gather_varcount_into(slice, &mut parts);
+    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+        let lengths = self.gather_on_node(floats);
+        // Sixteen more, to begin at a cache line.
+        let bytes = ((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096);
+        let node = self.node.as_raw();
+        let (mut base, mut window) = (null_mut::<u8>(), std::mem::MaybeUninit::uninit());
+        // SAFETY: collective over the node's ranks; errors come back instead of ending everything.
+        let code = unsafe {
+            ffi::MPI_Comm_set_errhandler(node, ffi::RSMPI_ERRORS_RETURN);
+            let base = (&raw mut base).cast();
+            ffi::MPI_Win_allocate_shared(bytes as ffi::MPI_Aint, 1, ffi::RSMPI_INFO_NULL, node, base, window.as_mut_ptr())
+        };
+        if self.gather_on_node(code as usize).iter().any(|&code| code != ffi::MPI_SUCCESS as usize) {
+            return Err(format!("MPI_Win_allocate_shared refused {} MB: {}", bytes >> 20, describe_error(code)));
+        }
+        // SAFETY: the call before succeeded.
+        let window = unsafe { window.assume_init() };
+        self.windows.borrow_mut().push(window);
+        let mut counters = self.counters.borrow_mut();
+        counters.clear();
+        let memory: Arc<dyn Any + Send + Sync> = Arc::new(Window);
+        let part = |(rank, length): (usize, usize)| {
+            let (mut size, mut unit, mut base) = (0, 0, null_mut::<u8>());
+            // SAFETY: `window` is one of this machine's, `rank` one of its ranks; the part is as long as that rank said, and
+            // longer by the counter. It lives as long as this communicator, which outlives what it is lent to.
+            unsafe {
+                let code =
+                    ffi::MPI_Win_shared_query(window, rank as i32, &raw mut size, &raw mut unit, (&raw mut base).cast());
+                let base = NonNull::new(base).filter(|_| code == ffi::MPI_SUCCESS as i32).ok_or("no such part")?;
+                let base = base.add(base.align_offset(64)).cast::<f32>();
+                counters.push(Counter(base.cast()));
+                Ok(Buffer::shared(base.add(COUNTER), length, memory.clone()))
+            }
+        };
+        let parts = lengths.into_iter().enumerate().map(part).collect::<Result<Vec<_>, &str>>();
+        drop(counters);
+        self.node.barrier();
+        parts.map_err(str::to_owned)
+    }
+
+    fn meet(&self) {
+        let counters = self.counters.borrow();
+        let Some(own) = counters.get(self.nodes.place()) else { return };
+        let round = own.get().fetch_add(1, Ordering::AcqRel) + 1;
+        for other in counters.iter() {
+            let mut spins = 0;
+            while other.get().load(Ordering::Acquire) < round {
+                spins += 1;
+                if spins < SPINS {
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::yield_now();
+                }
+                if spins % 64 == 0 && self.nodes.count() > 1 {
+                    self.progress();
+                }
+            }
+        }
+    }
+
+    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>) {
+        self.count(size_of_val(&from[place.clone()]));
+        self.start(channel, from, place, |start, count, tag, request| {
+            // SAFETY: `start` is kept in place until the request is done.
+            unsafe {
+                let world = self.world.as_raw();
+                ffi::MPI_Isend(start.cast(), count, ffi::RSMPI_FLOAT, to as i32, tag, world, request);
+            }
+        });
+    }
+
+    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>) {
+        self.start(channel, into, place, |start, count, tag, request| {
+            // SAFETY: as above; nobody else touches the place meanwhile.
+            unsafe {
+                let world = self.world.as_raw();
+                ffi::MPI_Irecv(start.cast(), count, ffi::RSMPI_FLOAT, from as i32, tag, world, request);
+            }
+        });
+    }
+
+    fn progress(&self) {
+        for channel in self.channels.borrow_mut().iter_mut().filter(|channel| !channel.requests.is_empty()) {
+            let (requests, mut done) = (&mut channel.requests, 0);
+            // SAFETY: live requests; where all are done MPI has freed them.
+            unsafe {
+                let count = requests.len() as i32;
+                ffi::MPI_Testall(count, requests.as_mut_ptr(), &raw mut done, ffi::RSMPI_STATUSES_IGNORE);
+            }
+            if done != 0 {
+                channel.requests.clear();
+                channel.held.clear();
+            }
+        }
+    }
+
+    fn finish(&self, channel: usize) {
+        let Channel { requests, held } = &mut self.channels.borrow_mut()[channel];
+        // SAFETY: live requests.
+        unsafe { ffi::MPI_Waitall(requests.len() as i32, requests.as_mut_ptr(), ffi::RSMPI_STATUSES_IGNORE) };
+        requests.clear();
+        held.clear();
     }
 
     fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {

@@ -1,11 +1,21 @@
 //! One rank, no MPI: every sum is already complete.
 
-use super::Communicator;
-use crate::kernels::{Buffer, Subtrees};
+use std::ops::Range;
+
+use super::{Communicator, Nodes};
+use crate::kernels::{Buffer, zeros};
 
 /// The communicator of a program that runs alone.
-#[derive(Debug, Default)]
-pub struct Solo {}
+#[derive(Debug)]
+pub struct Solo {
+    nodes: Nodes,
+}
+
+impl Default for Solo {
+    fn default() -> Solo {
+        Solo { nodes: Nodes::apart(1, 0) }
+    }
+}
 
 impl Communicator for Solo {
     fn rank(&self) -> usize {
@@ -17,12 +27,21 @@ impl Communicator for Solo {
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         std::mem::swap(mine, total);
     }
-    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]) {
-        tree.join_slices(sum, slice);
+    fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
-    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]) {
-        whole.copy_from_slice(slice);
+    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+        Ok(vec![zeros(floats)])
     }
+    fn meet(&self) {}
+    fn send(&self, _channel: usize, to: usize, _from: &Buffer, _place: Range<usize>) {
+        unreachable!("rank {to} of one");
+    }
+    fn receive(&self, _channel: usize, from: usize, _into: &Buffer, _place: Range<usize>) {
+        unreachable!("rank {from} of one");
+    }
+    fn progress(&self) {}
+    fn finish(&self, _channel: usize) {}
     fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
         all.copy_from_slice(mine);
     }

@@ -1,10 +1,13 @@
 //! R ranks as threads of one process: the twin that lets a test run many ranks without a launcher.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::{Communicator, slice_of};
-use crate::kernels::{Buffer, Subtrees};
+use super::{Communicator, Nodes};
+use crate::kernels::{Buffer, zeros};
 
 /// One rank of a group of threads.
 pub struct Threads {
@@ -12,11 +15,21 @@ pub struct Threads {
     size: usize,
     shared: Arc<Shared>,
     bytes: Cell<u64>,
+    nodes: Nodes,
+    /// What is to be received: channel, sender, place.
+    expected: RefCell<Vec<(usize, usize, Buffer, Range<usize>)>>,
 }
 
 struct Shared {
     meeting: Mutex<Meeting>,
     changed: Condvar,
+    /// How often each rank has come to meet the others of its machine.
+    arrivals: Vec<AtomicU64>,
+    dead: AtomicBool,
+    /// Memory that ranks share, until everyone has taken it.
+    memory: Mutex<Vec<Option<Buffer>>>,
+    /// Messages that nobody has received yet, by channel, sender and receiver.
+    messages: Mutex<HashMap<(usize, usize, usize), VecDeque<Vec<f32>>>>,
 }
 
 /// A rendezvous: everyone leaves something, then everyone reads all of it.
@@ -33,15 +46,30 @@ impl Threads {
     /// # Panics
     /// When a rank panics: the others are woken and end too.
     pub fn run<T: Send>(size: usize, work: impl Fn(&Threads) -> T + Sync) -> Vec<T> {
+        Threads::run_on(&[size], work)
+    }
+
+    /// As [`Threads::run`], on machines of so many ranks each.
+    ///
+    /// # Panics
+    /// As [`Threads::run`].
+    pub fn run_on<T: Send>(nodes: &[usize], work: impl Fn(&Threads) -> T + Sync) -> Vec<T> {
+        let size = nodes.iter().sum();
         let shared = Arc::new(Shared {
             meeting: Mutex::new(Meeting { slots: vec![Arc::default(); size], arrived: 0, round: 0, dead: false }),
             changed: Condvar::new(),
+            arrivals: (0..size).map(|_| AtomicU64::new(0)).collect(),
+            dead: AtomicBool::new(false),
+            memory: Mutex::new((0..size).map(|_| None).collect()),
+            messages: Mutex::default(),
         });
         std::thread::scope(|scope| {
             let ranks: Vec<_> = (0..size)
                 .map(|rank| {
                     let (shared, work) = (shared.clone(), &work);
-                    scope.spawn(move || work(&Threads { rank, size, shared, bytes: Cell::new(0) }))
+                    let nodes = Nodes::new(nodes.iter().copied(), rank);
+                    let (bytes, expected) = (Cell::new(0), RefCell::default());
+                    scope.spawn(move || work(&Threads { rank, size, shared, bytes, nodes, expected }))
                 })
                 .collect();
             ranks
@@ -62,14 +90,14 @@ impl Threads {
     fn exchange(&self, mine: Vec<u8>) -> Vec<Arc<Vec<u8>>> {
         self.bytes.set(self.bytes.get() + mine.len() as u64);
         let mine = Arc::new(mine);
-        self.meet(|meeting| meeting.slots[self.rank] = mine);
+        self.rendezvous(|meeting| meeting.slots[self.rank] = mine);
         let all = self.lock().slots.clone();
         // Nobody may leave something new before everyone has read.
-        self.meet(|_| ());
+        self.rendezvous(|_| ());
         all
     }
 
-    fn meet(&self, leave: impl FnOnce(&mut Meeting)) {
+    fn rendezvous(&self, leave: impl FnOnce(&mut Meeting)) {
         let mut meeting = self.lock();
         leave(&mut meeting);
         meeting.arrived += 1;
@@ -103,6 +131,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.lock().dead = true;
+            self.shared.dead.store(true, Ordering::Relaxed);
             self.shared.changed.notify_all();
         }
     }
@@ -124,18 +153,58 @@ impl Communicator for Threads {
             }
         }
     }
-    fn scatter_sums<'a>(&self, tree: &Subtrees, sum: &dyn Fn(usize) -> &'a [f32], slice: &mut [f32]) {
-        let mine = (0..tree.sums_of[self.rank]).flat_map(|i| sum(i).iter().flat_map(|v| v.to_le_bytes())).collect();
-        let all: Vec<f32> =
-            self.exchange(mine).iter().flat_map(|b| b.as_chunks::<4>().0.to_vec()).map(f32::from_le_bytes).collect();
-        let len = all.len() / tree.joins.len().max(1);
-        let place = slice_of(len, self.rank, self.size);
-        tree.join_slices(|i| &all[i * len..][place.clone()], slice);
+    fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
-    fn gather_slices(&self, slice: &[f32], whole: &mut [f32]) {
-        let all = self.exchange(slice.iter().flat_map(|v| v.to_le_bytes()).collect());
-        let values = all.iter().flat_map(|bytes| bytes.as_chunks::<4>().0).map(|four| f32::from_le_bytes(*four));
-        whole.iter_mut().zip(values).for_each(|(value, new)| *value = new);
+    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+        let lock = || self.shared.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        lock()[self.rank] = Some(zeros(floats));
+        self.meet();
+        let parts = lock()[self.nodes.neighbours()].iter().flatten().map(Buffer::alias).collect();
+        self.meet();
+        Ok(parts)
+    }
+    fn meet(&self) {
+        let round = self.shared.arrivals[self.rank].fetch_add(1, Ordering::AcqRel) + 1;
+        for other in self.nodes.neighbours() {
+            while self.shared.arrivals[other].load(Ordering::Acquire) < round {
+                assert!(!self.shared.dead.load(Ordering::Relaxed), "another rank panicked");
+                std::thread::yield_now();
+            }
+        }
+    }
+    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>) {
+        self.bytes.set(self.bytes.get() + size_of_val(&from[place.clone()]) as u64);
+        let mut messages = self.shared.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        messages.entry((channel, self.rank, to)).or_default().push_back(from[place].to_vec());
+    }
+    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>) {
+        self.expected.borrow_mut().push((channel, from, into.alias(), place));
+    }
+    fn progress(&self) {}
+    fn finish(&self, channel: usize) {
+        let mut expected = self.expected.borrow_mut();
+        let mut index = 0;
+        while index < expected.len() {
+            let (on, from, into, place) = &mut expected[index];
+            if *on != channel {
+                index += 1;
+                continue;
+            }
+            let mut messages = self.shared.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let message = messages.get_mut(&(channel, *from, self.rank)).and_then(VecDeque::pop_front);
+            drop(messages);
+            match message {
+                Some(message) => {
+                    into[place.clone()].copy_from_slice(&message);
+                    expected.remove(index);
+                }
+                None => {
+                    assert!(!self.shared.dead.load(Ordering::Relaxed), "another rank panicked");
+                    std::thread::yield_now();
+                }
+            }
+        }
     }
     fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
         let everyone = self.exchange(mine.iter().flat_map(|v| v.to_le_bytes()).collect());
@@ -156,7 +225,7 @@ impl Communicator for Threads {
         self.exchange(mine)[0].to_vec()
     }
     fn barrier(&self) {
-        self.meet(|_| ());
+        self.rendezvous(|_| ());
     }
     fn bytes_communicated(&self) -> u64 {
         self.bytes.get()

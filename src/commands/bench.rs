@@ -5,7 +5,7 @@ mod measure;
 mod report;
 mod work;
 
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, Solo, agree, agree_root};
 use crate::config::ModelChoice;
 use crate::data::RowShape;
 use crate::error::{Error, Result};
@@ -149,18 +149,19 @@ struct TableRound {
 }
 
 fn table_rounds(options: &Options, model: &Model, data: &TrainData, peak: &Peak) -> Result<Vec<TableRound>> {
-    let mut step = Step::new(model, data, TABLE_BATCH, options.optimizer)?;
+    let solo = Solo::default();
+    let mut step = Step::new(model, data, TABLE_BATCH, options.optimizer, &solo)?;
     step.run();
     let rounds = (0..TABLE_ROUNDS).map(|_| {
         let peak = peak.measure();
         step.seconds = Default::default();
-        model.start_profile(&mut step.sums.workspace);
+        model.start_profile(&mut step.lockstep.workspace);
         let (calls, seconds) = measure::repeat(options.seconds, &mut || step.run());
         TableRound {
             peak,
             rows: calls * TABLE_BATCH as f64,
             seconds,
-            layers: model.profile(&step.sums.workspace),
+            layers: model.profile(&step.lockstep.workspace),
             load: step.seconds.load,
             update: step.seconds.update,
         }
@@ -217,7 +218,8 @@ fn step_figures(
     batch: usize,
     peak: &Peak,
 ) -> Result<StepFigures> {
-    let steps = models.iter().map(|model| Step::new(model, data, batch, options.optimizer));
+    let solo = Solo::default();
+    let steps = models.iter().map(|model| Step::new(model, data, batch, options.optimizer, &solo));
     let mut steps = steps.collect::<Result<Vec<_>>>()?;
     let mut works: Vec<_> = steps.iter_mut().map(|step| || step.run()).collect();
     let found = rounds(options.seconds, peak, &mut works);

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::comm::Reduce;
+use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result};
 use crate::kernels::Engine;
@@ -145,6 +145,9 @@ pub struct RunConfig {
     pub max_steps: Option<usize>,
     pub eval_every: usize,
     pub reduce: Reduce,
+    pub comm: Comm,
+    pub window: Window,
+    pub wire: Wire,
     pub checkpoint_every: Every,
     pub keep: usize,
     pub digest_every: usize,
@@ -183,6 +186,17 @@ impl RunConfig {
         check((0.0..1.0).contains(&self.momentum), "momentum", self.momentum.to_string(), "at least 0 and below 1")?;
         for (option, value) in [("weight-decay", self.weight_decay), ("warmup-epochs", self.warmup_epochs)] {
             check(value.is_finite() && value >= 0.0, option, value.to_string(), "at least 0")?;
+        }
+        if self.reduce == Reduce::Mpi {
+            let refused = [
+                ("comm", format!("{:?}", self.comm), self.comm == Comm::Reduce, "reduce"),
+                ("window", format!("{:?}", self.window), self.window == Window::Off, "off"),
+                ("wire", format!("{:?}", self.wire), self.wire == Wire::F32, "f32"),
+            ];
+            for (option, found, holds, only) in refused {
+                let expected = format!("--{option} {only}, the only one that goes with --reduce mpi");
+                check(holds, option, found.to_lowercase(), &expected)?;
+            }
         }
         if ranks > self.shards {
             return Err(Error::invalid(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Every, ModelChoice, Recipe, RunConfig};
-use crate::comm::Reduce;
+use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, nearest};
 use crate::kernels::Engine;
@@ -109,6 +109,18 @@ pub struct Settings {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduce: Option<Reduce>,
+    /// How dense layers' gradients reach all ranks: the same bits, at other speeds [default: auto]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comm: Option<Comm>,
+    /// Whether ranks of one machine work in shared memory instead of sending messages [default: auto]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Width of the numbers that travel between machines [default: f32]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire: Option<Wire>,
     /// How often the run's state is saved, for --resume: 10min, 200steps (or 200), 1epoch, never [default: 10min]
     #[arg(long, value_name = "TIME|STEPS|EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,8 +186,8 @@ impl Settings {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
-            clip_norm init kernels normalize augment shards seed out max_steps eval_every reduce checkpoint_every keep
-            digest_every)
+            clip_norm init kernels normalize augment shards seed out max_steps eval_every reduce comm window wire checkpoint_every
+            keep digest_every)
     }
 
     /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
@@ -189,6 +201,7 @@ impl Settings {
         let model = all.model.unwrap_or_else(|| ModelChoice::Name("glasses".to_owned()));
         // A file's network is written out, so that config.toml is complete.
         let spec = model.resolve()?;
+        let reduce = all.reduce.unwrap_or_default();
         let config = RunConfig {
             data: all.data.unwrap_or_else(|| super::DEFAULT_DATA.into()),
             batch: all.batch.unwrap_or(Batch::Rows(16)),
@@ -210,7 +223,11 @@ impl Settings {
             out: all.out,
             max_steps: all.max_steps,
             eval_every: all.eval_every.unwrap_or(1),
-            reduce: all.reduce.unwrap_or_default(),
+            // MPI's own sum knows no other way.
+            comm: all.comm.unwrap_or(if reduce == Reduce::Mpi { Comm::Reduce } else { Comm::Auto }),
+            window: all.window.unwrap_or(if reduce == Reduce::Mpi { Window::Off } else { Window::Auto }),
+            wire: all.wire.unwrap_or_default(),
+            reduce,
             checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),
             keep: all.keep.unwrap_or(2),
             digest_every: all.digest_every.unwrap_or(50),

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod activation;
+mod buffer;
 pub mod conv;
 mod dense;
 pub mod gemm;
@@ -26,24 +27,21 @@ mod tile;
 mod update;
 
 pub use activation::{Activation, activation_backward, activation_forward, dropout_backward, dropout_forward};
+pub use buffer::{Buffer, zeros};
 pub use conv::{ConvBlock, Frame, Rectifier};
-pub use dense::{DENSE_BLOCK, dense_backward_data, dense_backward_weights, dense_forward, dense_scratch};
+pub use dense::{
+    DENSE_BLOCK, Groups, GroupsMut, Rows, RowsMut, dense_backward_bias, dense_backward_data, dense_backward_inputs, dense_backward_range,
+    dense_backward_scratch, dense_backward_weights, dense_forward, dense_forward_blocks, dense_forward_sums, dense_outputs,
+    dense_scratch, dense_turn, dense_turned,
+};
 pub use isa::{Isa, choose, isa};
 pub use peak::fma_chains;
 pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
-pub use subtrees::Subtrees;
+pub use subtrees::{Subtrees, join_sums};
 pub use sum::{Leaf, MOST_JOINS, add, leaves, most_waiting, sum_of_squares, tree};
 pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, sgd_update};
-
-/// A vector of floats that begins at a cache line: a line of lanes never straddles two.
-pub type Buffer = aligned_vec::AVec<f32, aligned_vec::ConstAlign<64>>;
-
-/// A buffer of zeros.
-pub fn zeros(len: usize) -> Buffer {
-    aligned_vec::avec![[64]| 0.0; len]
-}
 
 /// Who computes convolutions and dense layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]

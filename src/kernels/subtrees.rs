@@ -1,6 +1,8 @@
 //! The fixed tree over shards that several owners hold: which whole subtrees each of them can sum by itself, and how those
 //! sums are joined.
 
+use std::ops::Range;
+
 use super::sum::{Leaf, MOST_JOINS};
 
 /// Values that are joined at once: what waits for its other half stays in the first-level cache.
@@ -15,9 +17,12 @@ pub struct Subtrees {
     pub joins: Vec<usize>,
     /// The leaves of one owner's shards, their joins those inside its subtrees.
     pub own: Vec<Leaf>,
-    leaves: Vec<Leaf>,
+    /// All leaves, with all their joins.
+    pub leaves: Vec<Leaf>,
     owners: Vec<usize>,
     starts: Vec<bool>,
+    /// Of each leaf's joins, those inside the subtree of its owner.
+    inside: Vec<usize>,
 }
 
 /// A node of the tree while it is planted.
@@ -33,7 +38,7 @@ impl Subtrees {
     /// holds; `own` are the leaves of owner `me`. Allocates nothing once the lists are large enough.
     pub fn plant(&mut self, rows: &[usize], ends: impl Iterator<Item = usize>, me: usize) {
         super::leaves(rows, &mut self.leaves);
-        for list in [&mut self.sums_of, &mut self.joins, &mut self.owners] {
+        for list in [&mut self.sums_of, &mut self.joins, &mut self.owners, &mut self.inside] {
             list.clear();
         }
         let mut start = 0;
@@ -56,6 +61,7 @@ impl Subtrees {
             // Inside its subtree a leaf can only be joined with what waits there; those joins come first.
             let inside = leaf.joins.min(waiting);
             waiting = waiting + 1 - inside;
+            self.inside.push(inside);
             *self.joins.last_mut().expect("the first leaf starts a subtree") += leaf.joins - inside;
             if owner == me {
                 self.own.push(Leaf { end: leaf.end - before, joins: inside });
@@ -92,6 +98,18 @@ impl Subtrees {
         }
     }
 
+    /// For owners that each hold several owners of `finer`, a tree over the same leaves: how many of the sums formed before each
+    /// of its sums is joined with inside its owner here.
+    pub fn joins_of_finer(&self, finer: &Subtrees, joins: &mut Vec<usize>) {
+        joins.clear();
+        for leaf in 0..self.leaves.len() {
+            if finer.starts[leaf] {
+                joins.push(0);
+            }
+            *joins.last_mut().expect("the first leaf starts a subtree") += self.inside[leaf] - finer.inside[leaf];
+        }
+    }
+
     /// Joins `values`, one a sum, in the order of `joins`; nothing where there is no sum.
     pub fn join<T: Copy + Default>(&self, values: impl Iterator<Item = T>, add: impl Fn(T, T) -> T) -> Option<T> {
         let mut stack = [T::default(); MOST_JOINS + 1];
@@ -109,29 +127,40 @@ impl Subtrees {
 
     /// Joins slices of equal length into `total`; zeros where there is no sum.
     pub fn join_slices<'a>(&self, slice: impl Fn(usize) -> &'a [f32], total: &mut [f32]) {
-        let mut stack = [[0.0f32; BLOCK]; MOST_JOINS + 1];
-        for (index, total) in total.chunks_mut(BLOCK).enumerate() {
-            let place = index * BLOCK..index * BLOCK + total.len();
-            let (mut depth, len) = (0, total.len());
-            for (sum, &joins) in self.joins.iter().enumerate() {
-                let values = &slice(sum)[place.clone()];
-                if joins == 0 {
-                    stack[depth][..len].copy_from_slice(values);
-                    depth += 1;
-                    continue;
-                }
-                super::add(&mut stack[depth - 1][..len], values);
-                for _ in 1..joins {
-                    depth -= 1;
-                    let (left, right) = stack.split_at_mut(depth);
-                    super::add(&mut left[depth - 1][..len], &right[0][..len]);
-                }
+        if self.joins.is_empty() {
+            total.fill(0.0);
+        }
+        join_sums(&self.joins, total.len(), slice, |_, place, values| total[place].copy_from_slice(values));
+    }
+}
+
+/// Joins sums `slice(i)` of `len` values each with `joins[i]` of those that were formed before, the newest first, block by block:
+/// `put` gets what is left (which of them, the block's place, its values).
+pub fn join_sums<'a>(
+    joins: &[usize],
+    len: usize,
+    slice: impl Fn(usize) -> &'a [f32],
+    mut put: impl FnMut(usize, Range<usize>, &mut [f32]),
+) {
+    let mut stack = [[0.0f32; BLOCK]; 2 * MOST_JOINS + 1];
+    for start in (0..len).step_by(BLOCK) {
+        let place = start..len.min(start + BLOCK);
+        let (mut depth, len) = (0, place.len());
+        for (sum, &joins) in joins.iter().enumerate() {
+            let values = &slice(sum)[place.clone()];
+            if joins == 0 {
+                stack[depth][..len].copy_from_slice(values);
+                depth += 1;
+                continue;
             }
-            match depth {
-                0 => total.fill(0.0),
-                _ => total.copy_from_slice(&stack[0][..len]),
+            super::add(&mut stack[depth - 1][..len], values);
+            for _ in 1..joins {
+                depth -= 1;
+                let (left, right) = stack.split_at_mut(depth);
+                super::add(&mut left[depth - 1][..len], &right[0][..len]);
             }
         }
+        stack.iter_mut().take(depth).enumerate().for_each(|(index, sum)| put(index, place.clone(), &mut sum[..len]));
     }
 }
 
@@ -201,6 +230,64 @@ mod tests {
         assert_eq!(planted.own, [Leaf { end: 2, joins: 0 }, Leaf { end: 4, joins: 1 }]);
         planted.plant(&[2; 8], [2, 5, 8].into_iter(), 1);
         assert_eq!(planted.sums_of, [1, 2, 2]);
+    }
+
+    #[test]
+    fn owners_of_owners_form_the_one_tree() {
+        for shards in 1..=21 {
+            for pattern in 0..4 {
+                let rows: Vec<usize> = (0..shards).map(|s| [1, s % 2, (s + 1) % 3, 5][pattern]).collect();
+                let leaf = &mut |shard: usize| (rows[shard] > 0).then(|| shard.to_string());
+                let want = tree(shards, leaf, &|a, b| format!("({a} {b})"));
+                for (owners, a_group) in [(2, 1), (4, 2), (6, 3), (7, 2), (5, 4)] {
+                    if owners > shards {
+                        continue;
+                    }
+                    assert_eq!(by_groups(&rows, owners, a_group), want, "{owners} owners by {a_group} of {rows:?}");
+                }
+            }
+        }
+    }
+
+    /// The tree as text: each owner forms its sums, groups of owners join theirs, then those are joined.
+    fn by_groups(rows: &[usize], owners: usize, a_group: usize) -> Option<String> {
+        let end = |owner: usize| (owner + 1) * rows.len() / owners;
+        let (mut fine, mut coarse, mut joins) = (Subtrees::default(), Subtrees::default(), Vec::new());
+        let groups = owners.div_ceil(a_group);
+        let last_of = |group: usize| ((group + 1) * a_group).min(owners) - 1;
+        fine.plant(rows, (0..owners).map(end), 0);
+        coarse.plant(rows, (0..groups).map(|group| end(last_of(group))), 0);
+        coarse.joins_of_finer(&fine, &mut joins);
+        let mut present = (0..rows.len()).filter(|&shard| rows[shard] > 0);
+        let mut sums: Vec<String> = Vec::new();
+        for (leaf, &inside) in fine.inside.iter().enumerate() {
+            let mut sum = present.next().unwrap().to_string();
+            for _ in 0..if fine.starts[leaf] { 0 } else { inside } {
+                sum = format!("({} {sum})", sums.pop().unwrap());
+            }
+            sums.push(sum);
+        }
+        let join = |parts: &mut dyn Iterator<Item = (String, usize)>| {
+            let mut stack: Vec<String> = Vec::new();
+            for (mut sum, joins) in parts {
+                for _ in 0..joins {
+                    sum = format!("({} {sum})", stack.pop().unwrap());
+                }
+                stack.push(sum);
+            }
+            stack
+        };
+        let (mut all, mut first) = (Vec::new(), 0);
+        for group in 0..groups {
+            let count: usize = fine.sums_of[group * a_group..=last_of(group)].iter().sum();
+            let mut own = (first..first + count).map(|sum| (sums[sum].clone(), joins[sum]));
+            let formed = join(&mut own);
+            assert_eq!(formed.len(), coarse.sums_of[group]);
+            all.extend(formed);
+            first += count;
+        }
+        let mut all = all.into_iter().zip(coarse.joins.iter().copied());
+        join(&mut all).pop()
     }
 
     #[test]

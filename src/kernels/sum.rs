@@ -4,9 +4,6 @@ use super::isa::dispatch;
 use super::simd::Simd;
 use std::ops::Range;
 
-/// Values in a block of [`sum_of_squares`].
-const BLOCK: usize = 1 << 16;
-
 /// Joins `0 .. count` in the one fixed binary tree: split at the largest power of two below the count. `leaf` may bring
 /// nothing (a shard without a row in the batch): its sibling then passes through unchanged.
 pub fn tree<T>(count: usize, leaf: &mut impl FnMut(usize) -> Option<T>, join: &impl Fn(T, T) -> T) -> Option<T> {
@@ -86,29 +83,25 @@ fn add_loops<S: Simd>(sum: &mut [f32], values: &[f32]) {
 }
 
 dispatch! {
-    /// `Σ values²` in f64: fixed blocks of 2¹⁶ values, 16 interleaved lanes in each, lanes and blocks joined by [`tree`].
+    /// `Σ values²` in f64: 16 interleaved lanes, joined by [`tree`].
     pub fn sum_of_squares(values: &[f32]) -> f64 = sum_of_squares_loops
 }
 
 #[inline(always)]
 fn sum_of_squares_loops<S: Simd>(values: &[f32]) -> f64 {
-    let block = |index: usize| {
-        let mut lanes = [0.0f64; 16];
-        let block = &values[index * BLOCK..values.len().min((index + 1) * BLOCK)];
-        let (whole, rest) = block.as_chunks::<16>();
-        for chunk in whole {
-            for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                let value = f64::from(value);
-                *lane += value * value;
-            }
-        }
-        for (lane, &value) in lanes.iter_mut().zip(rest) {
+    let mut lanes = [0.0f64; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
             let value = f64::from(value);
             *lane += value * value;
         }
-        tree(16, &mut |lane| Some(lanes[lane]), &|a, b| a + b)
-    };
-    tree(values.len().div_ceil(BLOCK), &mut |index| block(index), &|a, b| a + b).unwrap_or(0.0)
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        let value = f64::from(value);
+        *lane += value * value;
+    }
+    tree(16, &mut |lane| Some(lanes[lane]), &|a, b| a + b).unwrap_or(0.0)
 }
 
 dispatch! {

@@ -10,7 +10,7 @@ mod workspace;
 pub mod zoo;
 
 pub use layers::{Pass, Training};
-pub use params::{Gradients, Init, Param, Params};
+pub use params::{Gradients, Init, Param, Params, units};
 pub use plan::LayerInfo;
 pub use probe::Probe;
 pub use profile::{LayerTimes, Times};
@@ -65,16 +65,24 @@ impl Model {
         3 * flops.sum::<u64>() - first
     }
 
-    /// Weights and biases of the layers below the first dense one.
-    fn weights_by_image(&self) -> usize {
-        self.plan.weights_by_image
-    }
-
     /// Runs the micro-batch that stands in `ws` through the network; the logits stand in `ws` afterwards.
     ///
     /// `training` is the seed and the epoch of a training pass; without it dropout is off, and nothing is kept for a
     /// backward pass.
     pub fn forward(&self, params: &Params, ws: &mut Workspace, training: Option<(u64, usize)>) {
+        self.forward_images(params, ws, training, &mut |_| ());
+        self.forward_rows(self.rows_from()..self.plan.steps.len(), params, ws, training);
+    }
+
+    /// The first part of [`Model::forward`]: everything below the first dense layer, image by image; `after` is told of each that
+    /// is through.
+    pub fn forward_images(
+        &self,
+        params: &Params,
+        ws: &mut Workspace,
+        training: Option<(u64, usize)>,
+        after: &mut dyn FnMut(usize),
+    ) {
         let Workspace { batch, rows, packed, buffers, kept, scratch, profile, .. } = ws;
         for step in &self.plan.steps {
             if let Step::Map(layer, place) = step {
@@ -83,12 +91,55 @@ impl Model {
         }
         let pass = pass(*batch, rows, training);
         let mut memory = Activations { buffers, kept, profile };
-        let (steps, boundary) = (self.plan.by_image.0, self.plan.by_image.1 - 1);
         for n in 0..pass.batch {
-            self.forward_steps(0..steps, 0, n..n + 1, pass.row(n), params, packed, &mut memory, scratch);
+            self.forward_steps(0..self.rows_from(), 0, n..n + 1, pass.row(n), params, packed, &mut memory, scratch);
+            after(n);
         }
-        let all = 0..pass.batch;
-        self.forward_steps(steps..self.plan.steps.len(), boundary, all, pass, params, packed, &mut memory, scratch);
+    }
+
+    /// Some steps of [`Model::forward`] from the first dense layer on, for all rows.
+    pub fn forward_rows(
+        &self,
+        steps: Range<usize>,
+        params: &Params,
+        ws: &mut Workspace,
+        training: Option<(u64, usize)>,
+    ) {
+        let Workspace { batch, rows, packed, buffers, kept, scratch, profile, .. } = ws;
+        let pass = pass(*batch, rows, training);
+        let mut memory = Activations { buffers, kept, profile };
+        let newest = self.plan.buffer_before(steps.start);
+        self.forward_steps(steps, newest, 0..pass.batch, pass, params, packed, &mut memory, scratch);
+    }
+
+    /// The first step that takes all rows at once.
+    pub fn rows_from(&self) -> usize {
+        self.plan.by_image.0
+    }
+
+    /// All steps.
+    pub fn steps(&self) -> usize {
+        self.plan.steps.len()
+    }
+
+    /// Weights and biases of the layers below the first dense one: the first ones of all.
+    pub fn image_params(&self) -> Range<usize> {
+        0..self.plan.weights_by_image
+    }
+
+    /// The dense layers of the direct kernels, whose work others than this model may do.
+    pub fn dense_steps(&self) -> Vec<DenseStep> {
+        let dense = |(step, what): (usize, &Step)| match what {
+            Step::Map(layer, _) => layer.dense().map(|dense| DenseStep {
+                step,
+                layer: self.plan.layer_of[step],
+                dense: dense.clone(),
+                input: self.plan.buffer_before(step),
+                wants_d_input: step > self.plan.first_weights(),
+            }),
+            Step::InPlace(_) => None,
+        };
+        self.plan.steps.iter().enumerate().filter_map(dense).collect()
     }
 
     /// Some steps, from buffer `newest` on, for some rows of the micro-batch.
@@ -148,33 +199,78 @@ impl Model {
     /// gives, added to `gradients` with the score. `training` must be that of the forward pass. A micro-batch of several
     /// leaves can only begin a sum, not go on with one.
     pub fn backward(&self, params: &Params, ws: &mut Workspace, training: (u64, usize), gradients: &mut Gradients) {
-        let Workspace { batch, rows, labels, leaves, packed, buffers, kept, scratch, profile, probe, .. } = ws;
-        let [current, next] = &mut ws.gradients;
-        let pass = pass(*batch, rows, Some(training));
-        let whole = [Leaf { end: pass.batch, joins: 0 }];
-        let leaves = if leaves.is_empty() { &whole[..] } else { &leaves[..] };
-        assert_eq!(leaves.last().map(|leaf| leaf.end), Some(pass.batch), "leaves that end with the batch");
+        let gradients = std::slice::from_mut(gradients);
+        let accumulate = self.backward_loss(ws, gradients);
+        self.backward_rows(self.rows_from()..self.plan.steps.len(), params, ws, training, &mut gradients[0], accumulate);
+        self.backward_images(params, ws, training, gradients, accumulate, &mut || ());
+    }
+
+    /// The first part of [`Model::backward`]: the loss and the gradients of the logits. Leaves that are not joined to one sum
+    /// give several. Whether the gradients that follow are to be added to what the first of `gradients` holds.
+    pub fn backward_loss(&self, ws: &mut Workspace, gradients: &mut [Gradients]) -> bool {
+        let Workspace { batch, labels, leaves, buffers, probe, .. } = ws;
+        let leaves = or_one_leaf(leaves, *batch);
+        assert_eq!(leaves.slice().last().map_or(0, |leaf| leaf.end), *batch, "leaves that end with the batch");
         let newest = self.plan.buffers.len() - 1;
-        let logits = &buffers[newest][self.place(newest, &(0..pass.batch), true)];
-        gradients.score = self.scores(logits, labels, leaves, gradients.score, &mut current[..logits.len()], probe);
-        let accumulate = gradients.accumulate();
+        let logits = &buffers[newest][self.place(newest, &(0..*batch), true)];
+        ws.turn = 0;
+        let d_logits = &mut ws.gradients[0][..logits.len()];
+        self.scores(logits, labels, leaves.slice(), gradients, d_logits, probe);
+        gradients[0].accumulate()
+    }
+
+    /// Some steps of [`Model::backward`] from the first dense layer on, last to first, for all rows.
+    pub fn backward_rows(
+        &self,
+        steps: Range<usize>,
+        params: &Params,
+        ws: &mut Workspace,
+        training: (u64, usize),
+        gradients: &mut Gradients,
+        accumulate: bool,
+    ) {
+        let Workspace { batch, rows, leaves, packed, buffers, kept, scratch, profile, probe, turn, .. } = ws;
+        let pass = pass(*batch, rows, Some(training));
+        let leaves = or_one_leaf(leaves, *batch);
+        let newest = self.plan.buffer_before(steps.end);
+        let steps = steps.start.max(self.plan.first_weights())..steps.end;
         let mut memory = Memory { params, packed, buffers, kept, scratch, profile, probe };
-        let (by_image, boundary) = (self.plan.by_image.0, self.plan.by_image.1 - 1);
-        let steps = by_image.max(self.plan.first_weights())..self.plan.steps.len();
-        let d_params = &mut gradients.values[..];
-        let sums = Sums { leaves, d_params, accumulate };
-        let d_boundary =
-            self.backward_steps(steps, newest, 0..pass.batch, pass, sums, &mut memory, [current, next, &mut []]);
-        if self.plan.first_weights() >= by_image {
+        let sums = Sums { leaves: leaves.slice(), d_params: &mut gradients.values, accumulate };
+        let [a, b] = &mut ws.gradients;
+        let turns = if *turn == 0 { [a, b] } else { [b, a] };
+        let maps = steps.len() - self.plan.in_place_steps(steps.clone());
+        let [current, next] = turns.map(|buffer| &mut buffer[..]);
+        self.backward_steps(steps, newest, 0..pass.batch, pass, sums, &mut memory, [current, next, &mut []]);
+        *turn = (*turn + maps) % 2;
+    }
+
+    /// The last part of [`Model::backward`]: everything below the first dense layer, image by image; `after` is called after
+    /// each. Leaves that are not joined to one sum give several.
+    pub fn backward_images(
+        &self,
+        params: &Params,
+        ws: &mut Workspace,
+        training: (u64, usize),
+        gradients: &mut [Gradients],
+        accumulate: bool,
+        after: &mut dyn FnMut(),
+    ) {
+        if self.plan.first_weights() >= self.plan.by_image.0 {
             return;
         }
+        let Workspace { batch, rows, leaves, packed, buffers, kept, scratch, profile, probe, turn, .. } = ws;
+        let pass = pass(*batch, rows, Some(training));
+        let leaves = or_one_leaf(leaves, *batch);
+        let mut memory = Memory { params, packed, buffers, kept, scratch, profile, probe };
+        let boundary = self.plan.by_image.1 - 1;
         let width = self.plan.buffers[boundary].gradient;
-        let d_params = &mut gradients.values[..self.weights_by_image()];
+        let d_boundary = &mut ws.gradients[*turn];
+        let weights = self.image_params();
         let (mut depth, mut start) = (0, 0);
-        for (index, leaf) in leaves.iter().enumerate() {
+        for (index, leaf) in leaves.slice().iter().enumerate() {
             let sum = &mut ws.shard_sums[depth];
             if accumulate {
-                sum.copy_from_slice(d_params)
+                sum.copy_from_slice(&gradients[0].values[weights.clone()])
             } else {
                 sum.fill(0.0)
             }
@@ -182,8 +278,9 @@ impl Model {
                 let sums = Sums { leaves: &[Leaf { end: 1, joins: 0 }], d_params: sum, accumulate: true };
                 let [a, b] = &mut ws.image_gradients;
                 let d_top = &mut d_boundary[n * width..(n + 1) * width];
-                let steps = self.plan.first_weights()..by_image;
+                let steps = self.plan.first_weights()..self.plan.by_image.0;
                 self.backward_steps(steps, boundary, n..n + 1, pass.row(n), sums, &mut memory, [d_top, a, b]);
+                after();
             }
             memory.probe.gradients(index, sum);
             for _ in 0..leaf.joins {
@@ -193,25 +290,36 @@ impl Model {
             }
             (depth, start) = (depth + 1, leaf.end);
         }
-        d_params.copy_from_slice(&ws.shard_sums[0]);
+        for (gradients, sum) in gradients.iter_mut().zip(&ws.shard_sums[..depth]) {
+            gradients.values[weights.clone()].copy_from_slice(sum);
+        }
     }
 
-    /// The losses, each leaf's a chain over its rows (which, where there is one leaf, goes on from `before`), joined as the
-    /// leaves are; their gradients into `d_logits`.
+    /// For the digests of shards: the rows of a dense layer whose gradients somebody else forms.
+    pub fn watch_rows(&self, ws: &mut Workspace, dense: &DenseStep) {
+        let Workspace { batch, leaves, buffers, probe, turn, .. } = ws;
+        let leaves = or_one_leaf(leaves, *batch);
+        let input = &buffers[dense.input][..*batch * dense.dense.shape.inputs];
+        let d_output = &ws.gradients[*turn][..*batch * dense.dense.shape.outputs];
+        probe.rows(self.plan.steps.len() - 1 - dense.step, leaves.slice(), input, d_output);
+    }
+
+    /// The losses, each leaf's a chain over its rows (which, where there is one leaf, goes on from what the first of
+    /// `gradients` holds), joined as the leaves are; their gradients into `d_logits`.
     fn scores(
         &self,
         logits: &[f32],
         labels: &[u32],
         leaves: &[Leaf],
-        before: Score,
+        gradients: &mut [Gradients],
         d_logits: &mut [f32],
         probe: &mut Probe,
-    ) -> Score {
-        let mut stack = [before; kernels::MOST_JOINS + 1];
+    ) {
+        let mut stack = [gradients[0].score; 2 * kernels::MOST_JOINS + 1];
         let (mut depth, mut start) = (0, 0);
         for (index, leaf) in leaves.iter().enumerate() {
             let values = start * self.classes..leaf.end * self.classes;
-            let from = if leaves.len() == 1 { before } else { Score::default() };
+            let from = if leaves.len() == 1 { stack[0] } else { Score::default() };
             let d_logits = Some(&mut d_logits[values.clone()]);
             let labels = &labels[start..leaf.end];
             let mut score = kernels::softmax_cross_entropy(self.classes, &logits[values], labels, d_logits, from);
@@ -223,12 +331,11 @@ impl Model {
             stack[depth] = score;
             (depth, start) = (depth + 1, leaf.end);
         }
-        stack[0]
+        gradients.iter_mut().zip(&stack[..depth]).for_each(|(gradients, score)| gradients.score = *score);
     }
 
     /// Some steps, last to first, from buffer `newest` down, for some rows of the micro-batch. `turns` holds the gradient
     /// of that buffer, where the next one goes, and (if not empty) where the one after that goes; then they take turns.
-    /// Returns the last gradient that was made.
     #[allow(clippy::too_many_arguments)] // As in `forward_steps`.
     fn backward_steps<'w>(
         &self,
@@ -239,7 +346,7 @@ impl Model {
         sums: Sums<'_>,
         memory: &mut Memory<'_>,
         turns: [&'w mut [f32]; 3],
-    ) -> &'w mut [f32] {
+    ) {
         let [mut current, mut next, mut spare] = turns;
         let first = self.plan.first_weights();
         let gradient = |buffer: usize| self.plan.buffers[buffer].gradient * rows.len();
@@ -282,7 +389,45 @@ impl Model {
                 }
             }
         }
-        current
+    }
+}
+
+/// A dense layer as a step of the plan.
+#[derive(Clone, Debug)]
+pub struct DenseStep {
+    /// Its place among the steps.
+    pub step: usize,
+    /// Its place among [`Model::layers`].
+    pub layer: usize,
+    /// Geometry, and where weights and biases lie.
+    pub dense: layers::Dense,
+    /// The buffer that it reads; it writes the next one.
+    pub input: usize,
+    /// Whether anything below has weights.
+    pub wants_d_input: bool,
+}
+
+/// The leaves of a micro-batch.
+enum Leaves<'a> {
+    Some(&'a [Leaf]),
+    /// It is one.
+    One([Leaf; 1]),
+}
+
+impl Leaves<'_> {
+    fn slice(&self) -> &[Leaf] {
+        match self {
+            Leaves::Some(leaves) => leaves,
+            Leaves::One(leaf) => leaf,
+        }
+    }
+}
+
+fn or_one_leaf(leaves: &[Leaf], batch: usize) -> Leaves<'_> {
+    if leaves.is_empty() && batch > 0 {
+        Leaves::One([Leaf { end: batch, joins: 0 }])
+    } else {
+        Leaves::Some(leaves)
     }
 }
 

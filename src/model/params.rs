@@ -19,6 +19,17 @@ pub struct Param {
     pub range: Range<usize>,
 }
 
+/// The parts of the block that are never divided among owners: 64 inputs of a dense layer's weight, 8192 values of any other
+/// tensor. Norms are summed over each of them, then over all of them in the fixed tree; digests are taken of each of them.
+pub fn units(table: &[Param]) -> Vec<Range<usize>> {
+    let cut = |param: &Param| {
+        let unit = if param.shape.len() == 2 { 64 * param.shape[1] } else { 8192 };
+        let Range { start, end } = param.range;
+        (start..end).step_by(unit).map(move |first| first..end.min(first + unit))
+    };
+    table.iter().flat_map(cut).collect()
+}
+
 /// How initial weights are spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -42,8 +53,15 @@ pub struct Params {
 impl Params {
     /// Random weights, zero biases: a pure function of `seed`, the same on every rank.
     pub fn initial(table: Arc<[Param]>, init: Init, seed: u64) -> Params {
-        let mut values = zeros(table.last().map_or(0, |param| param.range.end));
-        for (index, param) in table.iter().enumerate() {
+        let values = zeros(table.last().map_or(0, |param| param.range.end));
+        let mut params = Params { values, table };
+        params.draw(init, seed);
+        params
+    }
+
+    /// Draws random weights; biases stay as they are.
+    pub fn draw(&mut self, init: Init, seed: u64) {
+        for (index, param) in self.table.iter().enumerate() {
             let Some((&fan_out, inputs)) = param.shape.split_last().filter(|(_, inputs)| !inputs.is_empty()) else {
                 continue;
             };
@@ -55,9 +73,8 @@ impl Params {
                 Init::Xavier => fan_in + window * fan_out,
             };
             let stream = Stream::new(seed, Purpose::Weights, index, 0, 0);
-            stream.fill_normal(&mut values[param.range.clone()], (2.0 / fan as f64).sqrt());
+            stream.fill_normal(&mut self.values[param.range.clone()], (2.0 / fan as f64).sqrt());
         }
-        Params { values, table }
     }
 
     /// SHA-256 of the values as little-endian f32, in order: equal digests mean equal weights, bit for bit.
@@ -88,7 +105,12 @@ pub struct Gradients {
 impl Gradients {
     /// Zeros for `params` weights.
     pub fn zeros(params: usize) -> Gradients {
-        Gradients { values: zeros(params), score: Score::default(), fresh: true }
+        Gradients::within(zeros(params))
+    }
+
+    /// In this memory, of one value a parameter.
+    pub fn within(values: Buffer) -> Gradients {
+        Gradients { values, score: Score::default(), fresh: true }
     }
 
     /// Starts a new sum. The first micro-batch overwrites what is left of the old one, which spares a sweep.

@@ -148,9 +148,19 @@ impl Plan {
         self.steps.iter().position(has).unwrap_or(0)
     }
 
+    /// How many of these steps overwrite their buffer.
+    pub fn in_place_steps(&self, steps: Range<usize>) -> usize {
+        self.steps[steps].iter().filter(|step| matches!(step, Step::InPlace(_))).count()
+    }
+
+    /// The buffer that is the newest one before step `step`.
+    pub fn buffer_before(&self, step: usize) -> usize {
+        step - self.in_place_steps(0..step)
+    }
+
     /// The lowest buffer whose gradient is wanted.
     pub fn lowest_gradient(&self) -> usize {
-        1 + self.steps[..self.first_weights()].iter().filter(|step| matches!(step, Step::Map(..))).count()
+        1 + self.buffer_before(self.first_weights())
     }
 
     fn shape_now(&self) -> Vec<usize> {

@@ -51,6 +51,11 @@ impl Profile {
         *part(&mut self.0[step]) += start.elapsed().as_secs_f64();
     }
 
+    /// Where the times of step `step` are added up, if somebody asked.
+    pub fn of_step(&mut self, step: usize) -> Option<&mut Times> {
+        self.0.get_mut(step)
+    }
+
     /// A layer's way back; where somebody asked, its two parts one after the other.
     pub fn backward(&mut self, step: usize, layer: &dyn Layer, mut pass: Backward<'_>) {
         if self.0.is_empty() {

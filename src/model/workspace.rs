@@ -3,7 +3,7 @@
 use super::Model;
 use super::Probe;
 use super::plan::Step;
-use super::profile::Profile;
+use super::profile::{Profile, Times};
 use crate::kernels::{self, Buffer, Leaf, zeros};
 
 /// Memory for micro-batches of up to `capacity` rows.
@@ -26,6 +26,8 @@ pub struct Workspace {
     pub(super) kept: Vec<Vec<u16>>,
     /// The gradient of a buffer and of the one before it, in turn, for all rows: dense layers.
     pub(super) gradients: [Buffer; 2],
+    /// Which of them holds the newest gradient.
+    pub(super) turn: usize,
     /// The same for one image.
     pub(super) image_gradients: [Buffer; 2],
     /// Sums of the shards' gradients below the first dense layer, as the tree has them waiting.
@@ -59,13 +61,14 @@ impl Sizes {
         let widest = |buffers: &[super::plan::Row]| buffers.iter().map(|row| row.gradient).max().unwrap_or(0);
         let lowest = plan.lowest_gradient();
         let when = |size: usize| if training { size } else { 0 };
-        let levels = (kernels::most_waiting(shards) + 1).min(capacity);
+        // Those that wait, and those that are left where the shards are no whole subtree.
+        let levels = (3 * kernels::most_waiting(shards) + 1).min(capacity);
         Sizes {
             buffers: plan.buffers.iter().enumerate().map(|(index, row)| row.values * rows(index)).collect(),
             kept: plan.buffers.iter().map(|row| when(row.kept * capacity)).collect(),
             gradients: when(widest(&plan.buffers[lowest.max(boundary)..]) * capacity),
             image_gradients: when(widest(plan.buffers.get(lowest..boundary).unwrap_or(&[]))),
-            shard_sums: (when(levels), model.weights_by_image()),
+            shard_sums: (when(levels), model.image_params().len()),
             scratch: scratch.max().unwrap_or(0),
         }
     }
@@ -94,6 +97,7 @@ impl Workspace {
             buffers: sizes.buffers.iter().map(|&length| zeros(length)).collect(),
             kept: sizes.kept.iter().map(|&length| vec![0; length]).collect(),
             gradients: [zeros(sizes.gradients), zeros(sizes.gradients)],
+            turn: 0,
             image_gradients: [zeros(sizes.image_gradients), zeros(sizes.image_gradients)],
             shard_sums: (0..levels).map(|_| zeros(sums)).collect(),
             scratch: zeros(sizes.scratch),
@@ -109,6 +113,50 @@ impl Workspace {
         let values = sizes.buffers.iter().sum::<usize>() + 2 * (sizes.gradients + sizes.image_gradients);
         let words = sizes.kept.iter().sum::<usize>();
         4 * (values + levels * sums + sizes.scratch + model.plan.packed) + 2 * words
+    }
+
+    /// Where the times of step `step` are added up, if somebody asked for a profile.
+    pub fn times(&mut self, step: usize) -> Option<&mut Times> {
+        self.profile.of_step(step)
+    }
+
+    /// The values of the current micro-batch in buffer `index`, `[batch, values]`, and of the one behind it.
+    pub fn buffers_mut(&mut self, index: usize) -> (&Buffer, &mut Buffer) {
+        let (before, after) = self.buffers.split_at_mut(index + 1);
+        (&before[index], &mut after[0])
+    }
+
+    /// The newest gradient, and where the next one goes: for all rows.
+    pub fn gradients_mut(&mut self) -> (&Buffer, &mut Buffer) {
+        let [a, b] = &mut self.gradients;
+        if self.turn == 0 { (a, b) } else { (b, a) }
+    }
+
+    /// Which of the two gradients the next one goes to, as [`Workspace::place_gradients`] counts.
+    pub fn next_turn(&self) -> usize {
+        1 - self.turn
+    }
+
+    /// The next gradient has been written.
+    pub fn take_turn(&mut self) {
+        self.turn = self.next_turn();
+    }
+
+    /// Puts buffer `index` into memory that others see.
+    pub fn place_buffer(&mut self, index: usize, memory: Buffer) {
+        assert_eq!(memory.len(), self.buffers[index].len(), "buffer {index}");
+        self.buffers[index] = memory;
+    }
+
+    /// Puts the gradients of dense layers' rows into memory that others see.
+    pub fn place_gradients(&mut self, memory: [Buffer; 2]) {
+        assert!(memory.iter().all(|memory| memory.len() == self.gradients[0].len()), "gradients");
+        self.gradients = memory;
+    }
+
+    /// Floats of buffer `index`, and of the gradients that [`Workspace::place_gradients`] places.
+    pub fn lengths(&self, index: usize) -> [usize; 2] {
+        [self.buffers[index].len(), self.gradients[0].len()]
     }
 
     /// Where the rows of the current micro-batch go: `[batch, h, w, c]`.

@@ -44,7 +44,8 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f32 = 1e-8;
 
-/// An optimizer with its state: one value (momentum) or two (Adam) a parameter.
+/// An optimizer with its state: one value (momentum) or two (Adam) a parameter. Pages of it that nobody updates take no
+/// memory: a rank that updates a part of the parameters holds a part of the state.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     settings: Settings,
@@ -53,6 +54,21 @@ pub struct Optimizer {
     /// Adam's mean of squares.
     second: Buffer,
     steps: u64,
+    now: Now,
+}
+
+/// The step that is being made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Now {
+    /// What sums of gradients are multiplied with.
+    scale: f32,
+    lr: f32,
+    /// Values have been limited already.
+    limited: bool,
+    /// `1 − beta1^t` and `1 − beta2^t`.
+    bias: [f32; 2],
+    /// Whether all values so far were finite.
+    finite: bool,
 }
 
 /// What an optimizer remembers from step to step.
@@ -72,37 +88,81 @@ impl Optimizer {
         State { steps: &mut self.steps, first: &mut self.first, second: &mut self.second }
     }
 
-    /// An optimizer for `params` parameters that has made no step yet.
-    pub fn new(settings: Settings, params: usize) -> Optimizer {
-        let state = |needed: bool| zeros(if needed { params } else { 0 });
-        let adam = matches!(settings.kind, OptimizerKind::Adam | OptimizerKind::Adamw);
-        Optimizer { settings, first: state(settings.kind != OptimizerKind::Sgd), second: state(adam), steps: 0 }
+    /// How many buffers of [`State`] it fills.
+    pub fn moments(kind: OptimizerKind) -> usize {
+        match kind {
+            OptimizerKind::Sgd => 0,
+            OptimizerKind::Momentum | OptimizerKind::Nesterov => 1,
+            OptimizerKind::Adam | OptimizerKind::Adamw => 2,
+        }
     }
 
-    /// One step: `gradient_sum / count` is the gradient; it is clipped, then applied with learning rate `lr`.
-    /// `gradient_sum` is spent. Whether every value of the gradient was finite.
-    #[must_use]
-    pub fn step(&mut self, params: &mut [f32], gradient_sum: &mut [f32], count: u64, lr: f32) -> bool {
+    /// An optimizer for `params` parameters that has made no step yet.
+    pub fn new(settings: Settings, params: usize) -> Optimizer {
+        let moments = (0..Optimizer::moments(settings.kind)).map(|_| zeros(params));
+        Optimizer::within(settings, moments.collect())
+    }
+
+    /// One that remembers in this memory, zeros, of one value a parameter each.
+    pub fn within(settings: Settings, moments: Vec<Buffer>) -> Optimizer {
+        let mut moments = moments.into_iter().chain([zeros(0), zeros(0)]);
+        let [first, second] = [(); 2].map(|()| moments.next().unwrap_or_else(|| zeros(0)));
+        Optimizer { settings, first, second, steps: 0, now: Now::default() }
+    }
+
+    /// Whether a step must know the norm of the whole gradient before the first update.
+    pub fn wants_norm(&self) -> bool {
+        self.settings.clip_norm.is_some()
+    }
+
+    /// Begins a step, in which `gradient sum / count` is the gradient and `lr` the learning rate.
+    pub fn begin(&mut self, count: u64, lr: f32) {
         self.steps += 1;
-        let Settings { kind, momentum, weight_decay, clip_value, clip_norm } = self.settings;
-        let gradient = gradient_sum;
-        let mut scale = 1.0 / count as f32;
-        let mut finite = true;
-        if let Some(limit) = clip_value {
-            finite = kernels::clip_by_value(gradient, scale, limit).is_finite();
-            scale = 1.0;
+        let bias = [BETA1, BETA2].map(|beta| (1.0 - libm::pow(beta, self.steps as f64)) as f32);
+        self.now = Now { scale: 1.0 / count as f32, lr, limited: false, bias, finite: true };
+    }
+
+    /// Where the norm is wanted: limits the values of a part of the gradient sum, and says what the part adds to the square of
+    /// the norm. All parts must go through before [`Optimizer::limit`].
+    pub fn measure(&mut self, gradient: &mut [f32]) -> f64 {
+        self.clip(gradient);
+        kernels::sum_of_squares(gradient)
+    }
+
+    /// Where the norm is wanted: `squares` is the sum of what [`Optimizer::measure`] said of all parts.
+    pub fn limit(&mut self, squares: f64) {
+        let now = &mut self.now;
+        if self.settings.clip_value.is_some() {
+            (now.limited, now.scale) = (true, 1.0);
         }
-        if let Some(limit) = clip_norm {
-            let norm = kernels::sum_of_squares(gradient).sqrt() * f64::from(scale);
+        if let Some(limit) = self.settings.clip_norm {
+            let norm = squares.sqrt() * f64::from(now.scale);
             if norm > f64::from(limit) {
-                scale = (f64::from(scale) * f64::from(limit) / norm) as f32;
+                now.scale = (f64::from(now.scale) * f64::from(limit) / norm) as f32;
             }
         }
+    }
+
+    fn clip(&mut self, gradient: &mut [f32]) {
+        if let Some(limit) = self.settings.clip_value {
+            self.now.finite &= kernels::clip_by_value(gradient, self.now.scale, limit).is_finite();
+        }
+    }
+
+    /// Updates the parameters from the `at`-th on, `params` and `gradient` those that are updated and their sums, which are spent.
+    pub fn update(&mut self, at: usize, params: &mut [f32], gradient: &mut [f32]) {
+        let Settings { kind, momentum, weight_decay, clip_value, .. } = self.settings;
+        let mut scale = self.now.scale;
+        if clip_value.is_some() && !self.now.limited {
+            self.clip(gradient);
+            scale = 1.0;
+        }
+        let (lr, place) = (self.now.lr, at..at + params.len());
         let largest = match kind {
             OptimizerKind::Sgd => kernels::sgd_update(params, gradient, scale, lr, weight_decay),
             OptimizerKind::Momentum | OptimizerKind::Nesterov => {
-                let nesterov = kind == OptimizerKind::Nesterov;
-                kernels::momentum_update(params, &mut self.first, gradient, scale, lr, weight_decay, momentum, nesterov)
+                let (nesterov, velocity) = (kind == OptimizerKind::Nesterov, &mut self.first[place]);
+                kernels::momentum_update(params, velocity, gradient, scale, lr, weight_decay, momentum, nesterov)
             }
             OptimizerKind::Adam | OptimizerKind::Adamw => {
                 let step = AdamStep {
@@ -113,12 +173,29 @@ impl Optimizer {
                     beta1: BETA1 as f32,
                     beta2: BETA2 as f32,
                     eps: EPS,
-                    bias1: (1.0 - libm::pow(BETA1, self.steps as f64)) as f32,
-                    bias2: (1.0 - libm::pow(BETA2, self.steps as f64)) as f32,
+                    bias1: self.now.bias[0],
+                    bias2: self.now.bias[1],
                 };
-                kernels::adam_update(params, &mut self.first, &mut self.second, gradient, step)
+                kernels::adam_update(params, &mut self.first[place.clone()], &mut self.second[place], gradient, step)
             }
         };
-        finite && largest.is_finite()
+        self.now.finite &= largest.is_finite();
+    }
+
+    /// Whether every value of the gradient was finite, as far as it went through here.
+    pub fn finite(&self) -> bool {
+        self.now.finite
+    }
+
+    /// A whole step at once, the norm (where one is limited) that of all of `params` as one part.
+    #[must_use]
+    pub fn step(&mut self, params: &mut [f32], gradient_sum: &mut [f32], count: u64, lr: f32) -> bool {
+        self.begin(count, lr);
+        if self.wants_norm() {
+            let squares = self.measure(gradient_sum);
+            self.limit(squares);
+        }
+        self.update(0, params, gradient_sum);
+        self.finite()
     }
 }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::comm::Communicator;
+use crate::comm::{Communicator, Nodes};
 use crate::error::Error;
 use crate::model::{Param, Params};
 
@@ -57,11 +58,34 @@ pub struct StartLine {
     pub version: String,
 }
 
-/// The digest of each parameter.
-pub fn of_params(params: &Params) -> Vec<u64> {
-    let digest =
-        |range: &std::ops::Range<usize>| XxHash3_64::oneshot(bytemuck::cast_slice(&params.values[range.clone()]));
-    params.table.iter().map(|param| digest(&param.range)).collect()
+/// The copies of the parameters that the ranks hold, and what one rank says of them.
+pub struct Copies<'a> {
+    /// Ranks that hold one together.
+    pub groups: &'a Nodes,
+    /// The parameters.
+    pub table: &'a [Param],
+    /// The parts of them that are digested by themselves.
+    pub units: &'a [Range<usize>],
+    /// The digests that this rank brings: the unit's number, and its digest. Together the ranks of a group bring all, or those
+    /// that no other group has.
+    pub own: Vec<(usize, u64)>,
+}
+
+/// The digest of a unit.
+pub fn of_values(values: &[f32]) -> u64 {
+    XxHash3_64::oneshot(bytemuck::cast_slice(values))
+}
+
+/// The digest of each parameter, from those of its units.
+fn of_params(table: &[Param], units: &[Range<usize>], digests: &[u64]) -> Vec<u64> {
+    let digest = |param: &Param| {
+        let mut hash = XxHash3_64::default();
+        let first = units.partition_point(|unit| unit.end <= param.range.start);
+        let behind = units.partition_point(|unit| unit.start < param.range.end);
+        digests[first..behind].iter().for_each(|&digest| hash.write_u64(digest));
+        hash.finish()
+    };
+    table.iter().map(digest).collect()
 }
 
 /// The chain goes on with the digests of all parameters.
@@ -90,30 +114,42 @@ pub fn hex(digest: u64) -> String {
 pub struct Found {
     /// Whether every rank is well.
     pub all_well: bool,
-    /// Each rank's digests, a parameter each.
-    params: Vec<Vec<u64>>,
+    /// The digests of each copy, a parameter each, and the first rank that holds it.
+    params: Vec<(usize, Vec<u64>)>,
     /// Each shard's digest.
     pub shards: Vec<Option<u64>>,
 }
 
-/// Collective: all ranks' digests. `params` are this rank's, `own` those of its shards.
-pub fn exchange(comm: &dyn Communicator, well: bool, params: Vec<u64>, own: &[Option<u64>]) -> Found {
-    if comm.size() == 1 {
-        return Found { all_well: well, params: vec![params], shards: own.to_vec() };
-    }
+/// Collective: all ranks' digests; `own` are those of this rank's shards.
+pub fn exchange(comm: &dyn Communicator, well: bool, copies: &Copies<'_>, own: &[Option<u64>]) -> Found {
     let mut mine = vec![u8::from(well)];
-    mine.extend(params.iter().flat_map(|digest| digest.to_le_bytes()));
+    mine.extend((copies.own.len() as u64).to_le_bytes());
+    for &(unit, digest) in &copies.own {
+        mine.extend((unit as u64).to_le_bytes());
+        mine.extend(digest.to_le_bytes());
+    }
     for shard in own {
         mine.push(u8::from(shard.is_some()));
         mine.extend(shard.unwrap_or(0).to_le_bytes());
     }
     let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
     let mut found = Found { all_well: true, params: Vec::new(), shards: Vec::new() };
-    for bytes in comm.gather(&mine) {
-        let (head, tail) = bytes[1..].split_at(8 * params.len());
+    // What several ranks say of a unit that only one of them holds, all groups are told.
+    let mut units = vec![vec![None; copies.units.len()]; copies.groups.count()];
+    let mut anyone = vec![0; copies.units.len()];
+    for (rank, bytes) in comm.gather(&mine).iter().enumerate() {
+        let (head, tail) = bytes[9..].split_at(16 * number(&bytes[1..9]) as usize);
         found.all_well &= bytes[0] == 1;
-        found.params.push(head.chunks(8).map(number).collect());
+        for pair in head.as_chunks::<16>().0 {
+            let (unit, digest) = (number(&pair[..8]) as usize, number(&pair[8..]));
+            units[copies.groups.of(rank)][unit] = Some(digest);
+            anyone[unit] = digest;
+        }
         found.shards.extend(tail.chunks(9).map(|nine| (nine[0] == 1).then(|| number(&nine[1..]))));
+    }
+    for (group, units) in units.into_iter().enumerate() {
+        let digests: Vec<u64> = units.iter().zip(&anyone).map(|(own, any)| own.unwrap_or(*any)).collect();
+        found.params.push((copies.groups.ranks(group).start, of_params(copies.table, copies.units, &digests)));
     }
     found
 }
@@ -121,7 +157,7 @@ pub fn exchange(comm: &dyn Communicator, well: bool, params: Vec<u64>, own: &[Op
 impl Found {
     /// The root's digests.
     pub fn root(&self) -> &[u64] {
-        &self.params[0]
+        &self.params[0].1
     }
 
     /// Collective where ranks differ: what to write of it, behind `chain`, and what is wrong, if so.
@@ -144,34 +180,37 @@ impl Found {
             shards: self.shards.iter().map(|shard| shard.map(hex)).collect(),
             odd: Vec::new(),
         };
-        if self.params.iter().all(|params| params == self.root()) {
+        if self.params.iter().all(|(_, params)| params == self.root()) {
             return (line, None);
         }
         let hosts = hosts(comm);
-        for (rank, digests) in self.params.iter().enumerate().filter(|(_, digests)| *digests != self.root()) {
-            line.odd.push(OddRank { rank, host: hosts[rank].clone(), params: by_name(digests) });
+        for (rank, digests) in self.params.iter().filter(|(_, digests)| digests != self.root()) {
+            line.odd.push(OddRank { rank: *rank, host: hosts[*rank].clone(), params: by_name(digests) });
         }
         (line, Some(self.error(step, epoch, params, &hosts)))
     }
 
     /// Names the ranks that are not like most; where there is no majority, all.
     fn error(&self, step: usize, epoch: usize, params: &Params, hosts: &[String]) -> Error {
-        let alike = |rank: usize| self.params.iter().filter(|digests| **digests == self.params[rank]).count();
-        let ranks = self.params.len();
-        let most = (0..ranks).map(alike).max().unwrap_or(0);
-        let majority = (0..ranks).find(|&rank| 2 * alike(rank) > ranks);
-        let right = majority.map(|rank| &self.params[rank]);
-        let odd: Vec<usize> = (0..ranks).filter(|&rank| Some(&self.params[rank]) != right).collect();
-        let reference = right.unwrap_or(&self.params[0]);
-        let other = odd.iter().map(|&rank| &self.params[rank]).find(|digests| *digests != reference);
+        let digests = |copy: usize| &self.params[copy].1;
+        let copies = self.params.len();
+        let alike = |copy: usize| (0..copies).filter(|&other| digests(other) == digests(copy)).count();
+        let most = (0..copies).map(alike).max().unwrap_or(0);
+        let majority = (0..copies).find(|&copy| 2 * alike(copy) > copies);
+        let right = majority.map(digests);
+        let odd: Vec<usize> = (0..copies).filter(|&copy| Some(digests(copy)) != right).collect();
+        let reference = right.unwrap_or(digests(0));
+        let other = odd.iter().map(|&copy| digests(copy)).find(|digests| *digests != reference);
         let differs = other.and_then(|other| other.iter().zip(reference).position(|(a, b)| a != b)).unwrap_or(0);
-        let list: Vec<String> = odd.iter().map(|&rank| format!("rank {rank} on {}", hosts[rank])).collect();
+        let name = |copy: &usize| format!("rank {} on {}", self.params[*copy].0, hosts[self.params[*copy].0]);
+        let list: Vec<String> = odd.iter().map(name).collect();
+        let holders = if copies == hosts.len() { "ranks" } else { "machines" };
         Error::invalid(
             format!("the weights after step {step} (epoch {epoch})"),
             match majority {
                 Some(_) => {
                     format!(
-                        "others on {} than on {most} ranks, first in {}",
+                        "others on {} than on {most} {holders}, first in {}",
                         list.join(", "),
                         params.table[differs].name
                     )
@@ -198,7 +237,7 @@ mod tests {
     use super::*;
     use crate::comm::Threads;
     use crate::kernels::Engine;
-    use crate::model::{Init, Model, zoo};
+    use crate::model::{Init, Model, units, zoo};
 
     /// What a rank says when the weights of `odd` differ from the others' by one bit.
     fn errors(ranks: usize, odd: &[usize]) -> Vec<Option<String>> {
@@ -210,7 +249,10 @@ mod tests {
                 let value = &mut params.values[model.table[2].range.start];
                 *value = f32::from_bits(value.to_bits() ^ 1);
             }
-            let found = exchange(comm, true, of_params(&params), &[Some(comm.rank() as u64), None]);
+            let (groups, units) = (Nodes::apart(ranks, comm.rank()), units(&params.table));
+            let own = units.iter().map(|unit| of_values(&params.values[unit.clone()])).enumerate().collect();
+            let copies = Copies { groups: &groups, table: &params.table, units: &units, own };
+            let found = exchange(comm, true, &copies, &[Some(comm.rank() as u64), None]);
             assert_eq!(found.shards.len(), 2 * ranks);
             assert_eq!(found.shards[2 * (ranks - 1)], Some(ranks as u64 - 1));
             let (line, error) = found.line((7, 1), &params, &mut 0, comm);

@@ -1,7 +1,6 @@
 //! What a training rank needs of the machine's memory, known before anything is allocated.
 
 use super::{EVALUATION_BATCH, MICRO_BATCH};
-use crate::comm::slice_of;
 use crate::error::{Error, Result};
 use crate::kernels::{self, Subtrees};
 use crate::model::{Model, Workspace};
@@ -43,7 +42,7 @@ impl Memory {
         let mut tree = Subtrees::default();
         tree.plant(&vec![1; shards], (1..=ranks).map(|end| end * shards / ranks), 0);
         let sums = tree.sums_of.iter().copied().max().unwrap_or(1);
-        let exchange = exchange(&tree, model.parameters(), 0, ranks);
+        let exchange = if ranks > 1 { model.parameters().div_ceil(ranks) * (1 + tree.joins.len()) } else { 0 };
         let shards = shards.div_ceil(ranks);
         let waiting = if rows <= MICRO_BATCH { 0 } else { kernels::most_waiting(shards) };
         let moments = match optimizer {
@@ -69,18 +68,13 @@ impl Memory {
     }
 }
 
-/// Values that a rank holds to join all ranks' sums in its slice; `tree` is that of a step in which every shard has rows.
-pub fn exchange(tree: &Subtrees, parameters: usize, rank: usize, ranks: usize) -> usize {
-    if ranks > 1 { slice_of(parameters, rank, ranks).len() * (1 + tree.joins.len()) } else { 0 }
-}
-
 /// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
 ///
 /// # Errors
 /// When it would not; says how much that was.
-pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, sums: usize, exchange: usize) -> Result<()> {
-    // Weights, two moments of the optimizer, and this rank's sums.
-    let bytes = Workspace::bytes(model, rows_at_once, shards) + 4 * ((3 + sums) * model.parameters() + exchange);
+pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, shown: usize) -> Result<()> {
+    // What it shows others, parameters and the optimizer's moments among it, and the sums over all ranks.
+    let bytes = Workspace::bytes(model, rows_at_once, shards) + 4 * (model.parameters() + shown);
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
         Error::invalid(
             format!("model '{}'", model.spec.name),

@@ -5,13 +5,13 @@ mod data;
 mod digests;
 mod evaluate;
 mod fault;
+mod lockstep;
 mod memory;
 mod micro_batch;
 mod origin;
 mod progress;
 mod run_dir;
 mod saver;
-mod sums;
 mod trainer;
 mod verify;
 
@@ -20,7 +20,7 @@ pub use evaluate::{Evaluation, evaluate};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use run_dir::check_out;
-pub use sums::{GradientSums, Tells};
+pub use lockstep::{At, How, Lockstep, Made, Tells};
 pub use verify::{Verdict, Wrong, verify};
 
 use crate::comm::{Communicator, agree_root};

@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 /// Settings that may change while a run goes on: they do not touch what it computes.
-const FREE: [&str; 5] = ["data", "checkpoint-every", "keep", "digest-every", "max-steps"];
+const FREE: [&str; 7] = ["data", "checkpoint-every", "keep", "digest-every", "max-steps", "comm", "window"];
 
 /// What the settings of a run in a folder are, as it wrote them.
 const CONFIG: &str = "config.toml";
@@ -226,6 +226,8 @@ pub fn restore(
         share(own.first, comm);
         share(own.second, comm);
     }
+    // Where ranks share memory, all of them have written into it.
+    comm.meet();
     Ok(meta)
 }
 

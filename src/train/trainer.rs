@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::{Meta, Saver};
-use super::sums::{GradientSums, Lap, Tells};
+use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Every, RunConfig};
@@ -37,7 +37,7 @@ pub struct Trainer<'a> {
     pub chain: u64,
     /// The lines of the epochs that are done.
     pub lines: Vec<EpochLine>,
-    sums: GradientSums,
+    lockstep: Lockstep<'a>,
     /// Rows of a step, over all ranks.
     pub batch: usize,
     total_steps: usize,
@@ -78,7 +78,6 @@ impl<'a> Trainer<'a> {
             .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
         let model = agree(comm, model)?;
         let batch = agree(comm, data.batch(config))?;
-        let sums = agree(comm, GradientSums::new(&model, &data, batch, config.reduce, comm))?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -87,7 +86,12 @@ impl<'a> Trainer<'a> {
             clip_value: config.clip_value.map(|v| v as f32),
             clip_norm: config.clip_norm.map(|v| v as f32),
         };
-        let params = Params::initial(model.table.clone(), config.init, config.seed);
+        let how = How { reduce: config.reduce, comm: config.comm, window: config.window, wire: config.wire };
+        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, how, settings, comm)?;
+        if lockstep.writes_params() {
+            params.draw(config.init, config.seed);
+        }
+        comm.meet();
         let fault = Fault::from_environment().and_then(|fault| {
             fault.as_ref().map_or(Ok(()), |fault| fault.check(comm.size(), &params))?;
             Ok(fault)
@@ -95,13 +99,13 @@ impl<'a> Trainer<'a> {
         let fault = agree(comm, fault)?;
         Ok(Trainer {
             params,
-            optimizer: Optimizer::new(settings, model.parameters()),
+            optimizer,
             progress: Progress::default(),
             folder: RunDir::default(),
             saver: None,
             chain: 0,
             lines: Vec::new(),
-            sums,
+            lockstep,
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             well: true,
             fault,
@@ -139,6 +143,8 @@ impl<'a> Trainer<'a> {
         self.lap(false);
         self.epoch(console)?;
         self.lap(true);
+        // For a checkpoint that may follow.
+        self.lockstep.collect(&self.params, Some(&mut self.optimizer));
         let epoch = self.progress.epoch + 1;
         let due = self.is_done() || epoch.is_multiple_of(self.config.eval_every);
         let (val, test) = if due { self.evaluate() } else { (None, None) };
@@ -204,28 +210,26 @@ impl<'a> Trainer<'a> {
     /// When a loss or a gradient is not finite: on every rank, at this step or the next.
     pub fn step(&mut self, order: &EpochOrder, step: usize, wants: Wants) -> Result<StepOutcome> {
         let lr = self.learning_rate();
-        let Trainer { comm, data, model, params, sums, .. } = self;
+        let Trainer { comm, data, model, params, optimizer, lockstep, .. } = self;
         let (comm, seconds) = (*comm, &mut self.progress.sums.seconds);
-        sums.choose(order, &data.train.shards, step, self.batch, comm);
+        lockstep.choose(order, &data.train.shards, step, self.batch);
         if wants.digests {
-            sums.watch();
+            lockstep.watch();
         }
-        sums.sum(model, params, data, (self.config.seed, self.progress.epoch), seconds);
-        let mut lap = Lap::start();
+        let count = data.train.shards.rows_of_step(step, self.batch) as u64;
+        let at = At { training: (self.config.seed, self.progress.epoch), count, lr: lr as f32 };
         let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint };
-        let (total, told) = sums.finish(tells, comm);
-        lap.end(&mut seconds.sync);
-        if told.unwell {
+        let made = lockstep.step(model, params, optimizer, data, at, tells, seconds);
+        let mut lap = Lap::start();
+        if made.told.unwell {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        let score = total.score;
-        if !score.loss_sum.is_finite() {
+        let score = made.score;
+        if !made.updated {
             self.progress.step += 1;
             return Err(self.diverged(format!("loss {}", score.loss_sum)));
         }
-        let count = data.train.shards.rows_of_step(step, self.batch) as u64;
-        self.well = self.optimizer.step(&mut params.values, &mut total.values, count, lr as f32);
-        lap.end(&mut seconds.update);
+        self.well = made.finite;
         self.progress.step += 1;
         self.progress.step_of_epoch = step + 1;
         self.progress.sums.add(score, count, lr);
@@ -233,11 +237,14 @@ impl<'a> Trainer<'a> {
             fault.strike(comm.rank(), self.progress.step, params);
         }
         // A checkpoint holds what all ranks agree on.
-        let digests = (wants.digests || told.checkpoint).then(|| {
-            let own = if wants.digests { sums.watched(data.train.owned.clone()) } else { Vec::new() };
-            digests::exchange(comm, self.well, digests::of_params(params), &own)
+        let digests = (wants.digests || made.told.checkpoint).then(|| {
+            let own = if wants.digests { lockstep.watched(data.train.owned.clone()) } else { Vec::new() };
+            digests::exchange(comm, self.well, &lockstep.copies(params), &own)
         });
         let all_well = digests.as_ref().map_or(comm.size() > 1 || self.well, |found| found.all_well);
+        if made.told.checkpoint {
+            lockstep.collect(params, Some(optimizer));
+        }
         lap.end(&mut self.progress.sums.seconds.sync);
         if !all_well {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
@@ -355,9 +362,10 @@ impl<'a> Trainer<'a> {
     /// On the validation and the test rows, where there are any.
     fn evaluate(&mut self) -> (Option<Evaluation>, Option<Evaluation>) {
         let mut lap = Lap::start();
-        let Trainer { comm, data, model, params, sums, .. } = self;
+        let Trainer { comm, data, model, params, lockstep, .. } = self;
+        lockstep.collect(params, None);
         let mut on = |part: &Option<Part>| {
-            part.as_ref().map(|part| evaluate(model, params, &mut sums.workspace, part, &data.normalizer, *comm))
+            part.as_ref().map(|part| evaluate(model, params, &mut lockstep.workspace, part, &data.normalizer, *comm))
         };
         let results = (on(&data.val), on(&data.test));
         lap.end(&mut self.progress.sums.seconds.evaluate);

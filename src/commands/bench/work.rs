@@ -1,17 +1,16 @@
 //! What is timed: training steps and inference, by the code that trains and predicts, on rows of random values.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use super::super::predict::probabilities;
-use crate::comm::{Reduce, Solo};
+use crate::comm::Solo;
 use crate::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
 use crate::error::Result;
 use crate::metrics::Seconds;
 use crate::model::{Init, Model, Params, Workspace};
 use crate::optim::{self, Optimizer, OptimizerKind};
 use crate::rng::{Purpose, Stream};
-use crate::train::{GradientSums, Tells, TrainData};
+use crate::train::{At, How, Lockstep, Tells, TrainData};
 
 /// Shards that rows are cut into, as a run on up to eight ranks has them.
 pub const SHARDS: usize = 8;
@@ -64,8 +63,8 @@ pub struct Step<'a> {
     batch: usize,
     params: Params,
     optimizer: Optimizer,
-    /// The rows' way through the network.
-    pub sums: GradientSums,
+    /// The rows' way through the network, and the update.
+    pub lockstep: Lockstep<'a>,
     order: EpochOrder,
     epoch: usize,
     next: usize,
@@ -78,12 +77,20 @@ impl<'a> Step<'a> {
     ///
     /// # Errors
     /// When the system would not give the memory.
-    pub fn new(model: &'a Model, data: &'a TrainData, batch: usize, kind: OptimizerKind) -> Result<Step<'a>> {
+    pub fn new(
+        model: &'a Model,
+        data: &'a TrainData,
+        batch: usize,
+        kind: OptimizerKind,
+        solo: &'a Solo,
+    ) -> Result<Step<'a>> {
         let settings = optim::Settings { kind, momentum: 0.9, weight_decay: 0.0, clip_value: None, clip_norm: None };
+        let (lockstep, mut params, optimizer) = Lockstep::new(model, data, batch, How::default(), settings, solo)?;
+        params.draw(Init::He, SEED);
         Ok(Step {
-            sums: GradientSums::new(model, data, batch, Reduce::Tree, &Solo::default())?,
-            params: initial(model),
-            optimizer: Optimizer::new(settings, model.parameters()),
+            lockstep,
+            params,
+            optimizer,
             order: EpochOrder::new(&data.train.shards, data.train.owned.clone(), SEED, 0),
             epoch: 0,
             next: 0,
@@ -101,16 +108,12 @@ impl<'a> Step<'a> {
             (self.next, self.epoch) = (0, self.epoch + 1);
             self.order = EpochOrder::new(&train.shards, train.owned.clone(), SEED, self.epoch);
         }
-        let comm = Solo::default();
-        self.sums.choose(&self.order, &train.shards, self.next, self.batch, &comm);
+        self.lockstep.choose(&self.order, &train.shards, self.next, self.batch);
         self.next += 1;
-        let training = (SEED, self.epoch);
-        self.sums.sum(self.model, &self.params, self.data, training, &mut self.seconds);
-        let (total, _) = self.sums.finish(Tells::default(), &comm);
-        let start = Instant::now();
-        let finite = self.optimizer.step(&mut self.params.values, &mut total.values, self.batch as u64, LEARNING_RATE);
-        debug_assert!(finite, "the weights stay finite at such a rate");
-        self.seconds.update += start.elapsed().as_secs_f64();
+        let at = At { training: (SEED, self.epoch), count: self.batch as u64, lr: LEARNING_RATE };
+        let (model, params, optimizer, data) = (self.model, &mut self.params, &mut self.optimizer, self.data);
+        let made = self.lockstep.step(model, params, optimizer, data, at, Tells::default(), &mut self.seconds);
+        debug_assert!(made.updated && made.finite, "the weights stay finite at such a rate");
     }
 }
 

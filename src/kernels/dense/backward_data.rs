@@ -1,31 +1,31 @@
 //! The gradient of the input: one chain over the outputs. Lanes run across rows, so that each weight is read once and in
 //! the order in which it lies.
 
+use std::ops::Range;
+
 use super::super::isa::dispatch;
 use super::super::shape::DenseShape;
 use super::super::simd::{Simd, Work};
 use super::super::tile::{Ahead, Walk, cut, most_rows, multiply_ahead, with_rows};
+use super::rows::{GroupsMut, RowsMut};
 use super::{TURN, check};
 
 /// Floats of scratch memory: the output's gradient turned around, and the input's before it is.
 pub(super) fn scratch(shape: DenseShape, batch: usize) -> usize {
-    batch.next_multiple_of(32) * shape.outputs + TURN * 32
+    dense_turned(shape, batch) + SUMS
 }
 
-dispatch! {
-    /// The gradient of the input: `d_input [batch, inputs]` is overwritten; `scratch` at least [`dense_scratch`](super::dense_scratch) long.
-    pub fn dense_backward_data(
-        shape: DenseShape,
-        batch: usize,
-        d_output: &[f32],
-        weight: &[f32],
-        d_input: &mut [f32],
-        scratch: &mut [f32],
-    ) = backward_data
+/// Floats of a chunk of inputs' gradients before they are turned around.
+const SUMS: usize = TURN * 32;
+
+/// Floats of `batch` rows' output gradients, turned around, and of the scratch memory behind them.
+pub fn dense_turned(shape: DenseShape, batch: usize) -> usize {
+    batch.next_multiple_of(32) * shape.outputs + SUMS
 }
 
-#[inline(always)]
-fn backward_data<S: Simd>(
+/// The gradient of the input: `d_input [batch, inputs]` is overwritten; `scratch` at least
+/// [`dense_scratch`](super::dense_scratch) long.
+pub fn dense_backward_data(
     shape: DenseShape,
     batch: usize,
     d_output: &[f32],
@@ -34,30 +34,83 @@ fn backward_data<S: Simd>(
     scratch: &mut [f32],
 ) {
     check(shape, batch, d_input, weight, d_output);
-    assert!(scratch.len() >= self::scratch(shape, batch));
-    let DenseShape { inputs, outputs } = shape;
-    // Lanes run across rows: `d_output` turned around, [chunk of rows, outputs, lanes], zeros where there is no row.
-    let lanes = if batch > S::LANES { 2 * S::LANES } else { S::LANES };
-    let (turned, sums) = scratch.split_at_mut(batch.next_multiple_of(32) * outputs);
-    let chunk = lanes * outputs;
+    dense_turn(shape, d_output, scratch);
+    let mut rows = RowsMut::whole(d_input, shape.inputs, batch);
+    dense_backward_inputs(shape, 0..shape.inputs, weight, &mut rows, scratch);
+}
+
+dispatch! {
+    /// Turns the output's gradients `d_output [rows, outputs]` around, for [`dense_backward_inputs`]: `turned` is at least
+    /// [`dense_turned`] long.
+    pub fn dense_turn(shape: DenseShape, d_output: &[f32], turned: &mut [f32]) = turn
+}
+
+/// Rows that lanes run across at once.
+#[inline(always)]
+fn lanes_of<S: Simd>(batch: usize) -> usize {
+    if batch > S::LANES { 2 * S::LANES } else { S::LANES }
+}
+
+#[inline(always)]
+fn turn<S: Simd>(shape: DenseShape, d_output: &[f32], turned: &mut [f32]) {
+    let batch = d_output.len() / shape.outputs;
+    assert!(turned.len() >= dense_turned(shape, batch));
+    // Lanes run across rows: [chunk of rows, outputs, lanes], zeros where there is no row.
+    let lanes = lanes_of::<S>(batch);
+    let chunk = lanes * shape.outputs;
     for (turned, d_output) in turned.chunks_exact_mut(chunk).zip(d_output.chunks(chunk)) {
         turned.fill(0.0);
-        for (n, row) in d_output.chunks_exact(outputs).enumerate() {
+        for (n, row) in d_output.chunks_exact(shape.outputs).enumerate() {
             for (o, &value) in row.iter().enumerate() {
                 turned[o * lanes + n] = value;
             }
         }
     }
+}
+
+dispatch! {
+    /// The gradients of the inputs in `range`, of all rows of all groups: their places are overwritten. `turned` holds the output's
+    /// gradients as [`dense_turn`] left them, all groups' rows in order.
+    pub fn dense_backward_inputs(
+        shape: DenseShape,
+        range: Range<usize>,
+        weight: &[f32],
+        d_input: &mut dyn GroupsMut,
+        turned: &mut [f32],
+    ) = backward_inputs
+}
+
+#[inline(always)]
+fn backward_inputs<S: Simd>(
+    shape: DenseShape,
+    range: Range<usize>,
+    weight: &[f32],
+    d_input: &mut dyn GroupsMut,
+    turned: &mut [f32],
+) {
+    let outputs = shape.outputs;
+    assert!(weight.len() == shape.inputs * outputs && range.end <= shape.inputs, "weight of {shape:?}");
+    let mut batch = 0;
+    for group in 0..d_input.count() {
+        let rows = d_input.rows_mut(group);
+        rows.check(range.start, range.end);
+        batch += rows.count;
+    }
+    assert!(turned.len() >= dense_turned(shape, batch));
+    let (turned, sums) = turned.split_at_mut(batch.next_multiple_of(32) * outputs);
+    let lanes = lanes_of::<S>(batch);
     let walk = Walk { runs: 1, len: outputs, a_row: outputs, a_run: 0, a_k: 1, b_run: 0, b_k: lanes };
     let vectors = lanes / S::LANES;
     let tiles = cut(TURN, most_rows::<S>(vectors)).count() * batch.div_ceil(lanes);
     let share = (TURN * outputs).div_ceil(16).div_ceil(tiles.max(1));
-    for first in (0..inputs).step_by(TURN) {
-        let count = TURN.min(inputs - first);
+    for first in range.clone().step_by(TURN) {
+        let count = TURN.min(range.end - first);
         let mut ahead = weight.as_ptr().wrapping_add((first + TURN) * outputs);
-        for (chunk_index, turned) in turned.chunks_exact(chunk).enumerate().take(batch.div_ceil(lanes)) {
+        // The group of the next row, and its place there.
+        let (mut group, mut row) = (0, 0);
+        for (index, turned) in turned.chunks_exact(lanes * outputs).enumerate().take(batch.div_ceil(lanes)) {
             for (i, rows) in cut(count, most_rows::<S>(vectors)) {
-                // SAFETY: `check`; `turned` holds `outputs` lines of `lanes`, `sums` holds TURN of them.
+                // SAFETY: the checks above; `turned` holds `outputs` lines of `lanes`, `sums` holds TURN of them.
                 unsafe {
                     let (a, b) = (weight.as_ptr().add((first + i) * outputs), turned.as_ptr());
                     let to = sums.as_mut_ptr().add(i * lanes);
@@ -70,12 +123,16 @@ fn backward_data<S: Simd>(
                 }
                 ahead = ahead.wrapping_add(share * 16);
             }
-            let rows = lanes.min(batch - chunk_index * lanes);
-            for n in 0..rows {
-                let to = &mut d_input[(chunk_index * lanes + n) * inputs + first..][..count];
+            for n in 0..lanes.min(batch - index * lanes) {
+                while row == d_input.rows_mut(group).count {
+                    (group, row) = (group + 1, 0);
+                }
+                let rows = d_input.rows_mut(group);
+                let to = &mut rows.values[row * rows.stride + first - rows.first..][..count];
                 for (to, sums) in to.iter_mut().zip(sums.chunks_exact(lanes)) {
                     *to = sums[n];
                 }
+                row += 1;
             }
         }
     }

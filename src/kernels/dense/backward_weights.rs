@@ -7,6 +7,7 @@ use super::super::shape::DenseShape;
 use super::super::simd::{Simd, Work, prefetch};
 use super::super::sum::{Leaf, MOST_JOINS};
 use super::super::tile::{Ahead, Walk, cut, most_rows, multiply, with_rows};
+use super::rows::{Groups, Rows, rows_of};
 use super::{TURN, check, load, pieces, store, with_piece};
 
 /// The most floats of a tile of weights.
@@ -17,25 +18,11 @@ pub(super) fn scratch(batch: usize) -> usize {
     TURN * batch + MOST_JOINS * TILE
 }
 
-dispatch! {
-    /// The gradients of weight and bias, into `d_weight [inputs, outputs]` and `d_bias [outputs]`: the rows of each leaf
-    /// are summed in one chain, the leaves joined as they say, in registers; the gradient is written once. With
-    /// `accumulate` (one leaf only) the chain goes on from what the gradients hold.
-    pub fn dense_backward_weights(
-        shape: DenseShape,
-        leaves: &[Leaf],
-        input: &[f32],
-        d_output: &[f32],
-        d_weight: &mut [f32],
-        d_bias: &mut [f32],
-        accumulate: bool,
-        scratch: &mut [f32],
-    ) = backward_weights
-}
-
-#[inline(always)]
+/// The gradients of weight and bias, into `d_weight [inputs, outputs]` and `d_bias [outputs]`: the rows of each leaf are
+/// summed in one chain, the leaves joined as they say, in registers; the gradient is written once. With `accumulate` (one
+/// leaf only) the chain goes on from what the gradients hold.
 #[allow(clippy::too_many_arguments)]
-fn backward_weights<S: Simd>(
+pub fn dense_backward_weights(
     shape: DenseShape,
     leaves: &[Leaf],
     input: &[f32],
@@ -47,49 +34,122 @@ fn backward_weights<S: Simd>(
 ) {
     let batch = leaves.last().map_or(0, |leaf| leaf.end);
     check(shape, batch, input, d_weight, d_output);
-    assert!(d_bias.len() == shape.outputs && (leaves.len() == 1 || !accumulate));
-    check_leaves(leaves);
-    let DenseShape { inputs, outputs } = shape;
-    let walk = Walk { runs: 1, len: 0, a_row: batch, a_run: 0, a_k: 1, b_run: 0, b_k: outputs };
+    let rows = Rows::whole(input, shape.inputs, batch);
+    dense_backward_range(shape, 0..shape.inputs, leaves, &rows, d_output, d_weight, accumulate, scratch);
+    dense_backward_bias(shape.outputs, leaves, d_output, d_bias, accumulate, scratch);
+}
+
+dispatch! {
+    /// As [`dense_backward_weights`], for the weights of the inputs in `range` alone, `d_weight [range, outputs]`; the rows of
+    /// all groups, in order, are those of the leaves.
+    pub fn dense_backward_range(
+        shape: DenseShape,
+        range: Range<usize>,
+        leaves: &[Leaf],
+        groups: &dyn Groups,
+        d_output: &[f32],
+        d_weight: &mut [f32],
+        accumulate: bool,
+        scratch: &mut [f32],
+    ) = backward_range
+}
+
+dispatch! {
+    /// As [`dense_backward_weights`], for the bias alone: a weight whose input is always 1.
+    pub fn dense_backward_bias(
+        outputs: usize,
+        leaves: &[Leaf],
+        d_output: &[f32],
+        d_bias: &mut [f32],
+        accumulate: bool,
+        scratch: &mut [f32],
+    ) = backward_bias
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn backward_range<S: Simd>(
+    shape: DenseShape,
+    range: Range<usize>,
+    leaves: &[Leaf],
+    groups: &dyn Groups,
+    d_output: &[f32],
+    d_weight: &mut [f32],
+    accumulate: bool,
+    scratch: &mut [f32],
+) {
+    let outputs = shape.outputs;
+    let batch = check_leaves(leaves, outputs, d_output, accumulate);
+    (0..groups.count()).for_each(|group| groups.rows(group).check(range.start, range.end));
+    assert!(rows_of(groups) == batch && range.end <= shape.inputs, "{batch} rows of {shape:?}");
+    assert_eq!(d_weight.len(), range.len() * outputs, "the gradient of {range:?} of {shape:?}");
     // The inputs turned around, [inputs, rows]: as they lie, the rows of one input would push each other out of the cache.
     let (turned, stack) = scratch.split_at_mut(TURN * batch);
     assert!(stack.len() >= MOST_JOINS * TILE);
-    let (a, to, stack) = (turned.as_ptr(), d_weight.as_mut_ptr(), stack.as_mut_ptr());
-    let ahead = Ahead { from: a, lines: 0 };
-    let shared = Rows { leaves, a, b: d_output.as_ptr(), walk, accumulate, to, outputs, stack, ahead };
+    let walk = Walk { runs: 1, len: 0, a_row: batch, a_run: 0, a_k: 1, b_run: 0, b_k: outputs };
     let tiles = cut(TURN, most_rows::<S>(4)).count();
     let share = (TURN * outputs).div_ceil(16).div_ceil(tiles);
-    for first in (0..inputs).step_by(TURN) {
-        let count = TURN.min(inputs - first);
-        let mut ahead = d_weight.as_ptr().wrapping_add((first + TURN) * outputs);
-        for (n, row) in input.chunks_exact(inputs).enumerate() {
-            for (turned, &value) in turned.chunks_exact_mut(batch).zip(&row[first..first + count]) {
-                turned[n] = value;
-            }
-            // The next ones of this row: so many rows are more streams than the processor foresees.
-            for line in 0..TURN / 16 {
-                prefetch(row.as_ptr().wrapping_add(first + TURN + 16 * line));
+    for first in range.clone().step_by(TURN) {
+        let count = TURN.min(range.end - first);
+        let mut ahead = d_weight.as_ptr().wrapping_add((first - range.start + TURN) * outputs);
+        let mut n = 0;
+        for group in 0..groups.count() {
+            let rows = groups.rows(group);
+            for row in 0..rows.count {
+                let values = &rows.values[row * rows.stride + first - rows.first..][..count];
+                for (turned, &value) in turned.chunks_exact_mut(batch).zip(values) {
+                    turned[n] = value;
+                }
+                n += 1;
+                // The next ones of this row: so many rows are more streams than the processor foresees.
+                for line in 0..TURN / 16 {
+                    prefetch(values.as_ptr().wrapping_add(TURN + 16 * line));
+                }
             }
         }
         for (i, rows) in cut(count, most_rows::<S>(4)) {
-            // SAFETY: `check`, for inputs `first + i .. first + i + rows`.
+            // SAFETY: the checks above, for inputs `first + i .. first + i + rows`.
             unsafe {
-                let a = turned.as_ptr().add(i * batch);
-                let soon = Ahead { from: ahead, lines: share };
-                let rows_of = Rows { a, to: d_weight.as_mut_ptr().add((first + i) * outputs), ahead: soon, ..shared };
-                with_rows!(S, 4, rows, P => S::outline(&WeightRows::<P>(rows_of)));
+                let tile = Tile {
+                    leaves,
+                    a: turned.as_ptr().add(i * batch),
+                    b: d_output.as_ptr(),
+                    walk,
+                    accumulate,
+                    to: d_weight.as_mut_ptr().add((first - range.start + i) * outputs),
+                    outputs,
+                    stack: stack.as_mut_ptr(),
+                    ahead: Ahead { from: ahead, lines: share },
+                };
+                with_rows!(S, 4, rows, P => S::outline(&WeightRows::<P>(tile)));
             }
             ahead = ahead.wrapping_add(share * 16);
         }
     }
-    // The bias is a weight whose input is always 1.
-    let bias = Rows { a: &raw const ONE, walk: Walk { a_k: 0, ..walk }, to: d_bias.as_mut_ptr(), ..shared };
-    // SAFETY: as above, for one input.
-    unsafe { S::outline(&WeightRows::<1>(bias)) }
 }
 
-/// The leaves' rows follow one another, and their sums are joined to one without too many waiting.
-fn check_leaves(leaves: &[Leaf]) {
+#[inline(always)]
+fn backward_bias<S: Simd>(
+    outputs: usize,
+    leaves: &[Leaf],
+    d_output: &[f32],
+    d_bias: &mut [f32],
+    accumulate: bool,
+    scratch: &mut [f32],
+) {
+    check_leaves(leaves, outputs, d_output, accumulate);
+    assert!(d_bias.len() == outputs && scratch.len() >= MOST_JOINS * TILE);
+    let walk = Walk { runs: 1, len: 0, a_row: 0, a_run: 0, a_k: 0, b_run: 0, b_k: outputs };
+    let (b, to, stack) = (d_output.as_ptr(), d_bias.as_mut_ptr(), scratch.as_mut_ptr());
+    let ahead = Ahead { from: b, lines: 0 };
+    let tile = Tile { leaves, a: &raw const ONE, b, walk, accumulate, to, outputs, stack, ahead };
+    // SAFETY: the checks above, for one input.
+    unsafe { S::outline(&WeightRows::<1>(tile)) }
+}
+
+/// The leaves' rows follow one another, and their sums are joined to one without too many waiting; how many rows they have.
+#[inline(always)]
+fn check_leaves(leaves: &[Leaf], outputs: usize, d_output: &[f32], accumulate: bool) -> usize {
     let (mut start, mut waiting) = (0, 0);
     for leaf in leaves {
         assert!(leaf.end > start && leaf.joins <= waiting, "leaves that are none: {leaves:?}");
@@ -97,11 +157,13 @@ fn check_leaves(leaves: &[Leaf]) {
         assert!(waiting <= MOST_JOINS, "too many leaves wait: {leaves:?}");
     }
     assert!(waiting <= 1, "leaves that are not joined: {leaves:?}");
+    assert!(d_output.len() == start * outputs && (leaves.len() == 1 || !accumulate));
+    start
 }
 
 /// Some rows of weights, all outputs of them.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+struct Tile<'a> {
     leaves: &'a [Leaf],
     a: *const f32,
     b: *const f32,
@@ -114,12 +176,12 @@ struct Rows<'a> {
     ahead: Ahead,
 }
 
-struct WeightRows<'a, const P: usize>(Rows<'a>);
+struct WeightRows<'a, const P: usize>(Tile<'a>);
 
 impl<const P: usize> Work for WeightRows<'_, P> {
     #[inline(always)]
     unsafe fn work<S: Simd>(&self) {
-        let Rows { leaves, a, b, walk, accumulate, to, outputs, stack, ahead } = self.0;
+        let Tile { leaves, a, b, walk, accumulate, to, outputs, stack, ahead } = self.0;
         let share = ahead.lines.div_ceil(outputs.div_ceil(2 * S::LANES));
         let mut line = ahead.from;
         let batch = leaves.last().map_or(0, |leaf| leaf.end);

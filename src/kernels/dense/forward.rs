@@ -1,10 +1,13 @@
 //! The forward pass: blocks of inputs, each a chain, joined in the fixed tree.
 
+use std::ops::Range;
+
 use super::super::isa::dispatch;
 use super::super::shape::DenseShape;
 use super::super::simd::{Simd, Work};
 use super::super::sum::joins_of_block;
 use super::super::tile::{Ahead, Walk, cut, most_rows, multiply_ahead, with_rows};
+use super::rows::{Groups, Rows};
 use super::{check, load, pieces, store, with_piece};
 
 /// Inputs in a block: a sum over inputs is one chain in each block, blocks are joined in the fixed tree.
@@ -12,25 +15,17 @@ pub const DENSE_BLOCK: usize = 256;
 
 /// Floats of scratch memory: a sum a level of the tree.
 pub(super) fn scratch(shape: DenseShape, batch: usize) -> usize {
-    (shape.inputs.div_ceil(DENSE_BLOCK).ilog2() as usize + 1) * batch * shape.outputs
+    levels(shape) * batch * shape.outputs
 }
 
-dispatch! {
-    /// `output[n, o] = bias[o] + Σ input[n, i] · weight[i, o]`: `input [batch, inputs]`, `weight [inputs, outputs]`,
-    /// `bias [outputs]`, `output [batch, outputs]`, `scratch` at least [`dense_scratch`](super::dense_scratch) long.
-    pub fn dense_forward(
-        shape: DenseShape,
-        batch: usize,
-        input: &[f32],
-        weight: &[f32],
-        bias: &[f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-    ) = forward
+/// Of the tree over blocks.
+fn levels(shape: DenseShape) -> usize {
+    shape.inputs.div_ceil(DENSE_BLOCK).ilog2() as usize + 1
 }
 
-#[inline(always)]
-fn forward<S: Simd>(
+/// `output[n, o] = bias[o] + Σ input[n, i] · weight[i, o]`: `input [batch, inputs]`, `weight [inputs, outputs]`,
+/// `bias [outputs]`, `output [batch, outputs]`, `scratch` at least [`dense_scratch`](super::dense_scratch) long.
+pub fn dense_forward(
     shape: DenseShape,
     batch: usize,
     input: &[f32],
@@ -40,54 +35,114 @@ fn forward<S: Simd>(
     scratch: &mut [f32],
 ) {
     check(shape, batch, input, weight, output);
-    assert!(bias.len() == shape.outputs && scratch.len() >= self::scratch(shape, batch));
-    let DenseShape { inputs, outputs } = shape;
-    let blocks = inputs.div_ceil(DENSE_BLOCK);
-    // Fewer rows take wider tiles: twelve sums keep the processor busy.
-    let wide = match batch {
-        1 => 8,
-        2 | 3 => 4,
-        _ => 2,
-    };
-    for block in 0..blocks {
-        let first = block * DENSE_BLOCK;
-        let len = DENSE_BLOCK.min(inputs - first);
-        let walk = Walk { runs: 1, len, a_row: inputs, a_run: 0, a_k: 1, b_run: 0, b_k: outputs };
-        // Sums wait in `scratch` for the other half of their subtree, level by level.
-        let (level, joins) = (block.count_ones() as usize, joins_of_block(block, blocks));
-        // While a block is worked on, the next one is asked for, a share with each tile.
-        let tiles = cut(batch, most_rows::<S>(wide)).count() * pieces::<S>(outputs, wide).count();
-        let share = (len * outputs).div_ceil(16).div_ceil(tiles.max(1));
-        let step = batch * outputs;
-        let mut ahead = weight.as_ptr().wrapping_add((first + len) * outputs);
-        for (row, rows) in cut(batch, most_rows::<S>(wide)) {
-            for (o, vectors, last) in pieces::<S>(outputs, wide) {
-                // SAFETY: `check`; levels and places lie within `scratch`.
-                unsafe {
-                    let stack = scratch.as_mut_ptr().add(row * outputs + o);
-                    let tile = Tile {
-                        a: input.as_ptr().add(row * inputs + first),
-                        b: weight.as_ptr().add(first * outputs + o),
-                        walk,
-                        last,
-                        ahead: Ahead { from: ahead, lines: share },
-                        to: stack.add((level - joins) * step),
-                        joins,
-                        step,
-                        outputs,
-                    };
-                    with_piece!(S, true, vectors, last, N, TAIL => {
-                        with_rows!(S, if N < 2 { 2 } else { N }, rows, P => S::outline(&ForwardTile::<P, N, TAIL>(tile)));
-                    });
-                }
-                ahead = ahead.wrapping_add(share * 16);
-            }
-        }
-    }
-    for (output, sums) in output.chunks_exact_mut(outputs).zip(scratch.chunks_exact(outputs)) {
+    let blocks = shape.inputs.div_ceil(DENSE_BLOCK);
+    let joins = |block: usize| joins_of_block(block, blocks);
+    dense_forward_blocks(shape, &Rows::whole(input, shape.inputs, batch), 0..blocks, &joins, weight, scratch);
+    dense_outputs(&scratch[..batch * shape.outputs], bias, output);
+}
+
+/// `output = sums + bias`, row by row: what ends a forward pass.
+pub fn dense_outputs(sums: &[f32], bias: &[f32], output: &mut [f32]) {
+    let outputs = bias.len();
+    assert_eq!(sums.len(), output.len());
+    for (output, sums) in output.chunks_exact_mut(outputs).zip(sums.chunks_exact(outputs)) {
         for ((output, sum), bias) in output.iter_mut().zip(sums).zip(bias) {
             *output = sum + bias;
         }
+    }
+}
+
+/// Floats of the sums of `batch` rows that wait while some blocks are worked on, or are left afterwards.
+pub fn dense_forward_sums(shape: DenseShape, batch: usize) -> usize {
+    // Those that wait, and those that are left of a stretch of the tree that begins anywhere.
+    2 * levels(shape) * batch * shape.outputs
+}
+
+dispatch! {
+    /// The sums over some blocks of inputs: block `b`'s chain, then joined with `joins(b)` sums that were formed before, the
+    /// newest first. What is left stands at the beginning of each group's part of `sums`, in the order in which it was formed.
+    /// The groups' parts follow one another, [`dense_forward_sums`] long each (the last one may be shorter if less is needed).
+    pub fn dense_forward_blocks(
+        shape: DenseShape,
+        groups: &dyn Groups,
+        blocks: Range<usize>,
+        joins: &dyn Fn(usize) -> usize,
+        weight: &[f32],
+        sums: &mut [f32],
+    ) = forward
+}
+
+#[inline(always)]
+fn forward<S: Simd>(
+    shape: DenseShape,
+    groups: &dyn Groups,
+    blocks: Range<usize>,
+    joins: &dyn Fn(usize) -> usize,
+    weight: &[f32],
+    sums: &mut [f32],
+) {
+    let DenseShape { inputs, outputs } = shape;
+    assert_eq!(weight.len(), inputs * outputs, "weight of {shape:?}");
+    let mut depth = 0;
+    for block in blocks {
+        let first = block * DENSE_BLOCK;
+        let len = DENSE_BLOCK.min(inputs - first);
+        // Sums wait for the other half of their subtree, level by level.
+        let joins = joins(block);
+        assert!(joins <= depth, "block {block} joins {joins} of {depth}");
+        // While a block is worked on, the next one is asked for, a share with each tile.
+        let tiles: usize = (0..groups.count())
+            .map(|group| {
+                let count = groups.rows(group).count;
+                let wide = wide(count);
+                cut(count, most_rows::<S>(wide)).count() * pieces::<S>(outputs, wide).count()
+            })
+            .sum();
+        let share = (len * outputs).div_ceil(16).div_ceil(tiles.max(1));
+        let mut ahead = weight.as_ptr().wrapping_add((first + len) * outputs);
+        let mut start = 0;
+        for group in 0..groups.count() {
+            let rows = groups.rows(group);
+            rows.check(first, first + len);
+            let walk = Walk { runs: 1, len, a_row: rows.stride, a_run: 0, a_k: 1, b_run: 0, b_k: outputs };
+            let (wide, step) = (wide(rows.count), rows.count * outputs);
+            assert!(start + (depth + 1) * step <= sums.len(), "room for {depth} sums that wait");
+            for (row, count) in cut(rows.count, most_rows::<S>(wide)) {
+                for (o, vectors, last) in pieces::<S>(outputs, wide) {
+                    // SAFETY: the checks above; levels and places lie within `sums`.
+                    unsafe {
+                        let stack = sums.as_mut_ptr().add(start + row * outputs + o);
+                        let tile = Tile {
+                            a: rows.values.as_ptr().add(row * rows.stride + first - rows.first),
+                            b: weight.as_ptr().add(first * outputs + o),
+                            walk,
+                            last,
+                            ahead: Ahead { from: ahead, lines: share },
+                            to: stack.add((depth - joins) * step),
+                            joins,
+                            step,
+                            outputs,
+                        };
+                        with_piece!(S, true, vectors, last, N, TAIL => {
+                            with_rows!(S, if N < 2 { 2 } else { N }, count, P => S::outline(&ForwardTile::<P, N, TAIL>(tile)));
+                        });
+                    }
+                    ahead = ahead.wrapping_add(share * 16);
+                }
+            }
+            start += dense_forward_sums(shape, rows.count);
+        }
+        depth = depth + 1 - joins;
+    }
+}
+
+/// Vectors in a tile: fewer rows take wider ones, twelve sums keep the processor busy.
+#[inline(always)]
+fn wide(batch: usize) -> usize {
+    match batch {
+        1 => 8,
+        2 | 3 => 4,
+        _ => 2,
     }
 }
 

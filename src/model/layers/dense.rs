@@ -34,6 +34,10 @@ impl Layer for Dense {
         }
     }
 
+    fn dense(&self) -> Option<&Dense> {
+        Some(self)
+    }
+
     fn has_weights(&self) -> bool {
         true
     }

@@ -118,6 +118,11 @@ pub trait Layer: std::fmt::Debug + Send + Sync {
     /// `d_input` and the gradients of the weights from `d_output`.
     fn backward(&self, pass: Backward<'_>);
 
+    /// This layer, if it is a dense one of the direct kernels.
+    fn dense(&self) -> Option<&Dense> {
+        None
+    }
+
     /// Whether there are weights.
     fn has_weights(&self) -> bool {
         false

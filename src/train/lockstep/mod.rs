@@ -1,0 +1,450 @@
+//! A training step of all ranks: rows through the network, gradients to everyone, the update. `glasses bench` times this very
+//! code.
+//!
+//! Convolutions' gradients are summed over the ranks (`sums.rs`). Those of dense layers are summed, too, or the layer is shared
+//! out (`shared.rs`). The order of every sum is that of the fixed tree over shards, whatever the strategy.
+
+mod far;
+mod layout;
+mod pass;
+mod plan;
+mod shared;
+mod sums;
+mod team;
+
+pub use plan::How;
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::data::TrainData;
+use super::digests::{self, Copies};
+use super::memory::enough_memory;
+use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, agree};
+use crate::data::{EpochOrder, Shards};
+use crate::error::{Error, Result};
+use crate::kernels::{self, Buffer, Score, zeros};
+use crate::metrics::Seconds;
+use crate::model::{Gradients, Model, Params, Workspace, units};
+use crate::optim::{self, Optimizer};
+use layout::Sizes;
+use plan::most_rows;
+use shared::{SharedLayer, Update, Watch};
+use sums::{Section, Trees};
+use team::Team;
+
+/// All ranks' training steps, as one of them makes them.
+pub struct Lockstep<'a> {
+    /// Where micro-batches go through the network.
+    pub workspace: Workspace,
+    team: Team<'a>,
+    how: How,
+    /// One of each of this rank's subtrees, and before one is whole those that wait for their other half.
+    sums: Vec<Gradients>,
+    /// Sums over all ranks, of what this rank finishes.
+    total: Buffer,
+    /// This rank's rows of the step: numbers in the split, shard after shard.
+    rows: Vec<u32>,
+    /// Rows of the step in each shard, whoever owns it.
+    rows_of_each: Vec<usize>,
+    trees: Trees,
+    /// Layers below the first dense one, and, unless they are shared out, those from there on.
+    sections: [Section; 2],
+    /// Dense layers that are shared out, from below.
+    layers: Vec<SharedLayer>,
+    /// What each rank tells: two flags, then a loss and a count of right rows a subtree.
+    told: Vec<f64>,
+    /// Of each unit of the parameters, what it adds to the square of the gradient's norm.
+    squares: Vec<f64>,
+    units: Vec<Range<usize>>,
+    /// What the ranks have told one another in this step, once they have.
+    agreed: Option<(Score, Tells)>,
+}
+
+/// What a rank tells the others with its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tells {
+    /// The last update was made with a gradient that was not finite.
+    pub unwell: bool,
+    /// A checkpoint of what this step makes is due.
+    pub checkpoint: bool,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// What the loss said about all rows.
+    pub score: Score,
+    /// What any rank told.
+    pub told: Tells,
+    /// Whether there was an update: none where a rank is unwell, or the loss is no number.
+    pub updated: bool,
+    /// Whether all gradients that this rank has seen were finite.
+    pub finite: bool,
+}
+
+/// Where in the run a step is.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// The run's seed, and the epoch.
+    pub training: (u64, usize),
+    /// Rows of the step.
+    pub count: u64,
+    /// Learning rate.
+    pub lr: f32,
+}
+
+impl<'a> Lockstep<'a> {
+    /// Collective: the memory for steps of `batch` rows over all ranks, the parameters (zeros) and the optimizer.
+    ///
+    /// # Errors
+    /// When the system would not give the memory, or what was asked for does not go together.
+    pub fn new(
+        model: &Model,
+        data: &TrainData,
+        batch: usize,
+        how: How,
+        settings: optim::Settings,
+        comm: &'a dyn Communicator,
+    ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
+        let shards = data.train.shards.count();
+        let most = most_rows(batch, shards, comm.size());
+        let groups = if how.window == Window::Off || how.reduce == Reduce::Mpi {
+            Nodes::apart(comm.size(), comm.rank())
+        } else {
+            comm.nodes().clone()
+        };
+        Lockstep::within(model, data, (batch, most), how, settings, comm, groups)
+    }
+
+    fn within(
+        model: &Model,
+        data: &TrainData,
+        (batch, most): (usize, usize),
+        how: How,
+        settings: optim::Settings,
+        comm: &'a dyn Communicator,
+        groups: Nodes,
+    ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
+        let mut team = Team::new(comm, groups);
+        let shared = plan::choose(model, (batch, most), how, &team)?;
+        let all = &data.train.shards;
+        let ends = |rank: usize| all.owned(rank, comm.size()).end;
+        let mut trees = Trees::default();
+        trees.plant(&vec![1; all.count()], &ends, &team);
+        let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
+        let waiting = if shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
+        let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
+        let capacity = greatest(comm, data.rows_at_once(batch));
+        let params = model.parameters();
+        let summed = if shared.is_empty() { params } else { model.image_params().end };
+        let mut workspace = Workspace::for_training(model, capacity, all.owned(comm.rank(), comm.size()).len());
+        let writes = shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
+        let sizes = Sizes {
+            scores: 2 * (2 + 2 * own),
+            sums: (own + waiting, summed),
+            gradients: if writes { workspace.lengths(0)[1] } else { 0 },
+            layers: shared
+                .iter()
+                .map(|(step, how)| {
+                    SharedLayer::sizes(step, *how, (batch, capacity), &team, workspace.lengths(step.input)[0])
+                })
+                .collect(),
+            params: (params, Optimizer::moments(settings.kind)),
+        };
+        let own_shards = all.owned(comm.rank(), comm.size()).len();
+        agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
+        let parts = take_memory(&sizes, how, &team)?;
+        team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
+        let copy = sizes.cut_copy(&parts[0]);
+        for (index, (step, _)) in shared.iter().enumerate() {
+            workspace.place_buffer(step.input, team.own().layers[index].input.alias());
+        }
+        if writes {
+            workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
+        }
+        let all_units = units(&model.table);
+        let (below, above) = all_units.split_at(all_units.partition_point(|unit| unit.end <= model.image_params().end));
+        let above = if shared.is_empty() { above } else { &[] };
+        let of_groups = &trees.groups.sums_of;
+        let layers = shared.into_iter().enumerate();
+        let lockstep = Lockstep {
+            sums: team.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
+            total: zeros(params),
+            rows: Vec::new(),
+            rows_of_each: Vec::new(),
+            sections: [Section::new(below, 0, of_groups, &team), Section::new(above, 2, of_groups, &team)],
+            layers: layers
+                .map(|(index, (step, how))| SharedLayer::new(step, how, index, (batch, capacity), &team))
+                .collect(),
+            told: vec![0.0; (2 + 2 * own) * comm.size()],
+            squares: vec![0.0; all_units.len()],
+            units: all_units,
+            agreed: None,
+            trees,
+            workspace,
+            team,
+            how,
+        };
+        let params = Params { values: copy.params, table: model.table.clone() };
+        Ok((lockstep, params, Optimizer::within(settings, copy.moments)))
+    }
+
+    /// Takes this rank's rows of step `step` of an epoch.
+    pub fn choose(&mut self, order: &EpochOrder, shards: &Shards, step: usize, batch: usize) {
+        let (rank, size) = (self.team.rank(), self.team.size());
+        order.step(shards, step, batch, &mut self.rows);
+        shards.rows_of_each(step, batch, &mut self.rows_of_each);
+        let owned = |rank: usize| shards.owned(rank, size);
+        for (rank, rows) in self.team.rows.iter_mut().enumerate() {
+            *rows = self.rows_of_each[owned(rank)].iter().sum();
+        }
+        if self.how.reduce == Reduce::Mpi {
+            self.rows_of_each[..owned(rank).start].fill(0);
+            self.rows_of_each[owned(rank).end..].fill(0);
+        }
+        self.trees.plant(&self.rows_of_each, &|rank| owned(rank).end, &self.team);
+    }
+
+    /// From now on until [`Lockstep::watched`], what the shards bring is watched.
+    pub fn watch(&mut self) {
+        self.workspace.probe.start(self.trees.ranks.own.len());
+    }
+
+    /// The digest of what each of the shards `owned` brought; nothing of those without a row in the step.
+    pub fn watched(&mut self, owned: Range<usize>) -> Vec<Option<u64>> {
+        let mut digests = self.workspace.probe.finish().into_iter();
+        self.rows_of_each[owned].iter().map(|&rows| if rows > 0 { digests.next() } else { None }).collect()
+    }
+
+    /// Collective: the step over the rows that were chosen.
+    pub fn step(
+        &mut self,
+        model: &Model,
+        params: &mut Params,
+        optimizer: &mut Optimizer,
+        data: &TrainData,
+        at: At,
+        tells: Tells,
+        seconds: &mut Seconds,
+    ) -> Made {
+        self.agreed = None;
+        optimizer.begin(at.count, at.lr);
+        if self.layers.is_empty() {
+            self.pass_summed(model, params, data, at.training, seconds);
+        } else {
+            self.pass_shared(model, params, optimizer, data, (at, tells), seconds);
+        }
+        let mut lap = Lap::start();
+        if self.agreed.is_none() {
+            if self.team.members() > 1 {
+                self.show_scores(tells);
+                self.team.meet();
+            }
+            self.agree(tells);
+        }
+        let (score, told) = self.agreed.unwrap_or_default();
+        lap.end(&mut seconds.sync);
+        let updated = goes_on(score, told);
+        if updated {
+            self.update(params, optimizer, seconds);
+        }
+        Made { score, told, updated, finite: optimizer.finite() }
+    }
+
+    /// All ranks have shown what they bring: sums are finished, and parameters updated.
+    fn update(&mut self, params: &mut Params, optimizer: &mut Optimizer, seconds: &mut Seconds) {
+        let mut lap = Lap::start();
+        if self.how.reduce == Reduce::Mpi {
+            let mine = &mut self.sums[0].values;
+            if self.trees.ranks.sums_of[self.team.rank()] == 0 {
+                mine.fill(0.0);
+            }
+            self.team.comm.sum_f32(mine, &mut self.total);
+            lap.end(&mut seconds.sync);
+            self.update_all(params, optimizer);
+            return lap.end(&mut seconds.update);
+        }
+        let Lockstep { workspace, team, trees, sections, layers, total, .. } = self;
+        sections[0].start(trees, team);
+        let later = optimizer.wants_norm();
+        for layer in layers.iter_mut().filter(|layer| layer.strategy == Strategy::Factors) {
+            lap.end(&mut seconds.update);
+            layer.far.finish_rows(team);
+            // What other ranks of this group take in has come to them, too.
+            if team.is_spread() {
+                team.meet();
+            }
+            lap.end(&mut seconds.sync);
+            let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
+            let watch = Watch::new(workspace.times(layer.step.step), &mut seconds.update);
+            layer.update(&trees.ranks.leaves, update, team, None, watch);
+        }
+        lap.end(&mut seconds.update);
+        for section in sections.iter_mut().rev() {
+            section.exchange(trees, team, total);
+        }
+        lap.end(&mut seconds.sync);
+        if team.is_spread() || later {
+            self.update_total(params, optimizer);
+        } else {
+            for section in sections.iter() {
+                section.join(trees, team, |place, sum| optimizer.update(place.start, &mut params.values[place], sum));
+            }
+        }
+        let near = self.team.members() - 1;
+        let finished: usize = self.sections.iter().map(|section| section.own().len()).sum();
+        self.team.has_read(near * finished);
+        lap.end(&mut seconds.update);
+        self.team.meet();
+        lap.end(&mut seconds.sync);
+    }
+
+    /// With all ranks' sums in `total`: where the norm is limited, it must be known first.
+    fn update_total(&mut self, params: &mut Params, optimizer: &mut Optimizer) {
+        let Lockstep { team, trees, sections, layers, total, .. } = self;
+        if !team.is_spread() {
+            for section in sections.iter() {
+                section.join(trees, team, |place, sum| total[place].copy_from_slice(sum));
+            }
+        }
+        if optimizer.wants_norm() {
+            self.squares.fill(0.0);
+            let own = sections.iter().map(Section::own).chain(layers.iter().flat_map(SharedLayer::own_params));
+            for own in own {
+                let first = self.units.partition_point(|unit| unit.end <= own.start);
+                for (unit, square) in self.units.iter().zip(&mut self.squares).skip(first) {
+                    if unit.start >= own.end {
+                        break;
+                    }
+                    *square = optimizer.measure(&mut total[unit.clone()]);
+                }
+            }
+            self.sum_squares(optimizer);
+        }
+        let Lockstep { sections, layers, total, .. } = self;
+        sections.iter().for_each(|section| section.update(optimizer, &mut params.values, total));
+        if optimizer.wants_norm() {
+            for own in layers.iter().flat_map(SharedLayer::own_params) {
+                optimizer.update(own.start, &mut params.values[own.clone()], &mut total[own]);
+            }
+        }
+    }
+
+    /// Every unit's part of the square of the norm has one rank that says it: where several groups know it, the first one's.
+    fn sum_squares(&mut self, optimizer: &mut Optimizer) {
+        let team = &self.team;
+        if team.groups.mine() > 0 {
+            for (unit, square) in self.units.iter().zip(&mut self.squares) {
+                let is_split = |layer: &SharedLayer| {
+                    layer.strategy == Strategy::Split && layer.step.dense.weight.contains(&unit.start)
+                };
+                if !self.layers.iter().any(is_split) {
+                    *square = 0.0;
+                }
+            }
+        }
+        if team.size() > 1 {
+            team.comm.sum_f64(&mut self.squares);
+        }
+        let squares = &self.squares;
+        let sum = kernels::tree(squares.len(), &mut |unit| Some(squares[unit]), &|a, b| a + b);
+        optimizer.limit(sum.unwrap_or(0.0));
+    }
+
+    /// With MPI's own sum of everything.
+    fn update_all(&mut self, params: &mut Params, optimizer: &mut Optimizer) {
+        let Lockstep { total, units, squares, .. } = self;
+        if optimizer.wants_norm() {
+            for (unit, square) in units.iter().zip(squares.iter_mut()) {
+                *square = optimizer.measure(&mut total[unit.clone()]);
+            }
+            let sum = kernels::tree(squares.len(), &mut |unit| Some(squares[unit]), &|a, b| a + b);
+            optimizer.limit(sum.unwrap_or(0.0));
+        }
+        optimizer.update(0, &mut params.values, total);
+    }
+
+    /// Whether this rank is the one of its group that writes the group's parameters where all would write the same.
+    pub fn writes_params(&self) -> bool {
+        self.team.groups.place() == 0
+    }
+
+    /// Digests of what this rank has to say something about.
+    pub fn copies<'p>(&'p self, params: &'p Params) -> Copies<'p> {
+        let (team, units) = (&self.team, &self.units);
+        let split = |unit: &Range<usize>| {
+            self.layers.iter().find(|layer| !layer.is_whole(team) && layer.step.dense.weight.contains(&unit.start))
+        };
+        let share = |place: usize| place * units.len() / team.members();
+        let place = team.groups.place();
+        let is_own = |(index, unit): &(usize, &Range<usize>)| match split(unit) {
+            Some(layer) => layer.weights_of(team.rank()).contains(&unit.start),
+            None => (share(place)..share(place + 1)).contains(index),
+        };
+        let own = units.iter().enumerate().filter(is_own);
+        let digest = |unit: &Range<usize>| digests::of_values(&params.values[unit.clone()]);
+        let own = own.map(|(index, unit)| (index, digest(unit))).collect();
+        Copies { groups: &team.groups, table: &params.table, units, own }
+    }
+
+    /// Bytes that this rank has read from its neighbours' memory so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.team.read
+    }
+
+    /// Collective: brings together the parameters of layers whose weights are split; with `optimizer`, on the root, what belongs
+    /// to them.
+    pub fn collect(&self, params: &Params, optimizer: Option<&mut Optimizer>) {
+        let mut buffers = vec![(params.values.alias(), optimizer.is_some())];
+        if let Some(optimizer) = optimizer {
+            let state = optimizer.state();
+            buffers.extend([state.first.alias(), state.second.alias()].map(|buffer| (buffer, true)));
+        }
+        for layer in self.layers.iter().filter(|layer| !layer.is_whole(&self.team)) {
+            for (values, to_root) in buffers.iter().filter(|(values, _)| !values.is_empty()) {
+                layer.far.collect(values, &|rank| layer.weights_of(rank), *to_root, &self.team);
+            }
+        }
+    }
+}
+
+/// Whether there is to be an update: the same on every rank.
+fn goes_on(score: Score, told: Tells) -> bool {
+    !told.unwell && score.loss_sum.is_finite()
+}
+
+/// Collective: the greatest of the ranks' numbers.
+fn greatest(comm: &dyn Communicator, number: usize) -> usize {
+    let number_of = |bytes: &Vec<u8>| bytes[..].try_into().map(u64::from_le_bytes).unwrap_or(0) as usize;
+    comm.gather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
+}
+
+/// Collective: the memory of this group's ranks.
+fn take_memory(sizes: &Sizes, how: How, team: &Team<'_>) -> Result<Vec<Buffer>> {
+    if team.members() == 1 {
+        return Ok(vec![zeros(sizes.floats(true))]);
+    }
+    let floats = sizes.floats(team.groups.place() == 0);
+    team.comm.share(floats).map_err(|refused| {
+        let _ = how;
+        Error::invalid("--window", refused, "shared memory for all ranks of a machine", "say --window off")
+    })
+}
+
+/// A stopwatch that hands each phase the time since the last one ended.
+pub struct Lap(Instant);
+
+impl Lap {
+    /// Starts it.
+    pub fn start() -> Lap {
+        Lap(Instant::now())
+    }
+
+    /// A phase is over.
+    pub fn end(&mut self, phase: &mut f64) {
+        let now = Instant::now();
+        *phase += (now - self.0).as_secs_f64();
+        self.0 = now;
+    }
+}

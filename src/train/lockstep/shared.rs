@@ -1,0 +1,371 @@
+//! Dense layers that the ranks share out. Their weights' gradients are formed from the rows themselves (input and gradient of
+//! the output: "sufficient factors", Xie et al. 2015), in the order of the fixed tree, a few inputs at a time, and the weights
+//! are updated while they are in the cache: nobody ever holds, sums or sends those gradients.
+//!
+//! - *factors*: every group has the layer's weights; all rows come to it; each of its ranks updates a share of the weights.
+//! - *split*: every rank has the weights of some inputs only, and works for all rows with them (Krizhevsky 2014).
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::Lap;
+use super::far::Far;
+use super::layout::LayerSizes;
+use super::team::{Team, share_out};
+use crate::comm::Strategy;
+use crate::kernels::{
+    self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Leaf, Rows, RowsMut, Subtrees, zeros,
+};
+use crate::metrics::Seconds;
+use crate::model::{DenseStep, Params, Times, Workspace};
+use crate::optim::Optimizer;
+
+/// Inputs whose gradients are formed, and whose weights are updated, at once: all of it stays in the first-level cache
+/// (`benches/exchange.sh`).
+const CHUNK: usize = 48;
+
+/// A dense layer that is shared out.
+pub struct SharedLayer {
+    /// The layer.
+    pub step: DenseStep,
+    /// How.
+    pub strategy: Strategy,
+    /// Its place among those that are shared out.
+    pub index: usize,
+    /// Inputs whose weights each rank has, where they are split.
+    slices: Vec<Range<usize>>,
+    /// Inputs whose weights this rank updates.
+    own: Range<usize>,
+    /// Whether it updates the bias.
+    has_bias: bool,
+    /// The blocks of inputs of each rank in the tree over blocks, where they are split.
+    blocks: Subtrees,
+    /// What travels to and from other groups.
+    pub far: Far,
+    /// All rows' gradients of the output, `[rows, outputs]`, in order; and turned around.
+    d_output: Buffer,
+    turned: Buffer,
+    scratch: Buffer,
+    /// Gradients of a chunk of weights.
+    chunk: Buffer,
+}
+
+/// How weights are updated once their gradients are known.
+pub enum Update<'a> {
+    /// At once.
+    Now(&'a mut Optimizer, &'a mut Params),
+    /// Later: the gradients are kept here, at the place of their parameters.
+    Later(&'a mut Buffer, &'a Params),
+}
+
+impl Update<'_> {
+    fn params(&self) -> &[f32] {
+        match self {
+            Update::Now(_, params) => &params.values,
+            Update::Later(_, params) => &params.values,
+        }
+    }
+
+    /// The gradients of the parameters from `at` on are known.
+    fn take(&mut self, at: usize, gradient: &mut [f32]) {
+        let place = at..at + gradient.len();
+        match self {
+            Update::Now(optimizer, params) => optimizer.update(at, &mut params.values[place], gradient),
+            Update::Later(gradients, _) => gradients[place].copy_from_slice(gradient),
+        }
+    }
+}
+
+/// Parts of an update that are timed.
+#[derive(Clone, Copy)]
+enum Part {
+    Inputs,
+    Weights,
+    Update,
+}
+
+/// A stopwatch, where somebody asked for a profile.
+pub struct Watch<'a>(Option<(&'a mut Times, &'a mut f64, Instant)>);
+
+impl<'a> Watch<'a> {
+    /// The times of the layer, and that of its update.
+    pub fn new(times: Option<&'a mut Times>, update: &'a mut f64) -> Watch<'a> {
+        Watch(times.map(|times| (times, update, Instant::now())))
+    }
+
+    fn lap(&mut self, part: Part) {
+        if let Some((times, update, since)) = &mut self.0 {
+            let now = Instant::now();
+            let time = match part {
+                Part::Inputs => &mut times.backward_data,
+                Part::Weights => &mut times.backward_weights,
+                Part::Update => *update,
+            };
+            *time += (now - *since).as_secs_f64();
+            *since = now;
+        }
+    }
+}
+
+impl SharedLayer {
+    /// For steps of up to `rows` rows in all and `most` on one rank.
+    pub fn new(
+        step: DenseStep,
+        strategy: Strategy,
+        index: usize,
+        (rows, most): (usize, usize),
+        team: &Team<'_>,
+    ) -> SharedLayer {
+        let DenseShape { inputs, outputs } = step.dense.shape;
+        let (size, rank) = (team.size(), team.rank());
+        let count = inputs.div_ceil(DENSE_BLOCK);
+        let split = strategy == Strategy::Split;
+        let end = |rank: usize| inputs.min((rank + 1) * count / size * DENSE_BLOCK);
+        let slices: Vec<Range<usize>> =
+            (0..size).map(|rank| if rank == 0 { 0..end(0) } else { end(rank - 1)..end(rank) }).collect();
+        let units: Vec<Range<usize>> = (0..inputs).step_by(64).map(|first| first..inputs.min(first + 64)).collect();
+        let share = share_out(&units, team.members()).swap_remove(team.groups.place());
+        let mut blocks = Subtrees::default();
+        if split {
+            blocks.plant(&vec![1; count], (0..size).map(|rank| (rank + 1) * count / size), rank);
+        }
+        SharedLayer {
+            own: if split { slices[rank].clone() } else { share },
+            has_bias: team.groups.place() + 1 == team.members(),
+            far: Far::new(step.dense.shape, index, most, split.then_some((&slices[..], &blocks)), team),
+            d_output: zeros(rows * outputs),
+            turned: zeros(kernels::dense_turned(step.dense.shape, rows.max(most))),
+            scratch: zeros(kernels::dense_backward_scratch(rows)),
+            chunk: zeros(CHUNK.max(1) * outputs),
+            slices,
+            blocks,
+            strategy,
+            index,
+            step,
+        }
+    }
+
+    /// What of it a rank shows its neighbours; `input` are the floats of the buffer that the layer reads.
+    pub fn sizes(
+        step: &DenseStep,
+        strategy: Strategy,
+        (rows, most): (usize, usize),
+        team: &Team<'_>,
+        input: usize,
+    ) -> LayerSizes {
+        let DenseShape { inputs, outputs } = step.dense.shape;
+        let split = strategy == Strategy::Split && team.size() > 1;
+        let boxes = team.most_boxes();
+        LayerSizes {
+            input,
+            d_output: most * outputs,
+            partials: if split { kernels::dense_forward_sums(step.dense.shape, rows) } else { 0 },
+            boxes,
+            boxed_input: if split { 0 } else { most * inputs },
+        }
+    }
+
+    fn shape(&self) -> DenseShape {
+        self.step.dense.shape
+    }
+
+    /// Whether this rank has all weights at hand for its own rows.
+    pub fn is_whole(&self, team: &Team<'_>) -> bool {
+        self.strategy != Strategy::Split || team.size() == 1
+    }
+
+    /// The inputs that rank `rank` has the weights of.
+    pub fn weights_of(&self, rank: usize) -> Range<usize> {
+        let outputs = self.shape().outputs;
+        let Range { start, end } = self.slices[rank];
+        let first = self.step.dense.weight.start;
+        first + start * outputs..first + end * outputs
+    }
+
+    /// The parameters that this rank updates.
+    pub fn own_params(&self) -> [Range<usize>; 2] {
+        let outputs = self.shape().outputs;
+        let first = self.step.dense.weight.start;
+        let bias = &self.step.dense.bias;
+        let bias = if self.has_bias { bias.clone() } else { bias.start..bias.start };
+        [first + self.own.start * outputs..first + self.own.end * outputs, bias]
+    }
+
+    /// The forward pass where weights are split: this rank's part for all rows; then, for its own rows, everyone's.
+    pub fn forward(&mut self, params: &Params, ws: &mut Workspace, team: &mut Team<'_>, seconds: &mut Seconds) {
+        let shape = self.shape();
+        let mut lap = Lap::start();
+        self.far.send_inputs(&self.slices, team, self.index);
+        team.meet();
+        self.far.receive_inputs(team);
+        lap.end(&mut seconds.sync);
+        let own = &self.slices[team.rank()];
+        let blocks = own.start / DENSE_BLOCK..own.end.div_ceil(DENSE_BLOCK);
+        let weight = &params.values[self.step.dense.weight.clone()];
+        let joins = |block: usize| self.blocks.own[block - blocks.start].joins;
+        let mut partials = team.own().layers[self.index].partials.alias();
+        let inputs = Inputs { team, far: &self.far, layer: self.index, shape, own: Some(own.clone()) };
+        kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &joins, weight, &mut partials);
+        lap.end(&mut seconds.forward);
+        self.far.send_partials(&self.blocks, team, self.index, shape);
+        team.meet();
+        self.far.receive_partials(team);
+        lap.end(&mut seconds.sync);
+        self.join(&params.values[self.step.dense.bias.clone()], ws, team);
+        let near = team.all_rows() - team.far_ranks().map(|rank| team.rows[rank]).sum::<usize>() - team.own_rows();
+        team.has_read(near * own.len());
+        lap.end(&mut seconds.forward);
+    }
+
+    /// *split*: other groups' ranks get the gradients of their inputs, and this rank gets its own.
+    pub fn exchange_d_inputs(&mut self, ws: &mut Workspace, team: &Team<'_>) {
+        if team.is_spread() && self.step.wants_d_input {
+            self.far.exchange_d_inputs(&self.slices, ws, team);
+        }
+    }
+
+    /// The outputs of this rank's rows, from everyone's partial sums.
+    fn join(&self, bias: &[f32], ws: &mut Workspace, team: &Team<'_>) {
+        let (shape, rank, rows) = (self.shape(), team.rank(), team.own_rows());
+        let len = rows * shape.outputs;
+        // Each rank's partial sums of the ranks before this one come first.
+        let start: usize = team.rows[..rank].iter().map(|&rows| kernels::dense_forward_sums(shape, rows)).sum();
+        let owner = |sum: usize| {
+            let (mut owner, mut index) = (0, sum);
+            while index >= self.blocks.sums_of[owner] {
+                index -= self.blocks.sums_of[owner];
+                owner += 1;
+            }
+            (owner, index)
+        };
+        let partial = |sum: usize| {
+            let (owner, index) = owner(sum);
+            match team.near(owner) {
+                Some(area) => &area.layers[self.index].partials[start + index * len..][..len],
+                None => self.far.partial(owner, index, len),
+            }
+        };
+        let (_, output) = ws.buffers_mut(self.step.input);
+        self.blocks.join_slices(partial, &mut output[..len]);
+        for row in output[..len].chunks_exact_mut(shape.outputs) {
+            row.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
+        }
+    }
+
+    /// This rank's gradients of the output are known: the others are shown them.
+    pub fn show(&mut self, ws: &mut Workspace, team: &Team<'_>) {
+        let len = team.own_rows() * self.shape().outputs;
+        let mut shown = team.own().layers[self.index].d_output.alias();
+        shown[..len].copy_from_slice(&ws.gradients_mut().0[..len]);
+        self.far.send_d_outputs(team, self.index, self.shape().outputs);
+    }
+
+    /// *factors*, or one rank: the gradients of the inputs of this rank's rows, by the weights as they are.
+    pub fn backward_own_rows(&mut self, params: &Params, ws: &mut Workspace, team: &Team<'_>) {
+        let (shape, rows) = (self.shape(), team.own_rows());
+        if self.step.wants_d_input && rows > 0 {
+            let (d_output, d_input) = ws.gradients_mut();
+            kernels::dense_turn(shape, &d_output[..rows * shape.outputs], &mut self.turned);
+            let weight = &params.values[self.step.dense.weight.clone()];
+            let mut d_input = RowsMut::whole(&mut d_input[..rows * shape.inputs], shape.inputs, rows);
+            kernels::dense_backward_inputs(shape, 0..shape.inputs, weight, &mut d_input, &mut self.turned);
+        }
+    }
+
+    /// All rows have come: this rank's share of the weights' gradients is formed and used. Where weights are split, the gradients
+    /// of all rows' inputs by those weights come first, `turn` being the gradients' place in the workspaces.
+    pub fn update(
+        &mut self,
+        leaves: &[Leaf],
+        mut update: Update<'_>,
+        team: &mut Team<'_>,
+        inputs_first: Option<usize>,
+        mut watch: Watch<'_>,
+    ) {
+        let shape = self.shape();
+        let outputs = shape.outputs;
+        let mut at = 0;
+        for rank in 0..team.size() {
+            let rows = team.d_output(rank, self.index, outputs);
+            self.d_output[at..at + rows.len()].copy_from_slice(rows);
+            at += rows.len();
+        }
+        let d_output = &self.d_output[..at];
+        let rows = at / outputs;
+        let inputs_first = inputs_first.filter(|_| self.step.wants_d_input && rows > 0);
+        if inputs_first.is_some() {
+            kernels::dense_turn(shape, d_output, &mut self.turned);
+        }
+        let weight = self.step.dense.weight.clone();
+        let own = (self.strategy == Strategy::Split).then(|| self.own.clone());
+        for first in self.own.clone().step_by(CHUNK) {
+            let range = first..self.own.end.min(first + CHUNK);
+            if let Some(turn) = inputs_first {
+                let weight = &update.params()[weight.clone()];
+                let mut d_inputs = DInputs { team, far: &mut self.far, turn, shape, own: self.own.clone() };
+                kernels::dense_backward_inputs(shape, range.clone(), weight, &mut d_inputs, &mut self.turned);
+                watch.lap(Part::Inputs);
+            }
+            let gradient = &mut self.chunk[..range.len() * outputs];
+            let inputs = Inputs { team, far: &self.far, layer: self.index, shape, own: own.clone() };
+            let scratch = &mut self.scratch;
+            kernels::dense_backward_range(shape, range.clone(), leaves, &inputs, d_output, gradient, false, scratch);
+            watch.lap(Part::Weights);
+            update.take(weight.start + range.start * outputs, gradient);
+            watch.lap(Part::Update);
+            team.comm.progress();
+        }
+        if self.has_bias {
+            let bias = &mut self.chunk[..outputs];
+            kernels::dense_backward_bias(outputs, leaves, d_output, bias, false, &mut self.scratch);
+            update.take(self.step.dense.bias.start, bias);
+        }
+        let near: usize = team.groups.neighbours().map(|rank| team.rows[rank]).sum::<usize>() - team.own_rows();
+        team.has_read(near * (self.own.len() + outputs));
+    }
+}
+
+/// The inputs of all rows, rank by rank: where weights are split those of other groups' ranks have come as stretches.
+struct Inputs<'a> {
+    team: &'a Team<'a>,
+    far: &'a Far,
+    layer: usize,
+    shape: DenseShape,
+    /// The stretch, where weights are split.
+    own: Option<Range<usize>>,
+}
+
+impl Groups for Inputs<'_> {
+    fn count(&self) -> usize {
+        self.team.size()
+    }
+    fn rows(&self, rank: usize) -> Rows<'_> {
+        match &self.own {
+            Some(own) if self.team.near(rank).is_none() => self.far.inputs(rank, own, self.team.rows[rank]),
+            _ => self.team.input(rank, self.layer, self.shape.inputs),
+        }
+    }
+}
+
+/// Where the gradients of the inputs of all rows go, rank by rank.
+struct DInputs<'a, 'b> {
+    team: &'a mut Team<'b>,
+    far: &'a mut Far,
+    turn: usize,
+    shape: DenseShape,
+    own: Range<usize>,
+}
+
+impl GroupsMut for DInputs<'_, '_> {
+    fn count(&self) -> usize {
+        self.team.size()
+    }
+    fn rows_mut(&mut self, rank: usize) -> RowsMut<'_> {
+        let (near, rows) = (self.team.groups.neighbours(), self.team.rows[rank]);
+        if near.contains(&rank) {
+            let gradients = &mut self.team.areas[rank - near.start].gradients[self.turn];
+            return RowsMut::whole(gradients, self.shape.inputs, rows);
+        }
+        self.far.d_inputs(rank, &self.own, rows)
+    }
+}

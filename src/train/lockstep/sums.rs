@@ -1,0 +1,191 @@
+//! Sums of gradients that become one over all ranks, in the order of the fixed tree. Each rank of a group finishes a slice: it
+//! reads its neighbours' sums straight from their memory. Between groups, ranks with the same place exchange their slice
+//! once there and once back.
+
+use std::ops::Range;
+
+use super::team::{Team, share_out};
+use crate::kernels::{Buffer, Subtrees, join_sums, zeros};
+use crate::optim::Optimizer;
+
+/// The order of sums of one step.
+#[derive(Debug, Default)]
+pub struct Trees {
+    /// Over the ranks.
+    pub ranks: Subtrees,
+    /// Over the groups.
+    pub groups: Subtrees,
+    /// How many sums each rank's sums are joined with inside its group.
+    inside: Vec<usize>,
+}
+
+impl Trees {
+    /// For shards with `rows[s]` rows each, of which rank r holds those before `ends(r)`.
+    pub fn plant(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, team: &Team<'_>) {
+        self.ranks.plant(rows, (0..team.size()).map(ends), team.rank());
+        let groups = &team.groups;
+        self.groups.plant(rows, groups.ends().map(|end| ends(end - 1)), groups.mine());
+        self.groups.joins_of_finer(&self.ranks, &mut self.inside);
+    }
+
+    /// The sums of all ranks that come before those of `rank`.
+    fn before(&self, rank: usize) -> usize {
+        self.ranks.sums_of[..rank].iter().sum()
+    }
+}
+
+/// Parameters that follow one another, whose gradients are summed over all ranks.
+#[derive(Debug)]
+pub struct Section {
+    /// What the ranks with this rank's place finish: one slice a group, one behind the other.
+    slices: Vec<Range<usize>>,
+    /// The first of two channels.
+    channel: usize,
+    outgoing: Buffer,
+    incoming: Buffer,
+}
+
+impl Section {
+    /// For the parameters `units`; `most` is the most sums of each group.
+    pub fn new(units: &[Range<usize>], channel: usize, most: &[usize], team: &Team<'_>) -> Section {
+        let groups = &team.groups;
+        let lanes = groups.lanes();
+        let lane = share_out(units, lanes).into_iter().nth(groups.place()).unwrap_or(0..0);
+        let first = units.partition_point(|unit| unit.end <= lane.start);
+        let behind = units.partition_point(|unit| unit.end <= lane.end);
+        let slices = share_out(&units[first..behind.max(first)], groups.count());
+        let mine = slices[groups.mine()].len();
+        let others = || team.others();
+        let out = if team.members() > 1 { others().map(|k| slices[k].len()).sum::<usize>() * most[groups.mine()] } else { 0 };
+        let own = if team.members() > 1 { mine * most[groups.mine()] } else { 0 };
+        let (outgoing, incoming) = match team.is_spread() {
+            true => (zeros(out + own), zeros(others().map(|k| most[k]).sum::<usize>() * mine)),
+            false => (zeros(0), zeros(0)),
+        };
+        Section { slices, channel, outgoing, incoming }
+    }
+
+    /// All that the ranks with this rank's place finish.
+    pub fn own(&self) -> Range<usize> {
+        self.slices[0].start..self.slices[self.slices.len() - 1].end
+    }
+
+    /// Whether this rank takes part.
+    fn takes_part(&self, team: &Team<'_>) -> bool {
+        team.groups.place() < team.groups.lanes()
+    }
+
+    /// All ranks of the group have their sums: those that concern other groups are sent there.
+    pub fn start(&mut self, trees: &Trees, team: &Team<'_>) {
+        if !team.is_spread() || !self.takes_part(team) {
+            return;
+        }
+        let (comm, groups) = (team.comm, &team.groups);
+        let count = trees.groups.sums_of[groups.mine()];
+        let mut at = 0;
+        for group in std::iter::once(groups.mine()).chain(team.others()) {
+            let slice = self.slices[group].clone();
+            if team.members() > 1 {
+                self.join_group(trees, team, &slice, at);
+                if group != groups.mine() {
+                    comm.send(self.channel, team.receiver(group), &self.outgoing, at..at + count * slice.len());
+                }
+                at += count * slice.len();
+            } else if group != groups.mine() {
+                team.own().sums[..count].iter().for_each(|sum| {
+                    comm.send(self.channel, team.receiver(group), sum, slice.clone());
+                });
+            }
+        }
+        let (mut at, len) = (0, self.slices[groups.mine()].len());
+        for group in team.others() {
+            let floats = trees.groups.sums_of[group] * len;
+            // One message of all sums, or one each: as they were sent.
+            let messages = if groups.ranks(group).len() > 1 { 1 } else { trees.groups.sums_of[group] };
+            for _ in 0..messages {
+                comm.receive(self.channel, team.receiver(group), &self.incoming, at..at + floats / messages);
+                at += floats / messages;
+            }
+        }
+    }
+
+    /// The group's sums of `slice`, to `outgoing` from `at` on.
+    fn join_group(&mut self, trees: &Trees, team: &Team<'_>, slice: &Range<usize>, at: usize) {
+        let near = team.groups.neighbours();
+        let first = trees.before(near.start);
+        let joins = &trees.inside[first..trees.before(near.end)];
+        let (sums, outgoing) = (NearSums { trees, team }, &mut self.outgoing);
+        join_sums(joins, slice.len(), |sum| &sums.sum(sum)[slice.clone()], |sum, place, values| {
+            let start = at + sum * slice.len();
+            outgoing[start + place.start..start + place.end].copy_from_slice(values);
+        });
+    }
+
+    /// Where there are other groups: what [`Section::start`] started comes to its end; the sums over all ranks of what the ranks
+    /// with this rank's place finish stand in `total` afterwards.
+    pub fn exchange(&mut self, trees: &Trees, team: &Team<'_>, total: &mut Buffer) {
+        if !team.is_spread() || !self.takes_part(team) {
+            return;
+        }
+        let (comm, groups) = (team.comm, &team.groups);
+        comm.finish(self.channel);
+        let slice = self.slices[groups.mine()].clone();
+        let len = slice.len();
+        let sum = |sum: usize| -> &[f32] {
+            let (mut group, mut index) = (0, sum);
+            let mut at = 0;
+            while index >= trees.groups.sums_of[group] {
+                index -= trees.groups.sums_of[group];
+                at += if group == groups.mine() { 0 } else { trees.groups.sums_of[group] * len };
+                group += 1;
+            }
+            match group == groups.mine() {
+                true if team.members() > 1 => &self.outgoing[index * len..(index + 1) * len],
+                true => &team.own().sums[index][slice.clone()],
+                false => &self.incoming[at + index * len..at + (index + 1) * len],
+            }
+        };
+        trees.groups.join_slices(sum, &mut total[slice.clone()]);
+        for group in team.others() {
+            comm.send(self.channel + 1, team.receiver(group), total, slice.clone());
+            comm.receive(self.channel + 1, team.receiver(group), total, self.slices[group].clone());
+        }
+        comm.finish(self.channel + 1);
+    }
+
+    /// Where there is one group: all its ranks have their sums. Each part of the total goes to `take` (its place among the
+    /// parameters, its values).
+    pub fn join(&self, trees: &Trees, team: &Team<'_>, mut take: impl FnMut(Range<usize>, &mut [f32])) {
+        let own = self.own();
+        let sums = NearSums { trees, team };
+        join_sums(&trees.ranks.joins, own.len(), |sum| &sums.sum(sum)[own.clone()], |_, place, values| {
+            take(own.start + place.start..own.start + place.end, values);
+        });
+    }
+
+    /// Updates what the ranks with this rank's place finish, with the sums in `total`.
+    pub fn update(&self, optimizer: &mut Optimizer, params: &mut [f32], total: &mut [f32]) {
+        let own = self.own();
+        optimizer.update(own.start, &mut params[own.clone()], &mut total[own]);
+    }
+}
+
+/// The sums of this group's ranks, one after another.
+struct NearSums<'a> {
+    trees: &'a Trees,
+    team: &'a Team<'a>,
+}
+
+impl<'a> NearSums<'a> {
+    fn sum(&self, mut sum: usize) -> &'a [f32] {
+        let mut ranks = self.team.groups.neighbours();
+        loop {
+            let rank = ranks.next().expect("a sum of one of the group's ranks");
+            let count = self.trees.ranks.sums_of[rank];
+            if sum < count {
+                return &self.team.areas[rank - self.team.groups.neighbours().start].sums[sum];
+            }
+            sum -= count;
+        }
+    }
+}
