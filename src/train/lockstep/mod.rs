@@ -236,11 +236,11 @@ impl<'a> Lockstep<'a> {
             self.pass_shared(model, params, optimizer, data, (at, tells), seconds);
         }
         let mut lap = Lap::start();
+        if self.agreed.is_none_or(|(score, told)| goes_on(score, told)) {
+            self.show_scores(tells);
+            self.team.meet();
+        }
         if self.agreed.is_none() {
-            if self.team.members() > 1 {
-                self.show_scores(tells);
-                self.team.meet();
-            }
             self.agree(tells);
         }
         let (score, told) = self.agreed.unwrap_or_default();
