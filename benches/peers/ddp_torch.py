@@ -22,7 +22,7 @@ from bench_torch import LEARNING_RATE, network, standardise
 from bench_worker import batches, pictures, serve
 
 # README.md says what else was tried.
-SETTINGS = {"gradient_as_bucket_view": True}
+SETTINGS = {"bucket_cap_mb": 1, "gradient_as_bucket_view": True}
 
 
 def training_step(work):
