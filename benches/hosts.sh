@@ -3,7 +3,7 @@
 #   benches/hosts.sh [ROUNDS [arguments for glasses train]]       one to three minutes a round; ROUNDS (default 3)
 # Bytes on the wire are those that the hosts' interfaces sent in a long run, less those in a short one: start and end fall out.
 # Knobs: RATE (1gbit; as tc writes it), HOSTS (2), CASES ("1:32 1:16 4:32": ranks a host and global batch), PEERS ("torch", or "" for
-# glasses alone); those of rounds.sh and namespaces.sh.
+# glasses alone), PICTURES (800); the others of rounds.sh and namespaces.sh.
 set -euo pipefail
 # shellcheck source=benches/namespaces.sh
 . "$(dirname "${BASH_SOURCE[0]}")/namespaces.sh"
@@ -17,6 +17,7 @@ read -ra peers <<<"${PEERS-torch}"
 steps=${STEPS:-20}
 export NETNS_SECONDS=${SECONDS_A_RUN:-120} GLOO_SOCKET_IFNAME=eth0
 [ "${#peers[@]}" = 0 ] || need_python "${peers[@]}"
+PICTURES=${PICTURES:-800}
 rounds_begin "${1:-3}" "${@:2}"
 netns_up "$hosts" "$rate"
 

@@ -50,6 +50,7 @@ netns_up() {
     local shaper host
     shaper=$(netns_tbf "$2")
     mount -t tmpfs netns "$NETNS_DIR"
+    ip link set lo up
     for host in switch $(seq 0 $(($1 - 1))); do
         touch "$NETNS_DIR/$host" "$NETNS_DIR/$host.uts"
         unshare --net="$NETNS_DIR/$host" --uts="$NETNS_DIR/$host.uts" hostname "host$host"

@@ -3,8 +3,8 @@
 #
 # A figure of a round is images/s over all ranks. Of glasses: the rows of all epochs but the first, over the time that it counts for
 # training them (metrics.jsonl: evaluation is no part of it). Of a peer: the rows of a step over the median time of its steps after two.
-# Knobs: GLASSES (target/release/glasses), DATA (a dataset of 80x80x3; default: 1000 drawn faces), EPOCHS (3 of glasses a round),
-# STEPS (20 of a peer a round), PYTHON (~/peers-venv/bin/python), SECONDS_A_RUN (120, then a run is killed), MPIRUN (mpirun).
+# Knobs: GLASSES (target/release/glasses), DATA (a dataset of 80x80x3; default: PICTURES drawn faces, 1000), EPOCHS (3 of glasses a round),
+# STEPS (of a peer a round: 40, 20 between hosts), PYTHON (~/peers-venv/bin/python), SECONDS_A_RUN (120, then a run is killed), MPIRUN (mpirun).
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=jobs/mpi_env.sh
@@ -23,7 +23,7 @@ rounds_begin() {
     cd "$folder" || exit
     if [ -z "${DATA-}" ]; then
         data=$folder/faces.h5
-        "$glasses" synth --size 80 --count 1000 --out "$data" >/dev/null
+        "$glasses" synth --size 80 --count "${PICTURES:-1000}" --out "$data" >/dev/null
     fi
 }
 

@@ -20,7 +20,7 @@ turn() {
             train_speed >>"glasses-$n"
         done
     else
-        speeds=$(peer "ddp_$1.py" 2 127.0.0.1 on_core "${STEPS:-20}" "${rows[@]}")
+        speeds=$(peer "ddp_$1.py" 2 127.0.0.1 on_core "${STEPS:-40}" "${rows[@]}")
         for n in "${rows[@]}"; do
             i=$((i + 1))
             sed -n "${i}p" <<<"$speeds" >>"$1-$n"
