@@ -24,15 +24,16 @@ netns_enter() {
     done
     why=$("${inside[@]}" sh -euc 'mount -t tmpfs none /mnt; ip link add a0 type veth peer name b0; '"tc qdisc add dev a0 root $(netns_tbf 1gbit)" 2>&1) ||
         { echo "no network namespaces here: $why" >&2; exit 77; }
-    NETNS_DIR=$(mktemp -d)
-    export NETNS_DIR
-    local child code=0
-    "${inside[@]}" "$@" <&0 &
+    local folder child code=0
+    folder=$(mktemp -d)
+    mkdir "$folder/net" "$folder/tmp"
+    # Temporary files in there too: whoever is killed cannot clear up.
+    NETNS_DIR=$folder/net TMPDIR=$folder/tmp "${inside[@]}" "$@" <&0 &
     child=$!
     # shellcheck disable=SC2064
     trap "kill -KILL $child" INT TERM HUP
     wait "$child" || code=$?
-    rmdir "$NETNS_DIR"
+    rm -rf "$folder"
     exit "$code"
 }
 
