@@ -37,11 +37,11 @@ netns_enter() {
     exit "$code"
 }
 
-# The shaper of one end. The bucket holds a millisecond, so that a late timer does not cost bandwidth, but two large segments at least.
+# The shaper of one end. The bucket holds two milliseconds, so that a late timer does not cost bandwidth, but two large segments at least.
 netns_tbf() {
     local bits=$1
     bits=${bits/gbit/000000000} bits=${bits/mbit/000000} bits=${bits/kbit/000}
-    local burst=$((bits / 8000))
+    local burst=$((bits / 4000))
     echo "tbf rate $1 burst $((burst > 131072 ? burst : 131072)) latency 50ms"
 }
 

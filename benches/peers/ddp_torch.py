@@ -5,7 +5,7 @@
             RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29400 taskset -c $rank ~/peers-venv/bin/python benches/peers/ddp_torch.py &
     done; wait
 
-The step is that of bench_torch.py in channels_last, under DDP. A work may carry settings of DDP: {"ddp": {"bucket_cap_mb": 50}}.
+The step is that of bench_torch.py in channels_last, under DDP. A work may carry settings of DDP: {"ddp": {"static_graph": true}}.
 """
 
 from ddp_rank import MODEL, Place, check, settle
