@@ -2,12 +2,15 @@
 //!
 //! A step is its arithmetic, and what of the exchange cannot hide behind it. `benches/plan_check.sh` holds it against real runs.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::plan::most_rows;
+use super::sizes::Ranks;
 use crate::comm::{Strategy, Wire};
-use crate::kernels::{DENSE_BLOCK, DenseShape};
-use crate::model::Model;
+use crate::kernels::DenseShape;
+use crate::model::{Model, units};
 
 /// A time that grows with the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -59,8 +62,8 @@ pub struct Link {
 /// What of a network the exchange sees.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Parameters below the first dense layer.
-    pub image_params: usize,
+    /// The units of the parameters below the first dense layer, and of those from there on.
+    pub units: [Vec<Range<usize>>; 2],
     /// Dense layers, from below, and whether anything below has weights.
     pub dense: Vec<(DenseShape, bool)>,
 }
@@ -69,22 +72,28 @@ impl Shape {
     /// Of this network.
     pub fn of(model: &Model) -> Shape {
         let dense = model.dense_steps().into_iter().map(|step| (step.dense.shape, step.wants_d_input));
-        Shape { image_params: model.image_params().end, dense: dense.collect() }
+        let mut below = units(&model.table);
+        let above = below.split_off(below.partition_point(|unit| unit.end <= model.image_params().end));
+        Shape { units: [below, above], dense: dense.collect() }
     }
 }
 
 /// Who computes.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Rows of a step over all ranks, and the shards that they come from.
+    /// Rows of a step over all ranks.
     pub batch: usize,
+    /// The shards that they come from.
     pub shards: usize,
+    /// Ranks.
     pub ranks: usize,
-    /// Ranks of a machine, and cores for them.
+    /// Ranks of a machine.
     pub on_machine: usize,
+    /// Cores of a machine for them.
     pub cores: f64,
     /// Whether they share memory.
     pub window: bool,
+    /// The width of numbers between machines.
     pub wire: Wire,
     /// How many sums the ranks of a group bring to the tree, at most.
     pub sums: usize,
@@ -127,19 +136,18 @@ pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Lin
     sum.forward += rates.images[0].at(at.most);
     sum.backward += rates.images[1].at(at.most);
     let hides = rates.images[1].at(at.most);
-    let mut summed = 0;
     for (index, &(dense, inputs)) in shape.dense.iter().enumerate() {
         match strategies.get(index).copied().unwrap_or(Strategy::Reduce) {
             Strategy::Reduce => {
                 sum.own_rows(rates, dense, inputs, at.most);
                 sum.backward += at.weights(dense) * rates.dense[2].at(at.most);
-                summed += dense.inputs * dense.outputs + dense.outputs;
             }
             Strategy::Factors => sum.factors(rates, dense, inputs, &at),
             Strategy::Split => sum.split(rates, link, dense, inputs, &at),
         }
     }
-    sum.sections(rates, link, (shape.image_params, summed), hides, &at);
+    let above = if strategies.is_empty() { &shape.units[1][..] } else { &[] };
+    sum.sections(rates, link, [&shape.units[0], above], hides, &at);
     sum.meets += if at.members > 1.0 { 2.0 } else { 0.0 };
     if at.groups > 1.0 {
         let scores = 8.0 * (2.0 + 2.0 * setting.sums as f64);
@@ -157,11 +165,10 @@ struct Scale {
     machines: f64,
     /// Of the other ranks, or groups, those on other machines.
     away: f64,
-    /// Rows of a step, of the rank that has the most, and of one on average.
+    /// Rows of a step, and of the rank that has the most.
     batch: f64,
     most: f64,
-    rows: f64,
-    sums: f64,
+    moves: Ranks,
     /// How many ranks take turns on a core.
     turns: f64,
     on_machine: f64,
@@ -184,8 +191,7 @@ impl Scale {
             away: if setting.window || others == 0.0 { 1.0 } else { (ranks - on_machine) / others },
             batch: setting.batch as f64,
             most: most_rows(setting.batch, setting.shards, setting.ranks) as f64,
-            rows: setting.batch as f64 / ranks,
-            sums: setting.sums as f64,
+            moves: Ranks::new(setting),
             turns: (on_machine / setting.cores).max(1.0),
             on_machine,
             float: if setting.wire == Wire::Bf16 { 2.0 } else { 4.0 },
@@ -194,11 +200,6 @@ impl Scale {
 
     fn weights(&self, dense: DenseShape) -> f64 {
         (dense.inputs * dense.outputs) as f64
-    }
-
-    /// Other groups.
-    fn others(&self) -> f64 {
-        self.groups - 1.0
     }
 }
 
@@ -219,11 +220,10 @@ impl Sum {
         let weights = at.weights(dense) / at.members;
         self.own_rows(rates, dense, inputs, at.most);
         self.update += weights * rates.dense[2].at(at.batch);
-        let bytes = at.rows * (dense.inputs + dense.outputs) as f64 * at.float * at.others();
-        self.send(bytes, at);
-        self.rows_travel += bytes * at.away;
-        let near = (at.members - 1.0) * at.rows;
-        self.shared += 4.0 * near * (dense.inputs as f64 / at.members + dense.outputs as f64);
+        let moves = at.moves.factors(dense);
+        self.send(moves.sent * at.float, at);
+        self.rows_travel += moves.sent * at.float * at.away;
+        self.shared += 4.0 * moves.shared;
         self.meets += if at.groups > 1.0 && at.members > 1.0 { 1.0 } else { 0.0 };
     }
 
@@ -232,39 +232,32 @@ impl Sum {
         self.forward += weights * rates.dense[0].at(at.batch);
         self.backward += if inputs { weights * rates.dense[1].at(at.batch) } else { 0.0 };
         self.backward += weights * rates.dense[2].at(at.batch);
-        let far = at.ranks - at.members;
-        let stretch = dense.inputs as f64 / at.ranks;
-        let sums = (dense.inputs.div_ceil(DENSE_BLOCK) as f64 / at.ranks).log2().ceil().max(1.0);
-        let outputs = dense.outputs as f64;
-        let there = at.rows * stretch * at.float * far;
-        let partials = sums * at.rows * outputs * at.float * far;
-        let d_outputs = at.rows * outputs * at.float * at.others();
-        for bytes in [there, partials, d_outputs, if inputs { there } else { 0.0 }] {
+        let (travels, shared) = at.moves.split(dense, inputs);
+        for floats in travels {
+            let bytes = floats * at.float;
             self.send(bytes, at);
-            if far > 0.0 && at.machines > 1.0 {
+            if at.machines > 1.0 {
                 self.exposed += link.latency + at.on_machine * bytes * at.away / link.bandwidth;
             }
         }
-        let near = (at.members - 1.0) * at.rows;
-        self.shared += 4.0 * near * (2.0 * stretch + outputs);
+        self.shared += 4.0 * shared;
         self.meets += if at.members > 1.0 { 4.0 } else { 0.0 };
     }
 
     /// Sums of gradients: below the first dense layer, and from there on.
-    fn sections(&mut self, rates: &Rates, link: &Link, (below, above): (usize, usize), hides: f64, at: &Scale) {
-        for (params, hidden) in [(below as f64, self.update), (above as f64, hides)] {
-            let lane = params / at.members;
-            self.shared += 4.0 * (at.members - 1.0) * lane;
-            self.update += lane * (at.members * rates.join + rates.update);
+    fn sections(&mut self, rates: &Rates, link: &Link, units: [&[Range<usize>]; 2], hides: f64, at: &Scale) {
+        for (units, hidden) in units.into_iter().zip([self.update, hides]) {
+            let moves = at.moves.section(units);
+            self.shared += 4.0 * moves.shared;
+            self.update += moves.lane * (at.members * rates.join + rates.update);
             if at.groups > 1.0 {
-                let once = lane / at.groups * at.others() * at.float;
-                let sums = if at.members > 1.0 { 1.0 } else { at.sums };
-                self.update += lane * rates.join;
-                self.send(sums * once, at);
-                self.send(once, at);
-                if at.machines > 1.0 && params > 0.0 {
+                self.update += moves.lane * rates.join;
+                let [there, back] = [moves.there, moves.back].map(|floats| floats * at.float);
+                self.send(there, at);
+                self.send(back, at);
+                if at.machines > 1.0 && moves.lane > 0.0 {
                     let travel = |bytes: f64| link.latency + at.on_machine * bytes * at.away / link.bandwidth;
-                    self.exposed += (travel(sums * once) - hidden).max(0.0) + travel(once);
+                    self.exposed += (travel(there) - hidden).max(0.0) + travel(back);
                 }
             }
         }

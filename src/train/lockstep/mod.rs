@@ -10,6 +10,7 @@ mod layout;
 mod pass;
 mod plan;
 mod shared;
+mod sizes;
 mod start;
 mod sums;
 mod team;

@@ -1,0 +1,101 @@
+//! How much the root moves in a step: the cuts of `sums.rs` and `shared.rs`, for any number of ranks.
+
+use std::ops::Range;
+
+use super::cost::Setting;
+use super::team::share_out;
+use crate::kernels::{DENSE_BLOCK, DenseShape, Subtrees};
+
+/// Floats that the root sends to other groups, and reads from its neighbours' memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moves {
+    /// Sent.
+    pub sent: f64,
+    /// Read.
+    pub shared: f64,
+}
+
+/// A section of parameters whose gradients are summed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SectionMoves {
+    /// Floats that the root finishes for its machine.
+    pub lane: f64,
+    /// Floats that it sends before sums are joined, and after.
+    pub there: f64,
+    pub back: f64,
+    /// Floats that it reads.
+    pub shared: f64,
+}
+
+/// Rows and groups of a setting, as the root has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranks {
+    ranks: usize,
+    members: usize,
+    groups: usize,
+    shards: usize,
+    /// Rows of the root, of the others in its group, and of all other groups, on average.
+    pub own: f64,
+    near: f64,
+    far: f64,
+}
+
+impl Ranks {
+    /// Of this setting.
+    pub fn new(setting: &Setting) -> Ranks {
+        let (ranks, shards) = (setting.ranks, setting.shards);
+        let members = if setting.window { setting.on_machine.min(ranks) } else { 1 };
+        let rows = |ranks_before: usize| (ranks_before * shards / ranks) as f64 * setting.batch as f64 / shards as f64;
+        let (own, group) = (rows(1), rows(members));
+        let far = setting.batch as f64 - group;
+        Ranks { ranks, members, groups: ranks.div_ceil(members), shards, own, near: group - own, far }
+    }
+
+    /// Sums that the root's group brings to the tree over shards.
+    fn sums(&self) -> f64 {
+        let end = |group: usize| ((group + 1) * self.members).min(self.ranks) * self.shards / self.ranks;
+        let mut tree = Subtrees::default();
+        tree.plant(&vec![1; self.shards], (0..self.groups).map(end), 0);
+        tree.sums_of[0] as f64
+    }
+
+    /// Of parameters `units`.
+    pub fn section(&self, units: &[Range<usize>]) -> SectionMoves {
+        let lane = share_out(units, self.members)[0].clone();
+        let behind = units.partition_point(|unit| unit.end <= lane.end);
+        let slices = share_out(&units[..behind], self.groups);
+        let mine = slices[0].len() as f64;
+        let floats = lane.len() as f64;
+        SectionMoves {
+            lane: floats,
+            there: if self.groups > 1 { self.sums() * (floats - mine) } else { 0.0 },
+            back: (self.groups - 1) as f64 * mine,
+            shared: (self.members - 1) as f64 * floats,
+        }
+    }
+
+    /// Of a dense layer by *factors*.
+    pub fn factors(&self, dense: DenseShape) -> Moves {
+        let units: Vec<Range<usize>> =
+            (0..dense.inputs).step_by(64).map(|first| first..dense.inputs.min(first + 64)).collect();
+        let share = share_out(&units, self.members)[0].len();
+        Moves {
+            sent: self.own * (dense.inputs + dense.outputs) as f64 * (self.groups - 1) as f64,
+            shared: self.near * (share + dense.outputs) as f64,
+        }
+    }
+
+    /// Of a split dense layer: what travels before its forward pass, of partial sums, of gradients of outputs, and back; what is read.
+    pub fn split(&self, dense: DenseShape, inputs_back: bool) -> ([f64; 4], f64) {
+        let blocks = dense.inputs.div_ceil(DENSE_BLOCK);
+        let end = |rank: usize| dense.inputs.min((rank + 1) * blocks / self.ranks * DENSE_BLOCK) as f64;
+        let (own, near, outputs) = (end(0), end(self.members - 1), dense.outputs as f64);
+        let mut tree = Subtrees::default();
+        tree.plant(&vec![1; blocks], (1..=self.ranks).map(|rank| rank * blocks / self.ranks), 0);
+        let there = self.own * (dense.inputs as f64 - near);
+        let partials = tree.sums_of[0] as f64 * self.far * outputs;
+        let d_outputs = self.own * outputs * (self.groups - 1) as f64;
+        let back = if inputs_back { self.far * own } else { 0.0 };
+        ([there, partials, d_outputs, back], self.near * (2.0 * own + outputs))
+    }
+}
