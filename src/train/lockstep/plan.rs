@@ -6,7 +6,7 @@ use super::cost::{Linear, Link, Predicted, Rates, Setting, Shape, best, predict}
 use super::far::MOST_LAYERS;
 use super::team::Team;
 use crate::comm::{CHANNELS, Comm, Communicator, Reduce, Strategy, Window, Wire};
-use crate::kernels::{self, DENSE_BLOCK, zeros};
+use crate::kernels::{self, Buffer, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
 use crate::train::MICRO_BATCH;
 
@@ -91,35 +91,50 @@ fn agree(comm: &dyn Communicator, layers: usize, decide: impl FnOnce() -> Vec<St
     bytes.iter().take(layers).map(strategy).collect()
 }
 
-/// Collective: latency and bandwidth between the root and the first rank of the last machine.
+/// Collective: latency and bandwidth between the root and the first rank of the last machine. Messages grow until one takes
+/// long enough: what switches and sockets let through at once says nothing about a stream.
 fn measure_link(comm: &dyn Communicator) -> Link {
-    const FLOATS: usize = 1 << 16;
-    const CHANNEL: usize = CHANNELS - 1;
+    const MOST: usize = 1 << 21;
+    const LONG: f64 = 0.02;
     let other = comm.nodes().ranks(comm.nodes().count() - 1).start;
-    let buffer = zeros(FLOATS);
-    let there_and_back = |floats: usize| {
-        let start = Instant::now();
-        let to_other = |first: bool| {
-            let (rank, place) = (comm.rank(), 0..floats);
-            match (rank == 0, first) {
-                (true, true) => comm.send(CHANNEL, other, &buffer, place, Wire::F32),
-                (true, false) => comm.receive(CHANNEL, other, &buffer, place, Wire::F32),
-                (false, true) => comm.receive(CHANNEL, 0, &buffer, place, Wire::F32),
-                (false, false) => comm.send(CHANNEL, 0, &buffer, place, Wire::F32),
+    let mut link = Link { latency: 0.0, bandwidth: 1.0 };
+    if comm.rank() == 0 || comm.rank() == other {
+        let mut buffer = zeros(MOST);
+        link.latency = (0..5).map(|_| there_and_back(comm, other, &buffer, 1)).fold(f64::MAX, f64::min);
+        let (mut before, mut floats) = ((1, link.latency), 1 << 14);
+        loop {
+            let seconds = there_and_back(comm, other, &buffer, floats);
+            link.bandwidth = 4.0 * (floats - before.0) as f64 / (seconds - before.1).max(1e-9);
+            (before, floats) = ((floats, seconds), 2 * floats);
+            // The root's clock decides.
+            buffer[0] = if seconds < LONG && floats <= MOST { 1.0 } else { 0.0 };
+            one_way(comm, (0, other), &buffer, 1);
+            if buffer[0] == 0.0 {
+                break;
             }
-            comm.finish(CHANNEL);
-        };
-        if comm.rank() == 0 || comm.rank() == other {
-            to_other(true);
-            to_other(false);
         }
-        start.elapsed().as_secs_f64() / 2.0
-    };
-    let fastest = |floats: usize, times: usize| (0..times).map(|_| there_and_back(floats)).fold(f64::MAX, f64::min);
-    let latency = fastest(1, 5);
-    let long = fastest(FLOATS, 3);
+    }
     comm.barrier();
-    Link { latency, bandwidth: 4.0 * FLOATS as f64 / (long - latency).max(1e-9) }
+    link
+}
+
+/// Half the time of a message to `other` and back.
+fn there_and_back(comm: &dyn Communicator, other: usize, buffer: &Buffer, floats: usize) -> f64 {
+    let start = Instant::now();
+    one_way(comm, (0, other), buffer, floats);
+    one_way(comm, (other, 0), buffer, floats);
+    start.elapsed().as_secs_f64() / 2.0
+}
+
+/// A message of one of the two ranks to the other.
+fn one_way(comm: &dyn Communicator, (from, to): (usize, usize), buffer: &Buffer, floats: usize) {
+    const CHANNEL: usize = CHANNELS - 1;
+    if comm.rank() == from {
+        comm.send(CHANNEL, to, buffer, 0..floats, Wire::F32);
+    } else {
+        comm.receive(CHANNEL, from, buffer, 0..floats, Wire::F32);
+    }
+    comm.finish(CHANNEL);
 }
 
 impl Rates {
