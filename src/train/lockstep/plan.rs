@@ -11,9 +11,13 @@ use crate::train::MICRO_BATCH;
 /// How gradients become one, as it was asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct How {
+    /// In whose order sums are formed.
     pub reduce: Reduce,
+    /// Which strategy dense layers take.
     pub comm: Comm,
+    /// Whether ranks of a machine share memory.
     pub window: crate::comm::Window,
+    /// The width of numbers that travel between machines.
     pub wire: Wire,
 }
 
