@@ -36,6 +36,8 @@ pub enum Command {
     Verify(commands::verify::Options),
     /// Measure what this machine gives: GFLOP/s a layer, images/s a step, inference
     Bench(commands::bench::Options),
+    /// Predict what training takes on a cluster: time, efficiency and bytes of each strategy
+    Plan(commands::plan::Options),
     /// Show what a dataset or a model file holds, or what a network is made of
     Info(commands::info::Options),
 }

@@ -26,6 +26,29 @@ pub struct Seconds {
     pub evaluate: f64,
 }
 
+/// What the root moved in training steps so that gradients reach all ranks, and what the model behind `glasses plan` says of it:
+/// bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Handed to MPI.
+    pub sent: u64,
+    /// Read from the memory of other ranks of its machine.
+    pub shared: u64,
+    /// What `sent` was predicted to be.
+    pub predicted_sent: u64,
+    /// What `shared` was predicted to be.
+    pub predicted_shared: u64,
+}
+
+impl std::ops::AddAssign for Exchange {
+    fn add_assign(&mut self, more: Exchange) {
+        self.sent += more.sent;
+        self.shared += more.shared;
+        self.predicted_sent += more.predicted_sent;
+        self.predicted_shared += more.predicted_shared;
+    }
+}
+
 /// One line of `metrics.jsonl`. Losses are means over rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochLine {
@@ -51,8 +74,11 @@ pub struct EpochLine {
     pub seconds: Seconds,
     /// Training rows over the wall time of the training phases.
     pub images_per_sec: f64,
-    /// Payload bytes that the root handed to MPI in this epoch, evaluation included.
+    /// Payload bytes that the root handed to MPI in this epoch: steps, digests, evaluation.
     pub bytes_communicated: u64,
+    /// Of the steps alone, with what was read from shared memory, and the prediction.
+    #[serde(default)]
+    pub exchange: Exchange,
 }
 
 /// `summary.json`.
@@ -79,6 +105,8 @@ pub struct Summary {
     pub images_per_sec: f64,
     /// Payload bytes that the root handed to MPI over the whole run.
     pub bytes_communicated: u64,
+    /// What the root moved in the training steps of the whole run.
+    pub exchange: Exchange,
     pub weights_sha256: String,
     pub wall_seconds: f64,
 }

@@ -40,11 +40,15 @@ KEEP_MEMORY = {
 }
 
 
+def peer_environment(stock_malloc=False):
+    return os.environ | ONE_THREAD | QUIET_TF | ({} if stock_malloc else KEEP_MEMORY)
+
+
 class Worker:
     """A peer's process."""
 
     def __init__(self, name, stock_malloc, verbose):
-        environment = os.environ | ONE_THREAD | QUIET_TF | ({} if stock_malloc else KEEP_MEMORY)
+        environment = peer_environment(stock_malloc)
         command = [sys.executable, "-B", os.path.join(HERE, f"bench_{name}.py")]
         errors = None if verbose else subprocess.DEVNULL
         self.name = name

@@ -15,6 +15,7 @@ POOL = 256
 # Prepared works that stay alive: all of one convolution in both layouts. Older ones are dropped, networks are big.
 KEPT = 6
 WARM_UP = 2
+LEAST = 3
 
 
 def pictures(work):
@@ -33,13 +34,13 @@ def batches(batch):
             yield order[start : start + batch]
 
 
-def seconds_per_step(step, seconds):
-    """Median over the repetitions that fit into `seconds`, three at least, after a warm-up: other processes had the caches."""
+def seconds_per_step(step, seconds, least):
+    """Median over the repetitions that fit into `seconds`, `least` at least, after a warm-up: other processes had the caches."""
     for _ in range(WARM_UP):
         step()
     times = []
     end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
+    while len(times) < least or time.perf_counter() < end:
         begin = time.perf_counter()
         step()
         times.append(time.perf_counter() - begin)
@@ -49,14 +50,15 @@ def seconds_per_step(step, seconds):
 def answer(line, prepare, prepared):
     """Measures the work of `line`; `prepare(work)` gives the step and what else is to be reported."""
     work = json.loads(line)
-    seconds = work.pop("seconds")
+    # Ranks that step together want to know how many steps: `repetitions`, and no seconds.
+    seconds, least = work.pop("seconds", 0), work.pop("repetitions", LEAST)
     key = json.dumps(work, sort_keys=True)
     if key not in prepared:
         prepared[key] = prepare(work)
         while len(prepared) > KEPT:
             prepared.popitem(last=False)
     step, notes = prepared[key]
-    return notes | {"seconds": seconds_per_step(step, seconds)}
+    return notes | {"seconds": seconds_per_step(step, seconds, least)}
 
 
 def serve(prepare, versions):

@@ -21,7 +21,7 @@ pub use threads::Threads;
 
 use std::ops::Range;
 
-use crate::kernels::Buffer;
+use crate::kernels::{self, Buffer};
 
 /// The collective operations that training needs. A missing one is a compile error, never a silent no-op.
 pub trait Communicator {
@@ -43,12 +43,13 @@ pub trait Communicator {
     /// Returns when every rank of this machine has called it: what they wrote before into memory that [`Communicator::share`]
     /// gave, all of them read afterwards. Meanwhile messages go on.
     fn meet(&self);
-    /// Starts to send a part of `from` to rank `to`. It must not change before [`Communicator::finish`] of the same channel.
+    /// Starts to send a part of `from` to rank `to`, at that width. It must not change before [`Communicator::finish`] of the
+    /// same channel.
     /// Messages on a channel from one rank to another arrive in the order in which they were sent.
-    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>);
+    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire);
     /// Starts to receive from rank `from` what it sends on this channel, into a part of `into`, which nobody may touch before
     /// [`Communicator::finish`].
-    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>);
+    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, wire: Wire);
     /// Lets messages go on that are on their way: to be called now and then during long work.
     fn progress(&self);
     /// Waits until what was started on this channel is done.
@@ -140,6 +141,16 @@ pub enum Wire {
     F32,
     /// Rounded to bfloat16, to the nearest, halves to even: other weights, and only the same on the same ranks
     Bf16,
+}
+
+impl Wire {
+    /// Floats that `values` values take on their way.
+    pub fn floats(self, values: usize) -> usize {
+        match self {
+            Wire::F32 => values,
+            Wire::Bf16 => kernels::packed_len(values),
+        }
+    }
 }
 
 /// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else

@@ -18,8 +18,8 @@ use mpi::raw::{AsRaw, FromRaw};
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 use mpi::{Count, Threading};
 
-use super::{CHANNELS, Communicator, Nodes};
-use crate::kernels::Buffer;
+use super::{CHANNELS, Communicator, Nodes, Wire};
+use crate::kernels::{self, Buffer, zeros};
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;
@@ -29,6 +29,9 @@ static NOTHING: [u8; 1] = [0];
 
 /// Limits the ranks that share memory: for tests, and for machines whose sockets are better kept apart.
 const NODE_RANKS: &str = "GLASSES_NODE_RANKS";
+
+/// Where MPI keeps the memory that ranks share.
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Looks at a neighbour's counter before we let somebody else have the processor.
 const SPINS: usize = 2000;
@@ -44,6 +47,8 @@ pub struct Mpi {
     bytes: Cell<u64>,
     /// What is under way, a channel each.
     channels: RefCell<Vec<Channel>>,
+    /// Memory for numbers of half the width.
+    spare: RefCell<Vec<Buffer>>,
     /// Where the ranks of this machine count how often they came to meet the others.
     counters: RefCell<Vec<Counter>>,
     windows: RefCell<Vec<ffi::MPI_Win>>,
@@ -56,6 +61,8 @@ pub struct Mpi {
 struct Channel {
     requests: Vec<ffi::MPI_Request>,
     held: Vec<Buffer>,
+    /// Numbers of half the width, and where those that come go at the end.
+    narrow: Vec<(Buffer, Option<Buffer>)>,
 }
 
 /// A counter in shared memory.
@@ -89,6 +96,7 @@ impl Mpi {
             nodes,
             bytes: Cell::new(0),
             channels: RefCell::new((0..CHANNELS).map(|_| Channel::default()).collect()),
+            spare: RefCell::default(),
             counters: RefCell::default(),
             windows: RefCell::default(),
             _universe: universe,
@@ -106,6 +114,13 @@ impl Mpi {
         let mut all = vec![0u64; self.nodes.neighbours().len()];
         self.node.all_gather_into(&(number as u64), &mut all[..]);
         all.into_iter().map(|number| number as usize).collect()
+    }
+
+    /// Memory for `values` values at half the width.
+    fn narrow(&self, values: usize) -> Buffer {
+        let (mut spare, len) = (self.spare.borrow_mut(), Wire::Bf16.floats(values));
+        let found = spare.iter().position(|buffer| buffer.len() >= len);
+        found.map_or_else(|| zeros(len), |index| spare.swap_remove(index))
     }
 
     /// Starts what `call` starts (address, length, tag, request), in parts that MPI can count.
@@ -188,6 +203,15 @@ fn abort_when_a_thread_panics(rank: i32) {
     }));
 }
 
+/// Why no file of so many bytes can be made where MPI keeps shared memory, if so. It takes no memory.
+fn refuses_file_of(bytes: usize) -> Option<std::io::Error> {
+    let path = std::path::Path::new(SHARED_MEMORY).join(format!("glasses-{}", std::process::id()));
+    let file = std::fs::File::create_new(&path).ok()?;
+    let refused = file.set_len(bytes as u64).err();
+    let _ = std::fs::remove_file(path);
+    refused
+}
+
 fn describe_error(code: i32) -> String {
     let (mut text, mut length) = ([0u8; ffi::MPI_MAX_ERROR_STRING as usize], 0);
     // SAFETY: room for the longest text.
@@ -227,13 +251,34 @@ impl Communicator for Mpi {
         let lengths = self.gather_on_node(floats);
         // Sixteen more, to begin at a cache line.
         let bytes = ((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096);
+        let all: usize = lengths.iter().map(|floats| 4 * floats + 8192).sum();
+        // Pages of a window are only taken when they are touched: a system without them would end us with a signal, later.
+        if let Ok(free) = fs4::available_space(SHARED_MEMORY)
+            && self.gather_on_node(free as usize).into_iter().min().unwrap_or(0) < all
+        {
+            let (free, all) = (free >> 20, all.div_ceil(1 << 20));
+            return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
+        }
+        // Where the first rank cannot make the file (a limit of file sizes), Open MPI's others would wait for it for ever.
+        let refused = if self.nodes.place() == 0 { refuses_file_of(all) } else { None };
+        if self.gather_on_node(usize::from(refused.is_some())).contains(&1) {
+            let why = refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
+            return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", all.div_ceil(1 << 20)));
+        }
         let node = self.node.as_raw();
         let (mut base, mut window) = (null_mut::<u8>(), std::mem::MaybeUninit::uninit());
         // SAFETY: collective over the node's ranks; errors come back instead of ending everything.
         let code = unsafe {
             ffi::MPI_Comm_set_errhandler(node, ffi::RSMPI_ERRORS_RETURN);
             let base = (&raw mut base).cast();
-            ffi::MPI_Win_allocate_shared(bytes as ffi::MPI_Aint, 1, ffi::RSMPI_INFO_NULL, node, base, window.as_mut_ptr())
+            ffi::MPI_Win_allocate_shared(
+                bytes as ffi::MPI_Aint,
+                1,
+                ffi::RSMPI_INFO_NULL,
+                node,
+                base,
+                window.as_mut_ptr(),
+            )
         };
         if self.gather_on_node(code as usize).iter().any(|&code| code != ffi::MPI_SUCCESS as usize) {
             return Err(format!("MPI_Win_allocate_shared refused {} MB: {}", bytes >> 20, describe_error(code)));
@@ -249,8 +294,13 @@ impl Communicator for Mpi {
             // SAFETY: `window` is one of this machine's, `rank` one of its ranks; the part is as long as that rank said, and
             // longer by the counter. It lives as long as this communicator, which outlives what it is lent to.
             unsafe {
-                let code =
-                    ffi::MPI_Win_shared_query(window, rank as i32, &raw mut size, &raw mut unit, (&raw mut base).cast());
+                let code = ffi::MPI_Win_shared_query(
+                    window,
+                    rank as i32,
+                    &raw mut size,
+                    &raw mut unit,
+                    (&raw mut base).cast(),
+                );
                 let base = NonNull::new(base).filter(|_| code == ffi::MPI_SUCCESS as i32).ok_or("no such part")?;
                 let base = base.add(base.align_offset(64)).cast::<f32>();
                 counters.push(Counter(base.cast()));
@@ -283,25 +333,47 @@ impl Communicator for Mpi {
         }
     }
 
-    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>) {
-        self.count(size_of_val(&from[place.clone()]));
-        self.start(channel, from, place, |start, count, tag, request| {
-            // SAFETY: `start` is kept in place until the request is done.
-            unsafe {
-                let world = self.world.as_raw();
-                ffi::MPI_Isend(start.cast(), count, ffi::RSMPI_FLOAT, to as i32, tag, world, request);
+    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {
+        self.count(4 * wire.floats(place.len()));
+        let call = |buffer: &Buffer, place| {
+            self.start(channel, buffer, place, |start, count, tag, request| {
+                // SAFETY: `start` is kept in place until the request is done.
+                unsafe {
+                    let world = self.world.as_raw();
+                    ffi::MPI_Isend(start.cast(), count, ffi::RSMPI_FLOAT, to as i32, tag, world, request);
+                }
+            });
+        };
+        match wire {
+            Wire::F32 => call(from, place),
+            Wire::Bf16 => {
+                let mut packed = self.narrow(place.len());
+                let len = wire.floats(place.len());
+                kernels::pack_bf16(&from[place], &mut packed[..len]);
+                call(&packed, 0..len);
+                self.channels.borrow_mut()[channel].narrow.push((packed, None));
             }
-        });
+        }
     }
 
-    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>) {
-        self.start(channel, into, place, |start, count, tag, request| {
-            // SAFETY: as above; nobody else touches the place meanwhile.
-            unsafe {
-                let world = self.world.as_raw();
-                ffi::MPI_Irecv(start.cast(), count, ffi::RSMPI_FLOAT, from as i32, tag, world, request);
+    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, wire: Wire) {
+        let call = |buffer: &Buffer, place| {
+            self.start(channel, buffer, place, |start, count, tag, request| {
+                // SAFETY: as above; nobody else touches the place meanwhile.
+                unsafe {
+                    let world = self.world.as_raw();
+                    ffi::MPI_Irecv(start.cast(), count, ffi::RSMPI_FLOAT, from as i32, tag, world, request);
+                }
+            });
+        };
+        match wire {
+            Wire::F32 => call(into, place),
+            Wire::Bf16 => {
+                let packed = self.narrow(place.len());
+                call(&packed, 0..wire.floats(place.len()));
+                self.channels.borrow_mut()[channel].narrow.push((packed, Some(into.part(place))));
             }
-        });
+        }
     }
 
     fn progress(&self) {
@@ -320,11 +392,18 @@ impl Communicator for Mpi {
     }
 
     fn finish(&self, channel: usize) {
-        let Channel { requests, held } = &mut self.channels.borrow_mut()[channel];
+        let Channel { requests, held, narrow } = &mut self.channels.borrow_mut()[channel];
         // SAFETY: live requests.
         unsafe { ffi::MPI_Waitall(requests.len() as i32, requests.as_mut_ptr(), ffi::RSMPI_STATUSES_IGNORE) };
         requests.clear();
         held.clear();
+        for (packed, into) in narrow.drain(..) {
+            if let Some(mut into) = into {
+                let len = Wire::Bf16.floats(into.len());
+                kernels::unpack_bf16(&packed[..len], &mut into);
+            }
+            self.spare.borrow_mut().push(packed);
+        }
     }
 
     fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Communicator, Nodes};
+use super::{Communicator, Nodes, Wire};
 use crate::kernels::{Buffer, zeros};
 
 /// The communicator of a program that runs alone.
@@ -34,10 +34,10 @@ impl Communicator for Solo {
         Ok(vec![zeros(floats)])
     }
     fn meet(&self) {}
-    fn send(&self, _channel: usize, to: usize, _from: &Buffer, _place: Range<usize>) {
+    fn send(&self, _channel: usize, to: usize, _from: &Buffer, _place: Range<usize>, _wire: Wire) {
         unreachable!("rank {to} of one");
     }
-    fn receive(&self, _channel: usize, from: usize, _into: &Buffer, _place: Range<usize>) {
+    fn receive(&self, _channel: usize, from: usize, _into: &Buffer, _place: Range<usize>, _wire: Wire) {
         unreachable!("rank {from} of one");
     }
     fn progress(&self) {}

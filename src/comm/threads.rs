@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::{Communicator, Nodes};
-use crate::kernels::{Buffer, zeros};
+use super::{Communicator, Nodes, Wire};
+use crate::kernels::{self, Buffer, zeros};
 
 /// One rank of a group of threads.
 pub struct Threads {
@@ -173,12 +173,16 @@ impl Communicator for Threads {
             }
         }
     }
-    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>) {
-        self.bytes.set(self.bytes.get() + size_of_val(&from[place.clone()]) as u64);
+    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {
+        self.bytes.set(self.bytes.get() + 4 * wire.floats(place.len()) as u64);
         let mut messages = self.shared.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        messages.entry((channel, self.rank, to)).or_default().push_back(from[place].to_vec());
+        let mut message = from[place].to_vec();
+        if wire == Wire::Bf16 {
+            kernels::round_to_bf16(&mut message);
+        }
+        messages.entry((channel, self.rank, to)).or_default().push_back(message);
     }
-    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>) {
+    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, _wire: Wire) {
         self.expected.borrow_mut().push((channel, from, into.alias(), place));
     }
     fn progress(&self) {}

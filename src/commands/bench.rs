@@ -1,9 +1,9 @@
 //! `glasses bench`: what this machine gives, layer by layer and step by step. It times the code that trains and predicts,
 //! on rows of random values, and compares it with a peak that it measures itself.
 
-mod measure;
+pub(super) mod measure;
 mod report;
-mod work;
+pub(super) mod work;
 
 use crate::comm::{Communicator, Solo, agree, agree_root};
 use crate::config::ModelChoice;

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod eval;
 pub mod info;
+pub mod plan;
 pub mod predict;
 pub mod synth;
 pub mod train;

@@ -209,6 +209,15 @@ impl RunConfig {
         Ok(())
     }
 
+    /// The setting that makes the weights depend on the number of ranks, if there is one.
+    pub fn binds_ranks(&self) -> Option<&'static str> {
+        match (self.reduce, self.wire) {
+            (Reduce::Mpi, _) => Some("--reduce mpi"),
+            (_, Wire::Bf16) => Some("--wire bf16"),
+            _ => None,
+        }
+    }
+
     /// The complete settings as TOML, as they stand in a run's `config.toml`.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod buffer;
 pub mod conv;
 mod dense;
 pub mod gemm;
+mod half;
 mod isa;
 mod peak;
 mod pool;
@@ -30,10 +31,11 @@ pub use activation::{Activation, activation_backward, activation_forward, dropou
 pub use buffer::{Buffer, zeros};
 pub use conv::{ConvBlock, Frame, Rectifier};
 pub use dense::{
-    DENSE_BLOCK, Groups, GroupsMut, Rows, RowsMut, dense_backward_bias, dense_backward_data, dense_backward_inputs, dense_backward_range,
-    dense_backward_scratch, dense_backward_weights, dense_forward, dense_forward_blocks, dense_forward_sums, dense_outputs,
-    dense_scratch, dense_turn, dense_turned,
+    DENSE_BLOCK, Groups, GroupsMut, Rows, RowsMut, dense_backward_bias, dense_backward_data, dense_backward_inputs,
+    dense_backward_range, dense_backward_scratch, dense_backward_weights, dense_forward, dense_forward_blocks,
+    dense_forward_sums, dense_outputs, dense_scratch, dense_turn, dense_turned,
 };
+pub use half::{pack_bf16, packed_len, round_to_bf16, unpack_bf16};
 pub use isa::{Isa, choose, isa};
 pub use peak::fma_chains;
 pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};

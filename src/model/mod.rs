@@ -201,7 +201,14 @@ impl Model {
     pub fn backward(&self, params: &Params, ws: &mut Workspace, training: (u64, usize), gradients: &mut Gradients) {
         let gradients = std::slice::from_mut(gradients);
         let accumulate = self.backward_loss(ws, gradients);
-        self.backward_rows(self.rows_from()..self.plan.steps.len(), params, ws, training, &mut gradients[0], accumulate);
+        self.backward_rows(
+            self.rows_from()..self.plan.steps.len(),
+            params,
+            ws,
+            training,
+            &mut gradients[0],
+            accumulate,
+        );
         self.backward_images(params, ws, training, gradients, accumulate, &mut || ());
     }
 
@@ -424,11 +431,7 @@ impl Leaves<'_> {
 }
 
 fn or_one_leaf(leaves: &[Leaf], batch: usize) -> Leaves<'_> {
-    if leaves.is_empty() && batch > 0 {
-        Leaves::One([Leaf { end: batch, joins: 0 }])
-    } else {
-        Leaves::Some(leaves)
-    }
+    if leaves.is_empty() && batch > 0 { Leaves::One([Leaf { end: batch, joins: 0 }]) } else { Leaves::Some(leaves) }
 }
 
 /// What the forward pass writes.

@@ -13,7 +13,7 @@ impl Trainer<'_> {
         let rows = |part: &Option<Part>| part.as_ref().map_or(0, |part| part.shards.rows());
         format!(
             "training '{}' ({} parameters) on {}: {} train, {} val, {} test rows of {}, classes {}\n\
-             {} rank{} ({}), {} shards, batch {}, {} epoch{}, {} lr {}, seed {}",
+             {} rank{} ({}), {} shards, batch {}, {} epoch{}, {} lr {}, seed {}{}",
             self.model.spec.name,
             self.model.parameters(),
             config.data.display(),
@@ -32,12 +32,15 @@ impl Trainer<'_> {
             format!("{:?}", config.optimizer).to_lowercase(),
             config.lr,
             config.seed,
+            if self.comm.size() == 1 { String::new() } else { format!("\n{}", self.lockstep.describe(&self.model)) },
         )
     }
 
     /// What the run came to.
     pub fn summary(&self) -> Summary {
         let (last, progress) = (self.lines.last(), self.now(false));
+        let mut exchange = progress.exchange;
+        exchange += progress.sums.exchange;
         let value = |get: fn(&EpochLine) -> f64| last.map_or(f64::NAN, get);
         Summary {
             model: self.model.spec.name.clone(),
@@ -58,6 +61,7 @@ impl Trainer<'_> {
             images_per_sec: (progress.rows + progress.sums.count) as f64
                 / (progress.training_seconds + progress.sums.wall_seconds),
             bytes_communicated: progress.bytes,
+            exchange,
             weights_sha256: self.params.sha256(),
             wall_seconds: progress.wall_seconds,
         }

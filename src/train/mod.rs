@@ -17,10 +17,10 @@ mod verify;
 
 pub use data::TrainData;
 pub use evaluate::{Evaluation, evaluate};
+pub use lockstep::{At, How, Lockstep, Made, Tells, can_take, cost};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use run_dir::check_out;
-pub use lockstep::{At, How, Lockstep, Made, Tells};
 pub use verify::{Verdict, Wrong, verify};
 
 use crate::comm::{Communicator, agree_root};
@@ -37,6 +37,11 @@ const MICRO_BATCH: usize = 64;
 /// Rows that evaluation takes at once: enough to use a dense layer's weights well when they come from memory.
 const EVALUATION_BATCH: usize = 32;
 
+/// Whether a step's rows go through every rank's network at once: only then can dense layers be shared out.
+pub fn most_rows_at_once(batch: usize, shards: usize, ranks: usize) -> bool {
+    lockstep::most_rows(batch, shards, ranks) <= MICRO_BATCH
+}
+
 /// Collective: trains as `config` says, from where `origin` says; the results are in the run directory when it returns.
 ///
 /// # Errors
@@ -49,6 +54,12 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
     console.say(trainer.describe());
+    if let Some(refused) = &trainer.lockstep.refused {
+        console.warn(format!(
+            "no memory is shared, ranks of one machine send messages, which is slower: {refused}; give more (docker run --shm-size=2g), or \
+             say --window off"
+        ));
+    }
     if trainer.fault.is_some() {
         console.warn("GLASSES_FAULT is set: this run will go wrong, as a test wants it");
     }

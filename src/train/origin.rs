@@ -6,7 +6,7 @@ use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
 use super::trainer::Trainer;
 use crate::checkpoint::{self, Checkpoints, State};
-use crate::comm::{Communicator, Reduce, agree, agree_root};
+use crate::comm::{Communicator, Wire, agree, agree_root};
 use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 /// Settings that may change while a run goes on: they do not touch what it computes.
-const FREE: [&str; 7] = ["data", "checkpoint-every", "keep", "digest-every", "max-steps", "comm", "window"];
+const FREE: [&str; 5] = ["data", "checkpoint-every", "keep", "digest-every", "max-steps"];
 
 /// What the settings of a run in a folder are, as it wrote them.
 const CONFIG: &str = "config.toml";
@@ -269,8 +269,8 @@ fn same_run(dir: &Path, meta: &Meta, data: &str, ranks: usize, config: &RunConfi
     if meta.data != data {
         return Err(changed(dir, vec![format!("the rows of the dataset: digest {data} was {}", meta.data)]));
     }
-    if config.reduce == Reduce::Mpi && meta.ranks != ranks {
-        return Err(changed(dir, vec![format!("ranks, with --reduce mpi: {ranks} were {}", meta.ranks)]));
+    if let Some(setting) = config.binds_ranks().filter(|_| meta.ranks != ranks) {
+        return Err(changed(dir, vec![format!("ranks, with {setting}: {ranks} were {}", meta.ranks)]));
     }
     Ok(())
 }
@@ -281,7 +281,10 @@ fn same_settings(dir: &Path, text: &str, config: &RunConfig) -> Result<()> {
     let (old, new) = (parse(text), parse(&config.to_toml()?));
     // Without a schedule, more epochs only come behind those that were.
     let more_epochs = config.schedule == Schedule::Constant;
-    let is_free = |key: &str| FREE.contains(&key) || (key == "epochs" && more_epochs);
+    let any_plan = config.wire == Wire::F32;
+    let is_free = |key: &str| {
+        FREE.contains(&key) || (key == "epochs" && more_epochs) || (["comm", "window"].contains(&key) && any_plan)
+    };
     let show = |value: Option<&toml::Value>| value.map_or("not set".to_owned(), |value| short(&value.to_string()));
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let differing: Vec<String> = keys

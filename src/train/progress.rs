@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::Score;
-use crate::metrics::Seconds;
+use crate::metrics::{Exchange, Seconds};
 
 /// Where a run stands, at a step's end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Progress {
     pub wall_seconds: f64,
     /// Payload bytes that the root handed to MPI.
     pub bytes: u64,
+    /// What the root moved in the steps of the epochs done.
+    #[serde(default)]
+    pub exchange: Exchange,
     /// The best epoch on `/val` so far.
     pub best: Option<Best>,
 }
@@ -45,6 +48,9 @@ pub struct EpochSums {
     pub wall_seconds: f64,
     /// Payload bytes that the root handed to MPI.
     pub bytes: u64,
+    /// What it moved in steps.
+    #[serde(default)]
+    pub exchange: Exchange,
 }
 
 /// An epoch whose weights are kept as `best.h5`.
@@ -72,6 +78,7 @@ impl Progress {
         let sums = std::mem::take(&mut self.sums);
         self.rows += sums.count;
         self.training_seconds += sums.wall_seconds;
+        self.exchange += sums.exchange;
         (self.epoch, self.step_of_epoch) = (self.epoch + 1, 0);
     }
 }

@@ -6,10 +6,10 @@ use super::data::TrainData;
 use super::digests::{self, StartLine};
 use super::evaluate::{Evaluation, evaluate};
 use super::fault::Fault;
+use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::{Meta, Saver};
-use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Every, RunConfig};
@@ -37,7 +37,7 @@ pub struct Trainer<'a> {
     pub chain: u64,
     /// The lines of the epochs that are done.
     pub lines: Vec<EpochLine>,
-    lockstep: Lockstep<'a>,
+    pub lockstep: Lockstep<'a>,
     /// Rows of a step, over all ranks.
     pub batch: usize,
     total_steps: usize,
@@ -175,6 +175,7 @@ impl<'a> Trainer<'a> {
             seconds: sums.seconds,
             images_per_sec: sums.count as f64 / sums.wall_seconds,
             bytes_communicated: sums.bytes,
+            exchange: sums.exchange,
         };
         Ok((line, val))
     }
@@ -230,6 +231,7 @@ impl<'a> Trainer<'a> {
             return Err(self.diverged(format!("loss {}", score.loss_sum)));
         }
         self.well = made.finite;
+        self.progress.sums.exchange += made.exchange;
         self.progress.step += 1;
         self.progress.step_of_epoch = step + 1;
         self.progress.sums.add(score, count, lr);

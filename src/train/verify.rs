@@ -12,7 +12,7 @@ use super::digests::{self, DigestLine, Found, StartLine, hex};
 use super::origin::restore;
 use super::run_dir::{DIGESTS, checkpoints_of};
 use super::trainer::{Trainer, Wants};
-use crate::comm::{Communicator, Reduce, agree, agree_root};
+use crate::comm::{Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
 use crate::error::{Error, Result};
@@ -175,11 +175,12 @@ fn same_run(trainer: &Trainer<'_>, recorded: &Recorded, last: usize) -> Result<(
             "name that dataset with --data",
         );
     }
-    let ranks = recorded.starts.iter().map(|start| start.hosts.len()).find(|&ranks| ranks != trainer.comm.size());
-    match ranks.filter(|_| trainer.config.reduce == Reduce::Mpi) {
+    let other = |&ranks: &usize| ranks != trainer.comm.size();
+    let ranks = recorded.starts.iter().map(|start| start.hosts.len()).find(other);
+    match trainer.config.binds_ranks().zip(ranks) {
         None => Ok(()),
-        Some(ranks) => invalid(
-            "--reduce mpi".to_owned(),
+        Some((setting, ranks)) => invalid(
+            setting.to_owned(),
             format!("{} ranks", trainer.comm.size()),
             format!("the {ranks} of the run: its sums depend on them"),
             "start as many ranks as the run had",

@@ -4,7 +4,7 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use glasses::comm::{self, CHANNELS, Communicator, agree, agree_root};
+use glasses::comm::{self, CHANNELS, Communicator, Wire, agree, agree_root};
 use glasses::error::Error;
 use glasses::kernels::zeros;
 
@@ -182,10 +182,15 @@ fn memories(comm: &dyn Communicator) {
 /// Everyone to everyone else, on several channels that are finished in another order than they were started in: large messages,
 /// short ones, empty ones, and several on one channel, which keep their order.
 fn messages(comm: &dyn Communicator) {
+    // Numbers of at most eight significant bits are the same at half the width.
+    [Wire::F32, Wire::Bf16, Wire::F32].into_iter().for_each(|wire| messages_of_width(comm, wire));
+}
+
+fn messages_of_width(comm: &dyn Communicator, wire: Wire) {
     let (rank, size) = (comm.rank(), comm.size());
     let others = || (0..size).filter(|&other| other != rank);
     let before = comm.bytes_communicated();
-    let value = |channel: usize, from: usize, to: usize, i: usize| (channel * 7 + from * 100 + to * 1000 + i % 89) as f32;
+    let value = |channel: usize, from: usize, to: usize, i: usize| ((channel * 7 + from * 31 + to * 67 + i) % 251) as f32;
     let lengths = [(0, 500_000), (3, 1), (CHANNELS - 1, 0), (17, 4099)];
     let channels: Vec<_> = lengths
         .iter()
@@ -199,8 +204,8 @@ fn messages(comm: &dyn Communicator) {
                 // In two messages, the second longer.
                 let (start, middle, end) = (other * len, other * len + len / 3, (other + 1) * len);
                 for place in [start..middle, middle..end] {
-                    comm.receive(channel, other, &into, place.clone());
-                    comm.send(channel, other, &from, place);
+                    comm.receive(channel, other, &into, place.clone(), wire);
+                    comm.send(channel, other, &from, place, wire);
                 }
                 comm.progress();
             }
@@ -216,7 +221,7 @@ fn messages(comm: &dyn Communicator) {
         assert!(into[rank * len..(rank + 1) * len].iter().all(|&value| value == 0.0));
         let _ = from;
     }
-    let floats: usize = lengths.iter().map(|(_, len)| len).sum();
+    let floats: usize = lengths.iter().map(|(_, len)| wire.floats(len / 3) + wire.floats(len - len / 3)).sum();
     assert_eq!(comm.bytes_communicated() - before, (4 * floats * (size - 1)) as u64);
     // Nothing is under way: there is nothing to wait for.
     (0..CHANNELS).for_each(|channel| comm.finish(channel));
@@ -231,8 +236,8 @@ fn messages_and_meetings(comm: &dyn Communicator) {
     for round in 0..10 {
         from.fill((10 * rank + round) as f32);
         if size > 1 {
-            comm.receive(5, last, &into, 0..300_000);
-            comm.send(5, next, &from, 0..300_000);
+            comm.receive(5, last, &into, 0..300_000, Wire::F32);
+            comm.send(5, next, &from, 0..300_000, Wire::F32);
         }
         (0..20).for_each(|_| comm.meet());
         comm.finish(5);

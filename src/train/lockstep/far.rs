@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::team::Team;
-use crate::comm::CHANNELS;
+use crate::comm::{CHANNELS, Wire};
 use crate::kernels::{Buffer, DenseShape, Rows, RowsMut, Subtrees, dense_forward_sums, zeros};
 use crate::model::Workspace;
 
@@ -69,7 +69,7 @@ impl Far {
         for (rank, place) in team.taken_in() {
             for row in 0..team.rows[rank] {
                 let into = &team.own().layers[layer].boxes[place][0];
-                team.comm.receive(self.channel, rank, into, row * self.inputs..(row + 1) * self.inputs);
+                team.receive(self.channel, rank, into, row * self.inputs..(row + 1) * self.inputs);
             }
         }
     }
@@ -78,7 +78,7 @@ impl Far {
     pub fn send_row(&self, team: &Team<'_>, layer: usize, row: usize) {
         for group in team.others() {
             let from = &team.own().layers[layer].input;
-            team.comm.send(self.channel, team.receiver(group), from, row * self.inputs..(row + 1) * self.inputs);
+            team.send(self.channel, team.receiver(group), from, row * self.inputs..(row + 1) * self.inputs);
         }
     }
 
@@ -93,10 +93,10 @@ impl Far {
         let own = &team.own().layers[layer];
         for group in team.others() {
             let place = 0..team.own_rows() * outputs;
-            team.comm.send(self.channel + 1, team.receiver(group), &own.d_output, place);
+            team.send(self.channel + 1, team.receiver(group), &own.d_output, place);
         }
         for (rank, place) in team.taken_in() {
-            team.comm.receive(self.channel + 1, rank, &own.boxes[place][1], 0..team.rows[rank] * outputs);
+            team.receive(self.channel + 1, rank, &own.boxes[place][1], 0..team.rows[rank] * outputs);
         }
     }
 
@@ -115,8 +115,8 @@ impl Far {
             for (row, stretch) in stretches.take(team.own_rows()).enumerate() {
                 stretch.copy_from_slice(&input[row * self.inputs..][slice.clone()]);
             }
-            team.comm.send(self.channel, rank, &self.sent[0], sent..sent + team.own_rows() * slice.len());
-            team.comm.receive(self.channel, rank, &self.taken[0], taken..taken + team.rows[rank] * own);
+            team.send(self.channel, rank, &self.sent[0], sent..sent + team.own_rows() * slice.len());
+            team.receive(self.channel, rank, &self.taken[0], taken..taken + team.rows[rank] * own);
         }
     }
 
@@ -147,10 +147,10 @@ impl Far {
             if team.near(rank).is_none() {
                 let from = &team.own().layers[layer].partials;
                 let floats = blocks.sums_of[team.rank()] * rows * shape.outputs;
-                team.comm.send(self.channel + 2, rank, from, at..at + floats);
+                team.send(self.channel + 2, rank, from, at..at + floats);
                 let (start, sums) = (self.starts[rank][2], blocks.sums_of[rank]);
                 let floats = sums * team.own_rows() * shape.outputs;
-                team.comm.receive(self.channel + 2, rank, &self.partials, start..start + floats);
+                team.receive(self.channel + 2, rank, &self.partials, start..start + floats);
             }
             at += dense_forward_sums(shape, rows);
         }
@@ -171,9 +171,9 @@ impl Far {
         let own = slices[team.rank()].len();
         for rank in team.far_ranks() {
             let [sent, taken, _] = self.starts[rank];
-            team.comm.send(self.channel + 3, rank, &self.taken[1], taken..taken + team.rows[rank] * own);
+            team.send(self.channel + 3, rank, &self.taken[1], taken..taken + team.rows[rank] * own);
             let floats = team.own_rows() * slices[rank].len();
-            team.comm.receive(self.channel + 3, rank, &self.sent[1], sent..sent + floats);
+            team.receive(self.channel + 3, rank, &self.sent[1], sent..sent + floats);
         }
         team.comm.finish(self.channel + 3);
         let (_, d_input) = ws.gradients_mut();
@@ -190,11 +190,11 @@ impl Far {
     pub fn collect(&self, values: &Buffer, parts: &dyn Fn(usize) -> Range<usize>, to_root: bool, team: &Team<'_>) {
         let (groups, channel) = (&team.groups, self.channel + 4);
         for group in team.others().filter(|&group| group == 0 || !to_root) {
-            team.comm.send(channel, team.receiver(group), values, parts(team.rank()));
+            team.comm.send(channel, team.receiver(group), values, parts(team.rank()), Wire::F32);
         }
         if groups.mine() == 0 || !to_root {
             for (rank, _) in team.taken_in() {
-                team.comm.receive(channel, rank, values, parts(rank));
+                team.comm.receive(channel, rank, values, parts(rank), Wire::F32);
             }
         }
         team.comm.finish(channel);

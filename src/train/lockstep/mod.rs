@@ -4,31 +4,30 @@
 //! Convolutions' gradients are summed over the ranks (`sums.rs`). Those of dense layers are summed, too, or the layer is shared
 //! out (`shared.rs`). The order of every sum is that of the fixed tree over shards, whatever the strategy.
 
+pub mod cost;
 mod far;
 mod layout;
 mod pass;
 mod plan;
 mod shared;
+mod start;
 mod sums;
 mod team;
 
-pub use plan::How;
+pub use plan::{How, can_take, most_rows};
 
 use std::ops::Range;
 use std::time::Instant;
 
 use super::data::TrainData;
 use super::digests::{self, Copies};
-use super::memory::enough_memory;
-use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, agree};
+use crate::comm::{CHANNELS, Reduce, Strategy};
 use crate::data::{EpochOrder, Shards};
-use crate::error::{Error, Result};
-use crate::kernels::{self, Buffer, Score, zeros};
-use crate::metrics::Seconds;
-use crate::model::{Gradients, Model, Params, Workspace, units};
-use crate::optim::{self, Optimizer};
-use layout::Sizes;
-use plan::most_rows;
+use crate::kernels::{self, Buffer, Score};
+use crate::metrics::{Exchange, Seconds};
+use crate::model::{Gradients, Model, Params, Workspace};
+use crate::optim::Optimizer;
+use plan::Plan;
 use shared::{SharedLayer, Update, Watch};
 use sums::{Section, Trees};
 use team::Team;
@@ -39,6 +38,12 @@ pub struct Lockstep<'a> {
     pub workspace: Workspace,
     team: Team<'a>,
     how: How,
+    /// What is done with each layer.
+    pub plan: Plan,
+    /// Rows of a whole step.
+    batch: usize,
+    /// Why memory is not shared, where it was to be.
+    pub refused: Option<String>,
     /// One of each of this rank's subtrees, and before one is whole those that wait for their other half.
     sums: Vec<Gradients>,
     /// Sums over all ranks, of what this rank finishes.
@@ -81,6 +86,8 @@ pub struct Made {
     pub updated: bool,
     /// Whether all gradients that this rank has seen were finite.
     pub finite: bool,
+    /// What this rank moved, and what the root was predicted to.
+    pub exchange: Exchange,
 }
 
 /// Where in the run a step is.
@@ -95,99 +102,9 @@ pub struct At {
 }
 
 impl<'a> Lockstep<'a> {
-    /// Collective: the memory for steps of `batch` rows over all ranks, the parameters (zeros) and the optimizer.
-    ///
-    /// # Errors
-    /// When the system would not give the memory, or what was asked for does not go together.
-    pub fn new(
-        model: &Model,
-        data: &TrainData,
-        batch: usize,
-        how: How,
-        settings: optim::Settings,
-        comm: &'a dyn Communicator,
-    ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
-        let shards = data.train.shards.count();
-        let most = most_rows(batch, shards, comm.size());
-        let groups = if how.window == Window::Off || how.reduce == Reduce::Mpi {
-            Nodes::apart(comm.size(), comm.rank())
-        } else {
-            comm.nodes().clone()
-        };
-        Lockstep::within(model, data, (batch, most), how, settings, comm, groups)
-    }
-
-    fn within(
-        model: &Model,
-        data: &TrainData,
-        (batch, most): (usize, usize),
-        how: How,
-        settings: optim::Settings,
-        comm: &'a dyn Communicator,
-        groups: Nodes,
-    ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
-        let mut team = Team::new(comm, groups);
-        let shared = plan::choose(model, (batch, most), how, &team)?;
-        let all = &data.train.shards;
-        let ends = |rank: usize| all.owned(rank, comm.size()).end;
-        let mut trees = Trees::default();
-        trees.plant(&vec![1; all.count()], &ends, &team);
-        let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
-        let waiting = if shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
-        let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
-        let capacity = greatest(comm, data.rows_at_once(batch));
-        let params = model.parameters();
-        let summed = if shared.is_empty() { params } else { model.image_params().end };
-        let mut workspace = Workspace::for_training(model, capacity, all.owned(comm.rank(), comm.size()).len());
-        let writes = shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
-        let sizes = Sizes {
-            scores: 2 * (2 + 2 * own),
-            sums: (own + waiting, summed),
-            gradients: if writes { workspace.lengths(0)[1] } else { 0 },
-            layers: shared
-                .iter()
-                .map(|(step, how)| {
-                    SharedLayer::sizes(step, *how, (batch, capacity), &team, workspace.lengths(step.input)[0])
-                })
-                .collect(),
-            params: (params, Optimizer::moments(settings.kind)),
-        };
-        let own_shards = all.owned(comm.rank(), comm.size()).len();
-        agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
-        let parts = take_memory(&sizes, how, &team)?;
-        team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
-        let copy = sizes.cut_copy(&parts[0]);
-        for (index, (step, _)) in shared.iter().enumerate() {
-            workspace.place_buffer(step.input, team.own().layers[index].input.alias());
-        }
-        if writes {
-            workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
-        }
-        let all_units = units(&model.table);
-        let (below, above) = all_units.split_at(all_units.partition_point(|unit| unit.end <= model.image_params().end));
-        let above = if shared.is_empty() { above } else { &[] };
-        let of_groups = &trees.groups.sums_of;
-        let layers = shared.into_iter().enumerate();
-        let lockstep = Lockstep {
-            sums: team.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
-            total: zeros(params),
-            rows: Vec::new(),
-            rows_of_each: Vec::new(),
-            sections: [Section::new(below, 0, of_groups, &team), Section::new(above, 2, of_groups, &team)],
-            layers: layers
-                .map(|(index, (step, how))| SharedLayer::new(step, how, index, (batch, capacity), &team))
-                .collect(),
-            told: vec![0.0; (2 + 2 * own) * comm.size()],
-            squares: vec![0.0; all_units.len()],
-            units: all_units,
-            agreed: None,
-            trees,
-            workspace,
-            team,
-            how,
-        };
-        let params = Params { values: copy.params, table: model.table.clone() };
-        Ok((lockstep, params, Optimizer::within(settings, copy.moments)))
+    /// What is done with each layer, for a person.
+    pub fn describe(&self, model: &Model) -> String {
+        self.plan.describe(model, &self.team, self.how)
     }
 
     /// Takes this rank's rows of step `step` of an epoch.
@@ -229,6 +146,7 @@ impl<'a> Lockstep<'a> {
         seconds: &mut Seconds,
     ) -> Made {
         self.agreed = None;
+        let before = (self.team.comm.bytes_communicated(), self.team.read);
         optimizer.begin(at.count, at.lr);
         if self.layers.is_empty() {
             self.pass_summed(model, params, data, at.training, seconds);
@@ -248,8 +166,18 @@ impl<'a> Lockstep<'a> {
         let updated = goes_on(score, told);
         if updated {
             self.update(params, optimizer, seconds);
+        } else {
+            // The run is over, but what travels has to arrive.
+            (0..CHANNELS).for_each(|channel| self.team.comm.finish(channel));
         }
-        Made { score, told, updated, finite: optimizer.finite() }
+        let predicted = |bytes: f64| (bytes * at.count as f64 / self.batch as f64) as u64;
+        let exchange = Exchange {
+            sent: self.team.comm.bytes_communicated() - before.0,
+            shared: self.team.read - before.1,
+            predicted_sent: predicted(self.plan.predicted.sent),
+            predicted_shared: predicted(self.plan.predicted.shared),
+        };
+        Made { score, told, updated, finite: optimizer.finite(), exchange }
     }
 
     /// All ranks have shown what they bring: sums are finished, and parameters updated.
@@ -388,11 +316,6 @@ impl<'a> Lockstep<'a> {
         Copies { groups: &team.groups, table: &params.table, units, own }
     }
 
-    /// Bytes that this rank has read from its neighbours' memory so far.
-    pub fn bytes_read(&self) -> u64 {
-        self.team.read
-    }
-
     /// Collective: brings together the parameters of layers whose weights are split; with `optimizer`, on the root, what belongs
     /// to them.
     pub fn collect(&self, params: &Params, optimizer: Option<&mut Optimizer>) {
@@ -412,24 +335,6 @@ impl<'a> Lockstep<'a> {
 /// Whether there is to be an update: the same on every rank.
 fn goes_on(score: Score, told: Tells) -> bool {
     !told.unwell && score.loss_sum.is_finite()
-}
-
-/// Collective: the greatest of the ranks' numbers.
-fn greatest(comm: &dyn Communicator, number: usize) -> usize {
-    let number_of = |bytes: &Vec<u8>| bytes[..].try_into().map(u64::from_le_bytes).unwrap_or(0) as usize;
-    comm.gather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
-}
-
-/// Collective: the memory of this group's ranks.
-fn take_memory(sizes: &Sizes, how: How, team: &Team<'_>) -> Result<Vec<Buffer>> {
-    if team.members() == 1 {
-        return Ok(vec![zeros(sizes.floats(true))]);
-    }
-    let floats = sizes.floats(team.groups.place() == 0);
-    team.comm.share(floats).map_err(|refused| {
-        let _ = how;
-        Error::invalid("--window", refused, "shared memory for all ranks of a machine", "say --window off")
-    })
 }
 
 /// A stopwatch that hands each phase the time since the last one ended.

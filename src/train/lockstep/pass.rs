@@ -148,7 +148,7 @@ impl Lockstep<'_> {
         let first = layers.first().filter(|layer| by_rows(layer) && layer.step.step == model.rows_from());
         model.forward_images(params, ws, Some(training), &mut |row| {
             if let Some(layer) = first {
-                layer.far.send_row(team, layer.index, row);
+                layer.send_row(team, row);
             }
             team.comm.progress();
         });
@@ -164,7 +164,7 @@ impl Lockstep<'_> {
                 lap = Lap::start();
                 step += 1;
             } else if layer.strategy == Strategy::Factors && team.is_spread() && step != model.rows_from() {
-                (0..rows).for_each(|row| layer.far.send_row(team, layer.index, row));
+                (0..rows).for_each(|row| layer.send_row(team, row));
             }
         }
         if rows > 0 {

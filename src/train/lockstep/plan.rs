@@ -1,24 +1,37 @@
 //! Which strategy each layer takes.
 
+use std::time::Instant;
+
+use super::cost::{Linear, Link, Predicted, Rates, Setting, Shape, best, predict};
 use super::far::MOST_LAYERS;
 use super::team::Team;
-use crate::comm::{Comm, Reduce, Strategy, Wire};
-use crate::error::Result;
-use crate::kernels::DENSE_BLOCK;
+use crate::comm::{CHANNELS, Comm, Communicator, Reduce, Strategy, Window, Wire};
+use crate::kernels::{self, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
 use crate::train::MICRO_BATCH;
 
 /// How gradients become one, as it was asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct How {
-    /// In whose order sums are formed.
+    /// In the fixed tree, or by MPI's own sum.
     pub reduce: Reduce,
-    /// Which strategy dense layers take.
+    /// The strategy of dense layers.
     pub comm: Comm,
     /// Whether ranks of a machine share memory.
-    pub window: crate::comm::Window,
-    /// The width of numbers that travel between machines.
+    pub window: Window,
+    /// The width of numbers between machines.
     pub wire: Wire,
+}
+
+/// What all ranks do.
+#[derive(Debug)]
+pub struct Plan {
+    /// The dense layers that are shared out, from below; where there are none, all layers are summed.
+    pub shared: Vec<(DenseStep, Strategy)>,
+    /// What a step of a whole batch is predicted to move.
+    pub predicted: Predicted,
+    /// What was measured between two machines.
+    pub link: Option<Link>,
 }
 
 /// Rows of the step that the rank with the most of them has.
@@ -26,22 +39,149 @@ pub fn most_rows(batch: usize, shards: usize, ranks: usize) -> usize {
     batch.min(shards.div_ceil(ranks) * batch.div_ceil(shards))
 }
 
-/// Collective: the dense layers that are shared out, and how, for steps of `batch` rows of which a rank has `most` at most.
-///
-/// # Errors
-/// When what was asked for cannot be.
-pub fn choose(model: &Model, (_batch, most): (usize, usize), how: How, team: &Team<'_>) -> Result<Vec<(DenseStep, Strategy)>> {
+/// Whether a dense layer can take this strategy on so many ranks: every rank of a split one has a whole block at least.
+pub fn can_take(step: &DenseStep, strategy: Strategy, ranks: usize) -> bool {
+    strategy != Strategy::Split || step.dense.shape.inputs.div_ceil(DENSE_BLOCK) >= ranks
+}
+
+/// Collective: what is done with the dense layers in steps of `batch` rows of `shards` shards; `sums` are the most that a group
+/// brings to the tree.
+pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, sums: usize, team: &Team<'_>) -> Plan {
     let steps = model.dense_steps();
+    let most = most_rows(batch, shards, team.size());
     let can = most <= MICRO_BATCH && !steps.is_empty() && steps.len() <= MOST_LAYERS && how.reduce == Reduce::Tree;
-    let splittable = |step: &DenseStep| step.dense.shape.inputs.div_ceil(DENSE_BLOCK) >= team.size();
-    if !can || how.comm == Comm::Reduce {
-        return Ok(Vec::new());
-    }
-    let strategy = |step: &DenseStep| match how.comm {
-        _ if team.size() == 1 => Strategy::Split,
-        Comm::Split if splittable(step) => Strategy::Split,
-        Comm::Auto if splittable(step) && !team.is_spread() => Strategy::Split,
-        _ => Strategy::Factors,
+    let (members, machines) = (team.comm.nodes().neighbours().len(), team.comm.nodes().count());
+    let setting = Setting {
+        batch,
+        shards,
+        ranks: team.size(),
+        on_machine: members,
+        cores: members as f64,
+        window: team.members() > 1,
+        wire: how.wire,
+        sums,
     };
-    Ok(steps.into_iter().map(|step| (step.clone(), strategy(&step))).collect())
+    let shape = Shape::of(model);
+    let link = (machines > 1).then(|| measure_link(team.comm));
+    let between = link.unwrap_or(Link { latency: 1e-5, bandwidth: 1e10 });
+    let strategies = match how.comm {
+        _ if !can => Vec::new(),
+        Comm::Reduce if team.size() > 1 => Vec::new(),
+        _ if team.size() == 1 => vec![Strategy::Split; steps.len()],
+        Comm::Split => steps.iter().map(|step| split_or_factors(step, team.size())).collect(),
+        Comm::Factors => vec![Strategy::Factors; steps.len()],
+        Comm::Auto | Comm::Reduce => {
+            let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, team.size());
+            agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
+        }
+    };
+    let predicted = predict(&shape, &strategies, &Rates::default(), &between, &setting);
+    Plan { shared: steps.into_iter().zip(strategies).collect(), predicted, link }
+}
+
+fn split_or_factors(step: &DenseStep, ranks: usize) -> Strategy {
+    if can_take(step, Strategy::Split, ranks) { Strategy::Split } else { Strategy::Factors }
+}
+
+/// Collective: what the root decides.
+fn agree(comm: &dyn Communicator, layers: usize, decide: impl FnOnce() -> Vec<Strategy>) -> Vec<Strategy> {
+    let own = if comm.is_root() { decide() } else { Vec::new() };
+    let bytes = comm.broadcast(own.iter().map(|&strategy| u8::from(strategy == Strategy::Split)).collect());
+    let strategy = |&byte: &u8| if byte == 1 { Strategy::Split } else { Strategy::Factors };
+    bytes.iter().take(layers).map(strategy).collect()
+}
+
+/// Collective: latency and bandwidth between the root and the first rank of the last machine.
+fn measure_link(comm: &dyn Communicator) -> Link {
+    const FLOATS: usize = 1 << 16;
+    const CHANNEL: usize = CHANNELS - 1;
+    let other = comm.nodes().ranks(comm.nodes().count() - 1).start;
+    let buffer = zeros(FLOATS);
+    let there_and_back = |floats: usize| {
+        let start = Instant::now();
+        let to_other = |first: bool| {
+            let (rank, place) = (comm.rank(), 0..floats);
+            match (rank == 0, first) {
+                (true, true) => comm.send(CHANNEL, other, &buffer, place, Wire::F32),
+                (true, false) => comm.receive(CHANNEL, other, &buffer, place, Wire::F32),
+                (false, true) => comm.receive(CHANNEL, 0, &buffer, place, Wire::F32),
+                (false, false) => comm.send(CHANNEL, 0, &buffer, place, Wire::F32),
+            }
+            comm.finish(CHANNEL);
+        };
+        if comm.rank() == 0 || comm.rank() == other {
+            to_other(true);
+            to_other(false);
+        }
+        start.elapsed().as_secs_f64() / 2.0
+    };
+    let fastest = |floats: usize, times: usize| (0..times).map(|_| there_and_back(floats)).fold(f64::MAX, f64::min);
+    let latency = fastest(1, 5);
+    let long = fastest(FLOATS, 3);
+    comm.barrier();
+    Link { latency, bandwidth: 4.0 * FLOATS as f64 / (long - latency).max(1e-9) }
+}
+
+impl Rates {
+    /// From what this core does at best, measured in a few milliseconds: good enough to choose by. `glasses plan` measures the
+    /// kernels themselves.
+    pub fn guess(model: &Model) -> Rates {
+        let seconds = |work: &mut dyn FnMut()| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        };
+        let mut flops = 0.0;
+        let chains = &mut || flops = kernels::fma_chains(1 << 14, std::hint::black_box(1.0)).0 as f64;
+        let flop = (0..3).map(|_| seconds(chains)).fold(f64::MAX, f64::min) / flops;
+        let (mut sum, values) = (zeros(1 << 22), zeros(1 << 22));
+        // The first time takes the pages.
+        kernels::add(&mut sum, &values);
+        let float = seconds(&mut || kernels::add(&mut sum, &values)) / (1 << 22) as f64;
+        let by_image = model.layers().iter().map(|layer| layer.flops).sum::<u64>() as f64
+            - Shape::of(model).dense.iter().map(|(dense, _)| 2.0 * (dense.inputs * dense.outputs) as f64).sum::<f64>();
+        let row = |passes: f64| Linear { fixed: 0.0, a_row: passes * by_image * flop };
+        let weight = |traffic: f64| Linear { fixed: traffic * float, a_row: 2.0 * flop };
+        Rates {
+            images: [row(1.0), row(2.0)],
+            dense: [weight(0.5), weight(0.5), weight(1.0)],
+            join: float,
+            update: float,
+            meet: 2e-6,
+            byte: float / 4.0,
+        }
+    }
+}
+
+impl Plan {
+    /// For a person.
+    pub fn describe(&self, model: &Model, team: &Team<'_>, how: How) -> String {
+        let groups = &team.groups;
+        let ranks = match (team.members(), groups.count()) {
+            (1, _) => "by messages".to_owned(),
+            (members, 1) => format!("in the shared memory of {members} ranks"),
+            (members, count) => {
+                format!("in shared memory, {count} groups of {members} ranks, and by messages between them")
+            }
+        };
+        let link = self.link.map_or(String::new(), |link| {
+            format!(" (measured: {:.0} us, {:.0} MB/s)", link.latency * 1e6, link.bandwidth / 1e6)
+        });
+        let rows = |(step, strategy): &(DenseStep, Strategy)| {
+            let name = &model.layers()[step.layer].layer;
+            format!("{name} by {}", format!("{strategy:?}").to_lowercase())
+        };
+        let layers = match (how.reduce, self.shared.is_empty()) {
+            (Reduce::Mpi, _) => "all layers by MPI's own sum".to_owned(),
+            (_, true) => "all layers by reduce".to_owned(),
+            _ => self.shared.iter().map(rows).chain(["the others by reduce".to_owned()]).collect::<Vec<_>>().join(", "),
+        };
+        let Predicted { sent, shared, .. } = self.predicted;
+        let wire = if how.wire == Wire::Bf16 { ", bfloat16 between machines" } else { "" };
+        format!(
+            "gradients {ranks}{link}: {layers}{wire}; {:.2} MB sent and {:.2} MB read a step by the root",
+            sent / 1e6,
+            shared / 1e6
+        )
+    }
 }

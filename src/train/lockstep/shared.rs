@@ -13,9 +13,7 @@ use super::far::Far;
 use super::layout::LayerSizes;
 use super::team::{Team, share_out};
 use crate::comm::Strategy;
-use crate::kernels::{
-    self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Leaf, Rows, RowsMut, Subtrees, zeros,
-};
+use crate::kernels::{self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Leaf, Rows, RowsMut, Subtrees, zeros};
 use crate::metrics::Seconds;
 use crate::model::{DenseStep, Params, Times, Workspace};
 use crate::optim::Optimizer;
@@ -252,11 +250,19 @@ impl SharedLayer {
         }
     }
 
+    /// *factors*: row `row` stands in the layer's input: it goes to the other groups.
+    pub fn send_row(&self, team: &Team<'_>, row: usize) {
+        let inputs = self.shape().inputs;
+        team.round(&mut team.own().layers[self.index].input.part(row * inputs..(row + 1) * inputs));
+        self.far.send_row(team, self.index, row);
+    }
+
     /// This rank's gradients of the output are known: the others are shown them.
     pub fn show(&mut self, ws: &mut Workspace, team: &Team<'_>) {
         let len = team.own_rows() * self.shape().outputs;
         let mut shown = team.own().layers[self.index].d_output.alias();
         shown[..len].copy_from_slice(&ws.gradients_mut().0[..len]);
+        team.round(&mut shown[..len]);
         self.far.send_d_outputs(team, self.index, self.shape().outputs);
     }
 

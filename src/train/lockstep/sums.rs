@@ -56,7 +56,8 @@ impl Section {
         let slices = share_out(&units[first..behind.max(first)], groups.count());
         let mine = slices[groups.mine()].len();
         let others = || team.others();
-        let out = if team.members() > 1 { others().map(|k| slices[k].len()).sum::<usize>() * most[groups.mine()] } else { 0 };
+        let out =
+            if team.members() > 1 { others().map(|k| slices[k].len()).sum::<usize>() * most[groups.mine()] } else { 0 };
         let own = if team.members() > 1 { mine * most[groups.mine()] } else { 0 };
         let (outgoing, incoming) = match team.is_spread() {
             true => (zeros(out + own), zeros(others().map(|k| most[k]).sum::<usize>() * mine)),
@@ -80,7 +81,7 @@ impl Section {
         if !team.is_spread() || !self.takes_part(team) {
             return;
         }
-        let (comm, groups) = (team.comm, &team.groups);
+        let groups = &team.groups;
         let count = trees.groups.sums_of[groups.mine()];
         let mut at = 0;
         for group in std::iter::once(groups.mine()).chain(team.others()) {
@@ -88,14 +89,21 @@ impl Section {
             if team.members() > 1 {
                 self.join_group(trees, team, &slice, at);
                 if group != groups.mine() {
-                    comm.send(self.channel, team.receiver(group), &self.outgoing, at..at + count * slice.len());
+                    team.send(self.channel, team.receiver(group), &self.outgoing, at..at + count * slice.len());
                 }
                 at += count * slice.len();
             } else if group != groups.mine() {
                 team.own().sums[..count].iter().for_each(|sum| {
-                    comm.send(self.channel, team.receiver(group), sum, slice.clone());
+                    team.send(self.channel, team.receiver(group), sum, slice.clone());
                 });
             }
+        }
+        // What stays here is as coarse as what comes.
+        if team.members() == 1 {
+            let own = self.slices[groups.mine()].clone();
+            team.own().sums[..count].iter().for_each(|sum| team.round(&mut sum.part(own.clone())));
+        } else {
+            team.round(&mut self.outgoing[..count * self.slices[groups.mine()].len()]);
         }
         let (mut at, len) = (0, self.slices[groups.mine()].len());
         for group in team.others() {
@@ -103,7 +111,7 @@ impl Section {
             // One message of all sums, or one each: as they were sent.
             let messages = if groups.ranks(group).len() > 1 { 1 } else { trees.groups.sums_of[group] };
             for _ in 0..messages {
-                comm.receive(self.channel, team.receiver(group), &self.incoming, at..at + floats / messages);
+                team.receive(self.channel, team.receiver(group), &self.incoming, at..at + floats / messages);
                 at += floats / messages;
             }
         }
@@ -115,10 +123,15 @@ impl Section {
         let first = trees.before(near.start);
         let joins = &trees.inside[first..trees.before(near.end)];
         let (sums, outgoing) = (NearSums { trees, team }, &mut self.outgoing);
-        join_sums(joins, slice.len(), |sum| &sums.sum(sum)[slice.clone()], |sum, place, values| {
-            let start = at + sum * slice.len();
-            outgoing[start + place.start..start + place.end].copy_from_slice(values);
-        });
+        join_sums(
+            joins,
+            slice.len(),
+            |sum| &sums.sum(sum)[slice.clone()],
+            |sum, place, values| {
+                let start = at + sum * slice.len();
+                outgoing[start + place.start..start + place.end].copy_from_slice(values);
+            },
+        );
     }
 
     /// Where there are other groups: what [`Section::start`] started comes to its end; the sums over all ranks of what the ranks
@@ -146,9 +159,10 @@ impl Section {
             }
         };
         trees.groups.join_slices(sum, &mut total[slice.clone()]);
+        team.round(&mut total[slice.clone()]);
         for group in team.others() {
-            comm.send(self.channel + 1, team.receiver(group), total, slice.clone());
-            comm.receive(self.channel + 1, team.receiver(group), total, self.slices[group].clone());
+            team.send(self.channel + 1, team.receiver(group), total, slice.clone());
+            team.receive(self.channel + 1, team.receiver(group), total, self.slices[group].clone());
         }
         comm.finish(self.channel + 1);
     }
@@ -158,9 +172,14 @@ impl Section {
     pub fn join(&self, trees: &Trees, team: &Team<'_>, mut take: impl FnMut(Range<usize>, &mut [f32])) {
         let own = self.own();
         let sums = NearSums { trees, team };
-        join_sums(&trees.ranks.joins, own.len(), |sum| &sums.sum(sum)[own.clone()], |_, place, values| {
-            take(own.start + place.start..own.start + place.end, values);
-        });
+        join_sums(
+            &trees.ranks.joins,
+            own.len(),
+            |sum| &sums.sum(sum)[own.clone()],
+            |_, place, values| {
+                take(own.start + place.start..own.start + place.end, values);
+            },
+        );
     }
 
     /// Updates what the ranks with this rank's place finish, with the sums in `total`.

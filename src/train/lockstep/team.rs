@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use super::layout::Area;
-use crate::comm::{Communicator, Nodes};
-use crate::kernels::Rows;
+use crate::comm::{Communicator, Nodes, Wire};
+use crate::kernels::{self, Buffer, Rows};
 
 /// All ranks, and the memory of those that share this one's.
 pub struct Team<'a> {
     pub comm: &'a dyn Communicator,
+    /// The width of numbers between groups.
+    pub wire: Wire,
     /// Ranks that share memory, together; where none is shared, every rank for itself.
     pub groups: Nodes,
     /// What the ranks of this group show, in rank order.
@@ -23,7 +25,7 @@ pub struct Team<'a> {
 
 impl<'a> Team<'a> {
     /// Without any memory yet.
-    pub fn new(comm: &'a dyn Communicator, groups: Nodes) -> Team<'a> {
+    pub fn new(comm: &'a dyn Communicator, groups: Nodes, wire: Wire) -> Team<'a> {
         let mut boxes = vec![(0, 0); comm.size()];
         let members = groups.neighbours().len();
         let mut taken = vec![0; members];
@@ -34,7 +36,7 @@ impl<'a> Team<'a> {
                 taken[member] += 1;
             }
         }
-        Team { comm, rows: vec![0; comm.size()], groups, areas: Vec::new(), boxes, read: 0 }
+        Team { comm, wire, rows: vec![0; comm.size()], groups, areas: Vec::new(), boxes, read: 0 }
     }
 
     pub fn rank(&self) -> usize {
@@ -70,7 +72,10 @@ impl<'a> Team<'a> {
     /// The ranks of other groups whose rows this rank takes in for its group, and the box of each.
     pub fn taken_in(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let place = self.groups.place();
-        self.far_ranks().map(|rank| (rank, self.boxes[rank])).filter(move |(_, at)| at.0 == place).map(|(r, at)| (r, at.1))
+        self.far_ranks()
+            .map(|rank| (rank, self.boxes[rank]))
+            .filter(move |(_, at)| at.0 == place)
+            .map(|(r, at)| (r, at.1))
     }
 
     /// The most boxes that a rank of this group needs.
@@ -82,6 +87,23 @@ impl<'a> Team<'a> {
     pub fn receiver(&self, group: usize) -> usize {
         let ranks = self.groups.ranks(group);
         ranks.start + self.groups.place() % ranks.len()
+    }
+
+    /// [`Communicator::send`], at the width of this run.
+    pub fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>) {
+        self.comm.send(channel, to, from, place, self.wire);
+    }
+
+    /// [`Communicator::receive`], at the width of this run.
+    pub fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>) {
+        self.comm.receive(channel, from, into, place, self.wire);
+    }
+
+    /// Numbers that travel to other groups are to be the same here as there.
+    pub fn round(&self, values: &mut [f32]) {
+        if self.is_spread() && self.wire == Wire::Bf16 {
+            kernels::round_to_bf16(values);
+        }
     }
 
     /// Returns when every rank of the group has come here.
@@ -163,7 +185,9 @@ mod tests {
             let shares = share_out(&units, parts);
             assert_eq!((shares[0].start, shares[parts - 1].end), (7, 87));
             assert!(shares.windows(2).all(|two| two[0].end == two[1].start));
-            assert!(shares.iter().all(|share| (share.start - 7) % 8 == 0 && share.len() <= 80usize.div_ceil(parts) + 8));
+            assert!(
+                shares.iter().all(|share| (share.start - 7) % 8 == 0 && share.len() <= 80usize.div_ceil(parts) + 8)
+            );
         }
         assert_eq!(share_out(&[], 2), [0..0, 0..0]);
     }

@@ -1,0 +1,309 @@
+//! What a step would take: the model behind `--comm auto` and `glasses plan`. Times are seconds on one core, sizes floats.
+//!
+//! A step is its arithmetic, and what of the exchange cannot hide behind it. `benches/plan_check.sh` holds it against real runs.
+
+use serde::Serialize;
+
+use super::plan::most_rows;
+use crate::comm::{Strategy, Wire};
+use crate::kernels::{DENSE_BLOCK, DenseShape};
+use crate::model::Model;
+
+/// A time that grows with the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Linear {
+    /// Whatever the rows.
+    pub fixed: f64,
+    /// A row.
+    pub a_row: f64,
+}
+
+impl Linear {
+    /// Through two measurements (rows, time).
+    pub fn through([(rows, time), (more, longer)]: [(f64, f64); 2]) -> Linear {
+        let a_row = ((longer - time) / (more - rows)).max(0.0);
+        Linear { fixed: (time - a_row * rows).max(0.0), a_row }
+    }
+
+    fn at(self, rows: f64) -> f64 {
+        self.fixed + self.a_row * rows
+    }
+}
+
+/// What work takes on one core of this machine.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Rates {
+    /// Everything below the first dense layer, forward (with the preparation of rows) and backward.
+    pub images: [Linear; 2],
+    /// A weight of a dense layer: forward, the gradients of inputs, those of weights with the update.
+    pub dense: [Linear; 3],
+    /// Adding a float of a neighbour's sum.
+    pub join: f64,
+    /// Updating a parameter by a sum that lies in memory.
+    pub update: f64,
+    /// Waiting until all ranks of a machine have come.
+    pub meet: f64,
+    /// What a byte that is sent or received takes of the processor.
+    pub byte: f64,
+}
+
+/// What lies between machines.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Link {
+    /// Seconds until a message of no length is there.
+    pub latency: f64,
+    /// Bytes a second, each way, of a machine.
+    pub bandwidth: f64,
+}
+
+/// What of a network the exchange sees.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Parameters below the first dense layer.
+    pub image_params: usize,
+    /// Dense layers, from below, and whether anything below has weights.
+    pub dense: Vec<(DenseShape, bool)>,
+}
+
+impl Shape {
+    /// Of this network.
+    pub fn of(model: &Model) -> Shape {
+        let dense = model.dense_steps().into_iter().map(|step| (step.dense.shape, step.wants_d_input));
+        Shape { image_params: model.image_params().end, dense: dense.collect() }
+    }
+}
+
+/// Who computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Rows of a step over all ranks, and the shards that they come from.
+    pub batch: usize,
+    pub shards: usize,
+    pub ranks: usize,
+    /// Ranks of a machine, and cores for them.
+    pub on_machine: usize,
+    pub cores: f64,
+    /// Whether they share memory.
+    pub window: bool,
+    pub wire: Wire,
+    /// How many sums the ranks of a group bring to the tree, at most.
+    pub sums: usize,
+}
+
+/// What a step is predicted to be.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Predicted {
+    /// All of it.
+    pub seconds: f64,
+    /// Of it, time that a rank waits for messages.
+    pub waiting: f64,
+    /// Bytes that a rank (the root) hands to MPI.
+    pub sent: f64,
+    /// Bytes that it reads from its neighbours' memory.
+    pub shared: f64,
+}
+
+/// What adds up while a step is predicted.
+#[derive(Default)]
+struct Sum {
+    /// Arithmetic before, between and after the dense layers' part; the update.
+    forward: f64,
+    backward: f64,
+    update: f64,
+    /// Messages between machines that nothing hides, and those behind forward and backward.
+    exposed: f64,
+    rows_travel: f64,
+    meets: f64,
+    /// Bytes to other ranks; of them, to other machines.
+    sent: f64,
+    away: f64,
+    shared: f64,
+}
+
+/// The step of a network whose dense layers take `strategies` (none: all are summed).
+pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Link, setting: &Setting) -> Predicted {
+    let at = Scale::new(setting);
+    let mut sum = Sum::default();
+    sum.forward += rates.images[0].at(at.most);
+    sum.backward += rates.images[1].at(at.most);
+    let hides = rates.images[1].at(at.most);
+    let mut summed = 0;
+    for (index, &(dense, inputs)) in shape.dense.iter().enumerate() {
+        match strategies.get(index).copied().unwrap_or(Strategy::Reduce) {
+            Strategy::Reduce => {
+                sum.own_rows(rates, dense, inputs, at.most);
+                sum.backward += at.weights(dense) * rates.dense[2].at(at.most);
+                summed += dense.inputs * dense.outputs + dense.outputs;
+            }
+            Strategy::Factors => sum.factors(rates, dense, inputs, &at),
+            Strategy::Split => sum.split(rates, link, dense, inputs, &at),
+        }
+    }
+    sum.sections(rates, link, (shape.image_params, summed), hides, &at);
+    sum.meets += if at.members > 1.0 { 2.0 } else { 0.0 };
+    if at.groups > 1.0 {
+        let scores = 8.0 * (2.0 + 2.0 * setting.sums as f64);
+        sum.sent += scores;
+        sum.exposed += link.latency * at.ranks.log2().ceil() * f64::from(u8::from(at.machines > 1.0));
+    }
+    sum.total(rates, link, &at)
+}
+
+/// A setting in numbers that formulas want.
+struct Scale {
+    ranks: f64,
+    groups: f64,
+    members: f64,
+    machines: f64,
+    /// Of the other ranks, or groups, those on other machines.
+    away: f64,
+    /// Rows of a step, of the rank that has the most, and of one on average.
+    batch: f64,
+    most: f64,
+    rows: f64,
+    sums: f64,
+    /// How many ranks take turns on a core.
+    turns: f64,
+    on_machine: f64,
+    /// Bytes of a float that travels.
+    float: f64,
+}
+
+impl Scale {
+    fn new(setting: &Setting) -> Scale {
+        let ranks = setting.ranks as f64;
+        let on_machine = setting.on_machine.min(setting.ranks) as f64;
+        let members = if setting.window { on_machine } else { 1.0 };
+        let machines = (ranks / on_machine).ceil();
+        let others = ranks - 1.0;
+        Scale {
+            ranks,
+            members,
+            groups: (ranks / members).ceil(),
+            machines,
+            away: if setting.window || others == 0.0 { 1.0 } else { (ranks - on_machine) / others },
+            batch: setting.batch as f64,
+            most: most_rows(setting.batch, setting.shards, setting.ranks) as f64,
+            rows: setting.batch as f64 / ranks,
+            sums: setting.sums as f64,
+            turns: (on_machine / setting.cores).max(1.0),
+            on_machine,
+            float: if setting.wire == Wire::Bf16 { 2.0 } else { 4.0 },
+        }
+    }
+
+    fn weights(&self, dense: DenseShape) -> f64 {
+        (dense.inputs * dense.outputs) as f64
+    }
+
+    /// Other groups.
+    fn others(&self) -> f64 {
+        self.groups - 1.0
+    }
+}
+
+impl Sum {
+    /// A dense layer's passes over a rank's own rows.
+    fn own_rows(&mut self, rates: &Rates, dense: DenseShape, inputs: bool, rows: f64) {
+        let weights = (dense.inputs * dense.outputs) as f64;
+        self.forward += weights * rates.dense[0].at(rows);
+        self.backward += if inputs { weights * rates.dense[1].at(rows) } else { 0.0 };
+    }
+
+    fn send(&mut self, bytes: f64, at: &Scale) {
+        self.sent += bytes;
+        self.away += bytes * at.away;
+    }
+
+    fn factors(&mut self, rates: &Rates, dense: DenseShape, inputs: bool, at: &Scale) {
+        let weights = at.weights(dense) / at.members;
+        self.own_rows(rates, dense, inputs, at.most);
+        self.update += weights * rates.dense[2].at(at.batch);
+        let bytes = at.rows * (dense.inputs + dense.outputs) as f64 * at.float * at.others();
+        self.send(bytes, at);
+        self.rows_travel += bytes * at.away;
+        let near = (at.members - 1.0) * at.rows;
+        self.shared += 4.0 * near * (dense.inputs as f64 / at.members + dense.outputs as f64);
+        self.meets += if at.groups > 1.0 && at.members > 1.0 { 1.0 } else { 0.0 };
+    }
+
+    fn split(&mut self, rates: &Rates, link: &Link, dense: DenseShape, inputs: bool, at: &Scale) {
+        let weights = at.weights(dense) / at.ranks;
+        self.forward += weights * rates.dense[0].at(at.batch);
+        self.backward += if inputs { weights * rates.dense[1].at(at.batch) } else { 0.0 };
+        self.backward += weights * rates.dense[2].at(at.batch);
+        let far = at.ranks - at.members;
+        let stretch = dense.inputs as f64 / at.ranks;
+        let sums = (dense.inputs.div_ceil(DENSE_BLOCK) as f64 / at.ranks).log2().ceil().max(1.0);
+        let outputs = dense.outputs as f64;
+        let there = at.rows * stretch * at.float * far;
+        let partials = sums * at.rows * outputs * at.float * far;
+        let d_outputs = at.rows * outputs * at.float * at.others();
+        for bytes in [there, partials, d_outputs, if inputs { there } else { 0.0 }] {
+            self.send(bytes, at);
+            if far > 0.0 && at.machines > 1.0 {
+                self.exposed += link.latency + at.on_machine * bytes * at.away / link.bandwidth;
+            }
+        }
+        let near = (at.members - 1.0) * at.rows;
+        self.shared += 4.0 * near * (2.0 * stretch + outputs);
+        self.meets += if at.members > 1.0 { 4.0 } else { 0.0 };
+    }
+
+    /// Sums of gradients: below the first dense layer, and from there on.
+    fn sections(&mut self, rates: &Rates, link: &Link, (below, above): (usize, usize), hides: f64, at: &Scale) {
+        for (params, hidden) in [(below as f64, self.update), (above as f64, hides)] {
+            let lane = params / at.members;
+            self.shared += 4.0 * (at.members - 1.0) * lane;
+            self.update += lane * (at.members * rates.join + rates.update);
+            if at.groups > 1.0 {
+                let once = lane / at.groups * at.others() * at.float;
+                let sums = if at.members > 1.0 { 1.0 } else { at.sums };
+                self.update += lane * rates.join;
+                self.send(sums * once, at);
+                self.send(once, at);
+                if at.machines > 1.0 && params > 0.0 {
+                    let travel = |bytes: f64| link.latency + at.on_machine * bytes * at.away / link.bandwidth;
+                    self.exposed += (travel(sums * once) - hidden).max(0.0) + travel(once);
+                }
+            }
+        }
+    }
+
+    fn total(&self, rates: &Rates, link: &Link, at: &Scale) -> Predicted {
+        // What arrives is handled, too.
+        let handling = 2.0 * self.sent * rates.byte;
+        let passes = at.turns * (self.forward + self.backward + handling);
+        let travel = link.latency + at.on_machine * self.rows_travel / link.bandwidth;
+        // The first image's row is ready after its share of the forward pass.
+        let hidden = passes - at.turns * rates.images[0].at(1.0);
+        let late = if self.rows_travel > 0.0 { (travel - hidden).max(0.0) } else { 0.0 };
+        let work = passes + at.turns * (self.update + self.meets * rates.meet);
+        let waiting = late + self.exposed;
+        Predicted { seconds: work + waiting, waiting, sent: self.sent, shared: self.shared }
+    }
+}
+
+/// The strategies of all dense layers that a step is predicted to be fastest with, of those that `may` have; none where
+/// summing everything is.
+pub fn best(
+    shape: &Shape,
+    rates: &Rates,
+    link: &Link,
+    setting: &Setting,
+    may: &dyn Fn(usize, Strategy) -> bool,
+) -> Vec<Strategy> {
+    let seconds = |strategies: &[Strategy]| predict(shape, strategies, rates, link, setting).seconds;
+    let mut found = vec![Strategy::Factors; shape.dense.len()];
+    for layer in 0..found.len() {
+        let with = |strategy: Strategy| {
+            let mut strategies = found.clone();
+            strategies[layer] = strategy;
+            seconds(&strategies)
+        };
+        if may(layer, Strategy::Split) && with(Strategy::Split) < with(Strategy::Factors) {
+            found[layer] = Strategy::Split;
+        }
+    }
+    if seconds(&[]) < seconds(&found) { Vec::new() } else { found }
+}

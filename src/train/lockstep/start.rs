@@ -1,0 +1,159 @@
+//! Before the first step: what each layer takes, and the memory for it.
+
+use super::Lockstep;
+use super::layout::Sizes;
+use super::plan::{self, How, Plan};
+use super::shared::SharedLayer;
+use super::sums::{Section, Trees};
+use super::team::Team;
+use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, agree};
+use crate::error::{Error, Result};
+use crate::kernels::{Buffer, zeros};
+use crate::model::{DenseStep, Gradients, Model, Params, Workspace, units};
+use crate::optim::{self, Optimizer};
+use crate::train::data::TrainData;
+use crate::train::memory::enough_memory;
+
+impl<'a> Lockstep<'a> {
+    /// Collective: the memory for steps of `batch` rows over all ranks, the parameters (zeros) and the optimizer.
+    ///
+    /// # Errors
+    /// When the system would not give the memory, or what was asked for does not go together.
+    pub fn new(
+        model: &Model,
+        data: &TrainData,
+        batch: usize,
+        how: How,
+        settings: optim::Settings,
+        comm: &'a dyn Communicator,
+    ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
+        let apart = || Nodes::apart(comm.size(), comm.rank());
+        if how.window == Window::Off || how.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
+            return Ok(Lockstep::within(model, data, batch, how, settings, comm, apart())?.expect("memory of our own"));
+        }
+        let (near, refused) = match Lockstep::within(model, data, batch, how, settings, comm, comm.nodes().clone())? {
+            Ok(found) => return Ok(found),
+            Err(refused) => (how.window, refused),
+        };
+        if near == Window::On {
+            let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
+            return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
+        }
+        let found = Lockstep::within(model, data, batch, how, settings, comm, apart())?;
+        let (mut lockstep, params, optimizer) = found.expect("memory of our own");
+        lockstep.refused = Some(refused);
+        Ok((lockstep, params, optimizer))
+    }
+
+    /// As [`Lockstep::new`], with memory shared in these groups; or what the system said where it refuses it.
+    #[allow(clippy::type_complexity)] // What was asked for, or why not.
+    fn within(
+        model: &Model,
+        data: &TrainData,
+        batch: usize,
+        how: How,
+        settings: optim::Settings,
+        comm: &'a dyn Communicator,
+        groups: Nodes,
+    ) -> Result<Result<(Lockstep<'a>, Params, Optimizer), String>> {
+        let mut team = Team::new(comm, groups, how.wire);
+        let all = &data.train.shards;
+        let ends = |rank: usize| all.owned(rank, comm.size()).end;
+        let mut trees = Trees::default();
+        trees.plant(&vec![1; all.count()], &ends, &team);
+        let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
+        let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
+        let plan = plan::choose(model, (batch, all.count()), how, own, &team);
+        let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
+        let capacity = greatest(comm, data.rows_at_once(batch));
+        let own_shards = all.owned(comm.rank(), comm.size()).len();
+        let mut workspace = Workspace::for_training(model, capacity, own_shards);
+        let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &workspace, &team);
+        agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
+        let parts = match take_memory(&sizes, &team) {
+            Ok(parts) => parts,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
+        let copy = sizes.cut_copy(&parts[0]);
+        for (index, (step, _)) in plan.shared.iter().enumerate() {
+            workspace.place_buffer(step.input, team.own().layers[index].input.alias());
+        }
+        if sizes.gradients > 0 {
+            workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
+        }
+        let units = units(&model.table);
+        let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
+        let above = if plan.shared.is_empty() { above } else { &[] };
+        let of_groups = &trees.groups.sums_of;
+        let layers = plan.shared.iter().cloned().enumerate();
+        let lockstep = Lockstep {
+            sums: team.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
+            total: zeros(model.parameters()),
+            rows: Vec::new(),
+            rows_of_each: Vec::new(),
+            sections: [Section::new(below, 0, of_groups, &team), Section::new(above, 2, of_groups, &team)],
+            layers: layers
+                .map(|(index, (step, how))| SharedLayer::new(step, how, index, (batch, capacity), &team))
+                .collect(),
+            told: vec![0.0; (2 + 2 * own) * comm.size()],
+            squares: vec![0.0; units.len()],
+            units,
+            agreed: None,
+            refused: None,
+            batch,
+            trees,
+            workspace,
+            team,
+            how,
+            plan,
+        };
+        let params = Params { values: copy.params, table: model.table.clone() };
+        Ok(Ok((lockstep, params, Optimizer::within(settings, copy.moments))))
+    }
+}
+
+/// Collective: the greatest of the ranks' numbers.
+fn greatest(comm: &dyn Communicator, number: usize) -> usize {
+    let number_of = |bytes: &Vec<u8>| bytes[..].try_into().map(u64::from_le_bytes).unwrap_or(0) as usize;
+    comm.gather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
+}
+
+/// How much a rank shows the others.
+fn sizes(
+    model: &Model,
+    plan: &Plan,
+    (own, waiting): (usize, usize),
+    rows: (usize, usize),
+    settings: optim::Settings,
+    workspace: &Workspace,
+    team: &Team<'_>,
+) -> Sizes {
+    let params = model.parameters();
+    let summed = if plan.shared.is_empty() { params } else { model.image_params().end };
+    let writes = plan.shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
+    let layer = |(step, strategy): &(DenseStep, Strategy)| {
+        SharedLayer::sizes(step, *strategy, rows, team, workspace.lengths(step.input)[0])
+    };
+    Sizes {
+        scores: 2 * (2 + 2 * own),
+        sums: (own + waiting, summed),
+        gradients: if writes { workspace.lengths(0)[1] } else { 0 },
+        layers: plan.shared.iter().map(layer).collect(),
+        params: (params, Optimizer::moments(settings.kind)),
+    }
+}
+
+/// Collective: the memory of this group's ranks; where one group is refused, all are.
+fn take_memory(sizes: &Sizes, team: &Team<'_>) -> Result<Vec<Buffer>, String> {
+    let mine = match team.members() {
+        1 => Ok(vec![zeros(sizes.floats(true))]),
+        _ => team.comm.share(sizes.floats(team.groups.place() == 0)),
+    };
+    let said = mine.as_ref().err().cloned().unwrap_or_default();
+    let all = team.comm.gather(said.as_bytes());
+    match all.iter().find(|said| !said.is_empty()) {
+        Some(said) => Err(String::from_utf8_lossy(said).into_owned()),
+        None => mine,
+    }
+}
