@@ -203,6 +203,15 @@ fn abort_when_a_thread_panics(rank: i32) {
     }));
 }
 
+/// Why no file of so many bytes can be made where MPI keeps shared memory, if so. It takes no memory.
+fn refuses_file_of(bytes: usize) -> Option<std::io::Error> {
+    let path = std::path::Path::new(SHARED_MEMORY).join(format!("glasses-{}", std::process::id()));
+    let file = std::fs::File::create_new(&path).ok()?;
+    let refused = file.set_len(bytes as u64).err();
+    let _ = std::fs::remove_file(path);
+    refused
+}
+
 fn describe_error(code: i32) -> String {
     let (mut text, mut length) = ([0u8; ffi::MPI_MAX_ERROR_STRING as usize], 0);
     // SAFETY: room for the longest text.
@@ -249,6 +258,12 @@ impl Communicator for Mpi {
         {
             let (free, all) = (free >> 20, all.div_ceil(1 << 20));
             return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
+        }
+        // Where the first rank cannot make the file (a limit of file sizes), Open MPI's others would wait for it for ever.
+        let refused = if self.nodes.place() == 0 { refuses_file_of(all) } else { None };
+        if self.gather_on_node(usize::from(refused.is_some())).contains(&1) {
+            let why = refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
+            return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", all.div_ceil(1 << 20)));
         }
         let node = self.node.as_raw();
         let (mut base, mut window) = (null_mut::<u8>(), std::mem::MaybeUninit::uninit());

@@ -4,13 +4,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use glasses::comm::{Reduce, Solo};
+use glasses::comm::{Comm, Solo};
 use glasses::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
 use glasses::kernels::Engine;
 use glasses::metrics::Seconds;
-use glasses::model::{Init, Model, Params, zoo};
-use glasses::optim::{Optimizer, OptimizerKind, Settings};
-use glasses::train::{GradientSums, Tells, TrainData};
+use glasses::model::{Init, Model, zoo};
+use glasses::optim::{OptimizerKind, Settings};
+use glasses::train::{At, How, Lockstep, Tells, TrainData};
 
 thread_local! {
     /// Allocations of this thread: the test harness has others.
@@ -57,14 +57,25 @@ fn the_counter_counts() {
     assert_eq!(allocations(|| ()), 0);
 }
 
-/// Steps of `batch` rows that belong to several shards, by the trainer's own code.
+/// Steps of `batch` rows that belong to several shards, by the trainer's own code: with dense layers' gradients summed, and with
+/// their weights updated as they are formed; with the gradient's norm limited and without.
 fn check(name: &str, input: [usize; 3], normalize: Normalize, optimizer: OptimizerKind) {
+    for (comm, clip_norm) in [(Comm::Reduce, Some(1.0)), (Comm::Auto, None), (Comm::Auto, Some(1.0))] {
+        check_how(name, input, normalize, optimizer, How { comm, ..How::default() }, clip_norm);
+    }
+}
+
+fn check_how(
+    name: &str,
+    input: [usize; 3],
+    normalize: Normalize,
+    kind: OptimizerKind,
+    how: How,
+    clip_norm: Option<f32>,
+) {
     let (flat, batch, seed) = (input[0] == 1, 6, 3);
     let model = Model::new(zoo::find(name).unwrap(), input, flat, 3, Engine::Direct).unwrap();
-    let mut params = Params::initial(model.table.clone(), Init::He, seed);
-    let clip = Some(1.0);
-    let settings = Settings { kind: optimizer, momentum: 0.9, weight_decay: 0.01, clip_value: clip, clip_norm: clip };
-    let mut optimizer = Optimizer::new(settings, model.parameters());
+    let settings = Settings { kind, momentum: 0.9, weight_decay: 0.01, clip_value: Some(1.0), clip_norm };
     let [h, w, c] = input;
     let (shape, row) = if flat { (RowShape::Features { d: c }, c) } else { (RowShape::Image { h, w, c }, h * w * c) };
     let rows = 5 * batch;
@@ -83,18 +94,22 @@ fn check(name: &str, input: [usize; 3], normalize: Normalize, optimizer: Optimiz
     let comm = Solo::default();
     let shards = &data.train.shards;
     let order = EpochOrder::new(shards, data.train.owned.clone(), seed, 0);
-    let mut sums = GradientSums::new(&model, &data, batch, Reduce::Tree, &comm).unwrap();
+    let (mut lockstep, mut params, mut optimizer) = Lockstep::new(&model, &data, batch, how, settings, &comm).unwrap();
+    params.draw(Init::He, seed);
+    let before = params.clone();
     let mut seconds = Seconds::default();
     for step in 0..3 {
         let count = allocations(|| {
-            sums.choose(&order, shards, step, batch, &comm);
-            sums.sum(&model, &params, &data, (seed, 0), &mut seconds);
-            let (total, _) = sums.finish(Tells::default(), &comm);
-            assert!(optimizer.step(&mut params.values, &mut total.values, batch as u64, 1e-3));
+            lockstep.choose(&order, shards, step, batch);
+            let at = At { training: (seed, 0), count: batch as u64, lr: 1e-3 };
+            let made =
+                lockstep.step(&model, &mut params, &mut optimizer, &data, at, Tells::default(), &mut seconds);
+            assert!(made.updated && made.finite);
         });
-        assert!(step == 0 || count == 0, "{name}: step {step} allocates {count} times");
+        assert!(step == 0 || count == 0, "{name}, {how:?}: step {step} allocates {count} times");
     }
     assert!(params.values.iter().all(|value| value.is_finite()));
+    assert!(params.values[..] != before.values[..], "{name}: nothing was trained");
 }
 
 #[test]

@@ -60,6 +60,22 @@ fn options_without_sense_are_refused_by_their_names() {
     ] {
         refused(dir.path(), &format!("{TRAIN} {options}"), parts);
     }
+    // MPI's own sum knows no other way.
+    for (options, parts) in [
+        ("--comm auto", ["--comm: found auto", "--comm reduce, the only one that goes with --reduce mpi"]),
+        ("--comm factors", ["--comm: found factors", "the only one that goes with --reduce mpi"]),
+        ("--comm split", ["--comm: found split", "the only one that goes with --reduce mpi"]),
+        ("--window on", ["--window: found on", "--window off, the only one that goes with --reduce mpi"]),
+        ("--window auto", ["--window: found auto", "the only one that goes with --reduce mpi"]),
+        ("--wire bf16", ["--wire: found bf16", "--wire f32, the only one that goes with --reduce mpi"]),
+    ] {
+        refused(dir.path(), &format!("{TRAIN} --reduce mpi {options}"), &parts);
+    }
+    refused_by_ranks(3, dir.path(), &format!("{TRAIN} --reduce mpi --comm split"), &["--comm: found split"]);
+    std::fs::write(dir.path().join("s.toml"), "reduce = \"mpi\"\nwindow = \"on\"").unwrap();
+    refused(dir.path(), &format!("{TRAIN} --config s.toml"), &["--window: found on"]);
+    std::fs::remove_file(dir.path().join("s.toml")).unwrap();
+    refused(dir.path(), &format!("{TRAIN} --comm splitt"), &["'splitt'", "similar", "split"]);
     refused(dir.path(), "inof faces.h5", &["inof", "info"]);
     refused_by_ranks(3, dir.path(), &format!("{TRAIN} --epochz 3"), &["--epochz"]);
     let found = "--shards: found 3 ranks for 2 shards, expected at least one shard a rank";

@@ -94,6 +94,7 @@ fn files_stay_short_and_unsafe_has_its_addresses() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().count() <= 400, "{} has more than 400 lines", path.display());
         let allowed = path.to_string_lossy().contains("/src/kernels/")
+            || path.ends_with("src/comm/mpi.rs")
             || path.ends_with("src/checkpoint/image.rs")
             || path.ends_with("src/main.rs");
         let blocks = text.lines().filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();

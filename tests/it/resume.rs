@@ -165,13 +165,21 @@ fn a_run_directory_has_one_writer() {
     assert!(!lock.contains(&format!(" {pid}")), "signed by the second: {lock}");
 }
 
-/// `GLASSES_FAULT=FAULT mpirun -n RANKS glasses LINE`.
+/// `GLASSES_FAULT=FAULT mpirun -n RANKS glasses LINE --window off`: every rank has a copy of its own.
 fn with_fault(ranks: usize, fault: &str, line: &str, dir: &Path) -> Outcome {
+    with_fault_on(ranks, 0, fault, &format!("{line} --window off"), dir)
+}
+
+/// `GLASSES_FAULT=FAULT mpirun -n RANKS glasses LINE`, with at most `most` ranks that share memory (0: as the machine has them).
+fn with_fault_on(ranks: usize, most: usize, fault: &str, line: &str, dir: &Path) -> Outcome {
     let mut command = Command::new("bash");
     let many = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1";
     let script = format!("{many} exec ${{MPIRUN:-mpirun}} -n {ranks} $GLASSES {line}");
     command.arg("-c").arg(script).env("GLASSES", env!("CARGO_BIN_EXE_glasses")).env("GLASSES_FAULT", fault);
     command.current_dir(dir);
+    if most > 0 {
+        command.env("GLASSES_NODE_RANKS", most.to_string());
+    }
     finish(command)
 }
 
@@ -226,6 +234,62 @@ fn one_flipped_bit_in_one_rank_s_memory_stops_the_run_and_is_found() {
     )
     .unwrap();
     assert!(glasses(&words("verify one"), dir).failure().contains("lines were changed or taken out"));
+}
+
+#[test]
+fn one_flipped_bit_is_found_under_every_plan() {
+    let folder = folder();
+    let dir = folder.path();
+    // Nine blocks of inputs in the dense layer: enough for every rank to have some of its weights.
+    let layers = r#"["conv 3x3x4", "relu", "flatten", "dense 5", "relu", "dense classes"]"#;
+    std::fs::write(dir.join("tiny.toml"), format!("name = \"tiny\"\nlayers = {layers}\n")).unwrap();
+    let line = |how: &str, out: &str| format!("{TRAIN} --max-steps 12 --digest-every 4 {how} --out {out}");
+    let found_by_verify = |out: &str, param: &str| {
+        let verdict = glasses(&words(&format!("verify {out} --json")), dir);
+        let found: serde_json::Value = serde_json::from_str(verdict.stdout.trim()).unwrap();
+        assert_eq!(found["wrong"]["step"], 8, "{out}: {found}");
+        assert!(found["wrong"]["params"].as_array().unwrap().iter().any(|name| name == param), "{out}: {found}");
+        assert!(verdict.failure().contains("other weights"));
+    };
+    // Where every rank has a copy, or every machine, the odd one is named. The bit flips between two digest steps: those who share
+    // a copy need not meet between the fault and the digest of the same step.
+    for (ranks, most, rank, holder, others, how) in [
+        (3, 0, 1, 1, "2 ranks", "--window off --comm reduce"),
+        (3, 0, 1, 1, "2 ranks", "--window off --comm factors"),
+        (3, 0, 1, 1, "2 ranks", "--window off --comm split"),
+        (5, 2, 3, 2, "2 machines", "--window on --comm reduce"),
+        (5, 2, 3, 2, "2 machines", "--window on --comm factors"),
+        (5, 2, 4, 4, "2 machines", "--window auto --comm split"),
+    ] {
+        let out = format!("named-{}-{ranks}", how.replace(' ', ""));
+        let fault = format!("flip rank={rank} step=6 param=conv0.weight");
+        let message = with_fault_on(ranks, most, &fault, &line(how, &out), dir).failure();
+        let named = format!("others on rank {holder} on ");
+        for part in ["after step 8", &named, &format!("than on {others}, first in conv0.weight"), "glasses verify"] {
+            assert!(message.contains(part), "{how}: '{part}' is not in: {message}");
+        }
+        let verdict = glasses(&words(&format!("verify {out}")), dir);
+        assert!(verdict.stdout.contains(&format!("weights of rank {holder} on")), "{verdict:?}");
+        assert!(verdict.failure().contains("other weights"));
+    }
+    // Of two machines both are named.
+    let fault = "flip rank=3 step=6 param=dense3.weight";
+    let message = with_fault_on(4, 2, fault, &line("--comm factors", "two"), dir).failure();
+    assert!(message.contains("different ones on rank 0 on ") && message.contains("and rank 2 on "), "{message}");
+    assert!(message.contains("first in dense3.weight"), "{message}");
+    // Where there is one copy only, nobody can tell while the run goes on: `verify` does.
+    for (ranks, rank, param, how) in [
+        (3, 2, "conv0.weight", "--window on --comm reduce"),
+        (3, 1, "dense3.weight", "--window on --comm factors"),
+        (2, 1, "dense5.bias", "--window on --comm split"),
+        (4, 0, "conv0.weight", "--window auto --comm auto"),
+        (3, 0, "dense3.weight", "--window off --comm split"),
+    ] {
+        let out = format!("one-{}-{ranks}", how.replace(' ', ""));
+        let fault = format!("flip rank={rank} step=6 param={param}");
+        with_fault_on(ranks, 0, &fault, &line(how, &out), dir).success();
+        found_by_verify(&out, param);
+    }
 }
 
 #[test]

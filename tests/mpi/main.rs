@@ -4,21 +4,28 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use glasses::comm::{self, Communicator, agree, agree_root, slice_of};
+use glasses::comm::{self, CHANNELS, Communicator, Wire, agree, agree_root};
 use glasses::error::Error;
-use glasses::kernels::{Subtrees, tree, zeros};
+use glasses::kernels::zeros;
 
 /// Set for the ranks.
 const INSIDE: &str = "GLASSES_MPI_TEST";
+
+/// How many ranks share memory at most.
+const NODE_RANKS: &str = "GLASSES_NODE_RANKS";
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A name and what every rank does under it.
 type Check = (&'static str, fn(&dyn Communicator));
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 11] = [
     ("sums_are_the_same_on_every_rank", sums),
-    ("every_rank_finishes_its_slice_of_the_fixed_tree", trees),
+    ("ranks_know_who_shares_their_machine", machines),
+    ("what_a_rank_writes_its_neighbours_read_after_they_met", memories),
+    ("messages_arrive_whole_and_in_order", messages),
+    ("messages_go_on_while_ranks_meet", messages_and_meetings),
+    ("numbers_of_all_ranks_stand_in_rank_order", numbers_of_all),
     ("gathered_bytes_keep_their_order_and_lengths", gathers),
     ("the_root_s_bytes_reach_everyone", broadcasts),
     ("an_error_on_one_rank_becomes_everyone_s", agrees),
@@ -30,15 +37,21 @@ fn main() -> ExitCode {
     if std::env::var_os(INSIDE).is_some() {
         return inside();
     }
-    let cases: Vec<(String, usize, Option<&str>)> = [1, 2, 3, 4, 8]
+    let on = |ranks: usize| (format!("collectives_on_{ranks}_ranks"), ranks, None, None);
+    let apart = |(ranks, most): (usize, usize)| {
+        (format!("collectives_on_{ranks}_ranks_of_which_{most}_share_memory"), ranks, Some(most), None)
+    };
+    let panic = ("a_panic_on_one_rank_ends_all_of_them".to_owned(), 3, None, Some("panic"));
+    let cases: Vec<(String, usize, Option<usize>, Option<&str>)> = [1, 2, 3, 4, 8]
+        .map(on)
         .into_iter()
-        .map(|ranks| (format!("collectives_on_{ranks}_ranks"), ranks, None))
-        .chain([("a_panic_on_one_rank_ends_all_of_them".to_owned(), 3, Some("panic"))])
+        .chain([(1, 2), (2, 1), (3, 2), (4, 2), (8, 2), (8, 3)].map(apart))
+        .chain([panic])
         .collect();
     println!("\nrunning {} tests", cases.len());
     let mut failed = 0;
-    for (name, ranks, trouble) in &cases {
-        let verdict = launch(*ranks, *trouble);
+    for (name, ranks, most, trouble) in &cases {
+        let verdict = launch(*ranks, *most, *trouble);
         println!("test {name} ... {}", if verdict.is_ok() { "ok" } else { "FAILED" });
         if let Err(why) = verdict {
             println!("{why}");
@@ -50,8 +63,8 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Starts this program on `ranks` ranks; with `trouble` it must fail soon, without it must do well.
-fn launch(ranks: usize, trouble: Option<&str>) -> Result<(), String> {
+/// Starts this program on `ranks` ranks, of which at most `most` share memory; with `trouble` it must fail soon, without it must do well.
+fn launch(ranks: usize, most: Option<usize>, trouble: Option<&str>) -> Result<(), String> {
     let launcher = std::env::var("MPIRUN").unwrap_or_else(|_| "mpirun".to_owned());
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut command = Command::new(&launcher);
@@ -59,6 +72,10 @@ fn launch(ranks: usize, trouble: Option<&str>) -> Result<(), String> {
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("OMPI_MCA_hwloc_base_binding_policy", "none");
     command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe").stdin(Stdio::null());
+    command.env_remove(NODE_RANKS);
+    if let Some(most) = most {
+        command.env(NODE_RANKS, most.to_string());
+    }
     if trouble.is_some() {
         command.stderr(Stdio::null());
     }
@@ -116,35 +133,121 @@ fn sums(comm: &dyn Communicator) {
     assert_eq!(u64s, [triangle(comm), u64::MAX / size as u64 * size as u64]);
 }
 
-/// Sums of shards that no number of ranks divides, some without rows, against the tree that one owner forms.
-fn trees(comm: &dyn Communicator) {
-    let (rank, size, len) = (comm.rank(), comm.size(), 1003);
-    for rows in [&[1; 13][..], &[0, 1, 1, 0, 2, 0, 1, 1], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[3; 8]] {
-        let value = |shard: usize, i: usize| 1.0 / (7 * shard + i + 1) as f32;
-        let shard = &mut |shard: usize, i: usize| (rows[shard] > 0).then(|| value(shard, i));
-        let want: Vec<f32> = (0..len).map(|i| tree(rows.len(), &mut |s| shard(s, i), &|a, b| a + b).unwrap()).collect();
-        let owned = |rank: usize| rank * rows.len() / size..(rank + 1) * rows.len() / size;
-        let mut planted = Subtrees::default();
-        planted.plant(rows, (0..size).map(|rank| owned(rank).end), rank);
-        let mut present = owned(rank).filter(|&shard| rows[shard] > 0);
-        let mut sums: Vec<Vec<f32>> = Vec::new();
-        for leaf in &planted.own {
-            let shard = present.next().unwrap();
-            let mut sum: Vec<f32> = (0..len).map(|i| value(shard, i)).collect();
-            for _ in 0..leaf.joins {
-                let left = sums.pop().unwrap();
-                sum.iter_mut().zip(left).for_each(|(right, left)| *right += left);
-            }
-            sums.push(sum);
-        }
-        let mut slice = vec![f32::NAN; slice_of(len, rank, size).len()];
-        comm.scatter_sums(&planted, &|sum| &sums[sum], &mut slice);
-        let mut whole = vec![f32::NAN; len];
-        comm.gather_slices(&slice, &mut whole);
-        assert!(whole.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{rows:?} on {size} ranks");
+/// The ranks of a machine are neighbours, as many as GLASSES_NODE_RANKS allows, and all ranks say the same of all.
+fn machines(comm: &dyn Communicator) {
+    let (nodes, most) = (comm.nodes(), std::env::var(NODE_RANKS).map_or(comm.size(), |text| text.parse().unwrap()));
+    assert_eq!((nodes.size(), nodes.count()), (comm.size(), comm.size().div_ceil(most)));
+    assert_eq!(nodes.neighbours().start + nodes.place(), comm.rank());
+    assert_eq!((nodes.of(comm.rank()), nodes.ranks(nodes.mine())), (nodes.mine(), nodes.neighbours()));
+    let mut next = 0;
+    for node in 0..nodes.count() {
+        assert!(nodes.ranks(node).start == next && nodes.ranks(node).len() <= most, "{nodes:?}");
+        next = nodes.ranks(node).end;
     }
-    let mut all = vec![0.0; 2 * size];
-    comm.gather_f64(&[rank as f64, 0.5], &mut all);
+    assert_eq!(next, comm.size());
+    let mine: Vec<u8> = nodes.ends().map(|end| end as u8).collect();
+    assert!(comm.gather(&mine).iter().all(|theirs| *theirs == mine));
+}
+
+/// What a rank writes into shared memory its neighbours read after they met: some share nothing, and there may be several pieces.
+fn memories(comm: &dyn Communicator) {
+    let nodes = comm.nodes();
+    for (piece, len) in [(0, 100_003), (1, 0), (2, 17)] {
+        let floats = |place: usize| if place % 3 == 1 { 0 } else { len + place };
+        let mut parts = comm.share(floats(nodes.place())).unwrap();
+        assert_eq!(parts.len(), nodes.neighbours().len());
+        for (place, part) in parts.iter().enumerate() {
+            assert_eq!(part.len(), floats(place));
+            assert!(part.address() as usize % 64 == 0 && part.iter().all(|&value| value == 0.0));
+        }
+        comm.meet();
+        let value = |rank: usize, i: usize, round: usize| (rank * 1000 + i % 97 + round + piece) as f32;
+        for round in 0..200 {
+            let own = &mut parts[nodes.place()];
+            let step = if round == 0 { 1 } else { 1009 };
+            for i in (0..own.len()).step_by(step) {
+                own[i] = value(comm.rank(), i, round);
+            }
+            comm.meet();
+            for (part, rank) in parts.iter().zip(nodes.neighbours()) {
+                let right = (0..part.len()).step_by(step).all(|i| part[i] == value(rank, i, round));
+                assert!(right, "what rank {rank} wrote in round {round}, as rank {} reads it", comm.rank());
+            }
+            // Nobody writes again before all have read.
+            comm.meet();
+        }
+    }
+}
+
+/// Everyone to everyone else, on several channels that are finished in another order than they were started in: large messages,
+/// short ones, empty ones, and several on one channel, which keep their order.
+fn messages(comm: &dyn Communicator) {
+    // Numbers of at most eight significant bits are the same at half the width.
+    [Wire::F32, Wire::Bf16, Wire::F32].into_iter().for_each(|wire| messages_of_width(comm, wire));
+}
+
+fn messages_of_width(comm: &dyn Communicator, wire: Wire) {
+    let (rank, size) = (comm.rank(), comm.size());
+    let others = || (0..size).filter(|&other| other != rank);
+    let before = comm.bytes_communicated();
+    let value = |channel: usize, from: usize, to: usize, i: usize| ((channel * 7 + from * 31 + to * 67 + i) % 251) as f32;
+    let lengths = [(0, 500_000), (3, 1), (CHANNELS - 1, 0), (17, 4099)];
+    let channels: Vec<_> = lengths
+        .iter()
+        .map(|&(channel, len)| {
+            // One buffer for all: messages come from, and go to, parts of it.
+            let (mut from, into) = (zeros(size * len), zeros(size * len));
+            for to in others() {
+                (0..len).for_each(|i| from[to * len + i] = value(channel, rank, to, i));
+            }
+            for other in others() {
+                // In two messages, the second longer.
+                let (start, middle, end) = (other * len, other * len + len / 3, (other + 1) * len);
+                for place in [start..middle, middle..end] {
+                    comm.receive(channel, other, &into, place.clone(), wire);
+                    comm.send(channel, other, &from, place, wire);
+                }
+                comm.progress();
+            }
+            (channel, len, from, into)
+        })
+        .collect();
+    for (channel, len, from, into) in channels.iter().rev() {
+        comm.progress();
+        comm.finish(*channel);
+        for other in others() {
+            assert!((0..*len).all(|i| into[other * len + i] == value(*channel, other, rank, i)));
+        }
+        assert!(into[rank * len..(rank + 1) * len].iter().all(|&value| value == 0.0));
+        let _ = from;
+    }
+    let floats: usize = lengths.iter().map(|(_, len)| wire.floats(len / 3) + wire.floats(len - len / 3)).sum();
+    assert_eq!(comm.bytes_communicated() - before, (4 * floats * (size - 1)) as u64);
+    // Nothing is under way: there is nothing to wait for.
+    (0..CHANNELS).for_each(|channel| comm.finish(channel));
+    comm.progress();
+}
+
+/// Messages go on while ranks of a machine meet: those who wait for them need not be there.
+fn messages_and_meetings(comm: &dyn Communicator) {
+    let (rank, size) = (comm.rank(), comm.size());
+    let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);
+    let (mut from, into) = (zeros(300_000), zeros(300_000));
+    for round in 0..10 {
+        from.fill((10 * rank + round) as f32);
+        if size > 1 {
+            comm.receive(5, last, &into, 0..300_000, Wire::F32);
+            comm.send(5, next, &from, 0..300_000, Wire::F32);
+        }
+        (0..20).for_each(|_| comm.meet());
+        comm.finish(5);
+        assert!(size == 1 || into.iter().all(|&value| value == (10 * last + round) as f32));
+    }
+}
+
+fn numbers_of_all(comm: &dyn Communicator) {
+    let mut all = vec![0.0; 2 * comm.size()];
+    comm.gather_f64(&[comm.rank() as f64, 0.5], &mut all);
     assert!(all.chunks(2).enumerate().all(|(rank, two)| two == [rank as f64, 0.5]));
 }
 
