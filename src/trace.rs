@@ -1,5 +1,5 @@
 //! A timeline of what a rank does, span by span, in memory that was taken before the first of them. Whoever works records
-//! here, under a number; what it is called, and where it ends up, `train::trace` knows. Off, it costs a branch.
+//! here, under a number; what it is called, and where it ends up, `train::timeline` knows. Off, it costs a branch.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum What {
-    /// A whole training step; about its number in the epoch.
+    /// A whole training step; about its number in the run, from 1.
     Step,
     /// The rows of a step are prepared.
     Load,

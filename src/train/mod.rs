@@ -12,6 +12,7 @@ mod origin;
 mod progress;
 mod run_dir;
 mod saver;
+mod timeline;
 mod trainer;
 mod verify;
 
@@ -23,12 +24,14 @@ pub use run_dir::check_out;
 pub use lockstep::{At, How, Lockstep, Made, Tells};
 pub use verify::{Verdict, Wrong, verify};
 
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, Traced, agree_root};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::metrics::Summary;
 use crate::report::Console;
+use crate::trace::Trace;
 use progress::Best;
+use timeline::Timeline;
 use trainer::Trainer;
 
 /// The most rows that go through the network at once: what bounds memory, whatever the batch.
@@ -45,9 +48,13 @@ const EVALUATION_BATCH: usize = 32;
 pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<Summary> {
     let mut console = Console::new(comm.is_root());
     let folder = origin.reopen(comm, &console)?;
+    let trace = config.trace.as_ref().map(|_| Trace::with_room(timeline::ROOM)).unwrap_or_default();
+    let traced = Traced::new(comm, trace.clone());
+    let comm: &dyn Communicator = if trace.is_some() { &traced } else { comm };
     let mut trainer = Trainer::new(config, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
+    let timeline = Timeline::start(&mut trainer, &trace)?;
     console.say(trainer.describe());
     if trainer.fault.is_some() {
         console.warn("GLASSES_FAULT is set: this run will go wrong, as a test wants it");
@@ -70,6 +77,10 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     trainer.save_model("model.h5")?;
     let summary = trainer.summary();
     agree_root(comm, || trainer.folder.finish(&summary))?;
+    if let Some(timeline) = timeline {
+        // Last: a disk that refuses it takes nothing else away.
+        timeline.write(&trainer, &console)?;
+    }
     console.end_run(&summary, trainer.folder.path());
     Ok(summary)
 }

@@ -22,5 +22,6 @@ mod ranks;
 mod resume;
 mod synth;
 mod tiles;
+mod trace;
 mod using;
 mod winograd;

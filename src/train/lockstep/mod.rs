@@ -27,6 +27,7 @@ use crate::kernels::{self, Buffer, Score, zeros};
 use crate::metrics::Seconds;
 use crate::model::{Gradients, Model, Params, Workspace, units};
 use crate::optim::{self, Optimizer};
+use crate::trace::{Trace, What};
 use layout::Sizes;
 use plan::most_rows;
 use shared::{SharedLayer, Update, Watch};
@@ -190,6 +191,19 @@ impl<'a> Lockstep<'a> {
         Ok((lockstep, params, Optimizer::within(settings, copy.moments)))
     }
 
+    /// From now on, what this rank does is recorded.
+    pub fn record(&mut self, trace: &Trace) {
+        self.workspace.record(trace);
+        self.team.trace = trace.clone();
+    }
+
+    /// What travels on a channel, for a person; `steps` are the names of the network's.
+    pub fn what_travels(&self, channel: usize, steps: &[String]) -> String {
+        let (layer, what) = far::what_travels(channel);
+        let layer = layer.and_then(|index| self.layers.get(index));
+        layer.map_or(what.to_owned(), |layer| format!("{what} of {}", steps[layer.step.step]))
+    }
+
     /// Takes this rank's rows of step `step` of an epoch.
     pub fn choose(&mut self, order: &EpochOrder, shards: &Shards, step: usize, batch: usize) {
         let (rank, size) = (self.team.rank(), self.team.size());
@@ -262,7 +276,9 @@ impl<'a> Lockstep<'a> {
             }
             self.team.comm.sum_f32(mine, &mut self.total);
             lap.end(&mut seconds.sync);
+            let began = self.team.trace.now();
             self.update_all(params, optimizer);
+            self.team.trace.end(began, What::Update, 0, [0; 4]);
             return lap.end(&mut seconds.update);
         }
         let Lockstep { workspace, team, trees, sections, layers, total, .. } = self;
@@ -277,7 +293,7 @@ impl<'a> Lockstep<'a> {
             }
             lap.end(&mut seconds.sync);
             let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
-            let watch = Watch::new(workspace.times(layer.step.step), &mut seconds.update);
+            let watch = Watch::new(workspace.times(layer.step.step), &mut seconds.update, team.trace.now());
             layer.update(&trees.ranks.leaves, update, team, None, watch);
         }
         lap.end(&mut seconds.update);
@@ -322,13 +338,15 @@ impl<'a> Lockstep<'a> {
             }
             self.sum_squares(optimizer);
         }
-        let Lockstep { sections, layers, total, .. } = self;
+        let Lockstep { team, sections, layers, total, .. } = self;
+        let began = team.trace.now();
         sections.iter().for_each(|section| section.update(optimizer, &mut params.values, total));
         if optimizer.wants_norm() {
             for own in layers.iter().flat_map(SharedLayer::own_params) {
                 optimizer.update(own.start, &mut params.values[own.clone()], &mut total[own]);
             }
         }
+        team.trace.end(began, What::Update, 0, [0; 4]);
     }
 
     /// Every unit's part of the square of the norm has one rank that says it: where several groups know it, the first one's.

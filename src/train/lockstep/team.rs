@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::layout::Area;
 use crate::comm::{Communicator, Nodes};
 use crate::kernels::Rows;
+use crate::trace::Trace;
 
 /// All ranks, and the memory of those that share this one's.
 pub struct Team<'a> {
@@ -19,6 +20,8 @@ pub struct Team<'a> {
     boxes: Vec<(usize, usize)>,
     /// Bytes that this rank has read from its neighbours' memory.
     pub read: u64,
+    /// Where what it does is recorded, if it is.
+    pub trace: Trace,
 }
 
 impl<'a> Team<'a> {
@@ -34,7 +37,7 @@ impl<'a> Team<'a> {
                 taken[member] += 1;
             }
         }
-        Team { comm, rows: vec![0; comm.size()], groups, areas: Vec::new(), boxes, read: 0 }
+        Team { comm, rows: vec![0; comm.size()], groups, areas: Vec::new(), boxes, read: 0, trace: Trace::default() }
     }
 
     pub fn rank(&self) -> usize {
