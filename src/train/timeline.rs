@@ -16,7 +16,7 @@ use crate::kernels::zeros;
 use crate::report::Console;
 use crate::trace::{Span, Trace, What};
 
-/// Spans that a rank has room for: 14 MB, about 500 steps of the paper's network at 16 rows a rank.
+/// Spans that a rank has room for: 11 MB, hundreds of steps.
 pub const ROOM: usize = 200_000;
 
 /// Barriers that the clocks of machines are compared at.
