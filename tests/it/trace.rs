@@ -15,7 +15,7 @@ layers = ["conv 3x3x4", "relu", "maxpool 2", "flatten", "dense 16", "relu", "dro
 "#;
 
 /// The layers with arithmetic of their own, as the timeline calls them.
-const LAYERS: [&str; 4] = ["1 conv 3x3x4, relu, maxpool 2", "5 dense 16", "7 dropout 0.1", "8 dense classes"];
+const LAYERS: [&str; 4] = ["1 conv 3x3x4, relu, maxpool 2, flatten", "5 dense 16", "7 dropout 0.1", "8 dense classes"];
 
 const STEPS: usize = 4;
 
@@ -130,12 +130,11 @@ fn a_timeline_holds_what_every_rank_does_and_changes_nothing() {
                 }
             }
             // Most of a step is accounted for, and nothing twice.
-            let (start, end) = (steps[0].start, steps[STEPS - 1].end);
-            let within = |span: &&Span| span.start >= start && span.end <= end;
-            let busy: i64 =
-                ["kernels", "exchange", "waiting"].iter().flat_map(|kind| of(kind)).filter(within).map(|s| s.end - s.start).sum();
-            assert!(busy <= end - start, "{what}: {busy} of {} ns", end - start);
-            assert!(2 * busy > end - start, "{what}: {busy} of {} ns", end - start);
+            let within = |span: &&Span| steps.iter().any(|step| span.start >= step.start && span.end <= step.end);
+            let inside = ["kernels", "exchange", "waiting"].iter().flat_map(|kind| of(kind)).filter(within);
+            let (busy, all): (i64, i64) =
+                (inside.map(|span| span.end - span.start).sum(), steps.iter().map(|step| step.end - step.start).sum());
+            assert!(busy <= all && 3 * busy > all, "{what}: {busy} of {all} ns");
             let named = |category: &str, start: &str| {
                 of(category).into_iter().filter(|span| span.name.starts_with(start)).collect::<Vec<_>>()
             };
@@ -145,9 +144,12 @@ fn a_timeline_holds_what_every_rank_does_and_changes_nothing() {
             }
             assert!(!of("exchange").is_empty() && !of("waiting").is_empty(), "{what}");
             // What only reads memory waits in meetings, what sends messages waits for them.
-            assert_eq!(!named("waiting", "meet").is_empty(), machines < 3, "{what}");
-            assert_eq!(!named("waiting", "finish").is_empty(), machines > 1, "{what}");
-            let bytes = |spans: Vec<&Span>, key: &str| spans.iter().filter_map(|span| span.args[key].as_u64()).sum::<u64>();
+            let has_neighbours = machines == 1 || (machines == 2 && *rank < 2);
+            assert_eq!(!named("waiting", "meet").is_empty(), has_neighbours, "{what}");
+            let is_spread = machines > 1 && !(name == "reduce" && *rank == 1);
+            assert_eq!(!named("waiting", "finish").is_empty(), is_spread, "{what}");
+            let bytes =
+                |spans: Vec<&Span>, key: &str| spans.iter().filter_map(|span| span.args[key].as_u64()).sum::<u64>();
             let sent = bytes(named("exchange", "send"), "bytes");
             assert_eq!(sent, bytes(of("messages"), "bytes_sent"), "{what}: all is sent and finished");
             if machines == 1 {
