@@ -134,7 +134,8 @@ fn a_timeline_holds_what_every_rank_does_and_changes_nothing() {
             let inside = ["kernels", "exchange", "waiting"].iter().flat_map(|kind| of(kind)).filter(within);
             let (busy, all): (i64, i64) =
                 (inside.map(|span| span.end - span.start).sum(), steps.iter().map(|step| step.end - step.start).sum());
-            assert!(busy <= all && 3 * busy > all, "{what}: {busy} of {all} ns");
+            // Where messages travel, MPI may take its time between kernels, above all with more ranks than cores.
+            assert!(busy <= all && (machines > 1 || 3 * busy > all), "{what}: {busy} of {all} ns");
             let named = |category: &str, start: &str| {
                 of(category).into_iter().filter(|span| span.name.starts_with(start)).collect::<Vec<_>>()
             };
