@@ -199,7 +199,8 @@ impl<'a> File<'a> {
         let mut file = File { path, out: BufWriter::new(out), steps, channels };
         // A first event of no length, so that all others can begin with a comma.
         write!(file.out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[\n")?;
-        let start = json!({"ph": "X", "pid": 0, "tid": RUN, "ts": 0, "dur": 0, "cat": "run", "name": "recording starts"});
+        let start =
+            json!({"ph": "X", "pid": 0, "tid": RUN, "ts": 0, "dur": 0, "cat": "run", "name": "recording starts"});
         write!(file.out, "{start}")?;
         Ok(file)
     }
