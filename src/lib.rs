@@ -17,4 +17,5 @@ pub mod kernels;
 pub mod rng;
 pub mod files;
 pub mod lock;
+pub mod trace;
 pub mod error;

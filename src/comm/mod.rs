@@ -2,7 +2,8 @@
 //!
 //! - [`Solo`]: one rank, no MPI;
 //! - [`Threads`]: R ranks as threads of one process, for tests;
-//! - `mpi.rs`: MPI, the only file that names the crate `mpi` (feature `mpi`).
+//! - `mpi.rs`: MPI, the only file that names the crate `mpi` (feature `mpi`);
+//! - [`Traced`]: any of them, and a record of what it does (`--trace`).
 //!
 //! This module knows numbers and bytes. It does not know what a gradient is. Every rank makes the same calls in the
 //! same order: loop bounds come from global numbers.
@@ -13,11 +14,13 @@ mod mpi;
 mod nodes;
 mod solo;
 mod threads;
+mod traced;
 
 pub use agree::{agree, agree_root};
 pub use nodes::Nodes;
 pub use solo::Solo;
 pub use threads::Threads;
+pub use traced::Traced;
 
 use std::ops::Range;
 

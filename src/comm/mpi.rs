@@ -262,7 +262,8 @@ impl Communicator for Mpi {
         // Where the first rank cannot make the file (a limit of file sizes), Open MPI's others would wait for it for ever.
         let refused = if self.nodes.place() == 0 { refuses_file_of(all) } else { None };
         if self.gather_on_node(usize::from(refused.is_some())).contains(&1) {
-            let why = refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
+            let why =
+                refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
             return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", all.div_ceil(1 << 20)));
         }
         let node = self.node.as_raw();

@@ -151,6 +151,9 @@ pub struct RunConfig {
     pub checkpoint_every: Every,
     pub keep: usize,
     pub digest_every: usize,
+    /// Not written to `config.toml`: what goes on or begins again would write over it.
+    #[serde(skip_serializing)]
+    pub trace: Option<PathBuf>,
     pub model: ModelChoice,
 }
 

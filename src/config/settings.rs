@@ -133,6 +133,10 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest_every: Option<usize>,
+    /// Write a timeline of all ranks here, for ui.perfetto.dev or chrome://tracing; a file that is there is replaced [default: none]
+    #[arg(long, value_name = "FILE.json")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<PathBuf>,
 }
 
 impl Settings {
@@ -187,7 +191,7 @@ impl Settings {
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
             clip_norm init kernels normalize augment shards seed out max_steps eval_every reduce comm window wire checkpoint_every
-            keep digest_every)
+            keep digest_every trace)
     }
 
     /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
@@ -231,6 +235,7 @@ impl Settings {
             checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),
             keep: all.keep.unwrap_or(2),
             digest_every: all.digest_every.unwrap_or(50),
+            trace: all.trace,
             model: match model {
                 ModelChoice::Name(name) if zoo::names().any(|known| known == name) => ModelChoice::Name(name),
                 _ => ModelChoice::Spec(spec),

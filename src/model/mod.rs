@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::kernels::{self, Buffer, Engine, Leaf, Score};
-use layers::{Backward, Forward};
+use crate::trace::What;
+use layers::{Backward, Between, Forward};
 use plan::{Plan, Step};
 use profile::Profile;
 
@@ -172,12 +173,12 @@ impl Model {
                         kept: &mut memory.kept[newest + 1][kept],
                         scratch,
                     };
-                    memory.profile.time(index, |times| &mut times.forward, || layer.forward(pass));
+                    memory.profile.time(index, What::Forward, || layer.forward(pass));
                     newest += 1;
                 }
                 Step::InPlace(layer) => {
                     let values = &mut memory.buffers[newest][place(newest)];
-                    memory.profile.time(index, |times| &mut times.forward, || layer.forward(pass, values));
+                    memory.profile.time(index, What::Forward, || layer.forward(pass, values));
                 }
             }
         }
@@ -375,6 +376,7 @@ impl Model {
                         d_params: Some(&mut *sums.d_params),
                         accumulate: sums.accumulate,
                         scratch: memory.scratch,
+                        between: Between::default(),
                     };
                     if layer.has_weights() && index >= self.plan.by_image.0 {
                         memory.probe.rows(
@@ -392,7 +394,7 @@ impl Model {
                 Step::InPlace(layer) => {
                     let (output, d_output) = (&memory.buffers[newest][place], &mut current[..gradient(newest)]);
                     let work = || layer.backward(pass, output, d_output);
-                    memory.profile.time(index, |times| &mut times.backward_data, work);
+                    memory.profile.time(index, What::BackwardData, work);
                 }
             }
         }

@@ -1,10 +1,13 @@
-//! Where the time of a pass goes, layer by layer: for `glasses bench`. In training it is off and costs a branch a layer.
+//! Where the time of a pass goes, layer by layer: added up for `glasses bench`, as a timeline for `--trace`. Where nobody asked,
+//! it costs a branch a layer.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::layers::{Backward, Layer};
+use super::layers::{Backward, Between, Layer};
 use super::{Model, Workspace};
+use crate::trace::{Mark, Trace, What};
 
 /// Seconds, a part of the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,6 +25,14 @@ impl Times {
     pub fn sum(&self) -> f64 {
         self.forward + self.backward_data + self.backward_weights
     }
+
+    fn part(&mut self, what: What) -> &mut f64 {
+        match what {
+            What::Forward => &mut self.forward,
+            What::BackwardWeights => &mut self.backward_weights,
+            _ => &mut self.backward_data,
+        }
+    }
 }
 
 /// Neighbouring layers that run as one (a convolution with its rectifier and its pool), and the time they took.
@@ -35,40 +46,69 @@ pub struct LayerTimes {
     pub times: Times,
 }
 
-/// A stopwatch a step of the plan; empty where nobody asked.
+/// A stopwatch a step of the plan, and a timeline; nothing of it where nobody asked.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Profile(Vec<Times>);
+pub(super) struct Profile {
+    times: Vec<Times>,
+    trace: Trace,
+}
 
 impl Profile {
-    /// Does `work`, and adds what it took to `part` of step `step`.
+    /// Does `work`, `what` of step `step`; adds up, or records, what it took.
     #[inline]
-    pub fn time(&mut self, step: usize, part: fn(&mut Times) -> &mut f64, work: impl FnOnce()) {
-        if self.0.is_empty() {
-            return work();
+    pub fn time(&mut self, step: usize, what: What, work: impl FnOnce()) {
+        if self.times.is_empty() {
+            return self.trace.span(what, step, [0; 4], work);
         }
         let start = Instant::now();
         work();
-        *part(&mut self.0[step]) += start.elapsed().as_secs_f64();
+        *self.times[step].part(what) += start.elapsed().as_secs_f64();
+    }
+
+    /// From now on, passes are recorded.
+    pub fn record(&mut self, trace: &Trace) {
+        self.trace = trace.clone();
     }
 
     /// Where the times of step `step` are added up, if somebody asked.
     pub fn of_step(&mut self, step: usize) -> Option<&mut Times> {
-        self.0.get_mut(step)
+        self.times.get_mut(step)
     }
 
-    /// A layer's way back; where somebody asked, its two parts one after the other.
+    /// A layer's way back; where somebody asked for times, its two parts one after the other.
     pub fn backward(&mut self, step: usize, layer: &dyn Layer, mut pass: Backward<'_>) {
-        if self.0.is_empty() {
-            return layer.backward(pass);
+        if self.times.is_empty() {
+            return self.record_backward(step, layer, pass);
         }
         if layer.has_weights() {
             let d_params = pass.d_params.as_deref_mut();
             let weights = Backward { d_input: None, d_params, scratch: &mut *pass.scratch, ..pass };
-            self.time(step, |times| &mut times.backward_weights, || layer.backward(weights));
+            self.time(step, What::BackwardWeights, || layer.backward(weights));
         }
         if pass.d_input.is_some() {
             let data = Backward { d_params: None, ..pass };
-            self.time(step, |times| &mut times.backward_data, || layer.backward(data));
+            self.time(step, What::BackwardData, || layer.backward(data));
+        }
+    }
+
+    /// A layer's way back as it is, and, where somebody asked, when it was halfway.
+    fn record_backward(&self, step: usize, layer: &dyn Layer, pass: Backward<'_>) {
+        let start = self.trace.now();
+        if !start.is_on() {
+            return layer.backward(pass);
+        }
+        let between = Cell::new(Mark::default());
+        let parts = [layer.has_weights(), pass.d_input.is_some()];
+        layer.backward(Backward { between: Between(Some(&between)), ..pass });
+        let (between, end) = (between.get(), self.trace.now());
+        match parts {
+            [true, true] if between.is_on() => {
+                self.trace.end_at(start, between, What::BackwardWeights, step, [0; 4]);
+                self.trace.end_at(between, end, What::BackwardData, step, [0; 4]);
+            }
+            [true, true] => self.trace.end_at(start, end, What::Backward, step, [0; 4]),
+            [true, false] => self.trace.end_at(start, end, What::BackwardWeights, step, [0; 4]),
+            _ => self.trace.end_at(start, end, What::BackwardData, step, [0; 4]),
         }
     }
 }
@@ -78,14 +118,25 @@ impl Model {
     /// told apart, the two parts of a layer's backward pass run one after the other, and each prepares the gradient that
     /// it reads.
     pub fn start_profile(&self, ws: &mut Workspace) {
-        ws.profile.0.clear();
-        ws.profile.0.resize(self.plan.steps.len(), Times::default());
+        ws.profile.times.clear();
+        ws.profile.times.resize(self.plan.steps.len(), Times::default());
+    }
+
+    /// What each step of the plan is called: its layer, and those that run with it.
+    pub fn step_names(&self) -> Vec<String> {
+        let firsts = &self.plan.layer_of;
+        let name = |(step, &first): (usize, &usize)| {
+            let end = firsts[step..].iter().copied().find(|&layer| layer > first).unwrap_or(self.plan.layers.len());
+            let fused: Vec<&str> = self.plan.layers[first..end].iter().map(|layer| layer.layer.as_str()).collect();
+            format!("{} {}", first + 1, fused.join(", "))
+        };
+        firsts.iter().enumerate().map(name).collect()
     }
 
     /// What was measured since [`Model::start_profile`].
     pub fn profile(&self, ws: &Workspace) -> Vec<LayerTimes> {
         let mut found: Vec<LayerTimes> = Vec::new();
-        for (&layer, times) in self.plan.layer_of.iter().zip(&ws.profile.0) {
+        for (&layer, times) in self.plan.layer_of.iter().zip(&ws.profile.times) {
             if found.last().is_none_or(|last| last.layers.start != layer) {
                 if let Some(last) = found.last_mut() {
                     last.layers.end = layer;

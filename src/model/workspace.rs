@@ -5,6 +5,7 @@ use super::Probe;
 use super::plan::Step;
 use super::profile::{Profile, Times};
 use crate::kernels::{self, Buffer, Leaf, zeros};
+use crate::trace::Trace;
 
 /// Memory for micro-batches of up to `capacity` rows.
 #[derive(Debug)]
@@ -118,6 +119,11 @@ impl Workspace {
     /// Where the times of step `step` are added up, if somebody asked for a profile.
     pub fn times(&mut self, step: usize) -> Option<&mut Times> {
         self.profile.of_step(step)
+    }
+
+    /// From now on, passes in this workspace are recorded layer by layer.
+    pub fn record(&mut self, trace: &Trace) {
+        self.profile.record(trace);
     }
 
     /// The values of the current micro-batch in buffer `index`, `[batch, values]`, and of the one behind it.

@@ -12,6 +12,7 @@ mod origin;
 mod progress;
 mod run_dir;
 mod saver;
+mod timeline;
 mod trainer;
 mod verify;
 
@@ -23,12 +24,14 @@ pub use origin::{Origin, finished};
 pub use run_dir::check_out;
 pub use verify::{Verdict, Wrong, verify};
 
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, Traced, agree_root};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::metrics::Summary;
 use crate::report::Console;
+use crate::trace::Trace;
 use progress::Best;
+use timeline::Timeline;
 use trainer::Trainer;
 
 /// The most rows that go through the network at once: what bounds memory, whatever the batch.
@@ -50,9 +53,13 @@ pub fn most_rows_at_once(batch: usize, shards: usize, ranks: usize) -> bool {
 pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<Summary> {
     let mut console = Console::new(comm.is_root());
     let folder = origin.reopen(comm, &console)?;
+    let trace = config.trace.as_ref().map(|_| Trace::with_room(timeline::ROOM)).unwrap_or_default();
+    let traced = Traced::new(comm, trace.clone());
+    let comm: &dyn Communicator = if trace.is_some() { &traced } else { comm };
     let mut trainer = Trainer::new(config, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
+    let timeline = Timeline::start(&mut trainer, &trace)?;
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {
         console.warn(format!(
@@ -81,6 +88,10 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     trainer.save_model("model.h5")?;
     let summary = trainer.summary();
     agree_root(comm, || trainer.folder.finish(&summary))?;
+    if let Some(timeline) = timeline {
+        // Last: a disk that refuses it takes nothing else away.
+        timeline.write(&trainer, &console)?;
+    }
     console.end_run(&summary, trainer.folder.path());
     Ok(summary)
 }

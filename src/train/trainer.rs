@@ -19,6 +19,7 @@ use crate::metrics::{EpochLine, Seconds};
 use crate::model::{Model, Params};
 use crate::optim::{self, Optimizer};
 use crate::report::Console;
+use crate::trace::{Trace, What};
 
 /// Everything that a run holds.
 pub struct Trainer<'a> {
@@ -38,6 +39,8 @@ pub struct Trainer<'a> {
     /// The lines of the epochs that are done.
     pub lines: Vec<EpochLine>,
     pub lockstep: Lockstep<'a>,
+    /// Where what this rank does is recorded, if it is.
+    pub trace: Trace,
     /// Rows of a step, over all ranks.
     pub batch: usize,
     total_steps: usize,
@@ -106,6 +109,7 @@ impl<'a> Trainer<'a> {
             chain: 0,
             lines: Vec::new(),
             lockstep,
+            trace: Trace::default(),
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             well: true,
             fault,
@@ -193,7 +197,9 @@ impl<'a> Trainer<'a> {
             let next = self.progress.step + 1;
             let write = ends_epoch || next.is_multiple_of(self.config.digest_every);
             let saves = !ends && !ends_epoch && self.saver.as_ref().is_some_and(|saver| saver.is_due(next, None));
+            let began = self.trace.now();
             let outcome = self.step(&order, step, Wants { digests: write || ends, checkpoint: saves })?;
+            self.trace.end(began, What::Step, self.progress.step, [0; 4]);
             if let Some(found) = outcome.digests {
                 self.compare_digests(&found, write)?;
             }
@@ -240,8 +246,11 @@ impl<'a> Trainer<'a> {
         }
         // A checkpoint holds what all ranks agree on.
         let digests = (wants.digests || made.told.checkpoint).then(|| {
+            let began = self.trace.now();
             let own = if wants.digests { lockstep.watched(data.train.owned.clone()) } else { Vec::new() };
-            digests::exchange(comm, self.well, &lockstep.copies(params), &own)
+            let found = digests::exchange(comm, self.well, &lockstep.copies(params), &own);
+            self.trace.end(began, What::Digest, 0, [0; 4]);
+            found
         });
         let all_well = digests.as_ref().map_or(comm.size() > 1 || self.well, |found| found.all_well);
         if made.told.checkpoint {
@@ -317,7 +326,8 @@ impl<'a> Trainer<'a> {
         }
         let (meta, sync) = (self.meta(), self.folder.files());
         let Trainer { saver, params, optimizer, .. } = self;
-        let started = saver.as_mut().map_or(Ok(()), |saver| saver.start(meta, params, optimizer, sync));
+        let start = |saver: &mut Saver| saver.start(meta, params, optimizer, sync);
+        let started = self.trace.span(What::Checkpoint, 0, [0; 4], || saver.as_mut().map_or(Ok(()), start));
         if let Err(failure) = started {
             console.warn(format!("a checkpoint could not be written, training goes on: {failure}"));
         }
@@ -363,7 +373,7 @@ impl<'a> Trainer<'a> {
 
     /// On the validation and the test rows, where there are any.
     fn evaluate(&mut self) -> (Option<Evaluation>, Option<Evaluation>) {
-        let mut lap = Lap::start();
+        let (mut lap, began) = (Lap::start(), self.trace.now());
         let Trainer { comm, data, model, params, lockstep, .. } = self;
         lockstep.collect(params, None);
         let mut on = |part: &Option<Part>| {
@@ -371,6 +381,7 @@ impl<'a> Trainer<'a> {
         };
         let results = (on(&data.val), on(&data.test));
         lap.end(&mut self.progress.sums.seconds.evaluate);
+        self.trace.end(began, What::Evaluate, 0, [0; 4]);
         results
     }
 

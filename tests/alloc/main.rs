@@ -102,8 +102,7 @@ fn check_how(
         let count = allocations(|| {
             lockstep.choose(&order, shards, step, batch);
             let at = At { training: (seed, 0), count: batch as u64, lr: 1e-3 };
-            let made =
-                lockstep.step(&model, &mut params, &mut optimizer, &data, at, Tells::default(), &mut seconds);
+            let made = lockstep.step(&model, &mut params, &mut optimizer, &data, at, Tells::default(), &mut seconds);
             assert!(made.updated && made.finite);
         });
         assert!(step == 0 || count == 0, "{name}, {how:?}: step {step} allocates {count} times");

@@ -258,7 +258,11 @@ fn an_optimizer_updates_parts_in_any_order_to_the_bits_of_the_whole() {
                 let mut update = |part: &Range<usize>| {
                     optimizer.update(part.start, &mut params.values[part.clone()], &mut gradient[part.clone()]);
                 };
-                if backwards { parts.iter().rev().for_each(&mut update) } else { parts.iter().for_each(&mut update) }
+                if backwards {
+                    parts.iter().rev().for_each(&mut update)
+                } else {
+                    parts.iter().for_each(&mut update)
+                }
                 assert!(optimizer.finite());
             }
             let state = optimizer.state();
@@ -271,7 +275,9 @@ fn an_optimizer_updates_parts_in_any_order_to_the_bits_of_the_whole() {
         }
         if clip_norm.is_none() {
             let (mut params, mut optimizer) = (initial.clone(), Optimizer::new(settings, len));
-            (0..3).for_each(|step| assert!(optimizer.step(&mut params.values, &mut numbers(7 + step, len, 1.0), 16, 0.01)));
+            (0..3).for_each(|step| {
+                assert!(optimizer.step(&mut params.values, &mut numbers(7 + step, len, 1.0), 16, 0.01))
+            });
             assert!(bits(&params.values) == want[0], "{settings:?}: a whole step");
         }
     }

@@ -12,7 +12,7 @@ const LEVELS: [&[&str]; 10] = [
     &["metrics"],
     &["data", "model", "optim", "comm"],
     &["kernels"],
-    &["rng", "files", "lock"],
+    &["rng", "files", "lock", "trace"],
     &["error"],
 ];
 

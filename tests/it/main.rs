@@ -24,5 +24,6 @@ mod ranks;
 mod resume;
 mod synth;
 mod tiles;
+mod trace;
 mod using;
 mod winograd;

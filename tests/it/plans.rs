@@ -20,8 +20,7 @@ layers = ["conv 3x3x4", "relu", "flatten", "dense 260", "relu", "dropout 0.1", "
 const COMMS: [Comm; 4] = [Comm::Auto, Comm::Reduce, Comm::Factors, Comm::Split];
 
 /// Ranks of each machine.
-const MACHINES: [&[usize]; 9] =
-    [&[1], &[2], &[5], &[8], &[1, 1, 1], &[2, 2], &[2, 3, 2], &[4, 1, 3], &[3, 5]];
+const MACHINES: [&[usize]; 9] = [&[1], &[2], &[5], &[8], &[1, 1, 1], &[2, 2], &[2, 3, 2], &[4, 1, 3], &[3, 5]];
 
 #[track_caller]
 fn assert_same_run(got: &Path, want: &Path, what: &str) {
@@ -125,7 +124,8 @@ fn every_plan_is_the_same_run_under_a_real_launcher() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     glasses(&["synth", "--out", "faces.h5", "--count", "90", "--test", "0.1", "--size", "24"], dir).success();
-    let train = "train --data faces.h5 --shards 13 --batch 17 --epochs 1 --digest-every 2 --clip-norm 1 --optimizer adam";
+    let train =
+        "train --data faces.h5 --shards 13 --batch 17 --epochs 1 --digest-every 2 --clip-norm 1 --optimizer adam";
     on(0, 0, &format!("{train} --comm reduce --out alone"), dir).success();
     for (ranks, most, how) in [
         (0, 0, "--comm auto"),

@@ -190,7 +190,8 @@ fn messages_of_width(comm: &dyn Communicator, wire: Wire) {
     let (rank, size) = (comm.rank(), comm.size());
     let others = || (0..size).filter(|&other| other != rank);
     let before = comm.bytes_communicated();
-    let value = |channel: usize, from: usize, to: usize, i: usize| ((channel * 7 + from * 31 + to * 67 + i) % 251) as f32;
+    let value =
+        |channel: usize, from: usize, to: usize, i: usize| ((channel * 7 + from * 31 + to * 67 + i) % 251) as f32;
     let lengths = [(0, 500_000), (3, 1), (CHANNELS - 1, 0), (17, 4099)];
     let channels: Vec<_> = lengths
         .iter()

@@ -114,6 +114,9 @@ impl Conv {
             let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
             conv::conv2d_backward_weights(block, padded, &frame, d_conv, d_weight, d_bias, scratch);
         }
+        if pass.batch == 1 {
+            pass.between.mark();
+        }
         if let Some(d_input) = &mut pass.d_input {
             let d_input = &mut d_input[n * block.d_input.len()..(n + 1) * block.d_input.len()];
             let packed = &pass.packed[conv::forward_packed_len(block)..];

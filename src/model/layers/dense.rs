@@ -28,6 +28,7 @@ impl Layer for Dense {
             let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
             kernels::dense_backward_weights(self.shape, leaves, input, d_output, d_weight, d_bias, accumulate, scratch);
         }
+        pass.between.mark();
         if let Some(d_input) = pass.d_input {
             let weight = &pass.params[self.weight.clone()];
             kernels::dense_backward_data(self.shape, pass.batch, d_output, weight, d_input, scratch);

@@ -28,6 +28,7 @@ impl Layer for GemmConv {
             let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
             gemm::conv2d_backward_weights(&self.shape, batch, input, d_output, d_weight, d_bias, scratch, accumulate);
         }
+        pass.between.mark();
         if let Some(d_input) = pass.d_input {
             let weight = &pass.params[self.weight.clone()];
             gemm::conv2d_backward_data(&self.shape, batch, d_output, weight, d_input, scratch);
@@ -70,6 +71,7 @@ impl Layer for GemmDense {
             let (d_weight, d_bias) = Backward::own(d_params, &self.weight, &self.bias);
             gemm::dense_backward_weights(self.shape, batch, input, d_output, d_weight, d_bias, accumulate);
         }
+        pass.between.mark();
         if let Some(d_input) = pass.d_input {
             gemm::dense_backward_data(self.shape, batch, d_output, &pass.params[self.weight.clone()], d_input);
         }

@@ -16,10 +16,12 @@ pub use dropout::Dropout;
 pub use gemm::{GemmConv, GemmDense};
 pub use pool::{AvgPool, MaxPool};
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crate::kernels::Leaf;
 use crate::rng::{Purpose, Stream};
+use crate::trace::Mark;
 
 /// What the rows of a micro-batch are, where randomness needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,21 @@ pub struct Backward<'a> {
     pub accumulate: bool,
     /// At least [`Layer::scratch`] long.
     pub scratch: &'a mut [f32],
+    /// Where a layer that forms both says when it had the weights' gradients and began with the input's, if somebody asks.
+    pub between: Between<'a>,
+}
+
+/// When a layer was halfway back, for who asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Between<'a>(pub Option<&'a Cell<Mark>>);
+
+impl Between<'_> {
+    /// The weights' gradients are formed, the input's comes next.
+    fn mark(self) {
+        if let Between(Some(mark)) = self {
+            mark.set(Mark::set_now());
+        }
+    }
 }
 
 impl Backward<'_> {

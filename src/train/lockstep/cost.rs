@@ -157,6 +157,9 @@ pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Lin
     sum.total(rates, link, &at)
 }
 
+/// What the system takes to let another rank go on that shares the core: found by `benches/plan_check.sh`.
+const TURN: f64 = 1e-4;
+
 /// A setting in numbers that formulas want.
 struct Scale {
     ranks: f64,
@@ -271,7 +274,9 @@ impl Sum {
         // The first image's row is ready after its share of the forward pass.
         let hidden = passes - at.turns * rates.images[0].at(1.0);
         let late = if self.rows_travel > 0.0 { (travel - hidden).max(0.0) } else { 0.0 };
-        let work = passes + at.turns * (self.update + self.meets * rates.meet);
+        // Ranks that take turns on a core come to a meeting one after another.
+        let meet = at.turns * rates.meet + (at.turns - 1.0) * TURN;
+        let work = passes + at.turns * self.update + self.meets * meet;
         let waiting = late + self.exposed;
         Predicted { seconds: work + waiting, waiting, sent: self.sent, shared: self.shared }
     }

@@ -28,6 +28,7 @@ use crate::kernels::{self, Buffer, Score};
 use crate::metrics::{Exchange, Seconds};
 use crate::model::{Gradients, Model, Params, Workspace};
 use crate::optim::Optimizer;
+use crate::trace::{Trace, What};
 use plan::Plan;
 use shared::{SharedLayer, Update, Watch};
 use sums::{Section, Trees};
@@ -106,6 +107,19 @@ impl<'a> Lockstep<'a> {
     /// What is done with each layer, for a person.
     pub fn describe(&self, model: &Model) -> String {
         self.plan.describe(model, &self.team, self.how)
+    }
+
+    /// From now on, what this rank does is recorded.
+    pub fn record(&mut self, trace: &Trace) {
+        self.workspace.record(trace);
+        self.team.trace = trace.clone();
+    }
+
+    /// What travels on a channel, for a person; `steps` are the names of the network's.
+    pub fn what_travels(&self, channel: usize, steps: &[String]) -> String {
+        let (layer, what) = far::what_travels(channel);
+        let layer = layer.and_then(|index| self.layers.get(index));
+        layer.map_or(what.to_owned(), |layer| format!("{what} of {}", steps[layer.step.step]))
     }
 
     /// Takes this rank's rows of step `step` of an epoch.
@@ -191,7 +205,9 @@ impl<'a> Lockstep<'a> {
             }
             self.team.comm.sum_f32(mine, &mut self.total);
             lap.end(&mut seconds.sync);
+            let began = self.team.trace.now();
             self.update_all(params, optimizer);
+            self.team.trace.end(began, What::Update, 0, [0; 4]);
             return lap.end(&mut seconds.update);
         }
         let Lockstep { workspace, team, trees, sections, layers, total, .. } = self;
@@ -206,7 +222,7 @@ impl<'a> Lockstep<'a> {
             }
             lap.end(&mut seconds.sync);
             let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
-            let watch = Watch::new(workspace.times(layer.step.step), &mut seconds.update);
+            let watch = Watch::new(workspace.times(layer.step.step), &mut seconds.update, team.trace.now());
             layer.update(&trees.ranks.leaves, update, team, None, watch);
         }
         lap.end(&mut seconds.update);
@@ -251,13 +267,15 @@ impl<'a> Lockstep<'a> {
             }
             self.sum_squares(optimizer);
         }
-        let Lockstep { sections, layers, total, .. } = self;
+        let Lockstep { team, sections, layers, total, .. } = self;
+        let began = team.trace.now();
         sections.iter().for_each(|section| section.update(optimizer, &mut params.values, total));
         if optimizer.wants_norm() {
             for own in layers.iter().flat_map(SharedLayer::own_params) {
                 optimizer.update(own.start, &mut params.values[own.clone()], &mut total[own]);
             }
         }
+        team.trace.end(began, What::Update, 0, [0; 4]);
     }
 
     /// Every unit's part of the square of the norm has one rank that says it: where several groups know it, the first one's.

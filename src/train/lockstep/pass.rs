@@ -7,6 +7,7 @@ use crate::kernels::{self, Score};
 use crate::metrics::Seconds;
 use crate::model::{Gradients, Model, Params};
 use crate::optim::Optimizer;
+use crate::trace::What;
 use crate::train::data::TrainData;
 use crate::train::micro_batch::next_run;
 
@@ -40,8 +41,10 @@ impl Lockstep<'_> {
                 done += micro_batch.len();
                 let whole = done == end;
                 ws.probe.at(next, whole);
+                let began = team.trace.now();
                 data.train.fill(micro_batch, &data.normalizer, ws);
                 data.augment(training, ws);
+                team.trace.end(began, What::Load, 0, [0; 4]);
                 lap.end(&mut seconds.load);
                 model.forward(params, ws, Some(training));
                 lap.end(&mut seconds.forward);
@@ -93,8 +96,10 @@ impl Lockstep<'_> {
         ws.leaves.clear();
         ws.leaves.extend_from_slice(&self.trees.ranks.own);
         ws.probe.at(0, true);
+        let began = self.team.trace.now();
         data.train.fill(&self.rows, &data.normalizer, ws);
         data.augment(at.training, ws);
+        self.team.trace.end(began, What::Load, 0, [0; 4]);
         lap.end(&mut seconds.load);
         self.forward_shared(model, params, at.training, seconds);
         lap = Lap::start();
@@ -190,7 +195,7 @@ impl Lockstep<'_> {
         };
         let turn = ws.next_turn();
         let mut updating = 0.0;
-        let watch = Watch::new(ws.times(layer.step.step), &mut updating);
+        let watch = Watch::new(ws.times(layer.step.step), &mut updating, team.trace.now());
         layer.update(&trees.ranks.leaves, update, team, Some(turn), watch);
         lap.end(&mut seconds.backward);
         (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);

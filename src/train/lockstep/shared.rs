@@ -6,7 +6,7 @@
 //! - *split*: every rank has the weights of some inputs only, and works for all rows with them (Krizhevsky 2014).
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Lap;
 use super::far::Far;
@@ -17,6 +17,7 @@ use crate::kernels::{self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, L
 use crate::metrics::Seconds;
 use crate::model::{DenseStep, Params, Times, Workspace};
 use crate::optim::Optimizer;
+use crate::trace::{Mark, Trace, What};
 
 /// Inputs whose gradients are formed, and whose weights are updated, at once: all of it stays in the first-level cache
 /// (`benches/exchange.sh`).
@@ -82,26 +83,40 @@ enum Part {
     Update,
 }
 
-/// A stopwatch, where somebody asked for a profile.
-pub struct Watch<'a>(Option<(&'a mut Times, &'a mut f64, Instant)>);
+/// A stopwatch, where somebody asked for a profile or a timeline.
+pub struct Watch<'a> {
+    times: Option<(&'a mut Times, &'a mut f64)>,
+    began: Mark,
+    since: Option<Instant>,
+    /// Each part's time.
+    parts: [Duration; 3],
+}
 
 impl<'a> Watch<'a> {
-    /// The times of the layer, and that of its update.
-    pub fn new(times: Option<&'a mut Times>, update: &'a mut f64) -> Watch<'a> {
-        Watch(times.map(|times| (times, update, Instant::now())))
+    /// The times of the layer, and that of its update; for a timeline, when it began.
+    pub fn new(times: Option<&'a mut Times>, update: &'a mut f64, began: Mark) -> Watch<'a> {
+        let since = (times.is_some() || began.is_on()).then(Instant::now);
+        Watch { times: times.map(|times| (times, update)), began, since, parts: [Duration::ZERO; 3] }
     }
 
     fn lap(&mut self, part: Part) {
-        if let Some((times, update, since)) = &mut self.0 {
+        if let Some(since) = &mut self.since {
             let now = Instant::now();
-            let time = match part {
-                Part::Inputs => &mut times.backward_data,
-                Part::Weights => &mut times.backward_weights,
-                Part::Update => *update,
-            };
-            *time += (now - *since).as_secs_f64();
+            self.parts[part as usize] += now - *since;
             *since = now;
         }
+    }
+
+    /// Hands out what was measured; `read` are the bytes that were read from neighbours.
+    fn end(self, trace: &Trace, step: usize, read: u64) {
+        let [inputs, weights, updates] = self.parts;
+        if let Some((times, update)) = self.times {
+            times.backward_data += inputs.as_secs_f64();
+            times.backward_weights += weights.as_secs_f64();
+            *update += updates.as_secs_f64();
+        }
+        let [inputs, weights, updates] = self.parts.map(|part| part.as_nanos() as u64);
+        trace.end(self.began, What::Shared, step, [read, inputs, weights, updates]);
     }
 }
 
@@ -203,13 +218,16 @@ impl SharedLayer {
         let joins = |block: usize| self.blocks.own[block - blocks.start].joins;
         let mut partials = team.own().layers[self.index].partials.alias();
         let inputs = Inputs { team, far: &self.far, layer: self.index, shape, own: Some(own.clone()) };
-        kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &joins, weight, &mut partials);
+        team.trace.span(What::Forward, self.step.step, [0; 4], || {
+            kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &joins, weight, &mut partials);
+        });
         lap.end(&mut seconds.forward);
         self.far.send_partials(&self.blocks, team, self.index, shape);
         team.meet();
         self.far.receive_partials(team);
         lap.end(&mut seconds.sync);
-        self.join(&params.values[self.step.dense.bias.clone()], ws, team);
+        let bias = &params.values[self.step.dense.bias.clone()];
+        team.trace.span(What::Forward, self.step.step, [0; 4], || self.join(bias, ws, team));
         let near = team.all_rows() - team.far_ranks().map(|rank| team.rows[rank]).sum::<usize>() - team.own_rows();
         team.has_read(near * own.len());
         lap.end(&mut seconds.forward);
@@ -270,11 +288,13 @@ impl SharedLayer {
     pub fn backward_own_rows(&mut self, params: &Params, ws: &mut Workspace, team: &Team<'_>) {
         let (shape, rows) = (self.shape(), team.own_rows());
         if self.step.wants_d_input && rows > 0 {
+            let began = team.trace.now();
             let (d_output, d_input) = ws.gradients_mut();
             kernels::dense_turn(shape, &d_output[..rows * shape.outputs], &mut self.turned);
             let weight = &params.values[self.step.dense.weight.clone()];
             let mut d_input = RowsMut::whole(&mut d_input[..rows * shape.inputs], shape.inputs, rows);
             kernels::dense_backward_inputs(shape, 0..shape.inputs, weight, &mut d_input, &mut self.turned);
+            team.trace.end(began, What::BackwardData, self.step.step, [0; 4]);
         }
     }
 
@@ -327,7 +347,9 @@ impl SharedLayer {
             update.take(self.step.dense.bias.start, bias);
         }
         let near: usize = team.groups.neighbours().map(|rank| team.rows[rank]).sum::<usize>() - team.own_rows();
+        let before = team.read;
         team.has_read(near * (self.own.len() + outputs));
+        watch.end(&team.trace, self.step.step, team.read - before);
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::team::{Team, share_out};
 use crate::kernels::{Buffer, Subtrees, join_sums, zeros};
 use crate::optim::Optimizer;
+use crate::trace::What;
 
 /// The order of sums of one step.
 #[derive(Debug, Default)]
@@ -87,7 +88,8 @@ impl Section {
         for group in std::iter::once(groups.mine()).chain(team.others()) {
             let slice = self.slices[group].clone();
             if team.members() > 1 {
-                self.join_group(trees, team, &slice, at);
+                let read = 4 * (team.members() - 1) * slice.len();
+                team.trace.span(What::Join, 0, [read as u64, 0, 0, 0], || self.join_group(trees, team, &slice, at));
                 if group != groups.mine() {
                     team.send(self.channel, team.receiver(group), &self.outgoing, at..at + count * slice.len());
                 }
@@ -158,7 +160,7 @@ impl Section {
                 false => &self.incoming[at + index * len..at + (index + 1) * len],
             }
         };
-        trees.groups.join_slices(sum, &mut total[slice.clone()]);
+        team.trace.span(What::Join, 0, [0; 4], || trees.groups.join_slices(sum, &mut total[slice.clone()]));
         team.round(&mut total[slice.clone()]);
         for group in team.others() {
             team.send(self.channel + 1, team.receiver(group), total, slice.clone());
@@ -171,6 +173,7 @@ impl Section {
     /// parameters, its values).
     pub fn join(&self, trees: &Trees, team: &Team<'_>, mut take: impl FnMut(Range<usize>, &mut [f32])) {
         let own = self.own();
+        let began = team.trace.now();
         let sums = NearSums { trees, team };
         join_sums(
             &trees.ranks.joins,
@@ -180,6 +183,7 @@ impl Section {
                 take(own.start + place.start..own.start + place.end, values);
             },
         );
+        team.trace.end(began, What::Join, 0, [(4 * (team.members() - 1) * own.len()) as u64, 0, 0, 0]);
     }
 
     /// Updates what the ranks with this rank's place finish, with the sums in `total`.

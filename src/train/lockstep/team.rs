@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::layout::Area;
 use crate::comm::{Communicator, Nodes, Wire};
 use crate::kernels::{self, Buffer, Rows};
+use crate::trace::Trace;
 
 /// All ranks, and the memory of those that share this one's.
 pub struct Team<'a> {
@@ -21,6 +22,8 @@ pub struct Team<'a> {
     boxes: Vec<(usize, usize)>,
     /// Bytes that this rank has read from its neighbours' memory.
     pub read: u64,
+    /// Where what it does is recorded, if it is.
+    pub trace: Trace,
 }
 
 impl<'a> Team<'a> {
@@ -36,7 +39,8 @@ impl<'a> Team<'a> {
                 taken[member] += 1;
             }
         }
-        Team { comm, wire, rows: vec![0; comm.size()], groups, areas: Vec::new(), boxes, read: 0 }
+        let (rows, trace) = (vec![0; comm.size()], Trace::default());
+        Team { comm, wire, rows, groups, areas: Vec::new(), boxes, read: 0, trace }
     }
 
     pub fn rank(&self) -> usize {
