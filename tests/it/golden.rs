@@ -63,6 +63,7 @@ fn check_layer_with_weights(
             d_input: Some(d_input),
             d_params: Some(&mut got),
             accumulate,
+            between: Default::default(),
             scratch: &mut scratch,
         });
         // Adding to what is there doubles it.

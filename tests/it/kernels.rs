@@ -86,6 +86,7 @@ impl Given {
                 d_input,
                 d_params: Some(d_params),
                 accumulate,
+                between: Default::default(),
                 scratch,
             });
         };
@@ -319,6 +320,7 @@ fn backward(
         d_input,
         d_params: Some(d_params),
         accumulate,
+        between: Default::default(),
         scratch,
     });
 }
