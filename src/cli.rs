@@ -34,6 +34,8 @@ pub enum Command {
     Predict(commands::predict::Options),
     /// Compute a run's steps again and compare: which step, parameter, shard and machine went wrong
     Verify(commands::verify::Options),
+    /// Make a page about a run, or several laid over one another: curves, confusion, maps of what the network looks at
+    Report(commands::report::Options),
     /// Measure what this machine gives: GFLOP/s a layer, images/s a step, inference
     Bench(commands::bench::Options),
     /// Show what a dataset or a model file holds, or what a network is made of

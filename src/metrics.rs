@@ -26,6 +26,17 @@ pub struct Seconds {
     pub evaluate: f64,
 }
 
+/// The rank that computed longest in an epoch: all others waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slowest {
+    /// Which.
+    pub rank: usize,
+    /// Seconds that it loaded, computed and updated; waiting is left out.
+    pub seconds: f64,
+    /// The same, averaged over all ranks.
+    pub mean: f64,
+}
+
 /// One line of `metrics.jsonl`. Losses are means over rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochLine {
@@ -53,6 +64,9 @@ pub struct EpochLine {
     pub images_per_sec: f64,
     /// Payload bytes that the root handed to MPI in this epoch, evaluation included.
     pub bytes_communicated: u64,
+    /// Where there are several ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest: Option<Slowest>,
 }
 
 /// `summary.json`.

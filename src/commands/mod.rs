@@ -4,6 +4,7 @@ pub mod bench;
 pub mod eval;
 pub mod info;
 pub mod predict;
+pub mod report;
 pub mod synth;
 pub mod train;
 pub mod verify;

@@ -4,6 +4,7 @@ mod account;
 mod data;
 mod digests;
 mod evaluate;
+mod examine;
 mod fault;
 mod memory;
 mod micro_batch;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use data::TrainData;
 pub use evaluate::{Evaluation, evaluate};
+pub use examine::{REPORT, subject_of};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use run_dir::check_out;
@@ -70,6 +72,7 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     trainer.save_model("model.h5")?;
     let summary = trainer.summary();
     agree_root(comm, || trainer.folder.finish(&summary))?;
+    trainer.report(&console);
     console.end_run(&summary, trainer.folder.path());
     Ok(summary)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::account::seconds_of_ranks;
 use super::data::TrainData;
 use super::digests::{self, StartLine};
 use super::evaluate::{Evaluation, evaluate};
@@ -15,7 +16,7 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Every, RunConfig};
 use crate::data::{EpochOrder, Part};
 use crate::error::Result;
-use crate::metrics::{EpochLine, Seconds};
+use crate::metrics::EpochLine;
 use crate::model::{Model, Params};
 use crate::optim::{self, Optimizer};
 use crate::report::Console;
@@ -37,7 +38,7 @@ pub struct Trainer<'a> {
     pub chain: u64,
     /// The lines of the epochs that are done.
     pub lines: Vec<EpochLine>,
-    sums: GradientSums,
+    pub sums: GradientSums,
     /// Rows of a step, over all ranks.
     pub batch: usize,
     total_steps: usize,
@@ -155,7 +156,8 @@ impl<'a> Trainer<'a> {
         }
         self.lap(false);
         let sums = &mut self.progress.sums;
-        sums.seconds = mean_seconds(self.comm, sums.seconds);
+        let (seconds, slowest) = seconds_of_ranks(self.comm, sums.seconds);
+        sums.seconds = seconds;
         let line = EpochLine {
             epoch,
             step: self.progress.step,
@@ -169,6 +171,7 @@ impl<'a> Trainer<'a> {
             seconds: sums.seconds,
             images_per_sec: sums.count as f64 / sums.wall_seconds,
             bytes_communicated: sums.bytes,
+            slowest,
         };
         Ok((line, val))
     }
@@ -384,13 +387,4 @@ impl<'a> Trainer<'a> {
             ..self.config.clone()
         }
     }
-}
-
-/// Collective: each phase's time, averaged over the ranks.
-fn mean_seconds(comm: &dyn Communicator, own: Seconds) -> Seconds {
-    let Seconds { load, forward, backward, sync, update, evaluate } = own;
-    let mut sums = [load, forward, backward, sync, update, evaluate];
-    comm.sum_f64(&mut sums);
-    let [load, forward, backward, sync, update, evaluate] = sums.map(|sum| sum / comm.size() as f64);
-    Seconds { load, forward, backward, sync, update, evaluate }
 }
