@@ -36,6 +36,8 @@ pub enum Command {
     Verify(commands::verify::Options),
     /// Make a page about a run, or several laid over one another: curves, confusion, maps of what the network looks at
     Report(commands::report::Options),
+    /// Watch a run on the terminal, in progress or over: curves, time left, where the time goes
+    Watch(commands::watch::Options),
     /// Measure what this machine gives: GFLOP/s a layer, images/s a step, inference
     Bench(commands::bench::Options),
     /// Show what a dataset or a model file holds, or what a network is made of

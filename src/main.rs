@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Predict(options)) => commands::predict::run(options, comm),
         Some(Command::Verify(options)) => commands::verify::run(options, comm),
         Some(Command::Report(options)) => commands::report::run(options, comm),
+        Some(Command::Watch(options)) => commands::watch::run(options, comm),
         Some(Command::Bench(options)) => commands::bench::run(options, comm),
         Some(Command::Info(options)) => commands::info::run(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),

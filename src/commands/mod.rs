@@ -8,4 +8,5 @@ pub mod report;
 pub mod synth;
 pub mod train;
 pub mod verify;
+pub mod watch;
 pub mod ingest;

@@ -1,12 +1,15 @@
 //! Pictures of a dataset's rows, as PNG: as they are, and under a map of what the network looks at.
 
 use image::imageops::{FilterType, resize};
-use image::{GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
+use image::codecs::png::{CompressionType, FilterType as Filter, PngEncoder};
+use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 
 use crate::model::Evidence;
 
-/// The side of the pictures that are made, at least, in pixels.
-const SIDE: usize = 192;
+/// The longer side of a picture with a map, at least, in pixels: the map's spots are smooth then.
+const SMOOTH: usize = 128;
+/// The longer side of pictures, at most: a page holds dozens.
+const MOST: usize = 256;
 
 /// Dark to bright in violet, orange and yellow: brighter is more, in print and to the colour-blind too. After matplotlib's
 /// 'inferno' (CC0), at eighths.
@@ -22,19 +25,27 @@ const HEAT: [[u8; 3]; 9] = [
     [252, 255, 164],
 ];
 
-/// A row `[h, w, c]` of a dataset as a picture of at least 192 pixels a side. Channels other than 1 and 3 are shown as the grey of the first.
-pub fn picture([h, w, c]: [usize; 3], pixels: &[u8]) -> RgbImage {
+/// A row `[h, w, c]` of a dataset as a picture of at most 256 pixels a side. Channels other than 1 and 3 are shown as the grey of
+/// the first.
+pub fn picture(shape: [usize; 3], pixels: &[u8]) -> RgbImage {
+    scaled(shape, pixels, 1)
+}
+
+fn scaled([h, w, c]: [usize; 3], pixels: &[u8], least: usize) -> RgbImage {
     let at = |x: u32, y: u32| {
         let pixel = &pixels[(y as usize * w + x as usize) * c..][..c];
         Rgb(if c == 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] })
     };
-    let (width, height) = enlarged(h, w);
-    resize(&RgbImage::from_fn(w as u32, h as u32, at), width, height, FilterType::CatmullRom)
+    let picture = RgbImage::from_fn(w as u32, h as u32, at);
+    let longer = h.max(w);
+    let (times, over) = if longer > MOST { (MOST, longer) } else { (least.div_ceil(longer), 1) };
+    let side = |side: usize| ((side * times / over).max(1)) as u32;
+    if times == over { picture } else { resize(&picture, side(w), side(h), FilterType::CatmullRom) }
 }
 
 /// The picture in grey, and what speaks for the class over it, the brighter the more. What speaks against it is not shown.
 pub fn explained(shape: [usize; 3], pixels: &[u8], evidence: &Evidence) -> RgbImage {
-    let picture = picture(shape, pixels);
+    let picture = scaled(shape, pixels, SMOOTH);
     let grey: GrayImage = image::imageops::grayscale(&picture);
     let most = evidence.values.iter().copied().fold(0.0, f32::max);
     let share = |v: f32| if most > 0.0 { (v / most).max(0.0) } else { 0.0 };
@@ -60,18 +71,13 @@ fn heat(share: f32) -> [f32; 3] {
     })
 }
 
-/// Width and height of a picture that is enlarged to [`SIDE`] by a whole number.
-fn enlarged(h: usize, w: usize) -> (u32, u32) {
-    let times = SIDE.div_ceil(h.max(w)).max(1);
-    ((w * times) as u32, (h * times) as u32)
-}
-
 /// As a PNG file.
 ///
 /// # Errors
 /// Never in practice.
 pub fn png(picture: &RgbImage) -> std::io::Result<Vec<u8>> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).map_err(std::io::Error::other)?;
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, Filter::Adaptive);
+    picture.write_with_encoder(encoder).map_err(std::io::Error::other)?;
     Ok(bytes.into_inner())
 }

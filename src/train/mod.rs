@@ -6,6 +6,7 @@ mod digests;
 mod evaluate;
 mod examine;
 mod fault;
+mod live;
 mod memory;
 mod micro_batch;
 mod origin;

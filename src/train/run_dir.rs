@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::{is_temporary, write_whole};
 use crate::lock::{LOCK_FILE, RunLock};
 use crate::metrics::{EpochLine, Lines, Summary, json};
-use crate::report::Console;
+use crate::report::{Console, LIVE_FILE};
 
 const METRICS: &str = "metrics.jsonl";
 /// The chain of digests.
@@ -95,7 +95,7 @@ impl RunDir {
             folder.lock = Some(RunLock::acquire(&path, Duration::ZERO)?);
             // Another process may have been faster.
             check_out(config)?;
-            unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LOCK_FILE)];
+            unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LIVE_FILE), path.join(LOCK_FILE)];
             unfinished.folders.insert(0, path.join(CHECKPOINTS));
             first(&checkpoints_of(&path))?;
             write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;
@@ -201,6 +201,8 @@ impl RunDir {
         let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
         text.push('\n');
         write_whole(&path, text.as_bytes())?;
+        // The run is over: there is nothing to watch any more.
+        let _ = std::fs::remove_file(self.path.join(LIVE_FILE));
         Ok(String::new())
     }
 }

@@ -7,6 +7,7 @@ use super::data::TrainData;
 use super::digests::{self, StartLine};
 use super::evaluate::{Evaluation, evaluate};
 use super::fault::Fault;
+use super::live::Told;
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::{Meta, Saver};
@@ -19,7 +20,7 @@ use crate::error::Result;
 use crate::metrics::EpochLine;
 use crate::model::{Model, Params};
 use crate::optim::{self, Optimizer};
-use crate::report::Console;
+use crate::report::{Activity, Console};
 
 /// Everything that a run holds.
 pub struct Trainer<'a> {
@@ -46,14 +47,14 @@ pub struct Trainer<'a> {
     well: bool,
     /// What is to go wrong.
     pub fault: Option<Fault>,
+    /// What was told to those who watch.
+    pub told: Told,
     /// The time, and the bytes handed to MPI, at the last lap.
     since: (Instant, u64),
 }
 
 /// What a step was.
 pub struct StepOutcome {
-    /// Rows.
-    pub count: u64,
     /// What all ranks' digests were, if they were wanted.
     pub digests: Option<digests::Found>,
 }
@@ -106,6 +107,7 @@ impl<'a> Trainer<'a> {
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             well: true,
             fault,
+            told: Told::default(),
             since: (started, 0),
             config,
             comm,
@@ -141,6 +143,7 @@ impl<'a> Trainer<'a> {
         self.epoch(console)?;
         self.lap(true);
         let epoch = self.progress.epoch + 1;
+        self.tell(Activity::Evaluating, console);
         let due = self.is_done() || epoch.is_multiple_of(self.config.eval_every);
         let (val, test) = if due { self.evaluate() } else { (None, None) };
         // The last step's update may be the one that goes too far: no later step would see it.
@@ -193,7 +196,7 @@ impl<'a> Trainer<'a> {
             if let Some(found) = outcome.digests {
                 self.compare_digests(&found, write)?;
             }
-            console.advance(outcome.count);
+            self.tell(Activity::Training, console);
             if saves {
                 self.save_state(console);
             }
@@ -245,7 +248,7 @@ impl<'a> Trainer<'a> {
         if !all_well {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        Ok(StepOutcome { count, digests })
+        Ok(StepOutcome { digests })
     }
 
     /// Collective: writes what the ranks found (where only `--max-steps` ends, nothing is due), and stops where they differ.

@@ -34,7 +34,7 @@ impl Bars {
         let mut chart = ChartBuilder::on(&area)
             .margin_right(pen.px(16))
             .margin_top(pen.px(6))
-            .margin_left(pen.px(2))
+            .margin_left(pen.px(10))
             .x_label_area_size(pen.px(44))
             .y_label_area_size(pen.px(62))
             .build_cartesian_2d(-0.5..count as f64 - 0.5, 0.0..if most > 0.0 { most * 1.05 } else { 1.0 })?;

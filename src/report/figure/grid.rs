@@ -35,14 +35,14 @@ impl Grid {
         for name in &names {
             widest = widest.max(area.estimate_text_size(name, &label)?.0 as i32);
         }
-        let (left, top) = (widest + pen.px(34) as i32, pen.px(48) as i32);
+        let (left, top) = (widest + pen.px(40) as i32, pen.px(48) as i32);
         let cell = (width as i32 - left - pen.px(8) as i32, height as i32 - top - pen.px(8) as i32);
         let cell = ((cell.0 / classes).max(1), (cell.1 / classes).max(1));
         let middle = |anchor: HPos| Pos::new(anchor, VPos::Center);
         let across = (left + cell.0 * classes / 2, pen.px(12) as i32);
         area.draw(&Text::new("said", across, title.clone().pos(middle(HPos::Center))))?;
         let turned = title.transform(plotters::style::FontTransform::Rotate270).pos(middle(HPos::Center));
-        area.draw(&Text::new("true", (pen.px(11) as i32, top + cell.1 * classes / 2), turned))?;
+        area.draw(&Text::new("true", (pen.px(16) as i32, top + cell.1 * classes / 2), turned))?;
         for (row, counts) in self.counts.iter().enumerate() {
             let total = counts.iter().sum::<u64>().max(1);
             let y = top + row as i32 * cell.1;

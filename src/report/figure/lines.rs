@@ -90,9 +90,9 @@ impl Lines {
         let area = legend(area, pen, &entries)?;
         let [(x0, x1), (y0, y1)] = self.range;
         let mut chart = ChartBuilder::on(&area)
-            .margin_right(pen.px(16))
+            .margin_right(pen.px(30))
             .margin_top(pen.px(6))
-            .margin_left(pen.px(2))
+            .margin_left(pen.px(10))
             .x_label_area_size(pen.px(44))
             .y_label_area_size(pen.px(62))
             .build_cartesian_2d(x0..x1, y0..y1)?;
@@ -114,7 +114,7 @@ impl Lines {
             .draw()?;
         if self.diagonal {
             chart.draw_series(DashedLineSeries::new(
-                [(x0, y0), (x1, y1)],
+                [(x0, y0), (x1, 1.0)],
                 pen.px(2),
                 pen.px(4),
                 pen.line(color(6), 10),
@@ -132,10 +132,17 @@ impl Lines {
             if line.points.len() <= MOST_CIRCLES {
                 chart.draw_series(line.points.iter().map(|&at| Circle::new(at, pen.px(3), color.filled())))?;
             }
-            let beside = pen.letters(11.0, INK).pos(Pos::new(HPos::Left, VPos::Top));
-            for mark in &line.marks {
+            // Names stand in a column where curves of this kind leave room, each at the end of a thread.
+            let side = if self.diagonal { HPos::Left } else { HPos::Right };
+            let beside = pen.letters(11.0, INK).pos(Pos::new(side, VPos::Center));
+            let xs = || line.marks.iter().map(|mark| mark.at.0);
+            let column = if self.diagonal { xs().fold(x0, f64::max) + 0.1 } else { xs().fold(x1, f64::min) - 0.1 };
+            for (place, mark) in line.marks.iter().enumerate() {
+                let end = (column, 0.86 - 0.08 * place as f64);
+                chart.draw_series([PathElement::new([mark.at, end], pen.line(INK, 7))])?;
                 chart.draw_series([Circle::new(mark.at, pen.px(4), color.filled())])?;
-                chart.draw_series([Text::new(format!(" {}", mark.text), mark.at, beside.clone())])?;
+                let text = if self.diagonal { format!(" {}", mark.text) } else { format!("{} ", mark.text) };
+                chart.draw_series([Text::new(text, end, beside.clone())])?;
             }
         }
         Ok(())

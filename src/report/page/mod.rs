@@ -78,7 +78,7 @@ fn headline(run: &Subject) -> Markup {
     add("images_per_sec", "images/s", |v| format!("{v:.0}"));
     add("ranks", "ranks", |v| format!("{v:.0}"));
     add("steps", "steps", |v| format!("{v:.0}"));
-    add("parameters", "parameters", |v| format!("{v:.0}"));
+    add("parameters", "parameters", grouped);
     add("wall_seconds", "wall time", |v| super::clock(v));
     html! {
         dl.tiles { @for (value, what) in tiles { div { dt { (what) } dd { (value) } } } }
@@ -86,6 +86,13 @@ fn headline(run: &Subject) -> Markup {
             p.digest { "weights sha256 " code { (digest) } }
         }
     }
+}
+
+/// A whole number with narrow gaps between its thousands.
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let gap = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
+    digits.char_indices().flat_map(|(place, digit)| gap(place).then_some('\u{202f}').into_iter().chain([digit])).collect()
 }
 
 fn plot(figure: &Figure) -> Result<Markup> {
@@ -111,5 +118,7 @@ fn colors() -> String {
     swap(INK, "var(--ink)");
     swap(LIGHT, "var(--line)");
     PALETTE.iter().zip(DARK).for_each(|(&from, to)| swap(from, to));
+    // Letters on full cells, whose colour is bright there.
+    dark.push_str(".plot [fill=\"#FEFEFE\"] { fill: #0b0f12; }\n");
     format!("@media screen and (prefers-color-scheme: dark) {{\n{dark}}}\n")
 }
