@@ -3,7 +3,7 @@
 //!     cargo bench --bench explain -- runs/drawn/model.h5
 //!
 //! draws faces that no run has seen (seed 4242) at the model's size, and compares each method's map of the class 'glasses' with the
-//! drawn frames and lenses: the share of the positive evidence that lies on them (or within a sixteenth of the picture's side), against the share of the
+//! drawn frames and lenses: the share of the positive evidence that lies on them (or within a 32nd of the picture's side), against the share of the
 //! picture that they cover; and how often the strongest place lies there. On photographs a band stands in for the eyes:
 //!
 //!     cargo bench --bench explain -- runs/real/model.h5 real.h5 0.25 0.55
@@ -16,7 +16,7 @@ use glasses::checkpoint::{self, SavedModel};
 use glasses::data::synth::faces;
 use glasses::data::{Dataset, Split, Values};
 use glasses::kernels;
-use glasses::model::{Method, Workspace};
+use glasses::model::{Init, Method, Params, Workspace};
 
 const SEED: u64 = 4242;
 const ROWS: usize = 400;
@@ -43,13 +43,17 @@ fn main() {
             measure(&saved, &cases, method, right);
         }
     }
+    println!("the same network before it learned anything:");
+    let params = Params::initial(saved.model.table.clone(), Init::He, 1);
+    let untrained = SavedModel { params, ..saved };
+    [true, false].into_iter().for_each(|right| measure(&untrained, &cases, Method::Gradient, right));
 }
 
 fn drawn(size: usize) -> Vec<Case> {
     let case = |row| {
         let (pixels, label) = faces::draw(SEED, row, size);
         let opaque: Vec<bool> = faces::eyewear(SEED, row, size).iter().map(|&alpha| alpha >= 64).collect();
-        (pixels, usize::from(label), near(&opaque, size, size / 16))
+        (pixels, usize::from(label), near(&opaque, size, size / 32))
     };
     (0..ROWS).map(case).collect()
 }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod eval;
+mod explain;
 pub mod info;
 pub mod predict;
 pub mod report;

@@ -58,7 +58,8 @@ fn show(options: &Options, mut watched: Watched) -> Result<()> {
             Err(e) => break Err(failed(e)),
             Ok(Some(Event::Key(key))) if key.kind == KeyEventKind::Press => {
                 let control = key.modifiers.contains(KeyModifiers::CONTROL);
-                if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) || (control && key.code == KeyCode::Char('c')) {
+                if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) || (control && key.code == KeyCode::Char('c'))
+                {
                     break Ok(());
                 }
             }

@@ -3,9 +3,9 @@
 //! What is explained is the log odds of the class, its logit less the log of the sum of the others' exponentials; with
 //! two classes that is the difference of the two logits.
 
+use super::layers::{Backward, Pass};
 use super::plan::{Plan, Step};
 use super::{Model, Params, Workspace};
-use super::layers::{Backward, Pass};
 use crate::kernels::{Buffer, Leaf, zeros};
 
 /// How a map is made.
@@ -156,9 +156,8 @@ impl Model {
         let (mut sums, mut counts) = (vec![0.0f64; h * w], vec![0u32; h * w]);
         for corners in corners.chunks(ws.capacity) {
             let mut rows = input.repeat(corners.len());
-            let places = |&(y, x): &(usize, usize)| {
-                (y..y + patch_h).flat_map(move |y| (x..x + patch_w).map(move |x| y * w + x))
-            };
+            let places =
+                |&(y, x): &(usize, usize)| (y..y + patch_h).flat_map(move |y| (x..x + patch_w).map(move |x| y * w + x));
             for (row, corner) in rows.chunks_exact_mut(h * w * c).zip(corners) {
                 places(corner).for_each(|place| row[place * c..(place + 1) * c].copy_from_slice(&mean));
             }
@@ -183,10 +182,11 @@ impl Plan {
             let row = &self.buffers[buffer];
             // The last layer that is fused into the buffer's step, or works in place on what it wrote.
             let end = first_layers.get(buffer).copied().unwrap_or(self.layers.len());
-            let shape = self.layers[first_layers[buffer - 1]..end].iter().rev().find_map(|layer| match layer.output[..] {
-                [h, w, c] if h * w > 1 => Some([h, w, c]),
-                _ => None,
-            });
+            let shape =
+                self.layers[first_layers[buffer - 1]..end].iter().rev().find_map(|layer| match layer.output[..] {
+                    [h, w, c] if h * w > 1 => Some([h, w, c]),
+                    _ => None,
+                });
             match shape {
                 Some([h, w, c]) if row.values == h * w * c && row.gradient == h * w * c => {
                     return Some((buffer, [h, w, c]));

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::clock;
 use super::live::Live;
+use super::terminal;
 use crate::metrics::{EpochLine, Summary};
 
 /// The root's voice; silent on the other ranks.
@@ -19,7 +20,7 @@ pub struct Console {
 pub fn progress_bar(root: bool, length: u64, unit: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         Some(length),
-        if root { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() },
+        if root { terminal::target() } else { ProgressDrawTarget::hidden() },
     );
     let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
     bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -75,6 +76,9 @@ impl Console {
     /// The epoch is over.
     pub fn end_epoch(&mut self, line: &EpochLine, epochs: usize) {
         self.bar.finish_and_clear();
+        if self.has_progress() {
+            terminal::settle();
+        }
         self.bar = ProgressBar::hidden();
         let width = epochs.to_string().len();
         let mut text = format!(

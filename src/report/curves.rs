@@ -92,7 +92,11 @@ impl Curve {
     fn thin(&self) -> impl Iterator<Item = &Step> {
         const MOST: usize = 400;
         let (count, every) = (self.steps.len(), self.steps.len().div_ceil(MOST));
-        self.steps.iter().enumerate().filter(move |(i, _)| i.is_multiple_of(every) || i + 1 == count).map(|(_, step)| step)
+        self.steps
+            .iter()
+            .enumerate()
+            .filter(move |(i, _)| i.is_multiple_of(every) || i + 1 == count)
+            .map(|(_, step)| step)
     }
 }
 
@@ -134,7 +138,13 @@ mod tests {
         for (p, _) in rows.iter().filter(|(_, is)| *is) {
             for (q, _) in rows.iter().filter(|(_, is)| !*is) {
                 pairs += 1.0;
-                won += if p > q { 1.0 } else if p == q { 0.5 } else { 0.0 };
+                won += if p > q {
+                    1.0
+                } else if p == q {
+                    0.5
+                } else {
+                    0.0
+                };
             }
         }
         let area = Curve::new(rows.iter().copied()).unwrap().roc_area();
@@ -145,7 +155,10 @@ mod tests {
     fn a_threshold_counts_the_rows_from_it_on() {
         let curve = Curve::new([(0.9, true), (0.7, false), (0.5, true), (0.1, false)]).unwrap();
         let counts = |t: f64| (curve.at(t).found, curve.at(t).false_alarms);
-        assert_eq!([counts(0.95), counts(0.9), counts(0.6), counts(0.5), counts(0.0)], [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)]);
+        assert_eq!(
+            [counts(0.95), counts(0.9), counts(0.6), counts(0.5), counts(0.0)],
+            [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)]
+        );
         assert_eq!(precision(&curve.at(0.99)), None);
     }
 

@@ -67,7 +67,8 @@ impl RunFiles {
             }
             text => text.map_err(Error::io("read", path.join("config.toml")))?,
         };
-        let config = config.parse().map_err(|e: toml::de::Error| no_run(format!("a config.toml that is none ({e})")))?;
+        let config =
+            config.parse().map_err(|e: toml::de::Error| no_run(format!("a config.toml that is none ({e})")))?;
         let lines = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap_or_default();
         // The last line may be half-written, or a killed process may have left one.
         let epochs = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();

@@ -11,6 +11,7 @@ mod page;
 mod pictures;
 mod plots;
 mod subject;
+mod terminal;
 pub mod watch;
 
 pub use console::{Console, percent, progress_bar};

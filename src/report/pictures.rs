@@ -1,7 +1,7 @@
 //! Pictures of a dataset's rows, as PNG: as they are, and under a map of what the network looks at.
 
-use image::imageops::{FilterType, resize};
 use image::codecs::png::{CompressionType, FilterType as Filter, PngEncoder};
+use image::imageops::{FilterType, resize};
 use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 
 use crate::model::Evidence;

@@ -145,11 +145,8 @@ fn curves(runs: &[Subject]) -> Vec<Figure> {
             };
             Some(Mark { at, text: format!("{threshold}") })
         };
-        let (points, area) = if roc {
-            (curve.roc(), curve.roc_area())
-        } else {
-            (curve.precision_recall(), curve.precision_area())
-        };
+        let (points, area) =
+            if roc { (curve.roc(), curve.roc_area()) } else { (curve.precision_recall(), curve.precision_area()) };
         let marks = if alone { marked.iter().filter_map(mark).collect() } else { Vec::new() };
         let stroke = [Stroke::Solid, Stroke::Dashed, Stroke::Dotted][index % 3];
         Line { name: format!("{name}, area {area:.4}"), points, color: index, stroke, marks }
@@ -209,7 +206,8 @@ fn bytes(runs: &[Subject]) -> Option<Figure> {
     let mut lines = Vec::new();
     for (index, run) in runs.iter().enumerate() {
         let epochs = &run.files.epochs;
-        let mut keys: Vec<&String> = epochs.iter().flat_map(|e| e.rest.keys()).filter(|k| k.starts_with("bytes")).collect();
+        let mut keys: Vec<&String> =
+            epochs.iter().flat_map(|e| e.rest.keys()).filter(|k| k.starts_with("bytes")).collect();
         keys.sort();
         keys.dedup();
         for (place, key) in keys.into_iter().enumerate() {
@@ -229,7 +227,12 @@ fn bytes(runs: &[Subject]) -> Option<Figure> {
         return None;
     }
     let caption = "Payload of the root rank in each epoch, evaluation included (the paper's figure 12).".to_owned();
-    Some(figure("bytes", "Bytes communicated", caption, over_epochs(lines, "MB an epoch", Unit::Number, (Some(0.0), None))))
+    Some(figure(
+        "bytes",
+        "Bytes communicated",
+        caption,
+        over_epochs(lines, "MB an epoch", Unit::Number, (Some(0.0), None)),
+    ))
 }
 
 fn speed(runs: &[Subject]) -> Option<Figure> {

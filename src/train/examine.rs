@@ -57,7 +57,10 @@ impl Examined<'_> {
             split: split.name(),
             classes: self.classes.to_vec(),
             labels: labels.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, u32>(bytes)).collect(),
-            probabilities: probabilities.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(bytes)).collect(),
+            probabilities: probabilities
+                .iter()
+                .flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(bytes))
+                .collect(),
         })
     }
 
@@ -65,7 +68,13 @@ impl Examined<'_> {
     ///
     /// # Errors
     /// When the data cannot be read any more.
-    pub fn examples(&self, judged: &Judged, dataset: &Dataset, split: Split, ws: &mut Workspace) -> Result<Vec<Example>> {
+    pub fn examples(
+        &self,
+        judged: &Judged,
+        dataset: &Dataset,
+        split: Split,
+        ws: &mut Workspace,
+    ) -> Result<Vec<Example>> {
         let mut input = vec![0.0; dataset.shape.len()];
         let mut example = |row: usize| {
             let mut example = Example {
@@ -114,7 +123,9 @@ pub fn subject_of(
         Err(error) if data.is_some() => return Err(error),
         Err(error) => {
             let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-            subject.notes.push(format!("The test rows could not be judged again: {reason}. Name the data with --data."));
+            subject
+                .notes
+                .push(format!("The test rows could not be judged again: {reason}. Name the data with --data."));
             return Ok(subject);
         }
     };

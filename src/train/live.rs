@@ -45,7 +45,8 @@ impl Trainer<'_> {
     }
 
     fn live(&self, activity: Activity) -> Live {
-        let (now_at, steps, total) = (self.now(activity == Activity::Training), self.steps_of_epoch(), self.total_steps());
+        let (now_at, steps, total) =
+            (self.now(activity == Activity::Training), self.steps_of_epoch(), self.total_steps());
         let (sums, done) = (&now_at.sums, now_at.step_of_epoch);
         let rows = sums.count.max(1) as f64;
         // Of this epoch, whichever process trained its steps.

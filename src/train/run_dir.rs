@@ -95,7 +95,8 @@ impl RunDir {
             folder.lock = Some(RunLock::acquire(&path, Duration::ZERO)?);
             // Another process may have been faster.
             check_out(config)?;
-            unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LIVE_FILE), path.join(LOCK_FILE)];
+            unfinished.files =
+                vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LIVE_FILE), path.join(LOCK_FILE)];
             unfinished.folders.insert(0, path.join(CHECKPOINTS));
             first(&checkpoints_of(&path))?;
             write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;

@@ -35,8 +35,8 @@ impl Bars {
             .margin_right(pen.px(16))
             .margin_top(pen.px(6))
             .margin_left(pen.px(10))
-            .x_label_area_size(pen.px(44))
-            .y_label_area_size(pen.px(62))
+            .x_label_area_size(pen.px(48))
+            .y_label_area_size(pen.px(68))
             .build_cartesian_2d(-0.5..count as f64 - 0.5, 0.0..if most > 0.0 { most * 1.05 } else { 1.0 })?;
         let name = |x: &f64| {
             let is_whole = (x - x.round()).abs() < 1e-9 && *x >= 0.0;
@@ -49,8 +49,8 @@ impl Bars {
             .bold_line_style(pen.line(LIGHT, 8))
             .axis_style(pen.line(INK, 10))
             .set_all_tick_mark_size(pen.px(4))
-            .label_style(pen.letters(12.0, INK))
-            .axis_desc_style(pen.letters(13.0, INK))
+            .label_style(pen.letters(13.0, INK))
+            .axis_desc_style(pen.letters(14.0, INK))
             .x_label_formatter(&name)
             .y_label_formatter(&|y| format!("{}", (y * 1e4).round() / 1e4))
             .x_labels(count.min(12))

@@ -29,7 +29,7 @@ impl Grid {
     pub(super) fn draw<DB: DrawingBackend>(&self, area: &DrawingArea<DB, Shift>, pen: &Pen) -> Drawn<DB> {
         let classes = self.names.len() as i32;
         let (width, height) = area.dim_in_pixel();
-        let (label, title) = (pen.letters(12.0, INK), pen.letters(13.0, INK));
+        let (label, title) = (pen.letters(13.0, INK), pen.letters(14.0, INK));
         let names: Vec<String> = self.names.iter().map(|name| shorten(name)).collect();
         let mut widest = 0;
         for name in &names {

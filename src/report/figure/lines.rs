@@ -93,8 +93,8 @@ impl Lines {
             .margin_right(pen.px(30))
             .margin_top(pen.px(6))
             .margin_left(pen.px(10))
-            .x_label_area_size(pen.px(44))
-            .y_label_area_size(pen.px(62))
+            .x_label_area_size(pen.px(48))
+            .y_label_area_size(pen.px(68))
             .build_cartesian_2d(x0..x1, y0..y1)?;
         let (show_x, show_y) = (|x: &f64| self.units.0.show(*x), |y: &f64| self.units.1.show(*y));
         chart
@@ -103,8 +103,8 @@ impl Lines {
             .bold_line_style(pen.line(LIGHT, 8))
             .axis_style(pen.line(INK, 10))
             .set_all_tick_mark_size(pen.px(4))
-            .label_style(pen.letters(12.0, INK))
-            .axis_desc_style(pen.letters(13.0, INK))
+            .label_style(pen.letters(13.0, INK))
+            .axis_desc_style(pen.letters(14.0, INK))
             .x_label_formatter(&show_x)
             .y_label_formatter(&show_y)
             .x_labels(8)
@@ -134,10 +134,12 @@ impl Lines {
             }
             // Names stand in a column where curves of this kind leave room, each at the end of a thread.
             let side = if self.diagonal { HPos::Left } else { HPos::Right };
-            let beside = pen.letters(11.0, INK).pos(Pos::new(side, VPos::Center));
+            let beside = pen.letters(12.0, INK).pos(Pos::new(side, VPos::Center));
             let xs = || line.marks.iter().map(|mark| mark.at.0);
             let column = if self.diagonal { xs().fold(x0, f64::max) + 0.1 } else { xs().fold(x1, f64::min) - 0.1 };
-            for (place, mark) in line.marks.iter().enumerate() {
+            let mut marks: Vec<&Mark> = line.marks.iter().collect();
+            marks.sort_by(|a, b| b.at.1.total_cmp(&a.at.1));
+            for (place, mark) in marks.into_iter().enumerate() {
                 let end = (column, 0.86 - 0.08 * place as f64);
                 chart.draw_series([PathElement::new([mark.at, end], pen.line(INK, 7))])?;
                 chart.draw_series([Circle::new(mark.at, pen.px(4), color.filled())])?;
@@ -155,7 +157,7 @@ pub(super) fn legend<DB: DrawingBackend>(
     pen: &Pen,
     entries: &[(usize, Stroke, &str)],
 ) -> std::result::Result<DrawingArea<DB, Shift>, plotters::drawing::DrawingAreaErrorKind<DB::ErrorType>> {
-    let style = pen.letters(12.0, INK).pos(Pos::new(HPos::Left, VPos::Center));
+    let style = pen.letters(13.0, INK).pos(Pos::new(HPos::Left, VPos::Center));
     let (sample, gap, row) = (pen.px(26) as i32, pen.px(16) as i32, pen.px(19) as i32);
     let (left, right) = (pen.px(14) as i32, area.dim_in_pixel().0 as i32 - pen.px(8) as i32);
     let (mut x, mut y) = (left, row / 2 + pen.px(4) as i32);

@@ -92,7 +92,10 @@ fn headline(run: &Subject) -> Markup {
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let gap = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
-    digits.char_indices().flat_map(|(place, digit)| gap(place).then_some('\u{202f}').into_iter().chain([digit])).collect()
+    digits
+        .char_indices()
+        .flat_map(|(place, digit)| gap(place).then_some('\u{202f}').into_iter().chain([digit]))
+        .collect()
 }
 
 fn plot(figure: &Figure) -> Result<Markup> {

@@ -23,12 +23,24 @@ type Get = fn(&Epoch) -> Option<f64>;
 /// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, watched: &Watched) {
     let area = frame.area();
-    let rows = [Constraint::Length(1), Constraint::Length(2), Constraint::Min(6), Constraint::Length(6), Constraint::Length(1)];
+    let rows = [
+        Constraint::Length(1),
+        Constraint::Length(2),
+        Constraint::Min(6),
+        Constraint::Length(6),
+        Constraint::Length(1),
+    ];
     let [head, gauges, curves, figures, foot] = Layout::vertical(rows).areas(area);
     frame.render_widget(Paragraph::new(header(watched)), head);
     progress(frame, gauges, watched);
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(curves);
-    chart(frame, left, watched, "loss", &[("test", |e| e.test_loss), ("train", |e| e.train_loss), ("val", |e| e.val_loss)]);
+    chart(
+        frame,
+        left,
+        watched,
+        "loss",
+        &[("test", |e| e.test_loss), ("train", |e| e.train_loss), ("val", |e| e.val_loss)],
+    );
     let accuracies: [(&str, Get); 3] =
         [("test", |e| e.test_accuracy), ("train", |e| e.train_accuracy), ("val", |e| e.val_accuracy)];
     chart(frame, right, watched, "accuracy", &accuracies);
@@ -113,7 +125,11 @@ fn chart(frame: &mut Frame<'_>, area: Rect, watched: &Watched, title: &str, valu
     let newest: Vec<String> = points
         .iter()
         .filter_map(|(name, _, points)| Some((name, points.last()?.1)))
-        .map(|(name, value)| if title == "loss" { format!("{name} {value:.4}") } else { format!("{name} {}", percent(value)) })
+        .map(
+            |(name, value)| {
+                if title == "loss" { format!("{name} {value:.4}") } else { format!("{name} {:.1} %", 100.0 * value) }
+            },
+        )
         .collect();
     let block = Block::bordered().title(format!(" {title}  {} ", newest.join("  ")).replace("   ", "  "));
     if points.is_empty() {
@@ -130,8 +146,12 @@ fn chart(frame: &mut Frame<'_>, area: Rect, watched: &Watched, title: &str, valu
         let marker = [Marker::Braille, Marker::Dot, Marker::Braille][index % 3];
         Dataset::default().name(*name).marker(marker).graph_type(kind).style(style(watched, *index)).data(points)
     });
-    let x = Axis::default().bounds([1.0, last.max(2.0)]).labels(["1".to_owned(), format!("epoch {last:.0}")]).style(dim(watched));
-    let y = Axis::default().bounds([from, to]).labels([show(from), show((from + to) / 2.0), show(to)]).style(dim(watched));
+    let x = Axis::default()
+        .bounds([1.0, last.max(2.0)])
+        .labels(["1".to_owned(), format!("epoch {last:.0}")])
+        .style(dim(watched));
+    let y =
+        Axis::default().bounds([from, to]).labels([show(from), show((from + to) / 2.0), show(to)]).style(dim(watched));
     let corner = if title == "loss" { LegendPosition::TopRight } else { LegendPosition::BottomRight };
     let chart = Chart::new(datasets.collect()).block(block).x_axis(x).y_axis(y).legend_position(Some(corner));
     frame.render_widget(chart.hidden_legend_constraints((Constraint::Ratio(1, 2), Constraint::Ratio(1, 2))), area);
@@ -191,7 +211,8 @@ fn lines(watched: &Watched) -> Vec<Line<'static>> {
 /// Images a second, now and epoch by epoch.
 fn speed(frame: &mut Frame<'_>, area: Rect, watched: &Watched) {
     let [words, bars] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
-    let rates: Vec<u64> = watched.files.epochs.iter().filter_map(|e| e.images_per_sec).map(|rate| rate as u64).collect();
+    let rates: Vec<u64> =
+        watched.files.epochs.iter().filter_map(|e| e.images_per_sec).map(|rate| rate as u64).collect();
     let now = watched.live.as_ref().map(|live| live.images_per_sec).filter(|rate| *rate > 0.0);
     let now = now.or(rates.last().map(|&rate| rate as f64)).unwrap_or(0.0);
     frame.render_widget(Paragraph::new(format!("{now:.0} images/s")), words);
