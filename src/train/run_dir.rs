@@ -49,6 +49,8 @@ struct Unfinished {
     files: Vec<PathBuf>,
     /// Innermost first.
     folders: Vec<PathBuf>,
+    /// What goes with the process, whatever came of the run: where it stands.
+    live: Option<PathBuf>,
 }
 
 impl Unfinished {
@@ -62,7 +64,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        for file in &self.files {
+        for file in self.files.iter().chain(&self.live) {
             let _ = std::fs::remove_file(file);
         }
         for folder in &self.folders {
@@ -95,8 +97,8 @@ impl RunDir {
             folder.lock = Some(RunLock::acquire(&path, Duration::ZERO)?);
             // Another process may have been faster.
             check_out(config)?;
-            unfinished.files =
-                vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LIVE_FILE), path.join(LOCK_FILE)];
+            unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LOCK_FILE)];
+            unfinished.live = Some(path.join(LIVE_FILE));
             unfinished.folders.insert(0, path.join(CHECKPOINTS));
             first(&checkpoints_of(&path))?;
             write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;
@@ -121,6 +123,7 @@ impl RunDir {
                 RunLock::acquire(path, FORMER_PROCESS)
             });
             folder.lock = Some(lock?);
+            folder.unfinished.live = Some(path.join(LIVE_FILE));
             let entries = std::fs::read_dir(path).map_err(Error::io("read the folder", path))?;
             for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_temporary)) {
                 std::fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
@@ -202,8 +205,6 @@ impl RunDir {
         let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
         text.push('\n');
         write_whole(&path, text.as_bytes())?;
-        // The run is over: there is nothing to watch any more.
-        let _ = std::fs::remove_file(self.path.join(LIVE_FILE));
         Ok(String::new())
     }
 }
