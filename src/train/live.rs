@@ -14,6 +14,8 @@ const PAUSE_OF_LINE: Duration = Duration::from_millis(200);
 /// When what was told last.
 #[derive(Debug, Default)]
 pub struct Told {
+    /// When the first step of this process was told, and its number: the pace of all that came since, evaluations included.
+    began: Option<(Instant, usize)>,
     file: Option<Instant>,
     line: Option<Instant>,
 }
@@ -25,7 +27,10 @@ impl Trainer<'_> {
             return;
         }
         let due = |last: Option<Instant>, pause: Duration| last.is_none_or(|last| last.elapsed() >= pause);
-        let at_once = activity == Activity::Evaluating;
+        // A long evaluation is told at once: nothing else is until it ends.
+        let is_long = self.lines.last().is_none_or(|line| line.seconds.evaluate > PAUSE.as_secs_f64());
+        let at_once = activity == Activity::Evaluating && is_long;
+        self.told.began.get_or_insert((Instant::now(), self.progress.step));
         let line = console.has_progress() && (at_once || due(self.told.line, PAUSE_OF_LINE));
         let file = at_once || due(self.told.file, PAUSE);
         if !line && !file {
@@ -51,10 +56,10 @@ impl Trainer<'_> {
         let rows = sums.count.max(1) as f64;
         // Of this epoch, whichever process trained its steps.
         let of_step = sums.wall_seconds / done.max(1) as f64;
-        let evaluation = self.lines.last().map_or(0.0, |line| line.seconds.evaluate);
         let left = total.saturating_sub(now_at.step);
         let of_epoch = (steps - done).min(left);
-        let evaluations = left.div_ceil(steps.max(1)).div_ceil(self.config.eval_every);
+        let pace = self.told.began.filter(|(_, first)| *first < now_at.step);
+        let pace = pace.map_or(of_step, |(start, first)| start.elapsed().as_secs_f64() / (now_at.step - first) as f64);
         Live {
             activity,
             epoch: now_at.epoch + 1,
@@ -65,7 +70,7 @@ impl Trainer<'_> {
             accuracy: sums.correct as f64 / rows,
             lr: sums.lr,
             images_per_sec: if sums.wall_seconds > 0.0 { sums.count as f64 / sums.wall_seconds } else { 0.0 },
-            left: (of_step * of_epoch as f64, of_step * left as f64 + evaluation * evaluations as f64),
+            left: (of_step * of_epoch as f64, pace * left as f64),
             seconds: sums.seconds,
             wall_seconds: now_at.wall_seconds,
             ranks: self.comm.size(),

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fixtures::{faces, refused, words};
-use crate::run::{glasses, shell, skipped};
+use crate::run::{allow_many_ranks, glasses, shell, skipped};
 
 /// A terminal of 80 columns and 24 rows that somebody looks at.
 struct Terminal {
@@ -20,7 +21,9 @@ impl Terminal {
             skipped(name, "tmux is not installed");
             return None;
         }
-        let terminal = Terminal { socket: format!("glasses-{}-{name}", std::process::id()) };
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let terminal = Terminal { socket: format!("glasses-{}-{number}", std::process::id()) };
         // The shell stays when the line is done, so that what it said can be read.
         let line = format!("export GLASSES={}; {line}; echo ended with $?; sleep 1000", env!("CARGO_BIN_EXE_glasses"));
         let folder = dir.display().to_string();
@@ -44,7 +47,9 @@ impl Terminal {
     }
 
     fn tmux(&self, args: &[&str]) -> Option<String> {
-        let end = Command::new("tmux").args(["-L", &self.socket]).args(args).output().unwrap();
+        let mut command = Command::new("tmux");
+        allow_many_ranks(command.args(["-L", &self.socket]).args(args));
+        let end = command.output().unwrap();
         end.status.success().then(|| String::from_utf8_lossy(&end.stdout).into_owned())
     }
 
@@ -111,7 +116,7 @@ fn a_finished_run_is_shown_as_text_where_there_is_no_terminal() {
 fn a_run_in_progress_is_watched_left_and_watched_again() {
     let dir = faces();
     let name = "a_run_in_progress_is_watched_left_and_watched_again";
-    let Some(run) = Terminal::start("run", dir.path(), &format!("mpirun -n 2 {LONG}")) else { return };
+    let Some(run) = Terminal::start("run", dir.path(), &format!("${{MPIRUN:-mpirun}} -n 2 {LONG}")) else { return };
     // Behind mpirun, and still a line that moves.
     run.shows(&["loss ", "accuracy ", "images/s", " left, run "]);
     // The first checkpoint.
@@ -123,7 +128,7 @@ fn a_run_in_progress_is_watched_left_and_watched_again() {
     for _ in 0..2 {
         let watch = Terminal::start(name, dir.path(), "$GLASSES watch run").unwrap();
         let parts = [
-            "training, 2 ranks",
+            ", 2 ranks, root on ",
             "/2000",
             "left",
             "images/s",
@@ -172,7 +177,7 @@ fn without_colours_nothing_is_coloured() {
 #[test]
 fn a_log_file_gets_a_plain_line_an_epoch() {
     let dir = faces();
-    for launcher in ["", "mpirun -n 2 "] {
+    for launcher in ["", "${MPIRUN:-mpirun} -n 2 "] {
         let line =
             format!("{launcher}$GLASSES --data faces.h5 --model tiny.toml --epochs 3 --out run >log 2>&1; rm -r run");
         shell(&line, dir.path()).success();
@@ -182,7 +187,7 @@ fn a_log_file_gets_a_plain_line_an_epoch() {
     }
     // The same with a terminal that somebody looks at, and the log beside it.
     let name = "a_log_file_gets_a_plain_line_an_epoch";
-    for (place, launcher) in [("alone", ""), ("two", "mpirun -n 2 ")] {
+    for (place, launcher) in [("alone", ""), ("two", "${MPIRUN:-mpirun} -n 2 ")] {
         let line = format!("{launcher}$GLASSES --data faces.h5 --model tiny.toml --epochs 3 --out {place} >log 2>log2");
         let Some(terminal) = Terminal::start(&format!("{name}-{place}"), dir.path(), &line) else { return };
         terminal.shows(&["ended with 0"]);

@@ -65,8 +65,8 @@ fn header(watched: &Watched) -> Line<'static> {
     let bold = Style::default().add_modifier(Modifier::BOLD);
     let state = match (&watched.live, watched.silence()) {
         _ if watched.files.summary.is_some() => "finished".to_owned(),
-        (Some(_), Some(silence)) if silence > SILENT => format!("SILENT for {}: is it still running?", clock(silence)),
         (Some(Live { activity: Activity::Evaluating, .. }), _) => "evaluating".to_owned(),
+        (Some(_), Some(silence)) if silence > SILENT => format!("SILENT for {}: is it still running?", clock(silence)),
         (Some(_), _) => "training".to_owned(),
         _ => "no step yet, or killed".to_owned(),
     };
@@ -83,7 +83,13 @@ fn progress(frame: &mut Frame<'_>, area: Rect, watched: &Watched) {
     let (of_epoch, of_run) = match (&watched.live, watched.files.epochs.last()) {
         (Some(live), _) if watched.files.summary.is_none() => {
             let epoch = format!("epoch {}/{}  {} left", live.epoch, live.epochs, clock(live.left.0));
-            let run = format!("run  {} left, {} gone", clock(live.left.1), clock(live.wall_seconds));
+            let run = format!(
+                "run, step {} of {}  {} left, {} gone",
+                live.steps.0,
+                live.steps.1,
+                clock(live.left.1),
+                clock(live.wall_seconds)
+            );
             ((ratio(live.steps_of_epoch), epoch), (ratio(live.steps), run))
         }
         (_, last) => {
@@ -168,14 +174,9 @@ fn seconds(watched: &Watched) -> [f64; 6] {
 
 fn lines(watched: &Watched) -> Vec<Line<'static>> {
     let so_far = match &watched.live {
-        Some(live) if live.steps_of_epoch.0 > 0 => format!(
-            "loss {:.4}  accuracy {}  lr {:.1e}  step {} of {}",
-            live.loss,
-            percent(live.accuracy),
-            live.lr,
-            live.steps.0,
-            live.steps.1
-        ),
+        Some(live) if live.steps_of_epoch.0 > 0 => {
+            format!("loss {:.4}  accuracy {}  lr {:.1e}", live.loss, percent(live.accuracy), live.lr)
+        }
         _ => match watched.files.epochs.last() {
             Some(last) => format!("step {}", last.step),
             None => "waiting for the first step".to_owned(),
@@ -193,10 +194,8 @@ fn lines(watched: &Watched) -> Vec<Line<'static>> {
     );
     let slowest = match watched.files.epochs.last().map(|epoch| (epoch.epoch, epoch.slowest)) {
         Some((epoch, Some(slowest))) => format!(
-            "slowest: rank {}, {:.1} s of computing in epoch {epoch}, {:.0} % over the mean",
-            slowest.rank,
-            slowest.seconds,
-            100.0 * (slowest.seconds / slowest.mean.max(1e-12) - 1.0)
+            "slowest: rank {}, {:.1} s of computing (mean {:.1}) in epoch {epoch}",
+            slowest.rank, slowest.seconds, slowest.mean
         ),
         Some((_, None)) => "slowest: one rank alone".to_owned(),
         None => "slowest: known after an epoch".to_owned(),
