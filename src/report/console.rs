@@ -35,7 +35,11 @@ impl Console {
     /// A plain line.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.root {
-            self.bar.suspend(|| crate::say!("{}", line.as_ref()));
+            self.bar.suspend(|| {
+                terminal::settle();
+                crate::say!("{}", line.as_ref());
+                terminal::settle();
+            });
         }
     }
 
@@ -76,9 +80,6 @@ impl Console {
     /// The epoch is over.
     pub fn end_epoch(&mut self, line: &EpochLine, epochs: usize) {
         self.bar.finish_and_clear();
-        if self.has_progress() {
-            terminal::settle();
-        }
         self.bar = ProgressBar::hidden();
         let width = epochs.to_string().len();
         let mut text = format!(

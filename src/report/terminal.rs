@@ -6,6 +6,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use indicatif::{ProgressDrawTarget, TermLike};
@@ -22,7 +23,8 @@ pub fn target() -> ProgressDrawTarget {
     }
 }
 
-/// Waits until a launcher has passed on what was drawn, so that a line on standard output does not overtake it.
+/// Between a drawing and a line on standard output: waits until a launcher, if there is one, has passed on what came first. It
+/// reads them from two pipes.
 pub fn settle() {
     if is_behind_launcher() {
         std::thread::sleep(Duration::from_millis(30));
@@ -30,7 +32,9 @@ pub fn settle() {
 }
 
 fn is_behind_launcher() -> bool {
-    !std::io::stderr().is_terminal() && launcher_has_terminal(std::os::unix::process::parent_id()).unwrap_or(false)
+    static IS: OnceLock<bool> = OnceLock::new();
+    let look = || launcher_has_terminal(std::os::unix::process::parent_id()).unwrap_or(false);
+    *IS.get_or_init(|| !std::io::stderr().is_terminal() && look())
 }
 
 /// Whether process `parent` reads our standard error from a pipe and shows it on a terminal. `None` where the system does not tell.
