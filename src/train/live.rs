@@ -6,7 +6,7 @@ use super::trainer::Trainer;
 use crate::files::replace;
 use crate::report::{Activity, Console, LIVE_FILE, Live, now};
 
-/// Between two tellings. A telling takes the root 0.1 ms on a local disk (`cargo bench` has no line for so little), and the others wait for it.
+/// Between two writings of the file: the others wait while the root makes and renames it.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The progress line moves more often; it costs no file.
 const PAUSE_OF_LINE: Duration = Duration::from_millis(200);

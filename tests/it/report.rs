@@ -135,13 +135,29 @@ fn networks_of_features_and_many_classes_have_a_page_too() {
     let page = read(dir.path().join("run/report.html"));
     check_page(&page);
     assert!(page.contains("<figure id=\"roc\">") && !page.contains("<img"), "features have curves and no pictures");
+    // Names that would be markup, and too long ones.
+    for (class, shade) in
+        [("a<b>&amp;\"c", 20u8), ("glasses of a kind that nobody ever had a good name for until now", 200)]
+    {
+        let folder = dir.path().join("photos").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..10u8 {
+            let picture = image::RgbImage::from_fn(24, 24, |x, _| image::Rgb([shade + i, x as u8, shade]));
+            picture.save(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    std::fs::write(dir.path().join("tiny.toml"), crate::fixtures::TINY).unwrap();
+    glasses(&words("ingest photos --out photos.h5 --size 24"), dir.path()).success();
+    glasses(&words("--data photos.h5 --model tiny.toml --epochs 1 --out odd"), dir.path()).success();
+    let page = read(dir.path().join("odd/report.html"));
+    check_page(&page);
+    assert!(page.contains("a&lt;b&gt;&amp;amp;") && !page.contains("a<b>"), "names are text");
     let classes = 30;
     let file = crate::fixtures::Raw::create(dir.path(), "many.h5");
     let pixels: Vec<u8> = (0..120 * 64u32).map(|i| (i / 64 % classes * 8) as u8).collect();
     let labels: Vec<i64> = (0..120).map(|row| i64::from(row % classes)).collect();
     let file = file.put("train/images", &[120, 8, 8, 1], &pixels).labels("train", &labels);
     drop(file.put("test/images", &[120, 8, 8, 1], &pixels).labels("test", &labels));
-    std::fs::write(dir.path().join("tiny.toml"), crate::fixtures::TINY).unwrap();
     glasses(&words("--data many.h5 --model tiny.toml --epochs 1 --out many"), dir.path()).success();
     let page = read(dir.path().join("many/report.html"));
     check_page(&page);
@@ -207,8 +223,11 @@ fn a_real_browser_shows_the_page_whole_at_two_widths_in_the_dark_and_on_paper() 
         );
     };
     let dir = runs();
-    glasses(&words("report one two"), dir.path()).success();
-    for page in ["one/report.html", "two/report.html", "report.html"] {
+    let long = "a-run-whose-name-somebody-typed-without-thinking-of-those-who-read-it";
+    std::fs::rename(dir.path().join("two"), dir.path().join(long)).unwrap();
+    glasses(&words(&format!("report one {long}")), dir.path()).success();
+    let second = &format!("{long}/report.html");
+    for page in ["one/report.html", second, "report.html"] {
         let path = dir.path().join(page);
         // The same page, with a look from inside; its own policy allows no script.
         let looked: PathBuf = dir.path().join("looked.html");

@@ -8,7 +8,7 @@ use plotters::style::Color;
 
 use super::Drawn;
 use super::lines::legend;
-use super::pen::{INK, LIGHT, Pen, Stroke, color};
+use super::pen::{INK, LIGHT, Pen, Stroke, color, shorten};
 
 /// Stacked bars.
 #[derive(Clone, Debug)]
@@ -40,7 +40,9 @@ impl Bars {
             .build_cartesian_2d(-0.5..count as f64 - 0.5, 0.0..if most > 0.0 { most * 1.05 } else { 1.0 })?;
         let name = |x: &f64| {
             let is_whole = (x - x.round()).abs() < 1e-9 && *x >= 0.0;
-            if is_whole { self.names.get(x.round() as usize).cloned().unwrap_or_default() } else { String::new() }
+            let name = if is_whole { self.names.get(x.round() as usize) } else { None };
+            // Beside each other, as long as they may be: 60 letters a plot.
+            name.map_or_else(String::new, |name| shorten(name, (60 / count.min(12)).max(4)))
         };
         chart
             .configure_mesh()

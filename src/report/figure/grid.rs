@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, RGBColor};
 
 use super::Drawn;
-use super::pen::{INK, LIGHT, PALETTE, Pen};
+use super::pen::{INK, LIGHT, PALETTE, Pen, shorten};
 
 /// With more classes than this, cells are too small for letters.
 const MOST_WITH_COUNTS: usize = 12;
@@ -30,7 +30,7 @@ impl Grid {
         let classes = self.names.len() as i32;
         let (width, height) = area.dim_in_pixel();
         let (label, title) = (pen.letters(13.0, INK), pen.letters(14.0, INK));
-        let names: Vec<String> = self.names.iter().map(|name| shorten(name)).collect();
+        let names: Vec<String> = self.names.iter().map(|name| shorten(name, 18)).collect();
         let mut widest = 0;
         for name in &names {
             widest = widest.max(area.estimate_text_size(name, &label)?.0 as i32);
@@ -88,9 +88,4 @@ impl Grid {
         area.draw(&Text::new(count.to_string(), (x, y - apart), style(large)))?;
         area.draw(&Text::new(format!("{:.1} %", 100.0 * share), (x, y + apart), style(11.0)))
     }
-}
-
-/// A name of at most 18 letters.
-fn shorten(name: &str) -> String {
-    if name.chars().count() <= 18 { name.to_owned() } else { name.chars().take(17).chain(['…']).collect() }
 }

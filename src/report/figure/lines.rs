@@ -8,7 +8,7 @@ use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Drawn;
-use super::pen::{INK, LIGHT, Pen, Stroke, color};
+use super::pen::{INK, LIGHT, Pen, Stroke, color, shorten};
 
 /// With more points than this, a line has no circles at them.
 const MOST_CIRCLES: usize = 40;
@@ -162,7 +162,9 @@ pub(super) fn legend<DB: DrawingBackend>(
     let (left, right) = (pen.px(14) as i32, area.dim_in_pixel().0 as i32 - pen.px(8) as i32);
     let (mut x, mut y) = (left, row / 2 + pen.px(4) as i32);
     for &(index, stroke, name) in entries {
-        let width = sample + pen.px(6) as i32 + area.estimate_text_size(name, &style)?.0 as i32;
+        // The width of a plot, in broad letters.
+        let name = shorten(name, 44);
+        let width = sample + pen.px(6) as i32 + area.estimate_text_size(&name, &style)?.0 as i32;
         if x > left && x + width > right {
             (x, y) = (left, y + row);
         }
@@ -177,7 +179,7 @@ pub(super) fn legend<DB: DrawingBackend>(
                 }
             }
         }
-        area.draw(&Text::new(name.to_owned(), (x + sample + pen.px(6) as i32, y), style.clone()))?;
+        area.draw(&Text::new(name, (x + sample + pen.px(6) as i32, y), style.clone()))?;
         x += width + gap;
     }
     Ok(area.split_vertically(if entries.is_empty() { 0 } else { y + row / 2 }).1)

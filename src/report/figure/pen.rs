@@ -88,3 +88,8 @@ impl Pen {
 pub fn color(index: usize) -> RGBColor {
     PALETTE[index % PALETTE.len()]
 }
+
+/// A name of at most so many letters.
+pub fn shorten(name: &str, most: usize) -> String {
+    if name.chars().count() <= most { name.to_owned() } else { name.chars().take(most - 1).chain(['…']).collect() }
+}
