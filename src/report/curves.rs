@@ -74,7 +74,9 @@ impl Curve {
 
     /// What a threshold comes to.
     pub fn at(&self, threshold: f64) -> Step {
-        let count = self.steps.partition_point(|step| step.threshold >= threshold);
+        // A probability of 0.9 is that number's nearest f32, which is a little less.
+        let least = f64::from(threshold as f32);
+        let count = self.steps.partition_point(|step| step.threshold >= least);
         Step { threshold, ..self.steps[count.max(1) - 1] }
     }
 
