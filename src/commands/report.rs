@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint;
-use crate::comm::{Communicator, Solo, agree_root};
+use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::report::{self, Figure, Subject};
@@ -36,7 +35,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 }
 
 fn write(options: &Options) -> Result<()> {
-    let subject = |run: &PathBuf| subject_of(run, options.data.as_deref(), checkpoint::read, &Solo::default());
+    let subject = |run: &PathBuf| subject_of(run, options.data.as_deref());
     let subjects: Vec<Subject> = options.runs.iter().map(subject).collect::<Result<_>>()?;
     let out = match (&options.out, &options.runs[..]) {
         (Some(out), _) => out.clone(),

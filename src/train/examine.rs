@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::EVALUATION_BATCH;
 use super::trainer::Trainer;
-use crate::comm::Communicator;
+use crate::checkpoint;
+use crate::comm::{Communicator, Solo};
 use crate::data::{Dataset, Normalizer, Part, RowShape, Split, Values};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
@@ -101,12 +102,7 @@ impl Examined<'_> {
 ///
 /// # Errors
 /// When there is no run, its model is damaged, or `data` cannot be used.
-pub fn subject_of(
-    path: &Path,
-    data: Option<&Path>,
-    read: impl Fn(&Path) -> Result<crate::checkpoint::SavedModel>,
-    comm: &dyn Communicator,
-) -> Result<Subject> {
+pub fn subject_of(path: &Path, data: Option<&Path>) -> Result<Subject> {
     let files = RunFiles::read(path)?;
     let mut subject = Subject { files, ..Subject::default() };
     let model = path.join("model.h5");
@@ -115,7 +111,7 @@ pub fn subject_of(
         subject.notes.push(format!("{state}: there is nothing yet about single rows and classes."));
         return Ok(subject);
     }
-    let saved = read(&model)?;
+    let saved = checkpoint::read(&model)?;
     let file = data.map(Path::to_owned).or_else(|| subject.files.data()).unwrap_or_else(|| PathBuf::from("?"));
     let opened = Dataset::open(&file).and_then(|dataset| fits(&dataset, saved.shape, &saved.classes).map(|()| dataset));
     let dataset = match opened {
@@ -134,10 +130,16 @@ pub fn subject_of(
         return Ok(subject);
     };
     let part = Part::read(&dataset, split, 1, 0, 1)?;
+    if let Some(label) = part.labels().iter().find(|&&label| label as usize >= saved.classes.len()) {
+        let place = format!("{} /{}/labels", file.display(), split.name());
+        let expected = format!("0 to {}, the model's classes", saved.classes.len() - 1);
+        let fix = "give the data that the model was made for with --data";
+        return Err(Error::invalid(place, format!("label {label}"), expected, fix));
+    }
     let mut ws = Workspace::for_inference(&saved.model, EVALUATION_BATCH);
     let classes = &saved.classes;
     let examined = Examined { model: &saved.model, params: &saved.params, normalizer: &saved.normalizer, classes };
-    fill(&mut subject, examined.judge(split, &part, &mut ws, comm), |judged| {
+    fill(&mut subject, examined.judge(split, &part, &mut ws, &Solo::default()), |judged| {
         examined.examples(judged, &dataset, split, &mut ws)
     })?;
     Ok(subject)

@@ -121,7 +121,7 @@ fn a_run_in_progress_a_lost_dataset_and_no_run_are_told_apart() {
     let end = glasses(&words("report run"), dir.path()).success();
     assert!(end.stderr.contains("the run is not finished"), "{end:?}");
     let page = read(run.join("report.html"));
-    assert!(page.contains("bytes by carrier pigeon") && page.contains("1 epochs in figures"));
+    assert!(page.contains("bytes by carrier pigeon") && page.contains("1 epoch in figures"));
     refused(dir.path(), "report gone", &["gone", "found no such folder"]);
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     refused(dir.path(), "report empty", &["a folder without config.toml"]);

@@ -79,7 +79,7 @@ fn headline(run: &Subject) -> Markup {
     add("ranks", "ranks", |v| format!("{v:.0}"));
     add("steps", "steps", |v| format!("{v:.0}"));
     add("parameters", "parameters", grouped);
-    add("wall_seconds", "wall time", |v| super::clock(v));
+    add("wall_seconds", "wall time", super::clock);
     html! {
         dl.tiles { @for (value, what) in tiles { div { dt { (what) } dd { (value) } } } }
         @if let Some(digest) = run.files.summary_of("weights_sha256").and_then(|value| value.as_str()) {

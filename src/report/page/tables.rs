@@ -82,7 +82,7 @@ pub fn epochs(run: &Subject, named: bool) -> Markup {
             h2 { "Epochs" (of(run, named)) }
             @if epochs.is_empty() { p { "No epoch is over yet." } } @else {
                 details {
-                    summary { (epochs.len()) " epochs in figures" }
+                    summary { (epochs.len()) @if epochs.len() == 1 { " epoch" } @else { " epochs" } " in figures" }
                     div.scroll { table {
                         thead { tr {
                             th { "epoch" } th { "steps" } th { "train loss" } th { "accuracy" }

@@ -20,6 +20,9 @@ const COLORS: [Color; 6] = [Color::Cyan, Color::Yellow, Color::Magenta, Color::B
 
 type Get = fn(&Epoch) -> Option<f64>;
 
+/// What a curve is called, which of the colours it has, and its points.
+type Named = (&'static str, usize, Vec<(f64, f64)>);
+
 /// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, watched: &Watched) {
     let area = frame.area();
@@ -118,7 +121,7 @@ fn gauge(watched: &Watched, index: usize) -> Gauge<'static> {
 }
 
 fn chart(frame: &mut Frame<'_>, area: Rect, watched: &Watched, title: &str, values: &[(&'static str, Get)]) {
-    let points: Vec<(&str, usize, Vec<(f64, f64)>)> = values
+    let points: Vec<Named> = values
         .iter()
         .enumerate()
         .map(|(index, (name, get))| {
