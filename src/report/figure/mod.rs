@@ -60,7 +60,7 @@ impl Figure {
         Error::io("draw", &self.name)(std::io::Error::other(e.to_string()))
     }
 
-    /// An `<svg>` element without a background, [`WIDTH`] wide where nobody says otherwise.
+    /// An `<svg>` element without a background, 560×360 pixels where nobody says otherwise.
     ///
     /// # Errors
     /// Never in practice.
@@ -77,7 +77,7 @@ impl Figure {
         Ok(text.replacen(&drawn, &shown, 1))
     }
 
-    /// A PNG file on white, twice [`WIDTH`] wide: 300 dots an inch in a column of 9.5 cm.
+    /// A PNG file on white, 1120×720 pixels: 300 dots an inch in a column of 9.5 cm.
     ///
     /// # Errors
     /// Never in practice.
