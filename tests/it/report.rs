@@ -32,7 +32,11 @@ fn check_page(page: &str) {
     for part in ["prefers-color-scheme: dark", "@media print", "<svg", "Configuration"] {
         assert!(page.contains(part), "{part}");
     }
-    assert!(!page.contains("NaN"), "a number that is none");
+    // A picture in base64 may hold any letters.
+    let mut words = page.split("base64,").enumerate();
+    let outside =
+        |(i, part): (usize, &str)| if i == 0 { part.to_owned() } else { part.split_once('"').unwrap().1.to_owned() };
+    assert!(!words.any(|part| outside(part).contains("NaN")), "a number that is none");
 }
 
 #[test]
