@@ -5,6 +5,19 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobs/setup.sh || exit 1
 
+# What only tests start: a browser for reports, a terminal for `glasses watch`. Without the right to install, those tests are
+# skipped, and said to be.
+wanted=
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+    wanted=chromium
+command -v tmux >/dev/null || wanted="$wanted tmux"
+kind=$(system_kind)
+if [ -n "$wanted" ] && [ -z "${NO_INSTALL-}" ] && [ "$(id -u)" = 0 ] && { [ "$kind" = apt ] || [ "$kind" = dnf ]; }; then
+    line=$(install_line "$kind" "${wanted# }")
+    echo "test: installing:  $line"
+    sh -c "$line" </dev/null >/dev/null 2>&1 || echo "test: that failed; the tests that need it are skipped"
+fi
+
 # A test that cannot run here adds a line `name: why` to this file; test.sh says it at the end, where it is seen.
 SKIPPED_TESTS=$(mktemp)
 log=$(mktemp)

@@ -34,6 +34,10 @@ pub enum Command {
     Predict(commands::predict::Options),
     /// Compute a run's steps again and compare: which step, parameter, shard and machine went wrong
     Verify(commands::verify::Options),
+    /// Make a page about a run, or several laid over one another: curves, confusion, maps of what the network looks at
+    Report(commands::report::Options),
+    /// Watch a run on the terminal, in progress or over: curves, time left, where the time goes
+    Watch(commands::watch::Options),
     /// Measure what this machine gives: GFLOP/s a layer, images/s a step, inference
     Bench(commands::bench::Options),
     /// Predict what training takes on a cluster: time, efficiency and bytes of each strategy

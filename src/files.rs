@@ -45,6 +45,18 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole_parts(path, &[bytes])
 }
 
+/// As [`write_whole`] for readers, but not for power cuts: nothing waits for the disk, and the old file or none may be there
+/// afterwards. For what is out of date within seconds.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = temporary_beside(path)?;
+    file.write_all(bytes).map_err(Error::io("write", path))?;
+    file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
+    Ok(())
+}
+
 /// As [`write_whole`], for bytes that lie in several places.
 ///
 /// # Errors

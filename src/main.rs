@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Some(Command::Eval(options)) => commands::eval::run(options, comm),
         Some(Command::Predict(options)) => commands::predict::run(options, comm),
         Some(Command::Verify(options)) => commands::verify::run(options, comm),
+        Some(Command::Report(options)) => commands::report::run(options, comm),
+        Some(Command::Watch(options)) => commands::watch::run(options, comm),
         Some(Command::Bench(options)) => commands::bench::run(options, comm),
         Some(Command::Plan(options)) => commands::plan::run(options, comm),
         Some(Command::Info(options)) => commands::info::run(options, comm),

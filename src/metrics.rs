@@ -49,6 +49,17 @@ impl std::ops::AddAssign for Exchange {
     }
 }
 
+/// The rank that computed longest in an epoch: all others waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slowest {
+    /// Which.
+    pub rank: usize,
+    /// Seconds that it loaded, computed and updated; waiting is left out.
+    pub seconds: f64,
+    /// The same, averaged over all ranks.
+    pub mean: f64,
+}
+
 /// One line of `metrics.jsonl`. Losses are means over rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochLine {
@@ -79,6 +90,9 @@ pub struct EpochLine {
     /// Of the steps alone, with what was read from shared memory, and the prediction.
     #[serde(default)]
     pub exchange: Exchange,
+    /// Where there are several ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest: Option<Slowest>,
 }
 
 /// `summary.json`.

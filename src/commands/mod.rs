@@ -2,10 +2,13 @@
 
 pub mod bench;
 pub mod eval;
+mod explain;
 pub mod info;
 pub mod plan;
 pub mod predict;
+pub mod report;
 pub mod synth;
 pub mod train;
 pub mod verify;
+pub mod watch;
 pub mod ingest;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::explain::Maps;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
@@ -29,6 +30,9 @@ pub struct Options {
     /// Pictures, or folders whose pictures are taken (sub-folders too)
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     pub inputs: Vec<PathBuf>,
+    /// Also write, for each picture, a map of what speaks for its class over it into this folder
+    #[arg(long, value_name = "DIR")]
+    pub explain: Option<PathBuf>,
     /// A JSON array of {file, class, probability, probabilities}
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
@@ -63,7 +67,10 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let files = share(files, comm);
     let (rank, size) = (comm.rank(), comm.size());
     let own = &files[rank * files.len() / size..(rank + 1) * files.len() / size];
-    let outcomes = predict(&saved, own, comm);
+    let maps = options.explain.as_deref().map(|folder| Maps::new(folder, &saved));
+    let mut maps = agree(comm, maps.transpose())?;
+    let outcomes = predict(&saved, own, maps.as_mut(), comm);
+    agree(comm, maps.map_or(Ok(()), Maps::finish))?;
     let outcomes = serde_json::to_vec(&outcomes).map_err(|e| Error::io("gather", "the predictions")(e.into()));
     let all = comm.gather(&agree(comm, outcomes)?);
     let outcomes: Vec<Outcome> =
@@ -143,7 +150,12 @@ fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn predict(saved: &SavedModel, files: &[PathBuf], comm: &dyn Communicator) -> Vec<Outcome> {
+fn predict(
+    saved: &SavedModel,
+    files: &[PathBuf],
+    mut maps: Option<&mut Maps<'_>>,
+    comm: &dyn Communicator,
+) -> Vec<Outcome> {
     let [h, w, c] = saved.shape.hwc();
     let mut ws = Workspace::for_inference(&saved.model, BATCH.min(files.len().max(1)));
     let bar = progress_bar(comm.is_root() && files.len() > BATCH, files.len() as u64, "pictures");
@@ -167,11 +179,16 @@ fn predict(saved: &SavedModel, files: &[PathBuf], comm: &dyn Communicator) -> Ve
             outcomes.push(match (picture, row.and_then(|row| Some((kernels::argmax(row)?, row)))) {
                 (Err(reason), _) => Err(reason.clone()),
                 (Ok(_), None) => Err(format!("{}: the model gives no number for it", file.display())),
-                (Ok(_), Some((class, row))) => Ok(Prediction {
-                    file: file.display().to_string(),
-                    class: saved.classes[class].clone(),
-                    probability: row[class],
-                    probabilities: row.to_vec(),
+                (Ok(pixels), Some((class, row))) => Ok({
+                    if let Some(maps) = &mut maps {
+                        maps.write(file, pixels, class);
+                    }
+                    Prediction {
+                        file: file.display().to_string(),
+                        class: saved.classes[class].clone(),
+                        probability: row[class],
+                        probabilities: row.to_vec(),
+                    }
                 }),
             });
         }

@@ -1,5 +1,6 @@
 //! The network: text to plan, forward, loss, backward. It does not know that ranks exist.
 
+mod explain;
 pub mod layers;
 mod params;
 mod plan;
@@ -9,6 +10,7 @@ mod spec;
 mod workspace;
 pub mod zoo;
 
+pub use explain::{Evidence, Method};
 pub use layers::{Pass, Training};
 pub use params::{Gradients, Init, Param, Params, units};
 pub use plan::LayerInfo;

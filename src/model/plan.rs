@@ -49,6 +49,8 @@ pub struct Plan {
     pub by_image: (usize, usize),
     /// Weights and biases of those steps: the first ones of all.
     pub weights_by_image: usize,
+    /// What a row of the input is: `[h, w, c]`.
+    pub input: [usize; 3],
     /// The parameters, in order.
     pub table: Vec<Param>,
     /// The layers as listed.
@@ -108,7 +110,7 @@ impl Plan {
             ));
         }
         let buffers = vec![Row::dense(input.iter().product())];
-        let mut plan = Plan { buffers, shape: input, flat, engine, ..Plan::default() };
+        let mut plan = Plan { buffers, input, shape: input, flat, engine, ..Plan::default() };
         for (index, layer) in spec.layers.iter().enumerate() {
             let before = plan.shape_now();
             let refuse = |why: String| {

@@ -4,6 +4,9 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::clock;
+use super::live::Live;
+use super::terminal;
 use crate::metrics::{EpochLine, Summary};
 
 /// The root's voice; silent on the other ranks.
@@ -17,7 +20,7 @@ pub struct Console {
 pub fn progress_bar(root: bool, length: u64, unit: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         Some(length),
-        if root { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() },
+        if root { terminal::target() } else { ProgressDrawTarget::hidden() },
     );
     let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
     bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -32,7 +35,11 @@ impl Console {
     /// A plain line.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.root {
-            self.bar.suspend(|| crate::say!("{}", line.as_ref()));
+            self.bar.suspend(|| {
+                terminal::settle();
+                crate::say!("{}", line.as_ref());
+                terminal::settle();
+            });
         }
     }
 
@@ -45,14 +52,29 @@ impl Console {
 
     /// Starts the progress of an epoch of `rows` rows, `done` of which are done.
     pub fn start_epoch(&mut self, epoch: usize, epochs: usize, rows: usize, done: u64) {
+        let style = ProgressStyle::with_template("epoch {prefix} {wide_bar} {msg}");
         self.bar = progress_bar(self.root, rows as u64, "images");
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_prefix(format!("{epoch}/{epochs}"));
         self.bar.set_position(done);
-        self.bar.set_message(format!("(epoch {epoch} of {epochs})"));
     }
 
-    /// `rows` more rows of the epoch are done.
-    pub fn advance(&self, rows: u64) {
-        self.bar.inc(rows);
+    /// Whether there is a terminal to show progress on.
+    pub fn has_progress(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Where the run stands, `rows` rows of its epoch being done.
+    pub fn progress(&self, live: &Live, rows: u64) {
+        self.bar.set_position(rows);
+        self.bar.set_message(format!(
+            "loss {:.4} accuracy {} {:.0} images/s {} left, run {}",
+            live.loss,
+            percent(live.accuracy),
+            live.images_per_sec,
+            clock(live.left.0),
+            clock(live.left.1)
+        ));
     }
 
     /// The epoch is over.

@@ -2,9 +2,10 @@
 
 use super::saver::Saver;
 use super::trainer::Trainer;
+use crate::comm::Communicator;
 use crate::data::Part;
 use crate::error::Error;
-use crate::metrics::{EpochLine, Summary};
+use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
 
 impl Trainer<'_> {
     /// What runs, for a person.
@@ -85,4 +86,20 @@ impl Trainer<'_> {
             format!("lower --lr (it was {}), or limit gradients with --clip-norm 1{checkpoint}", self.config.lr),
         )
     }
+}
+
+/// Collective: each phase's time, averaged over the ranks, and which of several ranks computed longest.
+pub fn seconds_of_ranks(comm: &dyn Communicator, own: Seconds) -> (Seconds, Option<Slowest>) {
+    let Seconds { load, forward, backward, sync, update, evaluate } = own;
+    let (size, busy) = (comm.size(), load + forward + backward + update);
+    // Each rank's own time in a place of its own: one sum brings all of it.
+    let mut sums = vec![load, forward, backward, sync, update, evaluate];
+    sums.extend((0..size).map(|rank| if rank == comm.rank() { busy } else { 0.0 }));
+    comm.sum_f64(&mut sums);
+    let each = sums.split_off(6);
+    let mean = each.iter().sum::<f64>() / size as f64;
+    let longest = each.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).filter(|_| size > 1);
+    let slowest = longest.map(|(rank, &seconds)| Slowest { rank, seconds, mean });
+    let [load, forward, backward, sync, update, evaluate] = std::array::from_fn(|phase| sums[phase] / size as f64);
+    (Seconds { load, forward, backward, sync, update, evaluate }, slowest)
 }

@@ -4,7 +4,9 @@ mod account;
 mod data;
 mod digests;
 mod evaluate;
+mod examine;
 mod fault;
+mod live;
 mod lockstep;
 mod memory;
 mod micro_batch;
@@ -18,6 +20,7 @@ mod verify;
 
 pub use data::TrainData;
 pub use evaluate::{Evaluation, evaluate};
+pub use examine::{REPORT, subject_of};
 pub use lockstep::{At, How, Lockstep, Made, Tells, can_take, cost};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
@@ -88,6 +91,7 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     trainer.save_model("model.h5")?;
     let summary = trainer.summary();
     agree_root(comm, || trainer.folder.finish(&summary))?;
+    trainer.report(&console);
     if let Some(timeline) = timeline {
         // Last: a disk that refuses it takes nothing else away.
         timeline.write(&trainer, &console)?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::{is_temporary, write_whole};
 use crate::lock::{LOCK_FILE, RunLock};
 use crate::metrics::{EpochLine, Lines, Summary, json};
-use crate::report::Console;
+use crate::report::{Console, LIVE_FILE};
 
 const METRICS: &str = "metrics.jsonl";
 /// The chain of digests.
@@ -49,6 +49,8 @@ struct Unfinished {
     files: Vec<PathBuf>,
     /// Innermost first.
     folders: Vec<PathBuf>,
+    /// What goes with the process, whatever came of the run: where it stands.
+    live: Option<PathBuf>,
 }
 
 impl Unfinished {
@@ -62,7 +64,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        for file in &self.files {
+        for file in self.files.iter().chain(&self.live) {
             let _ = std::fs::remove_file(file);
         }
         for folder in &self.folders {
@@ -96,6 +98,7 @@ impl RunDir {
             // Another process may have been faster.
             check_out(config)?;
             unfinished.files = vec![config_file.clone(), metrics.clone(), digests.clone(), path.join(LOCK_FILE)];
+            unfinished.live = Some(path.join(LIVE_FILE));
             unfinished.folders.insert(0, path.join(CHECKPOINTS));
             first(&checkpoints_of(&path))?;
             write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;
@@ -120,6 +123,7 @@ impl RunDir {
                 RunLock::acquire(path, FORMER_PROCESS)
             });
             folder.lock = Some(lock?);
+            folder.unfinished.live = Some(path.join(LIVE_FILE));
             let entries = std::fs::read_dir(path).map_err(Error::io("read the folder", path))?;
             for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_temporary)) {
                 std::fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use super::account::seconds_of_ranks;
 use super::data::TrainData;
 use super::digests::{self, StartLine};
 use super::evaluate::{Evaluation, evaluate};
 use super::fault::Fault;
+use super::live::Told;
 use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use super::progress::Progress;
 use super::run_dir::RunDir;
@@ -15,10 +17,10 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Every, RunConfig};
 use crate::data::{EpochOrder, Part};
 use crate::error::Result;
-use crate::metrics::{EpochLine, Seconds};
+use crate::metrics::EpochLine;
 use crate::model::{Model, Params};
 use crate::optim::{self, Optimizer};
-use crate::report::Console;
+use crate::report::{Activity, Console};
 use crate::trace::{Trace, What};
 
 /// Everything that a run holds.
@@ -48,14 +50,14 @@ pub struct Trainer<'a> {
     well: bool,
     /// What is to go wrong.
     pub fault: Option<Fault>,
+    /// What was told to those who watch.
+    pub told: Told,
     /// The time, and the bytes handed to MPI, at the last lap.
     since: (Instant, u64),
 }
 
 /// What a step was.
 pub struct StepOutcome {
-    /// Rows.
-    pub count: u64,
     /// What all ranks' digests were, if they were wanted.
     pub digests: Option<digests::Found>,
 }
@@ -113,6 +115,7 @@ impl<'a> Trainer<'a> {
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             well: true,
             fault,
+            told: Told::default(),
             since: (started, 0),
             config,
             comm,
@@ -150,6 +153,7 @@ impl<'a> Trainer<'a> {
         // For a checkpoint that may follow.
         self.lockstep.collect(&self.params, Some(&mut self.optimizer));
         let epoch = self.progress.epoch + 1;
+        self.tell(Activity::Evaluating, console);
         let due = self.is_done() || epoch.is_multiple_of(self.config.eval_every);
         let (val, test) = if due { self.evaluate() } else { (None, None) };
         // The last step's update may be the one that goes too far: no later step would see it.
@@ -165,7 +169,8 @@ impl<'a> Trainer<'a> {
         }
         self.lap(false);
         let sums = &mut self.progress.sums;
-        sums.seconds = mean_seconds(self.comm, sums.seconds);
+        let (seconds, slowest) = seconds_of_ranks(self.comm, sums.seconds);
+        sums.seconds = seconds;
         let line = EpochLine {
             epoch,
             step: self.progress.step,
@@ -180,6 +185,7 @@ impl<'a> Trainer<'a> {
             images_per_sec: sums.count as f64 / sums.wall_seconds,
             bytes_communicated: sums.bytes,
             exchange: sums.exchange,
+            slowest,
         };
         Ok((line, val))
     }
@@ -203,7 +209,7 @@ impl<'a> Trainer<'a> {
             if let Some(found) = outcome.digests {
                 self.compare_digests(&found, write)?;
             }
-            console.advance(outcome.count);
+            self.tell(Activity::Training, console);
             if saves {
                 self.save_state(console);
             }
@@ -260,7 +266,7 @@ impl<'a> Trainer<'a> {
         if !all_well {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        Ok(StepOutcome { count, digests })
+        Ok(StepOutcome { digests })
     }
 
     /// Collective: writes what the ranks found (where only `--max-steps` ends, nothing is due), and stops where they differ.
@@ -405,13 +411,4 @@ impl<'a> Trainer<'a> {
             ..self.config.clone()
         }
     }
-}
-
-/// Collective: each phase's time, averaged over the ranks.
-fn mean_seconds(comm: &dyn Communicator, own: Seconds) -> Seconds {
-    let Seconds { load, forward, backward, sync, update, evaluate } = own;
-    let mut sums = [load, forward, backward, sync, update, evaluate];
-    comm.sum_f64(&mut sums);
-    let [load, forward, backward, sync, update, evaluate] = sums.map(|sum| sum / comm.size() as f64);
-    Seconds { load, forward, backward, sync, update, evaluate }
 }

@@ -231,9 +231,9 @@ fn a_full_disk_leaves_completed_epochs_or_nothing() {
 #[test]
 fn a_disk_that_is_really_full_ends_in_one_message() {
     let dir = faces();
-    // Root in a namespace of its own may mount a small disk; 36 KiB hold the settings and the metrics, not the model.
+    // Root in a namespace of its own may mount a small disk; 24 KiB hold the settings and the metrics, not the model.
     let line = format!(
-        "unshare -m bash -c 'mkdir -p small && mount -t tmpfs -o size=16k tmpfs small || exit 77
+        "unshare -m bash -c 'mkdir -p small && mount -t tmpfs -o size=24k tmpfs small || exit 77
         $GLASSES {TRAIN} --epochs 1 --out small/run >/dev/null; code=$?; ls -A small/run; exit $code'"
     );
     let end = shell(&line, dir.path());

@@ -30,7 +30,7 @@ fn metrics(dir: &Path, out: &str) -> Vec<Value> {
 fn every_command_has_a_help_that_prints_once() {
     let dir = tempfile::tempdir().unwrap();
     let usage = |end: &Outcome| end.stdout.lines().filter(|line| line.starts_with("Usage: glasses")).count();
-    for command in ["", "train", "ingest", "synth", "eval", "predict", "info", "bench"] {
+    for command in ["", "train", "ingest", "synth", "eval", "predict", "info", "bench", "report", "watch"] {
         for help in ["--help", "-h"] {
             let end = glasses(&words(&format!("{command} {help}")), dir.path()).success();
             assert!(usage(&end) == 1 && end.stdout.contains("Options:") && end.stderr.is_empty(), "{end:?}");
@@ -79,6 +79,7 @@ fn a_run_leaves_its_settings_a_line_an_epoch_a_model_and_a_summary() {
         "lock",
         "metrics.jsonl",
         "model.h5",
+        "report.html",
         "summary.json",
     ];
     assert_eq!(names, want.map(std::path::PathBuf::from));

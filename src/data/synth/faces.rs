@@ -19,14 +19,8 @@ const NOISE: usize = 1;
 /// When `size` is 0 or so large that its pixels do not fit in memory ([`super::SIZES`] are sensible).
 pub fn draw(seed: u64, row: usize, size: usize) -> (Vec<u8>, u8) {
     let label = (row % 2) as u8;
-    let dice = &mut Dice::new(seed, SHAPES, row);
-    let person = &Person::roll(dice);
     let canvas = &mut Canvas::new(size as u32);
-    head::background(canvas, dice);
-    head::behind(canvas, person, dice);
-    head::skull(canvas, person, dice);
-    features::draw(canvas, person, dice);
-    decoys::draw(canvas, person, dice, label == 0);
+    let (person, dice) = &mut bare(seed, row, canvas);
     if label == 1 {
         eyewear::draw(canvas, person, dice);
     }
@@ -35,6 +29,32 @@ pub fn draw(seed: u64, row: usize, size: usize) -> (Vec<u8>, u8) {
     decoys::veils(canvas, person, dice);
     photo::light(canvas, dice);
     (photo::develop(canvas, dice, &mut Dice::new(seed, NOISE, row)), label)
+}
+
+/// Where the glasses of one row are: `size * size` opacities, row after row, of them alone; zeros where there are none.
+/// What hangs over them (a fringe, a hat's brim) is not taken away.
+///
+/// # Panics
+/// As [`draw`].
+pub fn eyewear(seed: u64, row: usize, size: usize) -> Vec<u8> {
+    let (person, mut dice) = bare(seed, row, &mut Canvas::new(size as u32));
+    let mut alone = Canvas::new(size as u32);
+    if row % 2 == 1 {
+        eyewear::draw(&mut alone, &person, &mut dice);
+    }
+    alone.pixmap.pixels().iter().map(|pixel| pixel.alpha()).collect()
+}
+
+/// Draws everything below the glasses; who it is, and the dice for the rest.
+fn bare(seed: u64, row: usize, canvas: &mut Canvas) -> (Person, Dice) {
+    let mut dice = Dice::new(seed, SHAPES, row);
+    let person = Person::roll(&mut dice);
+    head::background(canvas, &mut dice);
+    head::behind(canvas, &person, &mut dice);
+    head::skull(canvas, &person, &mut dice);
+    features::draw(canvas, &person, &mut dice);
+    decoys::draw(canvas, &person, &mut dice, row.is_multiple_of(2));
+    (person, dice)
 }
 
 #[cfg(test)]

@@ -1,0 +1,79 @@
+//! `glasses predict --explain`: maps of what the network looks at, as pictures in a folder.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::checkpoint::SavedModel;
+use crate::error::{Error, Result};
+use crate::files::replace;
+use crate::model::Workspace;
+use crate::report::{explained, png};
+
+/// Pictures that are painted over at once, where a map is made so.
+const BATCH: usize = 16;
+
+/// Writes maps, one a picture.
+pub struct Maps<'a> {
+    folder: &'a Path,
+    saved: &'a SavedModel,
+    ws: Workspace,
+    input: Vec<f32>,
+    failure: Option<Error>,
+}
+
+impl<'a> Maps<'a> {
+    /// Into `folder`, which is made where it is missing; of a model that takes pictures.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new(folder: &'a Path, saved: &'a SavedModel) -> Result<Maps<'a>> {
+        std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+        let ws = Workspace::for_inference(&saved.model, BATCH);
+        Ok(Maps { folder, saved, ws, input: vec![0.0; saved.shape.len()], failure: None })
+    }
+
+    /// The map of what speaks for `class` in the picture `pixels [h, w, c]` that came from `file`. After a failure nothing more is
+    /// written.
+    pub fn write(&mut self, file: &Path, pixels: &[u8], class: usize) {
+        if self.failure.is_some() {
+            return;
+        }
+        let Maps { saved, ws, input, .. } = self;
+        saved.normalizer.pixels(pixels, input);
+        let evidence = saved.model.explain(&saved.params, ws, input, class);
+        let path = self.folder.join(name(file));
+        let picture = png(&explained(saved.shape.hwc(), pixels, &evidence));
+        self.failure = picture.map_err(Error::io("write", &path)).and_then(|bytes| replace(&path, &bytes)).err();
+    }
+
+    /// Whether all of them were written.
+    ///
+    /// # Errors
+    /// Why the first one was not.
+    pub fn finish(self) -> Result<()> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+/// `photos/a.png` becomes `photos-a.map.png`, `b.jpg` becomes `b.jpg.map.png`: two pictures never share a name unless their
+/// folders' names hold hyphens in the same places.
+fn name(file: &Path) -> PathBuf {
+    let parts = file.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        _ => None,
+    });
+    let whole = parts.collect::<Vec<_>>().join("-");
+    format!("{}.map.png", whole.strip_suffix(".png").unwrap_or(&whole)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_called_as_their_pictures_and_stay_in_their_folder() {
+        let called = |file: &str| name(Path::new(file)).display().to_string();
+        assert_eq!(called("a.png"), "a.map.png");
+        assert_eq!(called("/photos/old/a.jpg"), "photos-old-a.jpg.map.png");
+        assert_eq!(called("../a.png"), "a.map.png");
+    }
+}
