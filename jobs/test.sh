@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobs/setup.sh || exit 1
+# Where there is no such Python, the tests that need it say so at the end.
+. jobs/python.sh
 
 # A test that cannot run here adds a line `name: why` to this file; test.sh says it at the end, where it is seen.
 SKIPPED_TESTS=$(mktemp)

@@ -36,6 +36,14 @@ pub enum Command {
     Verify(commands::verify::Options),
     /// Measure what this machine gives: GFLOP/s a layer, images/s a step, inference
     Bench(commands::bench::Options),
+    /// Give a model to other programs: ONNX, or named weights for PyTorch
+    Export(commands::export::Options),
+    /// Take weights from elsewhere, to train them here
+    Import(commands::import::Options),
     /// Show what a dataset or a model file holds, or what a network is made of
     Info(commands::info::Options),
+    /// Print what completes commands and options in a shell
+    Completions(commands::completions::CompletionOptions),
+    /// Print the manual page, or write one for every subcommand
+    Man(commands::completions::ManOptions),
 }

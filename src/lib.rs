@@ -7,6 +7,7 @@ pub mod commands;
 pub mod data;
 pub mod train;
 pub mod config;
+pub mod export;
 pub mod checkpoint;
 pub mod metrics;
 pub mod report;

@@ -1,10 +1,14 @@
 //! The subcommands, one file each: its options (clap derives the help from their docs) and what it does.
 
 pub mod bench;
+pub mod completions;
 pub mod eval;
+pub mod export;
+pub mod import;
 pub mod info;
 pub mod predict;
 pub mod synth;
 pub mod train;
 pub mod verify;
+pub mod version;
 pub mod ingest;

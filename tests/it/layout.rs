@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
-const LEVELS: [&[&str]; 10] = [
+const LEVELS: [&[&str]; 11] = [
     &["cli"],
     &["commands"],
     &["train"],
     &["config"],
+    &["export"],
     &["checkpoint", "report"],
     &["metrics"],
     &["data", "model", "optim", "comm"],
