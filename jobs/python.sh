@@ -7,11 +7,11 @@
 # NO_INSTALL=1 (use what is there, install nothing).
 
 python_venv=${GLASSES_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/glasses/python}
-python_packages="onnx>=1.16 onnxruntime>=1.18 tensorboard>=2.16 safetensors>=0.4 numpy>=1.26"
+python_packages="onnx>=1.16 onnxruntime>=1.18 tensorboard>=2.16 pillow>=10 safetensors>=0.4 numpy>=1.26"
 
 python_say() { echo "python: $*" >&2; }
 
-python_works() { "$1" -c 'import onnx, onnxruntime, tensorboard, safetensors.numpy' >/dev/null 2>&1; }
+python_works() { "$1" -c 'import onnx, onnxruntime, PIL, tensorboard, safetensors.numpy' >/dev/null 2>&1; }
 
 make_python() {
     local python=$python_venv/bin/python

@@ -11,6 +11,7 @@ pub mod export;
 pub mod checkpoint;
 pub mod metrics;
 pub mod report;
+pub mod tensorboard;
 pub mod model;
 pub mod optim;
 pub mod comm;

@@ -148,6 +148,7 @@ pub struct RunConfig {
     pub checkpoint_every: Every,
     pub keep: usize,
     pub digest_every: usize,
+    pub tensorboard: bool,
     pub model: ModelChoice,
 }
 

@@ -113,7 +113,7 @@ pub fn script(saved: &SavedModel, file: &Path) -> Result<Option<String>> {
          net = {network}\n\
          net.load_state_dict(load_file({}))\n\
          {}\n\
-         logits = net.eval()(x.float())",
+         logits = net.eval()(x)",
         serde_json::json!(file.display().to_string()),
         prepare(saved)
     )))
@@ -125,16 +125,18 @@ fn prepare(saved: &SavedModel) -> String {
     let (axes, view) = if pixels { ("(2, 3)", ".view(-1, 1, 1)") } else { ("1", "") };
     let rows = if pixels { "torch.as_tensor(rows).permute(0, 3, 1, 2)" } else { "torch.as_tensor(rows)" };
     match saved.normalizer.mode() {
-        Normalize::Unit if pixels => format!("x = {rows} / 255"),
-        Normalize::None | Normalize::Unit => format!("x = {rows}"),
+        Normalize::Unit if pixels => format!("x = {rows}.float() / 255"),
+        Normalize::None | Normalize::Unit => format!("x = {rows}.float()"),
         Normalize::Dataset => {
             let (mean, inverse) = saved.normalizer.parts();
             let tensor = |values: &[f32]| format!("torch.tensor({}){view}", serde_json::json!(values));
-            format!("x = ({rows} - {}) * {}", tensor(mean), tensor(inverse))
+            format!("x = ({rows}.float() - {}) * {}", tensor(mean), tensor(inverse))
         }
+        // As here: the moments in f64, what they do to a row in f32.
         Normalize::PerImage => format!(
             "x = {rows}.double()\n\
-             x = (x - x.mean({axes}, keepdim=True)) / x.std({axes}, correction=0, keepdim=True).clamp_min(1e-12)"
+             mean, deviation = x.mean({axes}, keepdim=True), x.std({axes}, correction=0, keepdim=True)\n\
+             x = (x.float() - mean.float()) * (1 / deviation.clamp_min(1e-12)).float()"
         ),
     }
 }

@@ -9,7 +9,7 @@ const LEVELS: [&[&str]; 11] = [
     &["train"],
     &["config"],
     &["export"],
-    &["checkpoint", "report"],
+    &["checkpoint", "report", "tensorboard"],
     &["metrics"],
     &["data", "model", "optim", "comm"],
     &["kernels"],

@@ -23,6 +23,7 @@ mod python;
 mod ranks;
 mod resume;
 mod synth;
+mod tensorboard;
 mod tiles;
 mod using;
 mod winograd;

@@ -17,7 +17,7 @@ impl Python {
     pub fn with_readers(test: &str) -> Option<Python> {
         let path = std::env::var_os("GLASSES_PYTHON").map_or_else(|| venv().join("bin/python"), PathBuf::from);
         let found = Python { path, search: None };
-        let imports = "import onnx, onnxruntime, tensorboard, safetensors.numpy";
+        let imports = "import onnx, onnxruntime, PIL, tensorboard, safetensors.numpy";
         found.or_skipped(imports, test, "no Python with onnx, onnxruntime, tensorboard and safetensors (jobs/python.sh)")
     }
 
