@@ -12,9 +12,9 @@ use crate::say;
 /// Options of `glasses completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    glasses completions bash > glasses.bash    # then, in ~/.bashrc:  . …/glasses.bash\n  \
+    glasses completions bash > glasses.bash    # source it in ~/.bashrc\n  \
     glasses completions zsh > _glasses         # into a folder of $fpath\n  \
-    glasses completions fish > glasses.fish    # into ~/.config/fish/completions")]
+    glasses completions fish > glasses.fish    # into fish's completions")]
 pub struct CompletionOptions {
     /// The shell
     #[arg(value_enum)]
@@ -25,7 +25,7 @@ pub struct CompletionOptions {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     glasses man > glasses.1\n  \
-    glasses man --out man1    # one page a subcommand; then:  man -l man1/glasses-train.1")]
+    glasses man --out man1    # a page a subcommand: man -l man1/glasses-train.1")]
 pub struct ManOptions {
     /// Folder for a page of every subcommand, made where it is missing; without it, the program's own page is printed
     #[arg(long, value_name = "DIR")]

@@ -18,6 +18,8 @@ const BATCH: usize = 32;
 
 /// Options of `glasses eval`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses eval --model runs/faces/model.h5 --data faces.h5")]
 pub struct Options {
     /// Model file that `glasses train` wrote
     #[arg(long, value_name = "FILE.h5")]

@@ -22,7 +22,7 @@ pub enum Format {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     glasses export runs/faces --to onnx --out faces.onnx --samples faces.h5\n  \
-    glasses export runs/faces/model.h5 --to safetensors --out faces.safetensors")]
+    glasses export runs/faces --to safetensors --out faces.safetensors")]
 pub struct Options {
     /// Model file that `glasses train` wrote, or the folder of its run
     #[arg(value_name = "MODEL")]

@@ -17,7 +17,7 @@ use crate::say;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     glasses import faces.safetensors --model glasses --out runs/begun\n  \
-    glasses train --resume runs/begun --fork --data faces.h5 --epochs 1 --out runs/on")]
+    glasses train --resume runs/begun --fork --data faces.h5")]
 pub struct Options {
     /// Weights by name, laid out as PyTorch has them: conv [out, in, height, width], dense [out, in]
     #[arg(value_name = "FILE.safetensors")]

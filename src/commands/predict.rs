@@ -28,11 +28,11 @@ const BATCH: usize = 32;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     glasses predict --model runs/faces/model.h5 photos\n  \
-    glasses predict --model runs/faces/model.h5 'photos/*/*.png' --top 2 --threshold 0.8\n  \
-    find photos -name '*.png' | glasses predict --model runs/faces/model.h5 - --csv > said.csv")]
+    glasses predict --model runs/faces 'photos/*/*.png' --top 2 --threshold 0.8\n  \
+    find photos -name '*.png' | glasses predict --model runs/faces - --csv")]
 pub struct Options {
-    /// Model file that `glasses train` wrote
-    #[arg(long, value_name = "FILE.h5")]
+    /// Model file that `glasses train` wrote, or the folder of its run
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// Pictures, folders (sub-folders too), patterns ('photos/**/*.jpg'), or - for names on standard input
     #[arg(required = true, value_name = "IMAGE|FOLDER|PATTERN|-")]

@@ -3,11 +3,13 @@
 mod fixtures;
 mod run;
 
+mod at_hand;
 mod bad_input;
 mod bad_settings;
 mod bench;
 mod checkpoint_file;
 mod cli;
+mod docs;
 mod elementwise;
 mod export;
 mod golden;
@@ -19,6 +21,7 @@ mod layout;
 mod losses;
 mod memory;
 mod plain;
+mod predict;
 mod python;
 mod ranks;
 mod resume;

@@ -46,6 +46,13 @@ impl Python {
         command
     }
 
+    /// Runs a script in the folder where it lies.
+    pub fn run_in(&self, dir: &Path, script: &str) -> Outcome {
+        let mut command = self.command();
+        command.arg(script).current_dir(dir);
+        finish(command)
+    }
+
     /// Runs a script of the repository in `dir`.
     pub fn run(&self, script: &str, args: &[String], dir: &Path) -> Outcome {
         let mut command = self.command();
@@ -54,7 +61,8 @@ impl Python {
     }
 }
 
-fn venv() -> PathBuf {
+/// Where jobs/python.sh makes its environment.
+pub fn venv() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let cache = || variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cache"));
     variable("GLASSES_VENV").unwrap_or_else(|| cache().join("glasses/python"))

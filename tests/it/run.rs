@@ -55,7 +55,7 @@ pub fn mpirun(n: usize, args: &[&str], dir: &Path) -> Outcome {
 }
 
 /// Open MPI asks for these as root, and where there are fewer cores than ranks; others ignore them.
-fn allow_many_ranks(command: &mut Command) {
+pub fn allow_many_ranks(command: &mut Command) {
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("OMPI_MCA_hwloc_base_binding_policy", "none");
 }
