@@ -128,14 +128,16 @@ impl Error {
 
 /// A file or folder that is there, and whose name is most like the first part of `path` that is not.
 pub fn nearest_file(path: &Path) -> Option<PathBuf> {
-    let missing = path.ancestors().filter(|part| !part.as_os_str().is_empty()).take_while(|part| !part.exists()).last()?;
+    let missing =
+        path.ancestors().filter(|part| !part.as_os_str().is_empty()).take_while(|part| !part.exists()).last()?;
     let folder = missing.parent().filter(|folder| !folder.as_os_str().is_empty());
     let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
     let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     let typed = missing.file_name()?.to_str()?;
     // Endings are alike by themselves (a.h5, b.h5): one letter in three may be another.
     let near = |name: &&String| 3 * strsim::damerau_levenshtein(typed, name) <= typed.chars().count().max(4);
-    let near = names.iter().filter(near).min_by_key(|name| (strsim::damerau_levenshtein(typed, name), (*name).clone()))?;
+    let near =
+        names.iter().filter(near).min_by_key(|name| (strsim::damerau_levenshtein(typed, name), (*name).clone()))?;
     let near = folder.map_or_else(|| PathBuf::from(near), |folder| folder.join(near));
     let rest = path.strip_prefix(missing).ok().filter(|rest| !rest.as_os_str().is_empty());
     Some(rest.map(|rest| near.join(rest)).filter(|whole| whole.exists()).unwrap_or(near))

@@ -58,7 +58,12 @@ fn import(options: &Options) -> Result<()> {
     };
     if std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) {
         let fix = "name another with --out, or move this one away";
-        return Err(Error::invalid(out.display().to_string(), "a folder that holds something", "a new or empty one", fix));
+        return Err(Error::invalid(
+            out.display().to_string(),
+            "a folder that holds something",
+            "a new or empty one",
+            fix,
+        ));
     }
     let spec = options.model.resolve()?;
     let file = WeightsFile::read(&options.file)?;
@@ -67,8 +72,7 @@ fn import(options: &Options) -> Result<()> {
     let flat = matches!(shape, RowShape::Features { .. });
     let model = Model::new(spec.clone(), shape.hwc(), flat, classes.len(), Engine::default())?;
     let mut params = Params::initial(model.table.clone(), Init::default(), 0);
-    let layers: Vec<&str> =
-        model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
+    let layers: Vec<&str> = model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
     let modules = match_modules(&file, &layers, &options.names)?;
     fill(&file, &model, &mut params, shape, &modules)?;
     let normalizer = normalizer(options, &file, shape)?;

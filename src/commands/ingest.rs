@@ -70,12 +70,12 @@ Pictures are PNG, JPEG, PGM, BMP, WebP or TIFF files. They are turned upright as
 --channels (transparency becomes white unless there are 4) and resized with Lanczos3 without keeping their proportions.
 
 Examples:
-  glasses ingest photos --out photos.h5 --size 64x48    # photos/cats/*, photos/…
-  glasses ingest faces --labels labels.csv --out f.h5   # id, …, label
-  glasses ingest kaggle --out kaggle.h5                 # its faces, as unpacked
-  glasses ingest mnist --out mnist.h5                   # train-images-idx3-ubyte…
-  glasses ingest spiral.csv --out table.h5              # a table of numbers
-  mpirun -n 4 glasses ingest photos --out all.h5        # 4 ranks decode";
+  glasses ingest photos --out photos.h5 --size 64x48  # photos/cats/*, …
+  glasses ingest faces --labels labels.csv --out f.h5 # id, …, label
+  glasses ingest kaggle --out kaggle.h5               # its faces, as unpacked
+  glasses ingest mnist --out mnist.h5                 # train-images-idx3-…
+  glasses ingest spiral.csv --out table.h5            # a table of numbers
+  mpirun -n 4 glasses ingest photos --out all.h5      # 4 ranks decode";
 
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let side = |text: &str| text.parse::<usize>().ok().filter(|side| (1..=16384).contains(side));

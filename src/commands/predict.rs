@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rayon::prelude::*;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
@@ -18,6 +17,7 @@ use crate::kernels;
 use crate::model::{Model, Params, Workspace};
 use crate::report::progress_bar;
 use answers::{Choice, Outcome, Threshold, print};
+use rayon::prelude::*;
 
 use super::export;
 

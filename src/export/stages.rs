@@ -73,9 +73,7 @@ impl Kind<'_> {
             }
             Kind::Dense(DenseShape { inputs, outputs }, image, _) => {
                 let [h, w, c] = image.unwrap_or([1, 1, inputs]);
-                let of = move |o| {
-                    (0..c).flat_map(move |i| (0..h * w).map(move |pixel| (pixel * c + i) * outputs + o))
-                };
+                let of = move |o| (0..c).flat_map(move |i| (0..h * w).map(move |pixel| (pixel * c + i) * outputs + o));
                 Box::new((0..outputs).flat_map(of))
             }
             _ => Box::new(std::iter::empty()),
@@ -101,7 +99,8 @@ pub fn walk<'a>(model: &Model, params: &'a Params, shape: RowShape) -> Result<Ve
     let mut image = None;
     let mut stages = Vec::new();
     for (index, (layer, info)) in model.spec.layers.iter().zip(model.layers()).enumerate() {
-        let failed = |why: String| Error::invalid(format!("layer {index} '{layer}'"), why, "a planned layer", "report it");
+        let failed =
+            |why: String| Error::invalid(format!("layer {index} '{layer}'"), why, "a planned layer", "report it");
         let word = layer.to_string();
         let name = format!("{}{index}", word.split(' ').next().unwrap_or_default());
         let outputs = info.output.last().copied().unwrap_or(0);

@@ -52,10 +52,9 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
             match pads.even() {
                 true if pads.none() => one(format!("{conv}{stride})")),
                 true => one(format!("{conv}{stride}, padding={})", pair(pads.top, pads.left))),
-                false => Some(vec![
-                    format!("{name}_pad=nn.ZeroPad2d({})", sides(pads)),
-                    format!("{name}={conv}{stride})"),
-                ]),
+                false => {
+                    Some(vec![format!("{name}_pad=nn.ZeroPad2d({})", sides(pads)), format!("{name}={conv}{stride})")])
+                }
             }
         }
         Kind::MaxPool(s) => {

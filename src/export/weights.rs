@@ -46,11 +46,7 @@ impl View for Owned {
 }
 
 /// A whole safetensors file.
-pub(super) fn serialize(
-    tensors: Vec<(String, Owned)>,
-    notes: HashMap<String, String>,
-    path: &Path,
-) -> Result<Vec<u8>> {
+pub(super) fn serialize(tensors: Vec<(String, Owned)>, notes: HashMap<String, String>, path: &Path) -> Result<Vec<u8>> {
     safetensors::serialize(tensors, Some(notes)).map_err(|e| Error::io("write", path)(std::io::Error::other(e)))
 }
 
@@ -141,7 +137,9 @@ impl WeightsFile {
         }
         let values: Vec<f32> = match view.dtype() {
             Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
-            Dtype::F64 => view.data().as_chunks::<8>().0.iter().map(|eight| f64::from_le_bytes(*eight) as f32).collect(),
+            Dtype::F64 => {
+                view.data().as_chunks::<8>().0.iter().map(|eight| f64::from_le_bytes(*eight) as f32).collect()
+            }
             other => return Err(invalid(format!("{other:?} values"), "F32 or F64".into(), FIX)),
         };
         match values.iter().position(|value| !value.is_finite()) {
@@ -198,13 +196,7 @@ pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Re
 ///
 /// # Errors
 /// When a tensor is missing, or of another shape or type.
-pub fn fill(
-    file: &WeightsFile,
-    model: &Model,
-    params: &mut Params,
-    shape: RowShape,
-    modules: &[String],
-) -> Result<()> {
+pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, shape: RowShape, modules: &[String]) -> Result<()> {
     let before = params.clone();
     let network = walk(model, &before, shape)?;
     let layers = network.iter().filter(|stage| stage.kind.weights().is_some());

@@ -70,7 +70,8 @@ impl Events {
         let host = host.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
         // Nanoseconds as well: two files of a folder never have one name.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("events.out.tfevents.{}.{host}.{}.{:09}", now.as_secs(), std::process::id(), now.subsec_nanos());
+        let name =
+            format!("events.out.tfevents.{}.{host}.{}.{:09}", now.as_secs(), std::process::id(), now.subsec_nanos());
         let path = folder.join(name);
         let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io("create", &path))?;
         let mut events = Events { file, path };

@@ -70,7 +70,11 @@ fn fill(canvas: &mut Canvas, [x, y, w, h]: [u32; 4], colour: Rgb<u8>) {
 
 /// The first letters, so that a long name does not push the rest out of sight.
 fn short(name: &str, letters: usize) -> String {
-    if name.chars().count() <= letters { name.to_owned() } else { name.chars().take(letters - 1).chain(['.']).collect() }
+    if name.chars().count() <= letters {
+        name.to_owned()
+    } else {
+        name.chars().take(letters - 1).chain(['.']).collect()
+    }
 }
 
 /// The counts `[true class, said class]` as a table, a row a true class; the darker, the larger its share of the row.

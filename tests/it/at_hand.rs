@@ -25,7 +25,8 @@ fn subcommands() -> Vec<String> {
 /// `glasses` and `mpirun` by their bare names.
 fn search_path() -> String {
     let mpirun = std::env::var("MPIRUN").unwrap_or_default();
-    let folders = [env!("CARGO_BIN_EXE_glasses"), mpirun.as_str()].map(|program| Path::new(program).parent().map(Path::to_owned));
+    let folders =
+        [env!("CARGO_BIN_EXE_glasses"), mpirun.as_str()].map(|program| Path::new(program).parent().map(Path::to_owned));
     let folders = folders.into_iter().flatten().filter(|folder| folder != Path::new(""));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all: Vec<PathBuf> = folders.chain(std::env::split_paths(&path)).collect();

@@ -21,7 +21,9 @@ while case $1 in --*) true ;; *) false ;; esac; do
     esac
     shift
 done
-SLURM_JOB_ID=$((1 + $(ls glasses-*.out 2>/dev/null | wc -l)))
+shopt -s nullglob
+outputs=(glasses-*.out)
+SLURM_JOB_ID=$((1 + ${#outputs[@]}))
 export SLURM_JOB_ID SLURM_NTASKS=$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))
 grep -q '^#SBATCH --output=%x-%j.out$' "$1"
 # The script, not the folder it lies in: Slurm runs a copy.
@@ -88,7 +90,9 @@ fn the_tutorial_works_as_it_is_written() {
     let home = home();
     let python = Python::with_readers("the tutorial's ONNX part");
     let end = run(home.path(), &session("tutorial.md", python.is_some()));
-    for part in ["/train: 192 rows (with 96, without 96)", "test accuracy", "confusion", "photos.samples.safetensors: 48 rows"] {
+    for part in
+        ["/train: 192 rows (with 96, without 96)", "test accuracy", "confusion", "photos.samples.safetensors: 48 rows"]
+    {
         assert!(end.stdout.contains(part), "{part} in {end:?}");
     }
     let work = home.path().join("work");

@@ -17,13 +17,28 @@ const STEPS: usize = 40;
 
 /// Layers for 23x21x3 pictures of four classes, and a way to prepare them: every kind of layer, with every kind of border.
 const NETWORKS: [(&str, &str); 9] = [
-    (r#""conv 3x3x5", "sigmoid", "conv 4x4x6 stride 2", "tanh", "maxpool 3 stride 2 pad same", "flatten", "dense classes""#, "per-image"),
-    (r#""conv 2x4x4", "leaky_relu 0.2", "avgpool 3 stride 2 pad same", "conv 3x3x4 pad 0", "relu", "global_avgpool", "dense 7", "tanh", "dense classes""#, "dataset"),
-    (r#""maxpool 2 pad same", "avgpool 3x2 stride 1 pad 1", "flatten", "dropout 0.5", "dense 9", "sigmoid", "dropout 0.2", "dense classes", "softmax""#, "unit"),
+    (
+        r#""conv 3x3x5", "sigmoid", "conv 4x4x6 stride 2", "tanh", "maxpool 3 stride 2 pad same", "flatten", "dense classes""#,
+        "per-image",
+    ),
+    (
+        r#""conv 2x4x4", "leaky_relu 0.2", "avgpool 3 stride 2 pad same", "conv 3x3x4 pad 0", "relu", "global_avgpool", "dense 7", "tanh", "dense classes""#,
+        "dataset",
+    ),
+    (
+        r#""maxpool 2 pad same", "avgpool 3x2 stride 1 pad 1", "flatten", "dropout 0.5", "dense 9", "sigmoid", "dropout 0.2", "dense classes", "softmax""#,
+        "unit",
+    ),
     (r#""conv 5x5x8 stride 2 pad 2", "leaky_relu", "conv 12x11x4 pad 0", "flatten""#, "per-image"),
     (r#""flatten", "dense 10", "relu", "dense classes""#, "per-image"),
-    (r#""maxpool 5x4 stride 3 pad same", "conv 1x1x3", "maxpool 3 stride 1 pad 1", "relu", "flatten", "relu", "dense classes""#, "unit"),
-    (r#""avgpool 3 stride 2", "conv 3x3x8", "relu", "conv 3x3x16", "relu", "maxpool 2 stride 1", "flatten", "dense 8", "tanh", "dense classes""#, "none"),
+    (
+        r#""maxpool 5x4 stride 3 pad same", "conv 1x1x3", "maxpool 3 stride 1 pad 1", "relu", "flatten", "relu", "dense classes""#,
+        "unit",
+    ),
+    (
+        r#""avgpool 3 stride 2", "conv 3x3x8", "relu", "conv 3x3x16", "relu", "maxpool 2 stride 1", "flatten", "dense 8", "tanh", "dense classes""#,
+        "none",
+    ),
     // (Raw pixels make logits of hundreds, whose rounding alone is 1e-5: "tanh" keeps these small.)
     // What PyTorch has no modules for.
     (r#""avgpool 4 stride 1 pad same", "flatten", "dense classes""#, "per-image"),
@@ -100,7 +115,11 @@ fn all_exported(dir: &Path) -> Vec<String> {
     add("spiral", "--model spiral --lr 0.01", "spiral.h5");
     for normalize in ["per-image", "none"] {
         let name = format!("spiral-{normalize}");
-        std::fs::write(dir.join(format!("{name}.toml")), "name = \"s\"\nlayers = [\"dense 9\", \"tanh\", \"dense classes\"]").unwrap();
+        std::fs::write(
+            dir.join(format!("{name}.toml")),
+            "name = \"s\"\nlayers = [\"dense 9\", \"tanh\", \"dense classes\"]",
+        )
+        .unwrap();
         add(&name, &format!("--model {name}.toml --normalize {normalize}"), "spiral.h5");
     }
     names
@@ -197,7 +216,11 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     glasses(&words("train --data faces.h5 --model tiny.toml --epochs 1 --out run"), path).success();
     glasses(&words("export run --to safetensors --out w.safetensors"), path).success();
     refused(path, "import w.safetensors --model begun.toml", &["w.safetensors", "conv0, dense4", "dense6"]);
-    refused(path, "import w.safetensors --model tiny.toml --input 22x24x3", &["'dense4.weight'", "[2, 576]", "[2, 528]"]);
+    refused(
+        path,
+        "import w.safetensors --model tiny.toml --input 22x24x3",
+        &["'dense4.weight'", "[2, 576]", "[2, 528]"],
+    );
     refused(path, "import w.safetensors --model tiny.toml --classes a,b,c", &["'dense4.weight'", "[3, 576]"]);
     refused(path, "import w.safetensors --model tiny.toml --names conv0", &["--names", "one module a layer"]);
     refused(path, "import w.safetensors --model tiny.toml --out run", &["run", "holds something"]);

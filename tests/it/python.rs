@@ -18,7 +18,11 @@ impl Python {
         let path = std::env::var_os("GLASSES_PYTHON").map_or_else(|| venv().join("bin/python"), PathBuf::from);
         let found = Python { path, search: None };
         let imports = "import onnx, onnxruntime, PIL, tensorboard, safetensors.numpy";
-        found.or_skipped(imports, test, "no Python with onnx, onnxruntime, tensorboard and safetensors (jobs/python.sh)")
+        found.or_skipped(
+            imports,
+            test,
+            "no Python with onnx, onnxruntime, tensorboard and safetensors (jobs/python.sh)",
+        )
     }
 
     /// With PyTorch and safetensors: `GLASSES_TORCH`, or the environment of benches/peers.

@@ -104,6 +104,7 @@ fn a_run_that_goes_on_takes_back_what_it_says_again() {
         read["scalars"]["loss/train"].as_array().unwrap().iter().map(|point| point[0].as_u64().unwrap()).collect();
     assert_eq!(steps, [4, 6, 8, 12], "what was said of step 6, in the middle, was true");
     // Switched off again, it stays off.
-    glasses(&words("train --resume run --epochs 4 --schedule cosine --tensorboard=false --fork --out more"), path).success();
+    glasses(&words("train --resume run --epochs 4 --schedule cosine --tensorboard=false --fork --out more"), path)
+        .success();
     assert_eq!(event_files(&path.join("more")), Vec::<String>::new());
 }

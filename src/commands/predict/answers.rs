@@ -96,7 +96,9 @@ impl Choice {
             Some(Threshold::Any(least)) => Some(best).filter(|&best| probabilities[best] >= *least),
             Some(Threshold::Of(class, least)) => {
                 let named = self.classes.iter().position(|known| known == class);
-                named.filter(|&named| probabilities[named] >= *least).or(order.iter().copied().find(|&c| Some(c) != named))
+                named
+                    .filter(|&named| probabilities[named] >= *least)
+                    .or(order.iter().copied().find(|&c| Some(c) != named))
             }
         };
         let share = |&class: &usize| Share { class: self.classes[class].clone(), probability: probabilities[class] };

@@ -57,7 +57,8 @@ fn pattern(input: &Path) -> Option<&str> {
 
 fn add_matches(pattern: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     let invalid = |found: String| {
-        let fix = "check the pattern; * stands for any part of a name, ** for any folders, and quotes keep the shell off it";
+        let fix =
+            "check the pattern; * stands for any part of a name, ** for any folders, and quotes keep the shell off it";
         Error::invalid(pattern, found, "a pattern that some picture fits", fix)
     };
     let matches = glob::glob(pattern).map_err(|e| invalid(e.to_string()))?;
