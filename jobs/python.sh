@@ -7,12 +7,13 @@
 # NO_INSTALL=1 (use what is there, install nothing).
 
 python_venv=${GLASSES_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/glasses/python}
-python_packages="onnx>=1.16 onnxruntime>=1.18 tensorboard>=2.16 pillow>=10 safetensors>=0.4 numpy>=1.26"
+python_packages=("onnx>=1.16" "onnxruntime>=1.18" "tensorboard>=2.16" "pillow>=10" "safetensors>=0.4" "numpy>=1.26")
 
 python_say() { echo "python: $*" >&2; }
 
 python_works() { "$1" -c 'import onnx, onnxruntime, PIL, tensorboard, safetensors.numpy' >/dev/null 2>&1; }
 
+# The folder `extra` has safetensors by itself, for a PyTorch that lives elsewhere (GLASSES_TORCH) and lacks it.
 make_python() {
     local python=$python_venv/bin/python
     if python_works "$python" && [ -d "$python_venv/extra/safetensors" ]; then return; fi
@@ -26,19 +27,17 @@ make_python() {
     python_say "making $python_venv"
     mkdir -p "$python_venv" &&
         python3 -m venv --clear "$python_venv" &&
-        # shellcheck disable=SC2086 # several words
-        "$python" -m pip install --quiet --disable-pip-version-check $python_packages >&2 &&
-        # By itself, for a PyTorch that lives elsewhere (GLASSES_TORCH) and lacks it.
+        "$python" -m pip install --quiet --disable-pip-version-check "${python_packages[@]}" >&2 &&
         "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$python_venv/extra" "safetensors>=0.4" >&2 &&
         python_works "$python"
 }
 
 if [ -n "${GLASSES_PYTHON-}" ]; then
-    python_works "$GLASSES_PYTHON" || python_say "GLASSES_PYTHON=$GLASSES_PYTHON lacks one of: $python_packages"
+    python_works "$GLASSES_PYTHON" || python_say "GLASSES_PYTHON=$GLASSES_PYTHON lacks one of: ${python_packages[*]}"
 elif make_python; then
     export GLASSES_PYTHON=$python_venv/bin/python
 else
-    python_say "no environment with: $python_packages"
+    python_say "no environment with: ${python_packages[*]}"
 fi
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     [ -n "${GLASSES_PYTHON-}" ] || exit 1

@@ -30,10 +30,10 @@ fn main() -> ExitCode {
         Err(usage) => {
             // Help, version and mistakes: every rank has the same text, one prints it.
             if comm.is_root() {
-                let _ = match usage.kind() {
-                    ErrorKind::DisplayVersion => Ok(report::line(format_args!("{}", commands::version::text()))),
-                    _ => usage.print(),
-                };
+                match usage.kind() {
+                    ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text())),
+                    _ => drop(usage.print()),
+                }
             }
             return ExitCode::from(usage.exit_code() as u8);
         }

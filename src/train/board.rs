@@ -92,8 +92,7 @@ fn scalars(line: &EpochLine, said: &mut Step) {
 }
 
 fn confusion(split: &str, classes: &[String], found: &Evaluation, said: &mut Step) {
-    let tag = format!("confusion/{split}");
-    said.picture(&tag, &picture::confusion(classes, &found.confusion));
+    said.picture(&format!("confusion/{split}"), &picture::confusion(classes, &found.confusion));
     if classes.len() > FEW_CLASSES {
         return;
     }
@@ -104,7 +103,8 @@ fn confusion(split: &str, classes: &[String], found: &Evaluation, said: &mut Ste
         let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
         table += &format!("| **{name}** | {} |\n", counts.join(" | "));
     }
-    said.text(&tag, &table);
+    // A tag is of one kind: TensorBoard shows neither of two.
+    said.text(&format!("confusion_counts/{split}"), &table);
 }
 
 /// Some pictures that the root holds, with what the network says of them now.

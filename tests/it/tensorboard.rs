@@ -77,12 +77,19 @@ fn tensorboard_reads_what_a_run_wrote_on_any_number_of_ranks() {
         let read: Value = serde_json::from_str(&read).unwrap();
         assert_read(&read, &path.join(run), examples);
         texts.push(read["texts"].clone());
+        // TensorBoard shows none of several kinds under one tag.
+        let tags = ["scalars", "images", "texts"].map(|kind| read[kind].as_object().unwrap());
+        let mut names: Vec<&String> = tags.into_iter().flat_map(|tags| tags.keys()).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{names:?}");
     }
     assert_eq!(texts[0], texts[1]);
     // The counts are those of the last evaluation.
     let judged = glasses(&words("eval --model one/model.h5 --data faces.h5 --json"), path).success().stdout;
     let judged: Value = serde_json::from_str(&judged).unwrap();
-    let table = texts[0]["confusion/test"][2]["text"].as_str().unwrap();
+    let table = texts[0]["confusion_counts/test"][2]["text"].as_str().unwrap();
     for (class, name) in ["no glasses", "glasses"].iter().enumerate() {
         let row = &judged["confusion"][class];
         assert!(table.contains(&format!("| **{name}** | {} | {} |", row[0], row[1])), "{table} {judged}");
