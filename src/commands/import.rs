@@ -122,8 +122,8 @@ fn classes(options: &Options, file: &WeightsFile) -> Result<Vec<String>> {
     let count = last.and_then(|module| file.outputs(&module)).ok_or_else(|| {
         Error::invalid(
             options.file.display().to_string(),
-            "no last layer with biases",
-            "as many biases as there are classes",
+            "no weights by name",
+            "a last layer with as many outputs as there are classes",
             "say --classes no,yes",
         )
     })?;

@@ -117,9 +117,9 @@ impl WeightsFile {
         modules
     }
 
-    /// Outputs of the module, where it has biases: for the last one, the classes.
+    /// Outputs of the module: for the last one, the classes.
     pub fn outputs(&self, module: &str) -> Option<usize> {
-        self.header.info(&format!("{module}.bias"))?.shape.first().copied()
+        self.header.info(&format!("{module}.weight"))?.shape.first().copied()
     }
 
     /// Values in their order, which must be of this shape.
@@ -193,6 +193,7 @@ pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Re
 }
 
 /// Puts the file's weights into `params`, the weights of `model` for rows of `shape`; `modules` as [`match_modules`] gives.
+/// A module without biases gets zeros.
 ///
 /// # Errors
 /// When a tensor is missing, or of another shape or type.
@@ -203,7 +204,10 @@ pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, shape: RowSh
     // Weight and bias of a layer stand side by side in the table.
     for ((Stage { kind, .. }, module), param) in layers.zip(modules).zip(model.table.chunks(2)) {
         let weight = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
-        let bias = file.tensor(&format!("{module}.bias"), &param[1].shape)?;
+        let name = format!("{module}.bias");
+        // PyTorch's `bias=False`.
+        let none = file.header.info(&name).is_none();
+        let bias = if none { vec![0.0; param[1].range.len()] } else { file.tensor(&name, &param[1].shape)? };
         let own = &mut params.values[param[0].range.clone()];
         for (place, value) in kind.places_channels_first().zip(weight) {
             own[place] = value;

@@ -35,6 +35,9 @@ bash .slurm-script "$@" >"glasses-$SLURM_JOB_ID.out" 2>&1 || { cat "glasses-$SLU
 echo "Submitted batch job $SLURM_JOB_ID"
 "#;
 
+/// `srun -n N COMMAND…`
+const SRUN: &str = "#!/bin/sh\nexec ${MPIRUN:-mpirun} \"$@\"\n";
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -43,7 +46,12 @@ fn repository() -> &'static Path {
 /// `photos/without`.
 fn home(pictures: usize) -> TempDir {
     let home = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(repository(), home.path().join("glasses")).unwrap();
+    // Its jobs, and the program that is being tested.
+    let program = Path::new(env!("CARGO_BIN_EXE_glasses")).parent().unwrap();
+    std::fs::create_dir_all(home.path().join("glasses/target")).unwrap();
+    for (real, name) in [(repository().join("jobs"), "jobs"), (program.to_owned(), "target/release")] {
+        std::os::unix::fs::symlink(real, home.path().join("glasses").join(name)).unwrap();
+    }
     let work = home.path().join("work");
     std::fs::create_dir(&work).unwrap();
     glasses(&["synth", "--size", "72", "--count", &pictures.to_string(), "--test", "0", "--out", "drawn.h5"], &work)
@@ -92,6 +100,8 @@ fn the_tutorial_works_as_it_is_written() {
     let home = home(240);
     let python = Python::with_readers("the tutorial's ONNX part");
     let end = run(home.path(), &session("tutorial.md", python.is_some()));
+    let weights: Vec<&str> = end.stdout.lines().filter(|line| line.starts_with("weights sha256")).collect();
+    assert!(weights.len() == 2 && weights[0] == weights[1], "{weights:?}");
     for part in
         ["/train: 192 rows (with 96, without 96)", "test accuracy", "confusion", "photos.samples.safetensors: 48 rows"]
     {
@@ -118,18 +128,19 @@ fn the_way_on_a_cluster_works_as_it_is_written() {
     let home = home(60);
     let bin = home.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
-    for (name, text) in [("sbatch", SBATCH), ("squeue", "#!/bin/sh\necho JOBID\n")] {
+    for (name, text) in [("sbatch", SBATCH), ("srun", SRUN), ("squeue", "#!/bin/sh\necho JOBID\n")] {
         std::fs::write(bin.join(name), text).unwrap();
         assert!(Command::new("chmod").arg("+x").arg(bin.join(name)).status().unwrap().success());
     }
     let python = Python::with_readers("the ONNX part of docs/cluster.md");
     let script = format!("export PATH=\"$HOME/bin:$PATH\"\n{}", session("cluster.md", python.is_some()));
     let end = run(home.path(), &script);
-    let outputs: Vec<PathBuf> = (1..=2).map(|job| home.path().join(format!("work/glasses-{job}.out"))).collect();
+    let outputs: Vec<PathBuf> = (1..=3).map(|job| home.path().join(format!("work/glasses-{job}.out"))).collect();
     let outputs: Vec<String> = outputs.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     assert!(outputs[0].contains("8 ranks (") && outputs[0].contains("results in runs/photos"), "{outputs:?}");
-    assert!(outputs[1].contains("the run in runs/photos is finished"), "{outputs:?}");
-    assert!(end.stdout.contains("Submitted batch job 2") && end.stdout.contains("confusion"), "{end:?}");
+    assert!(outputs[1].contains("images/s") && outputs[1].contains("layers at batch 16"), "{outputs:?}");
+    assert!(outputs[2].contains("the run in runs/photos is finished"), "{outputs:?}");
+    assert!(end.stdout.contains("Submitted batch job 3") && end.stdout.contains("confusion"), "{end:?}");
     if python.is_some() {
         assert!(end.stdout.contains("photos.onnx: 12 rows, 12 of the same class"), "{end:?}");
     }

@@ -15,7 +15,7 @@ from torch import nn
 folder = sys.argv[1]
 torch.manual_seed(3)
 net = nn.Sequential(
-    nn.Conv2d(3, 6, 3, padding=1),
+    nn.Conv2d(3, 6, 3, padding=1, bias=False),
     nn.ReLU(),
     nn.MaxPool2d(2),
     nn.Flatten(),
