@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobs/setup.sh || exit 1
+# Where there is no such Python, the tests that need it say so at the end.
+. jobs/python.sh
 
 # What only tests start: a browser for reports, a terminal for `glasses watch`. Without the right to install, those tests are
 # skipped, and said to be.

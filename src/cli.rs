@@ -42,6 +42,14 @@ pub enum Command {
     Bench(commands::bench::Options),
     /// Predict what training takes on a cluster: time, efficiency and bytes of each strategy
     Plan(commands::plan::Options),
+    /// Give a model to other programs: ONNX, or named weights for PyTorch
+    Export(commands::export::Options),
+    /// Take weights from elsewhere, to train them here
+    Import(commands::import::Options),
     /// Show what a dataset or a model file holds, or what a network is made of
     Info(commands::info::Options),
+    /// Print what completes commands and options in a shell
+    Completions(commands::completions::CompletionOptions),
+    /// Print the manual page, or write one for every subcommand
+    Man(commands::completions::ManOptions),
 }

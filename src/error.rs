@@ -21,7 +21,7 @@ pub enum Error {
         fix: String,
     },
     /// The operating system refused something.
-    #[error("cannot {action} {}: {source}\n  fix: {}", path.display(), fix_for(source))]
+    #[error("cannot {action} {}: {source}\n  fix: {}", path.display(), fix_for(source, path))]
     Io {
         /// A verb: "read", "create", …
         action: &'static str,
@@ -77,9 +77,14 @@ fn list(what: &str, items: &[String]) -> String {
     text
 }
 
-fn fix_for(source: &std::io::Error) -> &'static str {
+fn fix_for(source: &std::io::Error, path: &Path) -> String {
     use std::io::ErrorKind::*;
-    match source.kind() {
+    if source.kind() == NotFound
+        && let Some(near) = nearest_file(path)
+    {
+        return format!("did you mean '{}'?", near.display());
+    }
+    let fix = match source.kind() {
         NotFound => "check the path; it is relative to the folder the command was started in",
         PermissionDenied | ReadOnlyFilesystem => "choose a place that you may write to, or change its permissions",
         AlreadyExists => "choose another name, or move the existing one away",
@@ -89,7 +94,8 @@ fn fix_for(source: &std::io::Error) -> &'static str {
         InvalidData => "make it a text file in UTF-8",
         NotADirectory | IsADirectory => "choose another path: a file stands where a folder is needed, or the reverse",
         _ => "see the operating system's message",
-    }
+    };
+    fix.to_owned()
 }
 
 impl Error {
@@ -120,6 +126,23 @@ impl Error {
     }
 }
 
+/// A file or folder that is there, and whose name is most like the first part of `path` that is not.
+pub fn nearest_file(path: &Path) -> Option<PathBuf> {
+    let missing =
+        path.ancestors().filter(|part| !part.as_os_str().is_empty()).take_while(|part| !part.exists()).last()?;
+    let folder = missing.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let typed = missing.file_name()?.to_str()?;
+    // Endings are alike by themselves (a.h5, b.h5): one letter in three may be another.
+    let near = |name: &&String| 3 * strsim::damerau_levenshtein(typed, name) <= typed.chars().count().max(4);
+    let near =
+        names.iter().filter(near).min_by_key(|name| (strsim::damerau_levenshtein(typed, name), (*name).clone()))?;
+    let near = folder.map_or_else(|| PathBuf::from(near), |folder| folder.join(near));
+    let rest = path.strip_prefix(missing).ok().filter(|rest| !rest.as_os_str().is_empty());
+    Some(rest.map(|rest| near.join(rest)).filter(|whole| whole.exists()).unwrap_or(near))
+}
+
 /// The known word that a mistyped one is most like, if any is like it.
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
@@ -128,4 +151,34 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, word)| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_path_finds_the_one_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(path("runs/faces")).unwrap();
+        for name in ["faces.h5", "a.h5", "runs/faces/model.h5"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        for (typed, near) in [
+            ("faecs.h5", "faces.h5"),
+            ("face.h5", "faces.h5"),
+            ("runs/faces/modle.h5", "runs/faces/model.h5"),
+            ("runs/fcaes/model.h5", "runs/faces/model.h5"),
+            ("runs/fcaes/other.h5", "runs/faces"),
+            ("rusn/faces", "runs/faces"),
+        ] {
+            assert_eq!(nearest_file(&path(typed)), Some(path(near)), "{typed}");
+            let error = Error::io("read", path(typed))(std::io::ErrorKind::NotFound.into()).to_string();
+            assert!(error.contains(&format!("did you mean '{}'?", path(near).display())), "{error}");
+        }
+        for typed in ["pictures.h5", "x", "runs/digits/model.h5", "faces.h5", "/no/such/place"] {
+            assert_eq!(nearest_file(&path(typed)), None, "{typed}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use glasses::cli::{Cli, Command};
 use glasses::error::Error;
 use glasses::{comm, commands, kernels, report};
@@ -29,7 +30,10 @@ fn main() -> ExitCode {
         Err(usage) => {
             // Help, version and mistakes: every rank has the same text, one prints it.
             if comm.is_root() {
-                let _ = usage.print();
+                match usage.kind() {
+                    ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text())),
+                    _ => drop(usage.print()),
+                }
             }
             return ExitCode::from(usage.exit_code() as u8);
         }
@@ -45,6 +49,10 @@ fn main() -> ExitCode {
         Some(Command::Bench(options)) => commands::bench::run(options, comm),
         Some(Command::Plan(options)) => commands::plan::run(options, comm),
         Some(Command::Info(options)) => commands::info::run(options, comm),
+        Some(Command::Export(options)) => commands::export::run(options, comm),
+        Some(Command::Import(options)) => commands::import::run(options, comm),
+        Some(Command::Completions(options)) => commands::completions::completions::<Cli>(options, comm),
+        Some(Command::Man(options)) => commands::completions::man::<Cli>(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),
         None => commands::train::run(&cli.train, comm),
     });

@@ -1,8 +1,8 @@
 //! A timeline of what a rank does, span by span, in memory that was taken before the first of them. Whoever works records
 //! here, under a number; what it is called, and where it ends up, `train::timeline` knows. Off, it costs a branch.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What a span is.
@@ -114,14 +114,14 @@ impl Mark {
 
 /// A handle to a rank's recorder; the default one records nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(Option<Rc<Recorder>>);
+pub struct Trace(Option<Arc<Recorder>>);
 
 #[derive(Debug)]
 struct Recorder {
     zero: Instant,
-    on: Cell<bool>,
-    full: Cell<bool>,
-    spans: RefCell<Vec<Span>>,
+    on: AtomicBool,
+    full: AtomicBool,
+    spans: Mutex<Vec<Span>>,
 }
 
 impl Trace {
@@ -132,19 +132,20 @@ impl Trace {
         let mut room = vec![Span { start: u64::MAX, took: 1, what: What::Step, about: 1, numbers: [1; 4] }; spans];
         std::hint::black_box(&mut room[..]);
         room.clear();
-        Trace(Some(Rc::new(Recorder { zero, on: Cell::new(false), full: Cell::new(false), spans: RefCell::new(room) })))
+        let [on, full] = [(); 2].map(|()| AtomicBool::new(false));
+        Trace(Some(Arc::new(Recorder { zero, on, full, spans: Mutex::new(room) })))
     }
 
     /// From now on spans are recorded, until there is no room left.
     pub fn start(&self) {
-        self.0.iter().for_each(|recorder| recorder.on.set(true));
+        self.0.iter().for_each(|recorder| recorder.on.store(true, Ordering::Relaxed));
     }
 
     /// Nothing more is recorded: what was, and whether there was more than there is room for.
     pub fn stop(&self) -> (Vec<Span>, bool) {
         self.0.as_ref().map_or_else(Default::default, |recorder| {
-            recorder.on.set(false);
-            (recorder.spans.take(), recorder.full.get())
+            recorder.on.store(false, Ordering::Relaxed);
+            (std::mem::take(&mut *recorder.spans()), recorder.full.load(Ordering::Relaxed))
         })
     }
 
@@ -162,7 +163,7 @@ impl Trace {
     #[inline]
     pub fn now(&self) -> Mark {
         match &self.0 {
-            Some(recorder) if recorder.on.get() => Mark(Some(Instant::now())),
+            Some(recorder) if recorder.on.load(Ordering::Relaxed) => Mark(Some(Instant::now())),
             _ => Mark(None),
         }
     }
@@ -194,11 +195,15 @@ impl Trace {
 }
 
 impl Recorder {
+    fn spans(&self) -> std::sync::MutexGuard<'_, Vec<Span>> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, start: Instant, end: Instant, what: What, about: usize, numbers: [u64; 4]) {
-        let mut spans = self.spans.borrow_mut();
+        let mut spans = self.spans();
         if spans.len() == spans.capacity() {
-            self.on.set(false);
-            self.full.set(true);
+            self.on.store(false, Ordering::Relaxed);
+            self.full.store(true, Ordering::Relaxed);
             return;
         }
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;

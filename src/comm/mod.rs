@@ -169,6 +169,14 @@ pub fn world() -> Box<dyn Communicator> {
     Box::new(Solo::default())
 }
 
+/// The MPI that the program was built with, by name and version; it need not be started.
+pub fn library() -> String {
+    #[cfg(feature = "mpi")]
+    return mpi::library();
+    #[cfg(not(feature = "mpi"))]
+    "none: built without".to_owned()
+}
+
 /// What every launcher leaves in the environment of a rank: without one of these, MPI itself would find nobody either,
 /// but Open MPI would start a daemon first, which takes a third of a second and fails where two start at once.
 #[cfg(feature = "mpi")]

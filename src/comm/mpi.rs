@@ -476,7 +476,12 @@ impl Communicator for Mpi {
     }
 
     fn describe(&self) -> String {
-        let version = mpi::environment::library_version().unwrap_or_default();
-        version.split([',', '\n']).next().unwrap_or_default().trim().replace('\t', " ")
+        library()
     }
+}
+
+/// The library's name and version.
+pub fn library() -> String {
+    let version = mpi::environment::library_version().unwrap_or_default();
+    version.split([',', '\n']).next().unwrap_or_default().trim().replace('\t', " ")
 }

@@ -30,6 +30,8 @@ const INFERENCE_BATCH: usize = 32;
 
 /// Options of `glasses bench`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses bench --model mnist --input 28x28x1 --classes 10 --seconds 0.05")]
 pub struct Options {
     /// Network: a name of the zoo or a model file
     #[arg(long, value_name = "NAME|FILE.toml", default_value = "glasses")]

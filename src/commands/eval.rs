@@ -18,9 +18,11 @@ const BATCH: usize = 32;
 
 /// Options of `glasses eval`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses eval --model runs/faces --data faces.h5")]
 pub struct Options {
-    /// Model file that `glasses train` wrote
-    #[arg(long, value_name = "FILE.h5")]
+    /// Model file that `glasses train` wrote, or the folder of its run
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// Dataset with the rows to judge it by
     #[arg(long, value_name = "FILE.h5")]
@@ -60,7 +62,7 @@ struct ClassFigures {
 /// # Errors
 /// The same one on every rank: a file that cannot be read, data that the model does not fit.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let opened = checkpoint::read(&options.model).and_then(|model| {
+    let opened = checkpoint::read(&super::export::model_file(&options.model)).and_then(|model| {
         let dataset = Dataset::open(&options.data)?;
         check(options, &model, &dataset)?;
         // As many shards as a training run has by default, so that the figures are those of its summary.

@@ -17,6 +17,10 @@ use crate::train::Memory;
 
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses info faces.h5\n  \
+    glasses info runs/faces/model.h5\n  \
+    glasses info --model glasses --input 64x64x3")]
 pub struct Options {
     /// A dataset or a model file
     #[arg(value_name = "FILE.h5", required_unless_present = "model", conflicts_with = "model")]

@@ -69,12 +69,13 @@ const LONG: &str = "\
 Pictures are PNG, JPEG, PGM, BMP, WebP or TIFF files. They are turned upright as their EXIF data says, brought to \
 --channels (transparency becomes white unless there are 4) and resized with Lanczos3 without keeping their proportions.
 
-A CSV with id and label:       glasses ingest faces --labels labels.csv --out faces.h5
-Kaggle's faces, as unpacked:   glasses ingest kaggle --out faces.h5
-photos/cat/*, photos/dog/*:    glasses ingest photos --out photos.h5 --size 64x48
-train-images-idx3-ubyte.gz …:  glasses ingest mnist --out mnist.h5
-A table of numbers:            glasses ingest spiral.csv --out spiral.h5
-4 ranks share the decoding:    mpirun -n 4 glasses ingest kaggle --out faces.h5";
+Examples:
+  glasses ingest photos --out photos.h5 --size 64x48  # photos/cats/*, …
+  glasses ingest faces --labels labels.csv --out f.h5 # id, …, label
+  glasses ingest kaggle --out kaggle.h5               # its faces, as unpacked
+  glasses ingest mnist --out mnist.h5                 # train-images-idx3-…
+  glasses ingest spiral.csv --out table.h5            # a table of numbers
+  mpirun -n 4 glasses ingest photos --out all.h5      # 4 ranks decode";
 
 fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let side = |text: &str| text.parse::<usize>().ok().filter(|side| (1..=16384).contains(side));

@@ -1,8 +1,11 @@
 //! The subcommands, one file each: its options (clap derives the help from their docs) and what it does.
 
 pub mod bench;
+pub mod completions;
 pub mod eval;
 mod explain;
+pub mod export;
+pub mod import;
 pub mod info;
 pub mod plan;
 pub mod predict;
@@ -11,4 +14,5 @@ pub mod synth;
 pub mod train;
 pub mod verify;
 pub mod watch;
+pub mod version;
 pub mod ingest;

@@ -22,6 +22,9 @@ pub enum Kind {
 
 /// Options of `glasses synth`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses synth --count 200 --size 32 --out faces.h5\n  \
+    glasses synth --kind spiral --out spiral.h5")]
 pub struct Options {
     /// The dataset to write
     #[arg(long, value_name = "FILE.h5")]

@@ -11,6 +11,9 @@ use crate::train::{self, Verdict, Wrong};
 
 /// Options of `glasses verify`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses verify runs/faces\n  \
+    glasses verify runs/faces --steps 5..15")]
 pub struct Options {
     /// Folder of the run
     #[arg(value_name = "RUN")]

@@ -154,6 +154,7 @@ pub struct RunConfig {
     /// Not written to `config.toml`: what goes on or begins again would write over it.
     #[serde(skip_serializing)]
     pub trace: Option<PathBuf>,
+    pub tensorboard: bool,
     pub model: ModelChoice,
 }
 

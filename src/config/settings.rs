@@ -137,6 +137,10 @@ pub struct Settings {
     #[arg(long, value_name = "FILE.json")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
+    /// Also write event files for TensorBoard into the run's folder: curves, confusion matrix, example pictures
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensorboard: Option<bool>,
 }
 
 impl Settings {
@@ -191,7 +195,7 @@ impl Settings {
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
             clip_norm init kernels normalize augment shards seed out max_steps eval_every reduce comm window wire checkpoint_every
-            keep digest_every trace)
+            keep digest_every trace tensorboard)
     }
 
     /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
@@ -236,6 +240,7 @@ impl Settings {
             keep: all.keep.unwrap_or(2),
             digest_every: all.digest_every.unwrap_or(50),
             trace: all.trace,
+            tensorboard: all.tensorboard.unwrap_or(false),
             model: match model {
                 ModelChoice::Name(name) if zoo::names().any(|known| known == name) => ModelChoice::Name(name),
                 _ => ModelChoice::Spec(spec),

@@ -1,6 +1,7 @@
 //! Training: the epoch loop reads like the algorithm.
 
 mod account;
+mod board;
 mod data;
 mod digests;
 mod evaluate;
@@ -33,6 +34,7 @@ use crate::error::Result;
 use crate::metrics::Summary;
 use crate::report::Console;
 use crate::trace::Trace;
+use board::Board;
 use progress::Best;
 use timeline::Timeline;
 use trainer::Trainer;
@@ -73,10 +75,12 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     if trainer.fault.is_some() {
         console.warn("GLASSES_FAULT is set: this run will go wrong, as a test wants it");
     }
+    let mut board = Board::new(config.tensorboard && comm.is_root(), trainer.progress.step);
     while !trainer.is_done() {
         console.start_epoch(trainer.progress.epoch + 1, config.epochs, trainer.rows(), trainer.progress.sums.count);
-        let (line, val) = trainer.train_and_evaluate(&console)?;
+        let (line, [val, test]) = trainer.train_and_evaluate(&console)?;
         agree_root(comm, || trainer.folder.add(&line))?;
+        board.add(&trainer, &line, [&val, &test], &console);
         let best = trainer.progress.best.map(|best| best.accuracy);
         // What --max-steps cuts short is no epoch: with more steps it would be another.
         let val = val.filter(|_| trainer.ends_epoch()).map(|val| val.accuracy());

@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 /// Settings that may change while a run goes on: they do not touch what it computes.
-const FREE: [&str; 6] = ["data", "checkpoint-every", "keep", "digest-every", "max-steps", "trace"];
+const FREE: [&str; 7] = ["data", "checkpoint-every", "keep", "digest-every", "max-steps", "trace", "tensorboard"];
 
 /// What the settings of a run in a folder are, as it wrote them.
 const CONFIG: &str = "config.toml";

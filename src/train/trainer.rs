@@ -145,8 +145,8 @@ impl<'a> Trainer<'a> {
         self.data.train.shards.steps(self.batch)
     }
 
-    /// What is left of an epoch, and the evaluation where one is due: the epoch's figures, and those on `/val`.
-    pub fn train_and_evaluate(&mut self, console: &Console) -> Result<(EpochLine, Option<Evaluation>)> {
+    /// What is left of an epoch, and the evaluation where one is due: the epoch's figures, and those on `/val` and `/test`.
+    pub fn train_and_evaluate(&mut self, console: &Console) -> Result<(EpochLine, [Option<Evaluation>; 2])> {
         self.lap(false);
         self.epoch(console)?;
         self.lap(true);
@@ -187,7 +187,7 @@ impl<'a> Trainer<'a> {
             exchange: sums.exchange,
             slowest,
         };
-        Ok((line, val))
+        Ok((line, [val, test]))
     }
 
     /// One pass over the training rows, or what is left of it, or what `--max-steps` leaves of that.

@@ -191,7 +191,8 @@ fn a_folder_a_class_takes_every_kind_of_picture() {
     assert_eq!((rows(&all, "train"), rows(&all, "test"), all.classes.join(" ")), (4, 4, "x y".to_owned()));
 }
 
-fn idx(dims: &[u32], values: &[u8]) -> Vec<u8> {
+/// A file of MNIST's kind.
+pub fn idx(dims: &[u32], values: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, 8, dims.len() as u8];
     dims.iter().for_each(|d| bytes.extend(d.to_be_bytes()));
     bytes.extend(values);

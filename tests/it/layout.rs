@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
-const LEVELS: [&[&str]; 10] = [
+const LEVELS: [&[&str]; 11] = [
     &["cli"],
     &["commands"],
     &["train"],
     &["config"],
-    &["checkpoint", "report"],
+    &["export"],
+    &["checkpoint", "report", "tensorboard"],
     &["metrics"],
     &["data", "model", "optim", "comm"],
     &["kernels"],

@@ -6,7 +6,7 @@ use std::path::Path;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbaImage};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest_file};
 
 /// What `glasses` can decode, for messages.
 pub const FORMATS: &str = "a PNG, JPEG, PGM, BMP, WebP or TIFF picture";
@@ -46,7 +46,10 @@ pub fn decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`decode`].
 pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>, String> {
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let bytes = std::fs::read(path).map_err(|e| match nearest_file(path) {
+        Some(near) => format!("{e}; did you mean '{}'?", near.display()),
+        None => e.to_string(),
+    })?;
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
     }

@@ -1,0 +1,154 @@
+//! `glasses import`: weights from elsewhere, as a run that training can begin from.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint;
+use crate::comm::{Communicator, agree_root};
+use crate::config::{ModelChoice, Settings};
+use crate::data::{Normalize, Normalizer, RowShape};
+use crate::error::{Error, Result};
+use crate::export::weights::{WeightsFile, fill, match_modules};
+use crate::files::write_whole;
+use crate::kernels::Engine;
+use crate::model::{Init, Model, ModelSpec, Params};
+use crate::say;
+
+/// Options of `glasses import`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses import faces.safetensors --model glasses --out runs/begun\n  \
+    glasses train --resume runs/begun --fork --data faces.h5")]
+pub struct Options {
+    /// Weights by name, laid out as PyTorch has them: conv [out, in, height, width], dense [out, in]
+    #[arg(value_name = "FILE.safetensors")]
+    pub file: PathBuf,
+    /// The network that they are for
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub model: ModelChoice,
+    /// Its input: height x width x channels, or a number of features [default: what FILE says]
+    #[arg(long, value_name = "HxWxC|D", value_parser = super::info::parse_input)]
+    pub input: Option<RowShape>,
+    /// Class names, in label order [default: what FILE says, else numbers]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    pub classes: Option<Vec<String>>,
+    /// How rows are to be prepared [default: what FILE says, else per-image]
+    #[arg(long, value_enum)]
+    pub normalize: Option<Normalize>,
+    /// FILE's modules in the order of the network's layers, where their names do not tell (conv1,conv2,fc)
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    pub names: Vec<String>,
+    /// Folder for the model; must be new or empty [default: runs/ and FILE's name]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Collective: the root reads and writes, the others wait.
+///
+/// # Errors
+/// When the file does not hold the network's weights, or the folder refuses.
+pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    agree_root(comm, || import(options).map(|()| String::new()))?;
+    Ok(())
+}
+
+fn import(options: &Options) -> Result<()> {
+    let out = match &options.out {
+        Some(out) => out.clone(),
+        None => Path::new("runs").join(options.file.file_stem().unwrap_or_default()),
+    };
+    if std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) {
+        let fix = "name another with --out, or move this one away";
+        return Err(Error::invalid(
+            out.display().to_string(),
+            "a folder that holds something",
+            "a new or empty one",
+            fix,
+        ));
+    }
+    let spec = options.model.resolve()?;
+    let file = WeightsFile::read(&options.file)?;
+    let shape = input(options, &spec, &file)?;
+    let classes = classes(options, &file)?;
+    let flat = matches!(shape, RowShape::Features { .. });
+    let model = Model::new(spec.clone(), shape.hwc(), flat, classes.len(), Engine::default())?;
+    let mut params = Params::initial(model.table.clone(), Init::default(), 0);
+    let layers: Vec<&str> = model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
+    let modules = match_modules(&file, &layers, &options.names)?;
+    fill(&file, &model, &mut params, shape, &modules)?;
+    let normalizer = normalizer(options, &file, shape)?;
+    std::fs::create_dir_all(&out).map_err(Error::io("create the folder", &out))?;
+    checkpoint::write(&out.join("model.h5"), &model, &params, shape, &normalizer, &classes)?;
+    let settings =
+        Settings { model: Some(chosen(options, spec)), normalize: Some(normalizer.mode()), ..Settings::default() };
+    let text = toml::to_string(&settings).unwrap_or_default();
+    let head = format!("# Weights of {}, for `glasses train --resume … --fork`.\n", options.file.display());
+    write_whole(&out.join("config.toml"), (head + &text).as_bytes())?;
+    for ((layer, module), param) in layers.iter().zip(&modules).zip(model.table.iter().step_by(2)) {
+        say!("{layer}: {module} {:?}", param.shape);
+    }
+    let name = out.display();
+    say!("{name}/model.h5: '{}' for {shape}, classes {}", model.spec.name, classes.join(", "));
+    say!("go on with:  glasses train --resume {name} --fork --data FILE.h5");
+    Ok(())
+}
+
+/// A model file may be gone when training begins: its network is written out.
+fn chosen(options: &Options, spec: ModelSpec) -> ModelChoice {
+    match &options.model {
+        ModelChoice::Name(name) if !name.ends_with(".toml") => options.model.clone(),
+        _ => ModelChoice::Spec(spec),
+    }
+}
+
+fn input(options: &Options, spec: &ModelSpec, file: &WeightsFile) -> Result<RowShape> {
+    let said = options.input.or_else(|| super::info::parse_input(file.note("input")?).ok());
+    let of_spec = || spec.input.map(|[h, w, c]| RowShape::Image { h, w, c });
+    said.or_else(of_spec).ok_or_else(|| {
+        Error::invalid(
+            options.file.display().to_string(),
+            "weights without the size of what they are for",
+            "height x width x channels of a picture, or a number of features",
+            "say --input 80x80x3",
+        )
+    })
+}
+
+fn classes(options: &Options, file: &WeightsFile) -> Result<Vec<String>> {
+    let noted = || serde_json::from_str::<Vec<String>>(file.note("classes")?).ok();
+    if let Some(classes) = options.classes.clone().or_else(noted) {
+        return Ok(classes);
+    }
+    let last = options.names.last().cloned().or_else(|| file.modules().pop());
+    let count = last.and_then(|module| file.outputs(&module)).ok_or_else(|| {
+        Error::invalid(
+            options.file.display().to_string(),
+            "no weights by name",
+            "a last layer with as many outputs as there are classes",
+            "say --classes no,yes",
+        )
+    })?;
+    Ok((0..count).map(|class| class.to_string()).collect())
+}
+
+fn normalizer(options: &Options, file: &WeightsFile, shape: RowShape) -> Result<Normalizer> {
+    let noted = || <Normalize as clap::ValueEnum>::from_str(file.note("normalize")?, false).ok();
+    let by_kind = if matches!(shape, RowShape::Image { .. }) { Normalize::PerImage } else { Normalize::None };
+    let mode = options.normalize.or_else(noted).unwrap_or(by_kind);
+    let channels = shape.hwc()[2];
+    if mode != Normalize::Dataset {
+        return Ok(Normalizer::new(mode, channels));
+    }
+    let numbers = |key: &str| {
+        let numbers: Option<Vec<f32>> = file.note(key).and_then(|text| serde_json::from_str(text).ok());
+        numbers.filter(|numbers| numbers.len() == channels)
+    };
+    match (numbers("mean"), numbers("inverse_deviation")) {
+        (Some(mean), Some(inverse)) => Ok(Normalizer::from_parts(mode, channels, mean, inverse)),
+        _ => Err(Error::invalid(
+            "--normalize dataset",
+            "a file without the means and deviations of its training rows",
+            "per-image, unit or none",
+            "say --normalize per-image; training computes those of its own rows if it is told --normalize dataset",
+        )),
+    }
+}

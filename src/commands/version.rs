@@ -1,0 +1,24 @@
+//! `glasses --version`: what this program was built from, and what it runs on.
+
+use crate::comm;
+use crate::kernels;
+
+/// The commit that the program was built from; `-modified` behind it where the sources were others.
+pub const COMMIT: &str = git_version::git_version!(
+    args = ["--always", "--abbrev=12", "--exclude=*", "--dirty=-modified"],
+    fallback = "unknown"
+);
+
+/// Version, commit, MPI, HDF5 and instruction set.
+pub fn text() -> String {
+    let (major, minor, release) = hdf5::library_version();
+    let isa = match kernels::choose() {
+        Ok(isa) => isa.name().to_owned(),
+        Err(error) => error.to_string().lines().next().unwrap_or_default().to_owned(),
+    };
+    format!(
+        "glasses {}\ncommit {COMMIT}\nMPI    {}\nHDF5   {major}.{minor}.{release}\nISA    {isa}",
+        env!("CARGO_PKG_VERSION"),
+        comm::library()
+    )
+}

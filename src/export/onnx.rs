@@ -1,0 +1,267 @@
+//! A model as an ONNX graph: raw rows in, probabilities out. Preparation and softmax are inside it.
+//!
+//! Input: `pictures` u8 `[N, h, w, c]`, or `features` f32 `[N, d]`, for any N. Outputs: `probabilities` and `logits`,
+//! both f32 `[N, classes]`. Opset 17: the last one in which reductions take their axes as attributes, so that older
+//! runtimes read it too.
+
+use std::path::Path;
+
+use prost::Message;
+
+use super::metadata;
+use super::onnx_proto::*;
+use super::stages::{Kind, Pads, Stage, Weights, stages};
+use crate::checkpoint::SavedModel;
+use crate::data::{Normalize, RowShape};
+use crate::error::{Error, Result};
+use crate::kernels::{Activation, PoolShape};
+
+const OPSET: i64 = 17;
+const IR_VERSION: i64 = 8;
+/// What a protobuf message can hold.
+const MOST_BYTES: usize = (1 << 31) - (1 << 20);
+
+/// Element types, as ONNX numbers them.
+const FLOAT: i32 = 1;
+const UINT8: i32 = 2;
+const DOUBLE: i32 = 11;
+
+/// The bytes of the file; `path` is the model's own, for the metadata.
+///
+/// # Errors
+/// When the weights are more than an ONNX file can hold.
+pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
+    if size_of_val(&saved.params.values[..]) > MOST_BYTES {
+        return Err(Error::invalid(
+            path.display().to_string(),
+            format!("{} weights", saved.params.values.len()),
+            "at most 2 GiB of them, which is what an ONNX file can hold",
+            "export with --to safetensors",
+        ));
+    }
+    let network = stages(saved)?;
+    let mut graph = Graph::new(saved.shape);
+    graph.prepare(saved);
+    for stage in &network {
+        graph.stage(stage);
+    }
+    // A network may end in an image of one pixel that "flatten" made a vector: its last value is the logits.
+    let logits = std::mem::take(&mut graph.value);
+    graph.node_to("Identity", &[&logits], "logits", vec![]);
+    graph.node_to("Softmax", &["logits"], "probabilities", vec![int("axis", 1)]);
+    let classes = saved.model.classes;
+    let rows = |name: &str| value_info(name, FLOAT, &[classes]);
+    let proto = GraphProto {
+        node: graph.nodes,
+        name: saved.model.spec.name.clone(),
+        initializer: graph.initializers,
+        input: vec![graph.input],
+        output: vec![rows("probabilities"), rows("logits")],
+    };
+    let metadata_props = metadata(saved, path).into_iter();
+    let model = ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "glasses".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        doc_string: "First output: the probability of each class, named in the metadata 'classes'.".to_owned(),
+        graph: Some(proto),
+        opset_import: vec![OperatorSetId { version: OPSET }],
+        metadata_props: metadata_props.map(|(key, value)| StringString { key: key.to_owned(), value }).collect(),
+    };
+    Ok(model.encode_to_vec())
+}
+
+/// A graph that grows at its end.
+struct Graph {
+    nodes: Vec<NodeProto>,
+    initializers: Vec<TensorProto>,
+    input: ValueInfo,
+    /// The newest value.
+    value: String,
+    /// Whether it is an image with channels last, as ours are, or first, as ONNX wants them.
+    channels_last: bool,
+}
+
+impl Graph {
+    fn new(shape: RowShape) -> Graph {
+        let (name, kind, sizes) = match shape {
+            RowShape::Image { h, w, c } => ("pictures", UINT8, vec![h, w, c]),
+            RowShape::Features { d } => ("features", FLOAT, vec![d]),
+        };
+        let input = value_info(name, kind, &sizes);
+        Graph { nodes: Vec::new(), initializers: Vec::new(), input, value: name.to_owned(), channels_last: true }
+    }
+
+    fn node_to(&mut self, op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> String {
+        self.nodes.push(NodeProto {
+            input: inputs.iter().map(|&name| name.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op.to_owned(),
+            attribute,
+        });
+        output.to_owned()
+    }
+
+    /// The newest value goes through `op`, together with `others`.
+    fn then(&mut self, op: &str, others: &[&str], output: &str, attribute: Vec<AttributeProto>) {
+        let value = std::mem::take(&mut self.value);
+        let inputs: Vec<&str> = std::iter::once(value.as_str()).chain(others.iter().copied()).collect();
+        self.value = self.node_to(op, &inputs, output, attribute);
+    }
+
+    fn tensor(&mut self, name: &str, dims: &[usize], values: impl Iterator<Item = f32>) -> String {
+        let raw_data = values.flat_map(f32::to_le_bytes).collect();
+        let dims = dims.iter().map(|&size| size as i64).collect();
+        self.initializers.push(TensorProto { dims, data_type: FLOAT, name: name.to_owned(), raw_data });
+        name.to_owned()
+    }
+
+    /// What a normaliser does to a row.
+    fn prepare(&mut self, saved: &SavedModel) {
+        let raw = self.value.clone();
+        let pixels = matches!(saved.shape, RowShape::Image { .. });
+        if pixels {
+            self.then("Cast", &[], "prepare.values", vec![int("to", FLOAT.into())]);
+        }
+        match saved.normalizer.mode() {
+            Normalize::None => {}
+            // Rows of features are taken as they are.
+            Normalize::Unit if !pixels => {}
+            Normalize::Unit => {
+                let scale = self.tensor("prepare.scale", &[], std::iter::once(1.0 / 255.0));
+                self.then("Mul", &[&scale], "prepare.scaled", vec![]);
+            }
+            Normalize::Dataset => {
+                let (mean, inverse) = saved.normalizer.parts();
+                let mean = self.tensor("prepare.mean", &[mean.len()], mean.iter().copied());
+                let inverse = self.tensor("prepare.inverse", &[inverse.len()], inverse.iter().copied());
+                self.standardise(&mean, &inverse);
+            }
+            Normalize::PerImage => {
+                let axes: &[i64] = if pixels { &[1, 2] } else { &[1] };
+                let (mean, inverse) = self.moments(&raw, axes);
+                self.standardise(&mean, &inverse);
+            }
+        }
+    }
+
+    fn standardise(&mut self, mean: &str, inverse: &str) {
+        self.then("Sub", &[mean], "prepare.centred", vec![]);
+        self.then("Mul", &[inverse], "prepare.standardised", vec![]);
+    }
+
+    /// Mean and one over the deviation (0 where nothing varies) of the rows `raw` along `axes`. In f64, as our own are:
+    /// the mean of thousands of pixels in f32 would be off by more than the network's own rounding.
+    fn moments(&mut self, raw: &str, axes: &[i64]) -> (String, String) {
+        let reduce = || vec![ints("axes", axes), int("keepdims", 1)];
+        let to = |kind: i32| vec![int("to", kind.into())];
+        let values = self.node_to("Cast", &[raw], "moments.values", to(DOUBLE));
+        let mean = self.node_to("ReduceMean", &[&values], "moments.mean", reduce());
+        let centred = self.node_to("Sub", &[&values, &mean], "moments.centred", vec![]);
+        let squares = self.node_to("Mul", &[&centred, &centred], "moments.squares", vec![]);
+        let variance = self.node_to("ReduceMean", &[&squares], "moments.variance", reduce());
+        let deviation = self.node_to("Sqrt", &[&variance], "moments.deviation", vec![]);
+        let inverse = self.node_to("Reciprocal", &[&deviation], "moments.reciprocal", vec![]);
+        let inverse = self.node_to("Cast", &[&inverse], "moments.reciprocal_f32", to(FLOAT));
+        let zero = self.tensor("moments.zero", &[], std::iter::once(0.0));
+        let deviation = self.node_to("Cast", &[&deviation], "moments.deviation_f32", to(FLOAT));
+        let varies = self.node_to("Greater", &[&deviation, &zero], "moments.varies", vec![]);
+        let inverse = self.node_to("Where", &[&varies, &inverse, &zero], "moments.inverse", vec![]);
+        (self.node_to("Cast", &[&mean], "moments.mean_f32", to(FLOAT)), inverse)
+    }
+
+    /// The newest value with its channels where they are wanted.
+    fn channels(&mut self, last: bool, name: &str) {
+        if self.channels_last != last {
+            let order: &[i64] = if last { &[0, 2, 3, 1] } else { &[0, 3, 1, 2] };
+            let output = format!("{name}.channels_{}", if last { "last" } else { "first" });
+            self.then("Transpose", &[], &output, vec![ints("perm", order)]);
+            self.channels_last = last;
+        }
+    }
+
+    fn stage(&mut self, Stage { name, kind }: &Stage<'_>) {
+        let output = format!("{name}.output");
+        match kind {
+            Kind::Conv(shape, weights) => {
+                self.channels(false, name);
+                let values = kind.places_channels_first().map(|place| weights.weight[place]);
+                let weight = self.tensor(&format!("{name}.weight"), &kind.shape_channels_first(), values);
+                let bias = self.tensor(&format!("{name}.bias"), &[shape.c_out], weights.bias.iter().copied());
+                let attributes = window([shape.kh, shape.kw], shape.stride, Pads::of_conv(shape));
+                self.then("Conv", &[&weight, &bias], &output, attributes);
+            }
+            Kind::MaxPool(shape) => {
+                self.channels(false, name);
+                self.then("MaxPool", &[], &output, pool(shape));
+            }
+            Kind::AvgPool(shape) => {
+                self.channels(false, name);
+                let attributes = [pool(shape), vec![int("count_include_pad", 0)]].concat();
+                self.then("AveragePool", &[], &output, attributes);
+            }
+            Kind::GlobalAvgPool => {
+                self.channels(false, name);
+                self.then("GlobalAveragePool", &[], &format!("{name}.means"), vec![]);
+                self.then("Flatten", &[], &output, vec![int("axis", 1)]);
+                self.channels_last = true;
+            }
+            Kind::Flatten(_) => {
+                self.channels(true, name);
+                self.then("Flatten", &[], &output, vec![int("axis", 1)]);
+            }
+            Kind::Dense(shape, _, Weights { weight, bias }) => {
+                let weight =
+                    self.tensor(&format!("{name}.weight"), &[shape.inputs, shape.outputs], weight.iter().copied());
+                let bias = self.tensor(&format!("{name}.bias"), &[shape.outputs], bias.iter().copied());
+                self.then("Gemm", &[&weight, &bias], &output, vec![]);
+            }
+            Kind::Activation(activation) => {
+                let (op, attributes) = match *activation {
+                    Activation::Relu => ("Relu", vec![]),
+                    Activation::LeakyRelu(slope) => ("LeakyRelu", vec![float("alpha", slope)]),
+                    Activation::Sigmoid => ("Sigmoid", vec![]),
+                    Activation::Tanh => ("Tanh", vec![]),
+                };
+                self.then(op, &[], &output, attributes);
+            }
+            // It only changes training.
+            Kind::Dropout(_) => {}
+        }
+    }
+}
+
+fn pool(shape: &PoolShape) -> Vec<AttributeProto> {
+    window([shape.kh, shape.kw], shape.stride, Pads::of_pool(shape))
+}
+
+fn window(kernel: [usize; 2], stride: usize, pads: Pads) -> Vec<AttributeProto> {
+    let list = |sizes: &[usize]| sizes.iter().map(|&size| size as i64).collect::<Vec<_>>();
+    vec![
+        ints("kernel_shape", &list(&kernel)),
+        ints("strides", &list(&[stride, stride])),
+        ints("pads", &list(&[pads.top, pads.left, pads.bottom, pads.right])),
+    ]
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), i: Some(value), kind: 2, ..AttributeProto::default() }
+}
+
+fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), ints: values.to_vec(), kind: 7, ..AttributeProto::default() }
+}
+
+fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), f: Some(value), kind: 1, ..AttributeProto::default() }
+}
+
+/// Any number of rows of these sizes.
+fn value_info(name: &str, elem_type: i32, sizes: &[usize]) -> ValueInfo {
+    let rows = Dimension { param: Some("N".to_owned()), value: None };
+    let sizes = sizes.iter().map(|&size| Dimension { value: Some(size as i64), param: None });
+    let shape = TensorShape { dim: std::iter::once(rows).chain(sizes).collect() };
+    let tensor = TensorType { elem_type, shape: Some(shape) };
+    ValueInfo { name: name.to_owned(), kind: Some(TypeProto { tensor: Some(tensor) }) }
+}

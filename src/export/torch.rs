@@ -1,0 +1,141 @@
+//! A network as PyTorch: text that a person pastes into a script.
+
+use std::path::Path;
+
+use super::stages::{Kind, Pads, Stage, stages};
+use crate::checkpoint::SavedModel;
+use crate::data::{Normalize, RowShape};
+use crate::error::Result;
+use crate::kernels::{Activation, PoolShape};
+
+/// Of a line of modules.
+const WIDTH: usize = 100;
+
+/// The network as one `nn.Sequential`, whose modules have the names of our layers; it takes channels first. `None` where
+/// a layer has no such module.
+pub fn network(stages: &[Stage<'_>]) -> Option<String> {
+    let mut modules = Vec::new();
+    // What comes out of a last "flatten" would be in another order.
+    let mut scattered = false;
+    for Stage { name, kind } in stages {
+        if let Kind::Flatten([h, w, c]) = kind {
+            scattered = h * w > 1 && *c > 1;
+        }
+        scattered &= !matches!(kind, Kind::Dense(..));
+        modules.extend(module(name, kind)?);
+    }
+    (!scattered).then(|| format!("nn.Sequential(OrderedDict(\n    {}))", wrapped(&modules)))
+}
+
+/// Several to a line, as long as they fit.
+fn wrapped(modules: &[String]) -> String {
+    let mut lines = vec![String::new()];
+    for (index, module) in modules.iter().enumerate() {
+        let text = format!("{module}{}", if index + 1 < modules.len() { "," } else { "" });
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = text,
+            Some(line) if line.len() + text.len() < WIDTH => *line += &format!(" {text}"),
+            _ => lines.push(text),
+        }
+    }
+    lines.join("\n    ")
+}
+
+/// The modules of one layer.
+fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
+    let one = |text: String| Some(vec![format!("{name}={text}")]);
+    match kind {
+        Kind::Conv(s, _) => {
+            let pads = Pads::of_conv(s);
+            let conv = format!("nn.Conv2d({}, {}, {}", s.c_in, s.c_out, pair(s.kh, s.kw));
+            let stride = if s.stride > 1 { format!(", stride={}", s.stride) } else { String::new() };
+            match pads.even() {
+                true if pads.none() => one(format!("{conv}{stride})")),
+                true => one(format!("{conv}{stride}, padding={})", pair(pads.top, pads.left))),
+                false => {
+                    Some(vec![format!("{name}_pad=nn.ZeroPad2d({})", sides(pads)), format!("{name}={conv}{stride})")])
+                }
+            }
+        }
+        Kind::MaxPool(s) => {
+            let pads = Pads::of_pool(s);
+            let pool = format!("{name}=nn.MaxPool2d({}, stride={})", pair(s.kh, s.kw), s.stride);
+            let pad = format!("{name}_pad=nn.ConstantPad2d({}, float(\"-inf\"))", sides(pads));
+            Some(if pads.none() { vec![pool] } else { vec![pad, pool] })
+        }
+        Kind::AvgPool(s) => one(average(s)?),
+        Kind::GlobalAvgPool => {
+            Some(vec![format!("{name}=nn.AdaptiveAvgPool2d(1)"), format!("{name}_flat=nn.Flatten()")])
+        }
+        Kind::Flatten(_) => one("nn.Flatten()".to_owned()),
+        Kind::Dense(s, ..) => one(format!("nn.Linear({}, {})", s.inputs, s.outputs)),
+        Kind::Activation(Activation::Relu) => one("nn.ReLU()".to_owned()),
+        Kind::Activation(Activation::LeakyRelu(slope)) => one(format!("nn.LeakyReLU({slope})")),
+        Kind::Activation(Activation::Sigmoid) => one("nn.Sigmoid()".to_owned()),
+        Kind::Activation(Activation::Tanh) => one("nn.Tanh()".to_owned()),
+        Kind::Dropout(p) => one(format!("nn.Dropout({p})")),
+    }
+}
+
+/// PyTorch pads averages alike on both sides, by at most half a window; `ceil_mode` adds a last window that hangs over.
+fn average(s: &PoolShape) -> Option<String> {
+    let pads = Pads::of_pool(s);
+    let fits = |pad: usize, k: usize, input: usize, output: usize| {
+        2 * pad <= k && (input + 2 * pad).checked_sub(k).is_some_and(|span| span.div_ceil(s.stride) + 1 == output)
+    };
+    let all = fits(pads.top, s.kh, s.h_in, s.h_out) && fits(pads.left, s.kw, s.w_in, s.w_out);
+    let more = match (pads.none(), pads.even()) {
+        (true, _) => String::new(),
+        (_, true) => format!(", padding={}, count_include_pad=False", pair(pads.top, pads.left)),
+        _ => format!(", padding={}, ceil_mode=True, count_include_pad=False", pair(pads.top, pads.left)),
+    };
+    all.then(|| format!("nn.AvgPool2d({}, stride={}{more})", pair(s.kh, s.kw), s.stride))
+}
+
+fn pair(a: usize, b: usize) -> String {
+    if a == b { a.to_string() } else { format!("({a}, {b})") }
+}
+
+/// As `nn.ZeroPad2d` takes them.
+fn sides(Pads { top, left, bottom, right }: Pads) -> String {
+    format!("({left}, {right}, {top}, {bottom})")
+}
+
+/// A script that loads the weights in `file` and gives the logits of `rows`: a u8 array `[N, h, w, c]`, or f32 `[N, d]`.
+///
+/// # Errors
+/// Never for a model that was read.
+pub fn script(saved: &SavedModel, file: &Path) -> Result<Option<String>> {
+    let Some(network) = network(&stages(saved)?) else { return Ok(None) };
+    Ok(Some(format!(
+        "import torch\nfrom collections import OrderedDict\nfrom safetensors.torch import load_file\nfrom torch import nn\n\n\
+         net = {network}\n\
+         net.load_state_dict(load_file({}))\n\
+         {}\n\
+         logits = net.eval()(x)",
+        serde_json::json!(file.display().to_string()),
+        prepare(saved)
+    )))
+}
+
+/// `x` from `rows`.
+fn prepare(saved: &SavedModel) -> String {
+    let pixels = matches!(saved.shape, RowShape::Image { .. });
+    let (axes, view) = if pixels { ("(2, 3)", ".view(-1, 1, 1)") } else { ("1", "") };
+    let rows = if pixels { "torch.as_tensor(rows).permute(0, 3, 1, 2)" } else { "torch.as_tensor(rows)" };
+    match saved.normalizer.mode() {
+        Normalize::Unit if pixels => format!("x = {rows}.float() / 255"),
+        Normalize::None | Normalize::Unit => format!("x = {rows}.float()"),
+        Normalize::Dataset => {
+            let (mean, inverse) = saved.normalizer.parts();
+            let tensor = |values: &[f32]| format!("torch.tensor({}){view}", serde_json::json!(values));
+            format!("x = ({rows}.float() - {}) * {}", tensor(mean), tensor(inverse))
+        }
+        // As here: the moments in f64, what they do to a row in f32.
+        Normalize::PerImage => format!(
+            "x = {rows}.double()\n\
+             mean, deviation = x.mean({axes}, keepdim=True), x.std({axes}, correction=0, keepdim=True)\n\
+             x = (x.float() - mean.float()) * (1 / deviation.clamp_min(1e-12)).float()"
+        ),
+    }
+}

@@ -1,0 +1,218 @@
+//! Weights by name in a safetensors file, laid out as PyTorch wants them, and such files read into a network.
+//!
+//! Names are ours (`conv0.weight`, `dense7.bias`: kind and place of the layer). Convolution weights are
+//! `[c_out, c_in, kh, kw]`, dense weights `[outputs, inputs]`; the inputs of the first dense layer behind a picture are in
+//! PyTorch's order (channel, row, column). A file that is read may name its modules otherwise: see [`match_modules`].
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{Dtype, SafeTensors, View};
+
+use super::stages::{Stage, stages, walk};
+use super::{metadata, torch};
+use crate::checkpoint::SavedModel;
+use crate::data::RowShape;
+use crate::error::{Error, Result};
+use crate::model::{Model, Params};
+
+/// A tensor of f32 in memory.
+pub(super) struct Owned {
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) dtype: Dtype,
+}
+
+impl Owned {
+    pub(super) fn f32(shape: Vec<usize>, values: impl Iterator<Item = f32>) -> Owned {
+        Owned { shape, bytes: values.flat_map(f32::to_le_bytes).collect(), dtype: Dtype::F32 }
+    }
+}
+
+impl View for Owned {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A whole safetensors file.
+pub(super) fn serialize(tensors: Vec<(String, Owned)>, notes: HashMap<String, String>, path: &Path) -> Result<Vec<u8>> {
+    safetensors::serialize(tensors, Some(notes)).map_err(|e| Error::io("write", path)(std::io::Error::other(e)))
+}
+
+/// The bytes of a file with the model's weights; `path` is the model's own. The metadata holds what [`metadata`] says, the
+/// numbers of dataset normalisation, and the network as a line of PyTorch (`torch`), where it has one.
+///
+/// # Errors
+/// Never for a model that was read.
+pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
+    let mut tensors = Vec::new();
+    let network = stages(saved)?;
+    for Stage { name, kind } in &network {
+        if let Some(weights) = kind.weights() {
+            let values = kind.places_channels_first().map(|place| weights.weight[place]);
+            tensors.push((format!("{name}.weight"), Owned::f32(kind.shape_channels_first(), values)));
+            let bias = Owned::f32(vec![weights.bias.len()], weights.bias.iter().copied());
+            tensors.push((format!("{name}.bias"), bias));
+        }
+    }
+    let (mean, inverse) = saved.normalizer.parts();
+    let mut notes = metadata(saved, path);
+    // What readers of other projects ask for.
+    notes.push(("format", "pt".to_owned()));
+    notes.extend(torch::network(&network).map(|text| ("torch", text)));
+    if !mean.is_empty() {
+        notes.push(("mean", serde_json::json!(mean).to_string()));
+        notes.push(("inverse_deviation", serde_json::json!(inverse).to_string()));
+    }
+    serialize(tensors, notes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), path)
+}
+
+/// A safetensors file in memory.
+pub struct WeightsFile {
+    bytes: Vec<u8>,
+    header: Metadata,
+    place: String,
+}
+
+const FIX: &str = "write it with safetensors.torch.save_file(net.state_dict(), …), in float32 or float64";
+
+impl WeightsFile {
+    /// Reads a file and checks its header.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no safetensors file.
+    pub fn read(path: &Path) -> Result<WeightsFile> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let place = path.display().to_string();
+        let invalid = |e: safetensors::SafeTensorError| {
+            Error::invalid(&place, format!("no safetensors file ({e})"), "named weights as safetensors", FIX)
+        };
+        SafeTensors::deserialize(&bytes).map_err(invalid)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(invalid)?;
+        Ok(WeightsFile { bytes, header, place })
+    }
+
+    /// A text that the file carries beside its weights.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The names before `.weight` and `.bias`, in natural order (`net.2` before `net.10`).
+    pub fn modules(&self) -> Vec<String> {
+        let names = self.header.tensors();
+        let weights = names.keys().filter_map(|name| name.strip_suffix(".weight"));
+        let mut modules: Vec<String> = weights.map(str::to_owned).collect();
+        modules.sort_by_key(|name| natural(name));
+        modules
+    }
+
+    /// Outputs of the module: for the last one, the classes.
+    pub fn outputs(&self, module: &str) -> Option<usize> {
+        self.header.info(&format!("{module}.weight"))?.shape.first().copied()
+    }
+
+    /// Values in their order, which must be of this shape.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let invalid = |found: String, expected: String, fix: &str| {
+            Error::invalid(format!("{} '{name}'", self.place), found, expected, fix)
+        };
+        let file = SafeTensors::deserialize(&self.bytes);
+        let view: TensorView<'_> = file
+            .and_then(|file| file.tensor(name))
+            .map_err(|_| invalid("no such tensor".into(), format!("one of shape {shape:?}"), FIX))?;
+        if view.shape() != shape {
+            let fix = "give the --model and --input that these weights were made for";
+            return Err(invalid(format!("shape {:?}", view.shape()), format!("{shape:?}"), fix));
+        }
+        let values: Vec<f32> = match view.dtype() {
+            Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+            Dtype::F64 => {
+                view.data().as_chunks::<8>().0.iter().map(|eight| f64::from_le_bytes(*eight) as f32).collect()
+            }
+            other => return Err(invalid(format!("{other:?} values"), "F32 or F64".into(), FIX)),
+        };
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(invalid(format!("{} as value {at}", values[at]), "finite numbers".into(), FIX)),
+            None => Ok(values),
+        }
+    }
+}
+
+/// A name as texts and numbers, so that 2 comes before 10.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
+        let digits = rest[text.len()..].split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        parts.push((text.to_owned(), digits.parse().unwrap_or(0)));
+        rest = &rest[text.len() + digits.len()..];
+    }
+    parts
+}
+
+/// Which module of the file is which of the network's `layers` (`conv0`, `dense7`, …): those that `said` names, in order; or
+/// those with the layers' own names; or, where all names differ in one number only (an `nn.Sequential`), by that number.
+///
+/// # Errors
+/// When none of these holds.
+pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Result<Vec<String>> {
+    let modules = file.modules();
+    let refuse = |found: String, fix: String| {
+        let expected = format!("weights for the layers {}", layers.join(", "));
+        Err(Error::invalid(&file.place, found, expected, fix))
+    };
+    let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    if !said.is_empty() {
+        return match said.len() == layers.len() {
+            true => Ok(said.to_vec()),
+            false => refuse(format!("--names {}", said.join(",")), "name one module a layer, in this order".to_owned()),
+        };
+    }
+    if layers.iter().all(|layer| modules.iter().any(|module| module == layer)) {
+        return Ok(layers.iter().map(|&layer| layer.to_owned()).collect());
+    }
+    let without_numbers = |name: &String| name.replace(|c: char| c.is_ascii_digit(), "");
+    let numbered = modules.windows(2).all(|two| without_numbers(&two[0]) == without_numbers(&two[1]));
+    if modules.len() == layers.len() && numbered {
+        return Ok(modules);
+    }
+    let fix = format!("say which is which with --names, in the layers' order: of {}", list(&modules));
+    refuse(format!("the modules {}", list(&modules)), fix)
+}
+
+/// Puts the file's weights into `params`, the weights of `model` for rows of `shape`; `modules` as [`match_modules`] gives.
+/// A module without biases gets zeros.
+///
+/// # Errors
+/// When a tensor is missing, or of another shape or type.
+pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, shape: RowShape, modules: &[String]) -> Result<()> {
+    let before = params.clone();
+    let network = walk(model, &before, shape)?;
+    let layers = network.iter().filter(|stage| stage.kind.weights().is_some());
+    // Weight and bias of a layer stand side by side in the table.
+    for ((Stage { kind, .. }, module), param) in layers.zip(modules).zip(model.table.chunks(2)) {
+        let weight = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
+        let name = format!("{module}.bias");
+        // PyTorch's `bias=False`.
+        let none = file.header.info(&name).is_none();
+        let bias = if none { vec![0.0; param[1].range.len()] } else { file.tensor(&name, &param[1].shape)? };
+        let own = &mut params.values[param[0].range.clone()];
+        for (place, value) in kind.places_channels_first().zip(weight) {
+            own[place] = value;
+        }
+        params.values[param[1].range.clone()].copy_from_slice(&bias);
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! `--tensorboard`: what an epoch was, for TensorBoard, in the run's folder. The root writes.
+
+use super::evaluate::Evaluation;
+use super::trainer::Trainer;
+use crate::data::{Part, RowShape, Values};
+use crate::error::Result;
+use crate::kernels;
+use crate::metrics::EpochLine;
+use crate::model::Workspace;
+use crate::report::{Console, percent};
+use crate::tensorboard::{Events, Step, picture};
+
+/// Rows that are shown, the same ones after every evaluation.
+const EXAMPLES: usize = 8;
+
+/// Classes whose counts are also written as a table of text.
+const FEW_CLASSES: usize = 50;
+
+/// An evaluation on `/val` or on `/test`, where there was one.
+type Found = Option<Evaluation>;
+
+/// What has been written so far.
+pub enum Board {
+    /// Nothing is to be.
+    Off,
+    /// Nothing yet; the run is at this step.
+    At(usize),
+    /// This file.
+    Open(Events),
+}
+
+impl Board {
+    /// Of a run that is at `step`.
+    pub fn new(wanted: bool, step: usize) -> Board {
+        if wanted { Board::At(step) } else { Board::Off }
+    }
+
+    /// On the root: adds an epoch. A disk that refuses ends this, not the training.
+    pub fn add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2], console: &Console) {
+        if let Err(failure) = self.try_add(trainer, line, found) {
+            console.warn(format!("--tensorboard ends here, training goes on: {failure}"));
+            *self = Board::Off;
+        }
+    }
+
+    fn try_add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2]) -> Result<()> {
+        if let Board::At(step) = *self {
+            // Older files of this folder hold what is said of the steps up to this one.
+            let first = if step == 0 { 0 } else { step + 1 };
+            *self = Board::Open(Events::create(trainer.folder.path(), first)?);
+        }
+        let Board::Open(events) = self else { return Ok(()) };
+        let mut said = Step::default();
+        scalars(line, &mut said);
+        for (split, found) in ["val", "test"].iter().zip(found) {
+            if let Some(found) = found {
+                confusion(split, &trainer.data.classes, found, &mut said);
+            }
+        }
+        if found.iter().any(|found| found.is_some()) || trainer.is_done() {
+            examples(trainer, &mut said);
+        }
+        events.add(line.step, said)
+    }
+}
+
+fn scalars(line: &EpochLine, said: &mut Step) {
+    let seconds = &line.seconds;
+    let all = [
+        ("loss/train", Some(line.train_loss)),
+        ("loss/val", line.val_loss),
+        ("loss/test", line.test_loss),
+        ("accuracy/train", Some(line.train_accuracy)),
+        ("accuracy/val", line.val_accuracy),
+        ("accuracy/test", line.test_accuracy),
+        ("learning_rate", Some(line.lr)),
+        ("epoch", Some(line.epoch as f64)),
+        ("images_per_sec", Some(line.images_per_sec)),
+        ("bytes_communicated", Some(line.bytes_communicated as f64)),
+        ("seconds/load", Some(seconds.load)),
+        ("seconds/forward", Some(seconds.forward)),
+        ("seconds/backward", Some(seconds.backward)),
+        ("seconds/sync", Some(seconds.sync)),
+        ("seconds/update", Some(seconds.update)),
+        ("seconds/evaluate", Some(seconds.evaluate)),
+    ];
+    for (tag, value) in all {
+        if let Some(value) = value {
+            said.scalar(tag, value);
+        }
+    }
+}
+
+fn confusion(split: &str, classes: &[String], found: &Evaluation, said: &mut Step) {
+    said.picture(&format!("confusion/{split}"), &picture::confusion(classes, &found.confusion));
+    if classes.len() > FEW_CLASSES {
+        return;
+    }
+    let cell = |text: &str| text.replace('|', "\\|");
+    let names: Vec<String> = classes.iter().map(|name| cell(name)).collect();
+    let mut table = format!("| true \\ said | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()));
+    for (name, row) in names.iter().zip(found.confusion.chunks(classes.len())) {
+        let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
+        table += &format!("| **{name}** | {} |\n", counts.join(" | "));
+    }
+    // A tag is of one kind: TensorBoard shows neither of two.
+    said.text(&format!("confusion_counts/{split}"), &table);
+}
+
+/// Some pictures that the root holds, with what the network says of them now.
+fn examples(trainer: &Trainer<'_>, said: &mut Step) {
+    let data = &trainer.data;
+    let RowShape::Image { h, w, c } = data.shape else { return };
+    let (part, split) = match (&data.test, &data.val) {
+        (Some(part), _) => (part, "test"),
+        (None, Some(part)) => (part, "val"),
+        _ => (&data.train, "train"),
+    };
+    let (rows, pixels) = some_rows(part, h * w * c);
+    if rows.is_empty() {
+        return;
+    }
+    // Of its own: the training's holds a step's values.
+    let mut ws = Workspace::for_inference(&trainer.model, rows.len());
+    ws.batch = rows.len();
+    let mut labels = Vec::new();
+    part.load(&rows, &data.normalizer, ws.input_mut(), &mut labels);
+    trainer.model.forward(&trainer.params, &mut ws, None);
+    let mut probabilities = ws.logits().to_vec();
+    kernels::softmax(trainer.model.classes, &mut probabilities);
+    let each = probabilities.chunks_exact(trainer.model.classes).zip(&labels).zip(&pixels).enumerate();
+    for (number, ((shares, &label), pixels)) in each {
+        let Some(best) = kernels::argmax(shares) else { continue };
+        let first = format!("said {} {}", data.classes[best], percent(f64::from(shares[best])));
+        let second = format!("is   {}", data.classes[label as usize]);
+        let shown = picture::example(pixels, [h, w, c], [&first, &second], best == label as usize);
+        said.picture(&format!("examples/{split}/{number}"), &shown);
+    }
+}
+
+/// Rows of the root, evenly spread over those it has, and their pixels.
+fn some_rows(part: &Part, length: usize) -> (Vec<u32>, Vec<&[u8]>) {
+    let Values::Images(pixels) = part.values() else { return Default::default() };
+    let own = part.shards.rows_of(part.owned.clone());
+    let count = EXAMPLES.min(own.len());
+    let places = (0..count).map(|number| number * own.len() / count);
+    places.map(|place| ((own.start + place) as u32, &pixels[place * length..(place + 1) * length])).unzip()
+}

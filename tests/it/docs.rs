@@ -1,0 +1,160 @@
+//! The commands in `docs/`: run as they stand there, one after the other, in a folder with somebody's pictures.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::at_hand::typed;
+use crate::python::Python;
+use crate::run::glasses;
+
+/// Stands in for Slurm: starts the job at once, on this machine, with what Slurm would tell it.
+const SBATCH: &str = r#"#!/usr/bin/env bash
+set -euo pipefail
+export SLURM_JOB_NUM_NODES=1 SLURM_NTASKS_PER_NODE=8 SLURM_CPUS_PER_TASK=1 SLURM_SUBMIT_DIR=$PWD SLURM_JOB_NODELIST=here
+while case $1 in --*) true ;; *) false ;; esac; do
+    case $1 in
+        --nodes=*) SLURM_JOB_NUM_NODES=${1#*=} ;;
+        --ntasks-per-node=*) SLURM_NTASKS_PER_NODE=${1#*=} ;;
+        *) echo "sbatch: unknown option $1" >&2; exit 1 ;;
+    esac
+    shift
+done
+shopt -s nullglob
+outputs=(glasses-*.out)
+SLURM_JOB_ID=$((1 + ${#outputs[@]}))
+export SLURM_JOB_ID SLURM_NTASKS=$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))
+grep -q '^#SBATCH --output=%x-%j.out$' "$1"
+# The script, not the folder it lies in: Slurm runs a copy.
+cp "$1" .slurm-script
+shift
+# Slurm's own allocation holds as many ranks as were asked for; here there are fewer cores.
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+bash .slurm-script "$@" >"glasses-$SLURM_JOB_ID.out" 2>&1 || { cat "glasses-$SLURM_JOB_ID.out" >&2; exit 1; }
+echo "Submitted batch job $SLURM_JOB_ID"
+"#;
+
+/// `srun -n N COMMAND…`
+const SRUN: &str = "#!/bin/sh\nexec ${MPIRUN:-mpirun} \"$@\"\n";
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A home with `~/glasses`, and a folder of work in it with `pictures` pictures, half in `photos/with`, half in
+/// `photos/without`.
+fn home(pictures: usize) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    // Its jobs, and the program that is being tested.
+    let program = Path::new(env!("CARGO_BIN_EXE_glasses")).parent().unwrap();
+    std::fs::create_dir_all(home.path().join("glasses/target")).unwrap();
+    for (real, name) in [(repository().join("jobs"), "jobs"), (program.to_owned(), "target/release")] {
+        std::os::unix::fs::symlink(real, home.path().join("glasses").join(name)).unwrap();
+    }
+    let work = home.path().join("work");
+    std::fs::create_dir(&work).unwrap();
+    glasses(&["synth", "--size", "72", "--count", &pictures.to_string(), "--test", "0", "--out", "drawn.h5"], &work)
+        .success();
+    let drawn = hdf5::File::open(work.join("drawn.h5")).unwrap();
+    let pixels: Vec<u8> = drawn.dataset("train/images").unwrap().read_raw().unwrap();
+    let labels: Vec<i64> = drawn.dataset("train/labels").unwrap().read_raw().unwrap();
+    let mut count = [0; 2];
+    for (pixels, &label) in pixels.chunks(72 * 72 * 3).zip(&labels) {
+        let folder = work.join("photos").join(["without", "with"][label as usize]);
+        std::fs::create_dir_all(&folder).unwrap();
+        let picture = image::RgbImage::from_raw(72, 72, pixels.to_vec()).unwrap();
+        picture.save(folder.join(format!("{:03}.png", count[label as usize]))).unwrap();
+        count[label as usize] += 1;
+    }
+    drop(drawn);
+    std::fs::remove_file(work.join("drawn.h5")).unwrap();
+    home
+}
+
+/// The fenced blocks of one language.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(repository().join("docs").join(document)).unwrap();
+    let begin = format!("```{language}\n");
+    text.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// All commands of a document as one terminal's session; those for Python only where there is one.
+fn session(document: &str, python: bool) -> String {
+    let all = blocks(document, "sh").concat();
+    let lines = all.lines().filter(|line| python || !line.contains("python"));
+    lines.map(|line| format!("{line}\n")).collect::<String>()
+}
+
+fn run(home: &Path, script: &str) -> crate::run::Outcome {
+    // Where jobs/python.sh made its environment, whatever HOME is said to be.
+    let venv = crate::python::venv();
+    let more: [(&str, &Path); 3] = [("HOME", home), ("GLASSES_VENV", &venv), ("NO_INSTALL", Path::new("1"))];
+    let end = typed(script, &home.join("work"), &more);
+    assert!(end.code == Some(0), "{script}\n{}\n{}", end.stdout, end.stderr);
+    end
+}
+
+#[test]
+fn the_tutorial_works_as_it_is_written() {
+    let home = home(240);
+    let python = Python::with_readers("the tutorial's ONNX part");
+    let end = run(home.path(), &session("tutorial.md", python.is_some()));
+    let weights: Vec<&str> = end.stdout.lines().filter(|line| line.starts_with("weights sha256")).collect();
+    assert!(weights.len() == 2 && weights[0] == weights[1], "{weights:?}");
+    for part in
+        ["/train: 192 rows (with 96, without 96)", "test accuracy", "confusion", "photos.samples.safetensors: 48 rows"]
+    {
+        assert!(end.stdout.contains(part), "{part} in {end:?}");
+    }
+    let work = home.path().join("work");
+    assert_eq!(std::fs::read_to_string(work.join("said.txt")).unwrap().lines().count(), 240);
+    assert_eq!(std::fs::read_to_string(work.join("said.csv")).unwrap().lines().count(), 241);
+    let Some(python) = python else { return };
+    assert!(end.stdout.contains("photos.onnx: 48 rows, 48 of the same class"), "{end:?}");
+    let [program] = &blocks("tutorial.md", "python")[..] else { panic!("one program") };
+    std::fs::write(work.join("program.py"), program).unwrap();
+    let said = python.run_in(&work, "program.py").success().stdout;
+    let (class, share) = said.trim().rsplit_once(' ').and_then(|(said, _)| said.split_once(' ')).unwrap();
+    assert!(["with", "without"].contains(&class) && share.parse::<f64>().is_ok_and(|share| share >= 50.0), "{said}");
+}
+
+#[test]
+fn the_way_on_a_cluster_works_as_it_is_written() {
+    if !cfg!(feature = "mpi") {
+        return;
+    }
+    // Eight ranks on whatever cores there are.
+    let home = home(60);
+    let bin = home.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for (name, text) in [("sbatch", SBATCH), ("srun", SRUN), ("squeue", "#!/bin/sh\necho JOBID\n")] {
+        std::fs::write(bin.join(name), text).unwrap();
+        assert!(Command::new("chmod").arg("+x").arg(bin.join(name)).status().unwrap().success());
+    }
+    let python = Python::with_readers("the ONNX part of docs/cluster.md");
+    let script = format!("export PATH=\"$HOME/bin:$PATH\"\n{}", session("cluster.md", python.is_some()));
+    let end = run(home.path(), &script);
+    let outputs: Vec<PathBuf> = (1..=3).map(|job| home.path().join(format!("work/glasses-{job}.out"))).collect();
+    let outputs: Vec<String> = outputs.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert!(outputs[0].contains("8 ranks (") && outputs[0].contains("results in runs/photos"), "{outputs:?}");
+    assert!(outputs[1].contains("images/s") && outputs[1].contains("layers at batch 16"), "{outputs:?}");
+    assert!(outputs[2].contains("the run in runs/photos is finished"), "{outputs:?}");
+    assert!(end.stdout.contains("Submitted batch job 3") && end.stdout.contains("confusion"), "{end:?}");
+    if python.is_some() {
+        assert!(end.stdout.contains("photos.onnx: 12 rows, 12 of the same class"), "{end:?}");
+    }
+}
+
+#[test]
+fn the_documented_script_for_pytorch_is_the_one_that_export_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    glasses(&["synth", "--count", "20", "--out", "f.h5", "--size", "80"], dir.path()).success();
+    let train = ["--data", "f.h5", "--epochs", "1", "--max-steps", "1", "--out", "run"];
+    glasses(&train, dir.path()).success();
+    let args = ["export", "run", "--to", "safetensors", "--out", "faces.safetensors"];
+    let printed = glasses(&args, dir.path()).success().stdout;
+    let [documented] = &blocks("export.md", "python")[..] else { panic!("one script") };
+    assert!(printed.contains(documented.trim_end()), "{printed}\n{documented}");
+    assert!(documented.matches(" = ").count() + documented.matches("import").count() <= 10, "about ten statements");
+}
