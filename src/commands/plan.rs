@@ -21,6 +21,9 @@ use units::{bandwidth, cores, latency, ranks};
 
 /// Options of `glasses plan`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    glasses plan --ranks 1..8192 --ranks-per-node 64 --batch 8192\n  \
+    glasses plan --ranks 2,4 --ranks-per-node 1 --bandwidth 1gbit --latency 50us")]
 pub struct Options {
     /// Network: a name of the zoo or a model file
     #[arg(long, value_name = "NAME|FILE.toml", default_value = "glasses")]

@@ -11,6 +11,7 @@ use crate::train::{REPORT, subject_of};
 
 /// Options of `glasses report`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  glasses report runs/faces\n  glasses report runs/faces --figures figures")]
 pub struct Options {
     /// Folders of runs; one that is not finished is shown as far as it is
     #[arg(required = true, value_name = "RUN")]

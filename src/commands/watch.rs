@@ -19,6 +19,7 @@ const PLAIN: (u16, u16) = (80, 24);
 
 /// Options of `glasses watch`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  glasses watch runs/faces\n  glasses watch runs/faces --once")]
 pub struct Options {
     /// Folder of a run, in progress or over
     #[arg(value_name = "RUN")]
