@@ -29,19 +29,6 @@ fn assert_same_run(got: &Path, want: &Path, what: &str) {
     assert_eq!(digests(got), digests(want), "{what}");
 }
 
-/// What the model behind `glasses plan` said of a run's messages and reads is what was counted, to two percent.
-#[track_caller]
-fn assert_predicted(folder: &Path, what: &str) {
-    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-    for line in text.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        for (counted, predicted) in [("sent", "predicted_sent"), ("shared", "predicted_shared")] {
-            let [counted, predicted] = [counted, predicted].map(|name| line["exchange"][name].as_f64().unwrap());
-            assert!((counted - predicted).abs() <= 0.02 * counted, "{what}: counted {counted}, predicted {predicted}");
-        }
-    }
-}
-
 /// A run with threads for ranks.
 fn with_threads(machines: &[usize], settings: Settings, origin: &Origin, out: &Path) {
     let settings = Settings { out: Some(out.to_owned()), ..settings };
@@ -144,7 +131,6 @@ fn every_plan_is_the_same_run_under_a_real_launcher() {
     ] {
         let out = format!("{ranks}-{most}-{}", how.replace(' ', ""));
         on(ranks, most, &format!("{train} {how} --out {out}"), dir).success();
-        assert_predicted(&dir.join(&out), &format!("{how} on {ranks} ranks, {most} a machine"));
         assert_same_run(&dir.join(&out), &dir.join("alone"), &format!("{how} on {ranks} ranks, {most} a machine"));
     }
 }
