@@ -231,7 +231,7 @@ fn a_real_browser_shows_the_page_whole_at_two_widths_in_the_dark_and_on_paper() 
     std::fs::rename(dir.path().join("two"), dir.path().join(long)).unwrap();
     glasses(&words(&format!("report one {long}")), dir.path()).success();
     let second = &format!("{long}/report.html");
-    for page in ["one/report.html", second, "report.html"] {
+    for page in [second, "report.html"] {
         let path = dir.path().join(page);
         // The same page, with a look from inside; its own policy allows no script.
         let looked: PathBuf = dir.path().join("looked.html");
@@ -252,6 +252,9 @@ fn a_real_browser_shows_the_page_whole_at_two_widths_in_the_dark_and_on_paper() 
             let title = dom.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
             assert!(title.contains("texts ") && !title.contains("texts 0 "), "{title}");
             assert!(title.ends_with("found []"), "{page} at {width}: {title}");
+        }
+        if page == second {
+            continue;
         }
         let (dark, pdf) = (dir.path().join("dark.png"), dir.path().join("page.pdf"));
         let dark_mode = "--blink-settings=preferredColorScheme=0";
