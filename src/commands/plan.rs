@@ -146,6 +146,7 @@ fn row(options: &Options, model: &Model, rates: &Rates, link: &Link, ranks: usiz
         cores: options.cores_per_node.unwrap_or(on_machine as f64),
         window: options.window != Window::Off && on_machine > 1,
         wire: options.wire,
+        norm: 0,
         sums: if shards.is_multiple_of(ranks) && (shards / ranks).is_power_of_two() { 1 } else { 2 },
     };
     let (shape, steps) = (Shape::of(model), model.dense_steps());

@@ -1,13 +1,39 @@
 //! What a run says of itself: what it is, what it came to, why it stopped.
 
-use super::saver::Saver;
+use super::saver::{Meta, Saver};
 use super::trainer::Trainer;
 use crate::comm::Communicator;
+use crate::config::RunConfig;
 use crate::data::Part;
 use crate::error::Error;
 use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
 
 impl Trainer<'_> {
+    /// What a checkpoint says of the run.
+    pub fn meta(&mut self) -> Meta {
+        Meta {
+            glasses: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: self.config_that_runs().to_toml().unwrap_or_default(),
+            data: self.data.fingerprint.clone(),
+            ranks: self.comm.size(),
+            optimizer_steps: *self.optimizer.state().steps,
+            progress: self.now(!self.is_done()),
+            lines: self.lines.clone(),
+            chain: self.chain,
+        }
+    }
+
+    /// The settings with everything that the data decided.
+    pub fn config_that_runs(&self) -> RunConfig {
+        RunConfig {
+            // `--resume` may come from another folder.
+            data: std::path::absolute(&self.config.data).unwrap_or_else(|_| self.config.data.clone()),
+            normalize: Some(self.data.normalizer.mode()),
+            augment: Some(self.data.augment),
+            ..self.config.clone()
+        }
+    }
+
     /// What runs, for a person.
     pub fn describe(&self) -> String {
         let (data, config) = (&self.data, self.config);

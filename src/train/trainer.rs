@@ -11,7 +11,7 @@ use super::live::Told;
 use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use super::progress::Progress;
 use super::run_dir::RunDir;
-use super::saver::{Meta, Saver};
+use super::saver::Saver;
 use crate::checkpoint;
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Every, RunConfig};
@@ -340,20 +340,6 @@ impl<'a> Trainer<'a> {
         self.folder.keep();
     }
 
-    /// What a checkpoint says of the run.
-    pub fn meta(&mut self) -> Meta {
-        Meta {
-            glasses: env!("CARGO_PKG_VERSION").to_owned(),
-            settings: self.config_that_runs().to_toml().unwrap_or_default(),
-            data: self.data.fingerprint.clone(),
-            ranks: self.comm.size(),
-            optimizer_steps: *self.optimizer.state().steps,
-            progress: self.now(!self.is_done()),
-            lines: self.lines.clone(),
-            chain: self.chain,
-        }
-    }
-
     /// Where the run stands right now; the time since the last lap was training or not.
     pub fn now(&self, training: bool) -> Progress {
         let mut now = self.progress.clone();
@@ -399,16 +385,5 @@ impl<'a> Trainer<'a> {
                 .map(|()| String::new())
         })?;
         Ok(())
-    }
-
-    /// The settings with everything that the data decided.
-    pub fn config_that_runs(&self) -> RunConfig {
-        RunConfig {
-            // `--resume` may come from another folder.
-            data: std::path::absolute(&self.config.data).unwrap_or_else(|_| self.config.data.clone()),
-            normalize: Some(self.data.normalizer.mode()),
-            augment: Some(self.data.augment),
-            ..self.config.clone()
-        }
     }
 }

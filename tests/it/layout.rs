@@ -80,12 +80,12 @@ fn modules_use_only_what_stands_below_them() {
 }
 
 #[test]
-fn only_one_file_names_the_crate_mpi() {
+fn only_one_folder_names_the_crate_mpi() {
     for path in all_sources() {
         let text = std::fs::read_to_string(&path).unwrap();
         let names = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let named = names.filter(|line| line.contains("use mpi::") || line.contains("mpi::environment")).count();
-        assert_eq!(named > 0, path.ends_with("src/comm/mpi.rs"), "{}", path.display());
+        assert_eq!(named > 0, path.to_string_lossy().contains("/src/comm/mpi/"), "{}", path.display());
     }
 }
 
@@ -95,7 +95,7 @@ fn files_stay_short_and_unsafe_has_its_addresses() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().count() <= 400, "{} has more than 400 lines", path.display());
         let allowed = path.to_string_lossy().contains("/src/kernels/")
-            || path.ends_with("src/comm/mpi.rs")
+            || path.to_string_lossy().contains("/src/comm/mpi/")
             || path.ends_with("src/checkpoint/image.rs")
             || path.ends_with("src/main.rs");
         let blocks = text.lines().filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();

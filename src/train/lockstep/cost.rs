@@ -97,6 +97,8 @@ pub struct Setting {
     pub wire: Wire,
     /// How many sums the ranks of a group bring to the tree, at most.
     pub sums: usize,
+    /// Parts of the parameters that the norm of the gradient is summed over, where it is limited.
+    pub norm: usize,
 }
 
 /// What a step is predicted to be.
@@ -149,6 +151,9 @@ pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Lin
     let above = if strategies.is_empty() { &shape.units[1][..] } else { &[] };
     sum.sections(rates, link, [&shape.units[0], above], hides, &at);
     sum.meets += if at.members > 1.0 { 2.0 } else { 0.0 };
+    if at.ranks > 1.0 {
+        sum.sent += 8.0 * setting.norm as f64;
+    }
     if at.groups > 1.0 {
         let scores = 8.0 * (2.0 + 2.0 * setting.sums as f64);
         sum.sent += scores;

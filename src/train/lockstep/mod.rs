@@ -29,6 +29,7 @@ use crate::metrics::{Exchange, Seconds};
 use crate::model::{Gradients, Model, Params, Workspace};
 use crate::optim::Optimizer;
 use crate::trace::{Trace, What};
+use cost::Predicted;
 use plan::Plan;
 use shared::{SharedLayer, Update, Watch};
 use sums::{Section, Trees};
@@ -42,8 +43,8 @@ pub struct Lockstep<'a> {
     how: How,
     /// What is done with each layer.
     pub plan: Plan,
-    /// Rows of a whole step.
-    batch: usize,
+    /// Rows of the last step, and what such a one is predicted to move.
+    predicted: (usize, Predicted),
     /// Why memory is not shared, where it was to be.
     pub refused: Option<String>,
     /// One of each of this rank's subtrees, and before one is whole those that wait for their other half.
@@ -185,12 +186,15 @@ impl<'a> Lockstep<'a> {
             // The run is over, but what travels has to arrive.
             (0..CHANNELS).for_each(|channel| self.team.comm.finish(channel));
         }
-        let predicted = |bytes: f64| (bytes * at.count as f64 / self.batch as f64) as u64;
+        let rows = at.count as usize;
+        if self.predicted.0 != rows {
+            self.predicted = (rows, self.plan.predict(rows));
+        }
         let exchange = Exchange {
             sent: self.team.comm.bytes_communicated() - before.0,
             shared: self.team.read - before.1,
-            predicted_sent: predicted(self.plan.predicted.sent),
-            predicted_shared: predicted(self.plan.predicted.shared),
+            predicted_sent: self.predicted.1.sent as u64,
+            predicted_shared: self.predicted.1.shared as u64,
         };
         Made { score, told, updated, finite: optimizer.finite(), exchange }
     }

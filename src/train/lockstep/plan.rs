@@ -28,8 +28,8 @@ pub struct How {
 pub struct Plan {
     /// The dense layers that are shared out, from below; where there are none, all layers are summed.
     pub shared: Vec<(DenseStep, Strategy)>,
-    /// What a step of a whole batch is predicted to move.
-    pub predicted: Predicted,
+    /// What the cost model wants to know.
+    case: (Shape, Setting, Link),
     /// What was measured between two machines.
     pub link: Option<Link>,
 }
@@ -46,7 +46,13 @@ pub fn can_take(step: &DenseStep, strategy: Strategy, ranks: usize) -> bool {
 
 /// Collective: what is done with the dense layers in steps of `batch` rows of `shards` shards; `sums` are the most that a group
 /// brings to the tree.
-pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, sums: usize, team: &Team<'_>) -> Plan {
+pub fn choose(
+    model: &Model,
+    (batch, shards): (usize, usize),
+    how: How,
+    (sums, norm): (usize, usize),
+    team: &Team<'_>,
+) -> Plan {
     let steps = model.dense_steps();
     let most = most_rows(batch, shards, team.size());
     let can = most <= MICRO_BATCH && !steps.is_empty() && steps.len() <= MOST_LAYERS && how.reduce == Reduce::Tree;
@@ -60,6 +66,7 @@ pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, sums: us
         window: team.members() > 1,
         wire: how.wire,
         sums,
+        norm,
     };
     let shape = Shape::of(model);
     let link = (machines > 1).then(|| measure_link(team.comm));
@@ -75,8 +82,7 @@ pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, sums: us
             agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
         }
     };
-    let predicted = predict(&shape, &strategies, &Rates::default(), &between, &setting);
-    Plan { shared: steps.into_iter().zip(strategies).collect(), predicted, link }
+    Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), link }
 }
 
 fn split_or_factors(step: &DenseStep, ranks: usize) -> Strategy {
@@ -169,6 +175,13 @@ impl Rates {
 }
 
 impl Plan {
+    /// What a step of `rows` rows is predicted to move.
+    pub fn predict(&self, rows: usize) -> Predicted {
+        let (shape, setting, link) = &self.case;
+        let strategies: Vec<Strategy> = self.shared.iter().map(|(_, strategy)| *strategy).collect();
+        predict(shape, &strategies, &Rates::default(), link, &Setting { batch: rows, ..*setting })
+    }
+
     /// For a person.
     pub fn describe(&self, model: &Model, team: &Team<'_>, how: How) -> String {
         let groups = &team.groups;
@@ -191,7 +204,7 @@ impl Plan {
             (_, true) => "all layers by reduce".to_owned(),
             _ => self.shared.iter().map(rows).chain(["the others by reduce".to_owned()]).collect::<Vec<_>>().join(", "),
         };
-        let Predicted { sent, shared, .. } = self.predicted;
+        let Predicted { sent, shared, .. } = self.predict(self.case.1.batch);
         let wire = if how.wire == Wire::Bf16 { ", bfloat16 between machines" } else { "" };
         format!(
             "gradients {ranks}{link}: {layers}{wire}; {:.2} MB sent and {:.2} MB read a step by the root",

@@ -1,6 +1,7 @@
 //! Before the first step: what each layer takes, and the memory for it.
 
 use super::Lockstep;
+use super::cost::Predicted;
 use super::layout::Sizes;
 use super::plan::{self, How, Plan};
 use super::shared::SharedLayer;
@@ -63,7 +64,9 @@ impl<'a> Lockstep<'a> {
         trees.plant(&vec![1; all.count()], &ends, &team);
         let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
         let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
-        let plan = plan::choose(model, (batch, all.count()), how, own, &team);
+        let units = units(&model.table);
+        let norm = if settings.clip_norm.is_some() { units.len() } else { 0 };
+        let plan = plan::choose(model, (batch, all.count()), how, (own, norm), &team);
         let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
         let capacity = greatest(comm, data.rows_at_once(batch));
         let own_shards = all.owned(comm.rank(), comm.size()).len();
@@ -82,7 +85,6 @@ impl<'a> Lockstep<'a> {
         if sizes.gradients > 0 {
             workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
         }
-        let units = units(&model.table);
         let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
         let above = if plan.shared.is_empty() { above } else { &[] };
         let of_groups = &trees.groups.sums_of;
@@ -101,7 +103,7 @@ impl<'a> Lockstep<'a> {
             units,
             agreed: None,
             refused: None,
-            batch,
+            predicted: (0, Predicted::default()),
             trees,
             workspace,
             team,

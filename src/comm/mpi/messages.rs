@@ -1,0 +1,121 @@
+//! Messages whose memory outlives the call that starts them.
+
+use std::ops::Range;
+
+use mpi::ffi;
+use mpi::raw::AsRaw;
+
+use super::{LIMIT, Mpi};
+use crate::comm::Wire;
+use crate::kernels::{self, Buffer, zeros};
+
+/// Messages under way, and the memory that they come from or go to.
+#[derive(Default)]
+pub(super) struct Channel {
+    requests: Vec<ffi::MPI_Request>,
+    held: Vec<Buffer>,
+    /// Numbers of half the width, and where those that come go at the end.
+    narrow: Vec<(Buffer, Option<Buffer>)>,
+}
+
+impl Mpi {
+    pub(super) fn start_send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {
+        self.count(4 * wire.floats(place.len()));
+        let call = |buffer: &Buffer, place| {
+            self.start(channel, buffer, place, |start, count, tag, request| {
+                // SAFETY: `start` is kept in place until the request is done.
+                unsafe {
+                    let world = self.world.as_raw();
+                    ffi::MPI_Isend(start.cast(), count, ffi::RSMPI_FLOAT, to as i32, tag, world, request);
+                }
+            });
+        };
+        match wire {
+            Wire::F32 => call(from, place),
+            Wire::Bf16 => {
+                let mut packed = self.narrow(place.len());
+                let len = wire.floats(place.len());
+                kernels::pack_bf16(&from[place], &mut packed[..len]);
+                call(&packed, 0..len);
+                self.channels.borrow_mut()[channel].narrow.push((packed, None));
+            }
+        }
+    }
+
+    pub(super) fn start_receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, wire: Wire) {
+        let call = |buffer: &Buffer, place| {
+            self.start(channel, buffer, place, |start, count, tag, request| {
+                // SAFETY: as above; nobody else touches the place meanwhile.
+                unsafe {
+                    let world = self.world.as_raw();
+                    ffi::MPI_Irecv(start.cast(), count, ffi::RSMPI_FLOAT, from as i32, tag, world, request);
+                }
+            });
+        };
+        match wire {
+            Wire::F32 => call(into, place),
+            Wire::Bf16 => {
+                let packed = self.narrow(place.len());
+                call(&packed, 0..wire.floats(place.len()));
+                self.channels.borrow_mut()[channel].narrow.push((packed, Some(into.part(place))));
+            }
+        }
+    }
+
+    pub(super) fn go_on(&self) {
+        for channel in self.channels.borrow_mut().iter_mut().filter(|channel| !channel.requests.is_empty()) {
+            let (requests, mut done) = (&mut channel.requests, 0);
+            // SAFETY: live requests; where all are done MPI has freed them.
+            unsafe {
+                let count = requests.len() as i32;
+                ffi::MPI_Testall(count, requests.as_mut_ptr(), &raw mut done, ffi::RSMPI_STATUSES_IGNORE);
+            }
+            if done != 0 {
+                channel.requests.clear();
+                channel.held.clear();
+            }
+        }
+    }
+
+    pub(super) fn wait_for(&self, channel: usize) {
+        let Channel { requests, held, narrow } = &mut self.channels.borrow_mut()[channel];
+        // SAFETY: live requests.
+        unsafe { ffi::MPI_Waitall(requests.len() as i32, requests.as_mut_ptr(), ffi::RSMPI_STATUSES_IGNORE) };
+        requests.clear();
+        held.clear();
+        for (packed, into) in narrow.drain(..) {
+            if let Some(mut into) = into {
+                let len = Wire::Bf16.floats(into.len());
+                kernels::unpack_bf16(&packed[..len], &mut into);
+            }
+            self.spare.borrow_mut().push(packed);
+        }
+    }
+
+    /// Memory for `values` values at half the width.
+    fn narrow(&self, values: usize) -> Buffer {
+        let (mut spare, len) = (self.spare.borrow_mut(), Wire::Bf16.floats(values));
+        let found = spare.iter().position(|buffer| buffer.len() >= len);
+        found.map_or_else(|| zeros(len), |index| spare.swap_remove(index))
+    }
+
+    /// Starts what `call` starts (address, length, tag, request), in parts that MPI can count.
+    fn start(
+        &self,
+        channel: usize,
+        buffer: &Buffer,
+        place: Range<usize>,
+        call: impl Fn(*mut f32, i32, i32, *mut ffi::MPI_Request),
+    ) {
+        assert!(place.start <= place.end && place.end <= buffer.len(), "{place:?} of {}", buffer.len());
+        let under_way = &mut self.channels.borrow_mut()[channel];
+        for start in place.clone().step_by(LIMIT) {
+            // SAFETY: a value that MPI overwrites.
+            let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+            let count = LIMIT.min(place.end - start) as i32;
+            call(buffer.address().wrapping_add(start), count, channel as i32, &raw mut request);
+            under_way.requests.push(request);
+            under_way.held.push(buffer.alias());
+        }
+    }
+}

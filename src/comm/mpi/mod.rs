@@ -1,0 +1,271 @@
+//! MPI. The only folder that names the crate `mpi`.
+
+// What the crate lacks is called by hand: shared windows, and messages whose buffers outlive a call.
+#![allow(unsafe_code)]
+
+mod messages;
+mod window;
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+
+use mpi::collective::{CommunicatorCollectives, Root, SystemOperation};
+use mpi::datatype::{Equivalence, PartitionMut};
+use mpi::environment::{Universe, initialize_with_threading};
+use mpi::ffi;
+use mpi::raw::{AsRaw, FromRaw};
+use mpi::topology::{Communicator as _, SimpleCommunicator};
+use mpi::{Count, Threading};
+
+use super::{CHANNELS, Communicator, Nodes, Wire};
+use crate::kernels::Buffer;
+use messages::Channel;
+use window::Counter;
+
+/// Elements in one call: MPI counts in `i32`.
+const LIMIT: usize = 1 << 30;
+
+/// Something that has an address.
+static NOTHING: [u8; 1] = [0];
+
+/// Limits the ranks that share memory: for tests, and for machines whose sockets are better kept apart.
+const NODE_RANKS: &str = "GLASSES_NODE_RANKS";
+
+/// All ranks, those of a machine next to one another: not always in the order of `MPI_COMM_WORLD`.
+pub struct Mpi {
+    world: SimpleCommunicator,
+    node: SimpleCommunicator,
+    nodes: Nodes,
+    bytes: Cell<u64>,
+    /// What is under way, a channel each.
+    channels: RefCell<Vec<Channel>>,
+    /// Memory for numbers of half the width.
+    spare: RefCell<Vec<Buffer>>,
+    /// Where the ranks of this machine count how often they came to meet the others.
+    counters: RefCell<Vec<Counter>>,
+    windows: RefCell<Vec<ffi::MPI_Win>>,
+    // Finalizes MPI when dropped, so it stands last.
+    _universe: Universe,
+}
+
+impl Mpi {
+    /// Starts MPI and makes a panic on this rank end all ranks.
+    ///
+    /// # Panics
+    /// When called twice in a process.
+    pub fn initialize() -> Self {
+        let (universe, _) = initialize_with_threading(Threading::Funneled).expect("MPI is started once");
+        let world = universe.world();
+        if world.size() > 1 {
+            abort_when_a_thread_panics(world.rank());
+        }
+        let (world, node, nodes) = by_machine(&world);
+        Mpi {
+            world,
+            node,
+            nodes,
+            bytes: Cell::new(0),
+            channels: RefCell::new((0..CHANNELS).map(|_| Channel::default()).collect()),
+            spare: RefCell::default(),
+            counters: RefCell::default(),
+            windows: RefCell::default(),
+            _universe: universe,
+        }
+    }
+
+    fn count(&self, bytes: usize) {
+        if self.world.size() > 1 {
+            self.bytes.set(self.bytes.get() + bytes as u64);
+        }
+    }
+
+    fn sum_in_place<T: Equivalence + Copy + Default>(&self, values: &mut [T]) {
+        self.count(size_of_val(values));
+        let mut total = vec![T::default(); values.len()];
+        self.world.all_reduce_into(&*values, &mut total[..], SystemOperation::sum());
+        values.copy_from_slice(&total);
+    }
+}
+
+/// The ranks of a machine next to one another, in the order of their first ones; and those of this machine.
+fn by_machine(world: &SimpleCommunicator) -> (SimpleCommunicator, SimpleCommunicator, Nodes) {
+    let all = split(world, None, world.rank());
+    let most = std::env::var(NODE_RANKS).ok().and_then(|text| text.parse().ok()).filter(|&most| most > 0);
+    let mut first = all.rank() / most.unwrap_or(i32::MAX);
+    let node = split(&all, Some(first), all.rank());
+    // The rank in the world of the first one of this machine says where the machine stands.
+    first = world.rank();
+    node.process_at_rank(0).broadcast_into(&mut first);
+    let ordered = split(world, Some(0), first);
+    let mut firsts = vec![0; ordered.size() as usize];
+    ordered.all_gather_into(&first, &mut firsts[..]);
+    let sizes = firsts.chunk_by(|a, b| a == b).map(<[i32]>::len);
+    let nodes = Nodes::new(sizes, ordered.rank() as usize);
+    (ordered, node, nodes)
+}
+
+/// The ranks of `of` with the same `color` (without one: those that can share memory), ordered by `key`.
+fn split(of: &SimpleCommunicator, color: Option<i32>, key: i32) -> SimpleCommunicator {
+    // SAFETY: collective over `of`; the new communicator is ours.
+    unsafe {
+        let mut new = ffi::RSMPI_COMM_NULL;
+        match color {
+            Some(color) => ffi::MPI_Comm_split(of.as_raw(), color, key, &raw mut new),
+            None => {
+                let kind = ffi::RSMPI_COMM_TYPE_SHARED;
+                ffi::MPI_Comm_split_type(of.as_raw(), kind, key, ffi::RSMPI_INFO_NULL, &raw mut new)
+            }
+        };
+        SimpleCommunicator::from_raw(new)
+    }
+}
+
+impl Drop for Mpi {
+    fn drop(&mut self) {
+        for mut window in self.windows.borrow_mut().drain(..) {
+            // SAFETY: all ranks of the machine end together, and nobody reaches for the memory any more.
+            unsafe { ffi::MPI_Win_free(&raw mut window) };
+        }
+    }
+}
+
+/// `Universe` finalizes on unwinding, and finalizing waits for ranks that wait for us: abort first.
+fn abort_when_a_thread_panics(rank: i32) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        eprintln!("glasses: rank {rank} on {} panicked (a bug in glasses): ending all ranks", host());
+        SimpleCommunicator::world().abort(101);
+    }));
+}
+
+fn host() -> String {
+    mpi::environment::processor_name().unwrap_or_else(|_| "an unnamed host".to_owned())
+}
+
+impl Communicator for Mpi {
+    fn rank(&self) -> usize {
+        self.world.rank() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.world.size() as usize
+    }
+
+    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
+        if self.world.size() == 1 {
+            std::mem::swap(mine, total);
+            return;
+        }
+        self.count(size_of_val(&mine[..]));
+        for (mine, total) in mine.chunks(LIMIT).zip(total.chunks_mut(LIMIT)) {
+            self.world.all_reduce_into(mine, total, SystemOperation::sum());
+        }
+    }
+
+    fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+        self.share_memory(floats)
+    }
+
+    fn meet(&self) {
+        self.meet_neighbours();
+    }
+
+    fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {
+        self.start_send(channel, to, from, place, wire);
+    }
+
+    fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, wire: Wire) {
+        self.start_receive(channel, from, into, place, wire);
+    }
+
+    fn progress(&self) {
+        self.go_on();
+    }
+
+    fn finish(&self, channel: usize) {
+        self.wait_for(channel);
+    }
+
+    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
+        self.count(size_of_val(mine));
+        self.world.all_gather_into(mine, all);
+    }
+
+    fn sum_f64(&self, values: &mut [f64]) {
+        self.sum_in_place(values);
+    }
+
+    fn sum_u64(&self, values: &mut [u64]) {
+        self.sum_in_place(values);
+    }
+
+    fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+        let mut lengths = vec![0u64; self.size()];
+        self.world.all_gather_into(&(mine.len() as u64), &mut lengths[..]);
+        let counts: Vec<Count> = lengths.iter().map(|&n| Count::try_from(n).expect("under 2 GiB a rank")).collect();
+        let after = |sum: &mut Count, &n: &Count| {
+            let end = sum.checked_add(n).expect("under 2 GiB from all ranks together");
+            Some(std::mem::replace(sum, end))
+        };
+        let starts: Vec<Count> = counts.iter().scan(0, after).collect();
+        let mut all = vec![0u8; lengths.iter().sum::<u64>() as usize];
+        if all.is_empty() {
+            return vec![Vec::new(); lengths.len()];
+        }
+        // Open MPI's MPI_IN_PLACE is the address 1, and so is that of an empty slice of bytes.
+        let mine = if mine.is_empty() { &NOTHING[..0] } else { mine };
+        self.count(mine.len());
+        let mut parts = PartitionMut::new(&mut all[..], &counts[..], &starts[..]);
+        self.world.all_gather_varcount_into(mine, &mut parts);
+        let mut rest = &all[..];
+        lengths
+            .iter()
+            .map(|&n| {
+                let (head, tail) = rest.split_at(n as usize);
+                rest = tail;
+                head.to_vec()
+            })
+            .collect()
+    }
+
+    fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let root = self.world.process_at_rank(0);
+        let mut length = bytes.len() as u64;
+        root.broadcast_into(&mut length);
+        let mut bytes = if self.is_root() { bytes } else { vec![0; length as usize] };
+        if self.is_root() {
+            self.count(bytes.len());
+        }
+        for part in bytes.chunks_mut(LIMIT) {
+            root.broadcast_into(part);
+        }
+        bytes
+    }
+
+    fn barrier(&self) {
+        self.world.barrier();
+    }
+
+    fn bytes_communicated(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    fn abort(&self, code: i32) -> ! {
+        self.world.abort(code)
+    }
+
+    fn describe(&self) -> String {
+        library()
+    }
+}
+
+/// The library's name and version.
+pub fn library() -> String {
+    let version = mpi::environment::library_version().unwrap_or_default();
+    version.split([',', '\n']).next().unwrap_or_default().trim().replace('\t', " ")
+}

@@ -1,0 +1,147 @@
+//! Memory that the ranks of a machine share, and where they meet.
+
+use std::any::Any;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mpi::collective::CommunicatorCollectives;
+use mpi::ffi;
+use mpi::raw::AsRaw;
+
+use super::Mpi;
+use crate::kernels::Buffer;
+
+/// Where MPI keeps the memory that ranks share.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Looks at a neighbour's counter before we let somebody else have the processor.
+const SPINS: usize = 2000;
+
+/// Floats in front of each rank's part of shared memory: its counter, on a cache line of its own.
+const COUNTER: usize = 64;
+
+/// A counter in shared memory.
+pub(super) struct Counter(NonNull<AtomicU64>);
+
+impl Counter {
+    fn get(&self) -> &AtomicU64 {
+        // SAFETY: it lies in a window that is only freed when the communicator is.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// Says of memory that the communicator keeps it.
+struct Window;
+
+impl Mpi {
+    /// A number of each rank of this machine.
+    fn gather_on_node(&self, number: usize) -> Vec<usize> {
+        let mut all = vec![0u64; self.nodes.neighbours().len()];
+        self.node.all_gather_into(&(number as u64), &mut all[..]);
+        all.into_iter().map(|number| number as usize).collect()
+    }
+
+    pub(super) fn share_memory(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+        let lengths = self.gather_on_node(floats);
+        // Sixteen more, to begin at a cache line.
+        let bytes = ((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096);
+        let all: usize = lengths.iter().map(|floats| 4 * floats + 8192).sum();
+        // Pages of a window are only taken when they are touched: a system without them would end us with a signal, later.
+        let free = fs4::available_space(SHARED_MEMORY).map_or(usize::MAX, |free| free as usize);
+        let free = self.gather_on_node(free).into_iter().min().unwrap_or(0);
+        if free < all {
+            let (free, all) = (free >> 20, all.div_ceil(1 << 20));
+            return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
+        }
+        // Where the first rank cannot make the file (a limit of file sizes), Open MPI's others would wait for it for ever.
+        let refused = if self.nodes.place() == 0 { refuses_file_of(all) } else { None };
+        if self.gather_on_node(usize::from(refused.is_some())).contains(&1) {
+            let why =
+                refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
+            return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", all.div_ceil(1 << 20)));
+        }
+        let node = self.node.as_raw();
+        let (mut base, mut window) = (null_mut::<u8>(), std::mem::MaybeUninit::uninit());
+        // SAFETY: collective over the node's ranks; errors come back instead of ending everything.
+        let code = unsafe {
+            ffi::MPI_Comm_set_errhandler(node, ffi::RSMPI_ERRORS_RETURN);
+            let base = (&raw mut base).cast();
+            ffi::MPI_Win_allocate_shared(
+                bytes as ffi::MPI_Aint,
+                1,
+                ffi::RSMPI_INFO_NULL,
+                node,
+                base,
+                window.as_mut_ptr(),
+            )
+        };
+        if self.gather_on_node(code as usize).iter().any(|&code| code != ffi::MPI_SUCCESS as usize) {
+            return Err(format!("MPI_Win_allocate_shared refused {} MB: {}", bytes >> 20, describe_error(code)));
+        }
+        // SAFETY: the call before succeeded.
+        let window = unsafe { window.assume_init() };
+        self.windows.borrow_mut().push(window);
+        let mut counters = self.counters.borrow_mut();
+        counters.clear();
+        let memory: Arc<dyn Any + Send + Sync> = Arc::new(Window);
+        let part = |(rank, length): (usize, usize)| {
+            let (mut size, mut unit, mut base) = (0, 0, null_mut::<u8>());
+            // SAFETY: `window` is one of this machine's, `rank` one of its ranks; the part is as long as that rank said, and
+            // longer by the counter. It lives as long as this communicator, which outlives what it is lent to.
+            unsafe {
+                let code = ffi::MPI_Win_shared_query(
+                    window,
+                    rank as i32,
+                    &raw mut size,
+                    &raw mut unit,
+                    (&raw mut base).cast(),
+                );
+                let base = NonNull::new(base).filter(|_| code == ffi::MPI_SUCCESS as i32).ok_or("no such part")?;
+                let base = base.add(base.align_offset(64)).cast::<f32>();
+                counters.push(Counter(base.cast()));
+                Ok(Buffer::shared(base.add(COUNTER), length, memory.clone()))
+            }
+        };
+        let parts = lengths.into_iter().enumerate().map(part).collect::<Result<Vec<_>, &str>>();
+        drop(counters);
+        self.node.barrier();
+        parts.map_err(str::to_owned)
+    }
+
+    pub(super) fn meet_neighbours(&self) {
+        let counters = self.counters.borrow();
+        let Some(own) = counters.get(self.nodes.place()) else { return };
+        let round = own.get().fetch_add(1, Ordering::AcqRel) + 1;
+        for other in counters.iter() {
+            let mut spins = 0;
+            while other.get().load(Ordering::Acquire) < round {
+                spins += 1;
+                if spins < SPINS {
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::yield_now();
+                }
+                if spins % 64 == 0 && self.nodes.count() > 1 {
+                    self.go_on();
+                }
+            }
+        }
+    }
+}
+
+/// Why no file of so many bytes can be made where MPI keeps shared memory, if so. It takes no memory.
+fn refuses_file_of(bytes: usize) -> Option<std::io::Error> {
+    let path = std::path::Path::new(SHARED_MEMORY).join(format!("glasses-{}", std::process::id()));
+    let file = std::fs::File::create_new(&path).ok()?;
+    let refused = file.set_len(bytes as u64).err();
+    let _ = std::fs::remove_file(path);
+    refused
+}
+
+fn describe_error(code: i32) -> String {
+    let (mut text, mut length) = ([0u8; ffi::MPI_MAX_ERROR_STRING as usize], 0);
+    // SAFETY: room for the longest text.
+    unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast(), &raw mut length) };
+    String::from_utf8_lossy(&text[..length as usize]).into_owned()
+}
