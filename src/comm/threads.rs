@@ -17,8 +17,12 @@ pub struct Threads {
     bytes: Cell<u64>,
     nodes: Nodes,
     /// What is to be received: channel, sender, place.
-    expected: RefCell<Vec<(usize, usize, Buffer, Range<usize>)>>,
+    expected: RefCell<Vec<Expected>>,
 }
+
+type Expected = (usize, usize, Buffer, Range<usize>);
+
+type Messages = VecDeque<Vec<f32>>;
 
 struct Shared {
     meeting: Mutex<Meeting>,
@@ -29,7 +33,7 @@ struct Shared {
     /// Memory that ranks share, until everyone has taken it.
     memory: Mutex<Vec<Option<Buffer>>>,
     /// Messages that nobody has received yet, by channel, sender and receiver.
-    messages: Mutex<HashMap<(usize, usize, usize), VecDeque<Vec<f32>>>>,
+    messages: Mutex<HashMap<(usize, usize, usize), Messages>>,
 }
 
 /// A rendezvous: everyone leaves something, then everyone reads all of it.

@@ -160,7 +160,7 @@ impl Model {
     /// Some steps, last to first, from buffer `newest` down, for some rows of the micro-batch. `turns` holds the gradient
     /// of that buffer, where the next one goes, and (if not empty) where the one after that goes; then they take turns.
     #[allow(clippy::too_many_arguments)] // As in `forward_steps`.
-    fn backward_steps<'w>(
+    fn backward_steps(
         &self,
         steps: Range<usize>,
         mut newest: usize,
@@ -168,7 +168,7 @@ impl Model {
         pass: Pass<'_>,
         sums: Sums<'_>,
         memory: &mut Memory<'_>,
-        turns: [&'w mut [f32]; 3],
+        turns: [&mut [f32]; 3],
     ) {
         let [mut current, mut next, mut spare] = turns;
         let first = self.plan.first_weights();

@@ -198,7 +198,7 @@ impl<'a> File<'a> {
         let out = temporary_beside(path).map_err(std::io::Error::other)?;
         let mut file = File { path, out: BufWriter::new(out), steps, channels };
         // A first event of no length, so that all others can begin with a comma.
-        write!(file.out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[\n")?;
+        writeln!(file.out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[")?;
         let start =
             json!({"ph": "X", "pid": 0, "tid": RUN, "ts": 0, "dur": 0, "cat": "run", "name": "recording starts"});
         write!(file.out, "{start}")?;

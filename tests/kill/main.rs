@@ -228,7 +228,8 @@ fn lasting(path: &PathBuf) -> Vec<Value> {
     };
     let mut values: Vec<Value> = values.into_iter().filter(|value| value.get("hosts").is_none()).collect();
     for value in values.iter_mut().filter_map(Value::as_object_mut) {
-        for name in ["seconds", "images_per_sec", "bytes_communicated", "wall_seconds", "ranks"] {
+        for name in ["seconds", "images_per_sec", "bytes_communicated", "exchange", "slowest", "wall_seconds", "ranks"]
+        {
             value.remove(name);
         }
     }

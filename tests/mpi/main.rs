@@ -158,7 +158,7 @@ fn memories(comm: &dyn Communicator) {
         assert_eq!(parts.len(), nodes.neighbours().len());
         for (place, part) in parts.iter().enumerate() {
             assert_eq!(part.len(), floats(place));
-            assert!(part.address() as usize % 64 == 0 && part.iter().all(|&value| value == 0.0));
+            assert!((part.address() as usize).is_multiple_of(64) && part.iter().all(|&value| value == 0.0));
         }
         comm.meet();
         let value = |rank: usize, i: usize, round: usize| (rank * 1000 + i % 97 + round + piece) as f32;

@@ -151,6 +151,7 @@ impl<'a> Lockstep<'a> {
     }
 
     /// Collective: the step over the rows that were chosen.
+    #[allow(clippy::too_many_arguments)] // What is trained, on what, and what to say of it.
     pub fn step(
         &mut self,
         model: &Model,
