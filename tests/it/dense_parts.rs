@@ -268,7 +268,7 @@ fn an_optimizer_updates_parts_in_any_order_to_the_bits_of_the_whole() {
             let state = optimizer.state();
             [&params.values[..], &state.first[..], &state.second[..]].map(bits)
         };
-        let want = run(&[0..len], false);
+        let want = run(std::slice::from_ref(&(0..len)), false);
         let uneven: Vec<Range<usize>> = (0..len).step_by(1237).map(|at| at..len.min(at + 1237)).collect();
         for parts in [&all, &uneven] {
             assert!(run(parts, false) == want && run(parts, true) == want, "{settings:?}");
