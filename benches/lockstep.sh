@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The table of README.md: the same run on many numbers of ranks, every instruction set of this processor and every MPI that is
-# installed, and the digest of its weights. Fails unless all are one.
-#   benches/lockstep.sh [FOLDER]      about ten minutes; FOLDER (default: a temporary one) keeps the runs
+# The tables of README.md: the same run on many numbers of ranks, every instruction set of this processor and every MPI that is
+# installed, and by every plan of communication, and the digest of its weights. Fails unless all are one.
+#   benches/lockstep.sh [FOLDER]      about fifteen minutes; FOLDER (default: a temporary one) keeps the runs
 # Knobs: RANKS ("1 2 3 4 5 7 8 13"), MPIS ("openmpi mpich": wrappers mpicc.NAME and mpirun.NAME; those that are missing are
 # said and left out), STEPS (steps of a run, 40).
 set -euo pipefail
@@ -51,20 +51,43 @@ echo "$head"
 echo "$line"
 declare -A seen
 count=0
+# run NAME MPI ISA RANKS ARGUMENTS…: sets `digest`.
+run() {
+    local out=$1 mpi=$2 isa=$3 n=$4
+    shift 4
+    rm -rf "$out"
+    GLASSES_ISA=$isa "mpirun.$mpi" -n "$n" "$(program "$mpi")" train --data faces.h5 --shards 13 --batch 20 --epochs 10 \
+        --max-steps "${STEPS:-40}" --clip-norm 1 --out "$out" "$@" >"$out.log" 2>&1 || { cat "$out.log" >&2; exit 1; }
+    digest=$(sed -n 's/.*"weights_sha256": "\([0-9a-f]*\)".*/\1/p' "$out/summary.json")
+    seen[$digest]=1
+    count=$((count + 1))
+}
 for n in "${ranks[@]}"; do
     row="| $n |"
     for mpi in "${columns[@]}"; do
         for isa in "${isas[@]}"; do
-            out=$mpi-$isa-$n
-            rm -rf "$out"
-            GLASSES_ISA=$isa "mpirun.$mpi" -n "$n" "$(program "$mpi")" train --data faces.h5 --shards 13 \
-                --batch 20 --epochs 10 --max-steps "${STEPS:-40}" --clip-norm 1 --out "$out" >"$out.log" 2>&1 ||
-                { cat "$out.log" >&2; exit 1; }
-            digest=$(sed -n 's/.*"weights_sha256": "\([0-9a-f]*\)".*/\1/p' "$out/summary.json")
-            seen[$digest]=1
-            count=$((count + 1))
+            run "$mpi-$isa-$n" "$mpi" "$isa" "$n"
             row+=" ${digest:0:12} |"
         done
+    done
+    echo "$row"
+done
+echo
+# Plans: on the best instruction set and the first MPI; the last column records a timeline besides.
+plans=("reduce on" "reduce off" "factors on" "factors off" "split on" "split off" "auto auto")
+head="| ranks |" line="|---|"
+for plan in "${plans[@]}"; do
+    head+=" ${plan% *}, window ${plan#* } |" line+="---|"
+done
+echo "${head% |}, trace |"
+echo "$line"
+for n in "${ranks[@]}"; do
+    row="| $n |"
+    for plan in "${plans[@]}"; do
+        name="plan-${plan/ /-}-$n" more=(--comm "${plan% *}" --window "${plan#* }")
+        [ "$plan" != "auto auto" ] || more+=(--trace "$name.json")
+        run "$name" "${columns[0]}" "${isas[-1]}" "$n" "${more[@]}"
+        row+=" ${digest:0:12} |"
     done
     echo "$row"
 done

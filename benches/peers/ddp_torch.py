@@ -13,6 +13,9 @@ from ddp_rank import MODEL, Place, check, settle
 if __name__ == "__main__":
     settle()
 
+import os
+import sys
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -54,6 +57,9 @@ def main():
     dist.init_process_group("gloo", f"tcp://{place.address}:{place.port}", rank=place.rank, world_size=place.size)
     serve(training_step, {"PyTorch DDP": f"{torch.__version__}, gloo, {place.size} ranks"})
     dist.destroy_process_group()
+    # All is answered. What PyTorch's threads do while the interpreter ends aborts now and then.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ mod explain;
 mod export;
 mod golden;
 mod gradients;
+mod hosts;
 mod ingest;
 mod isa;
 mod kernels;

@@ -8,7 +8,7 @@ use glasses::config::{Batch, ModelChoice, Settings};
 use glasses::optim::OptimizerKind;
 use glasses::train::Origin;
 
-use crate::ranks::{digests, metrics, weights};
+use crate::ranks::assert_same_run;
 use crate::run::{Outcome, glasses, shell};
 
 /// Two dense layers whose inputs are several blocks of 256 (nine, two), one of which rows lie between, and a small one.
@@ -21,13 +21,6 @@ const COMMS: [Comm; 4] = [Comm::Auto, Comm::Reduce, Comm::Factors, Comm::Split];
 
 /// Ranks of each machine.
 const MACHINES: [&[usize]; 9] = [&[1], &[2], &[5], &[8], &[1, 1, 1], &[2, 2], &[2, 3, 2], &[4, 1, 3], &[3, 5]];
-
-#[track_caller]
-fn assert_same_run(got: &Path, want: &Path, what: &str) {
-    assert_eq!(weights(got), weights(want), "{what}");
-    assert_eq!(metrics(got), metrics(want), "{what}");
-    assert_eq!(digests(got), digests(want), "{what}");
-}
 
 /// A run with threads for ranks.
 fn with_threads(machines: &[usize], settings: Settings, origin: &Origin, out: &Path) {
@@ -133,6 +126,75 @@ fn every_plan_is_the_same_run_under_a_real_launcher() {
         on(ranks, most, &format!("{train} {how} --out {out}"), dir).success();
         assert_same_run(&dir.join(&out), &dir.join("alone"), &format!("{how} on {ranks} ranks, {most} a machine"));
     }
+}
+
+/// What the model behind `glasses plan` said of a run's messages and reads is what was counted, to two percent.
+#[track_caller]
+fn assert_predicted(folder: &Path, what: &str) {
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    for (name, predicted) in [("sent", "predicted_sent"), ("shared", "predicted_shared")] {
+        let [counted, predicted] = [name, predicted].map(|name| line["exchange"][name].as_f64().unwrap());
+        assert!(
+            (counted - predicted).abs() <= 0.02 * counted,
+            "{what}: {name}: counted {counted}, predicted {predicted}"
+        );
+        let moves = name == "sent" || !what.contains("--window off");
+        assert_eq!(
+            counted > 0.0,
+            moves && (name == "shared" || what.contains("--clip-norm")),
+            "{what}: {name} {counted}"
+        );
+    }
+}
+
+#[test]
+fn bytes_are_counted_as_predicted() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    // Four steps of two rows of each of eight shards.
+    glasses(&["synth", "--out", "faces.h5", "--count", "80", "--test", "0.2", "--size", "32"], dir).success();
+    let train = "train --data faces.h5 --batch 16 --epochs 1 --eval-every 5 --clip-norm 1";
+    for (ranks, most) in [(2, 0), (3, 0), (4, 2), (8, 2)] {
+        for comm in ["reduce", "factors", "split"] {
+            for window in ["on", "off"] {
+                let how = format!("--comm {comm} --window {window}");
+                let out = format!("{ranks}-{comm}-{window}");
+                on(ranks, most, &format!("{train} {how} --out {out}"), dir).success();
+                assert_predicted(&dir.join(&out), &format!("{train} {how} on {ranks} ranks, {most} a machine"));
+            }
+        }
+    }
+}
+
+#[test]
+fn half_the_width_is_the_same_run_to_rounding_and_only_on_the_same_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    glasses(&["synth", "--out", "faces.h5", "--count", "80", "--test", "0.2", "--size", "32"], dir).success();
+    let train = "train --data faces.h5 --batch 16 --epochs 2 --eval-every 5";
+    let run = |how: &str, out: &str| {
+        on(4, 2, &format!("{train} {how} --out {out}"), dir).success();
+        let text = std::fs::read_to_string(dir.join(out).join("summary.json")).unwrap();
+        let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (
+            crate::ranks::weights(&dir.join(out)),
+            found["train_loss"].as_f64().unwrap(),
+            found["exchange"]["sent"].as_f64().unwrap(),
+        )
+    };
+    for comm in ["reduce", "factors", "split"] {
+        let whole = run(&format!("--comm {comm}"), &format!("{comm}-f32"));
+        let half = run(&format!("--comm {comm} --wire bf16"), &format!("{comm}-bf16"));
+        let again = run(&format!("--comm {comm} --wire bf16"), &format!("{comm}-again"));
+        assert!(half.0 != whole.0 && half.0 == again.0, "{comm}: rounded, and alike each time");
+        assert!((half.1 - whole.1).abs() <= 0.05 * whole.1, "{comm}: {half:?} and {whole:?}");
+        // Scores and the like are not rounded.
+        assert!(half.2 < 0.55 * whole.2, "{comm}: {half:?} and {whole:?}");
+    }
+    on(4, 2, &format!("{train} --wire bf16 --checkpoint-every 2steps --max-steps 4 --out left"), dir).success();
+    let message = on(2, 1, "train --resume left --max-steps 6", dir).failure();
+    assert!(message.contains("ranks, with --wire bf16: 2 were 4"), "{message}");
 }
 
 #[test]

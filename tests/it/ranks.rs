@@ -47,7 +47,7 @@ pub fn weights(folder: &Path) -> String {
 }
 
 #[track_caller]
-fn assert_same_run(got: &Path, want: &Path, what: &str) {
+pub fn assert_same_run(got: &Path, want: &Path, what: &str) {
     assert_eq!(weights(got), weights(want), "{what}");
     assert_eq!(metrics(got), metrics(want), "{what}");
     assert_eq!(digests(got), digests(want), "{what}");
