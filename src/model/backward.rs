@@ -61,10 +61,17 @@ impl Model {
         let sums = Sums { leaves: leaves.slice(), d_params: &mut gradients.values, accumulate };
         let [a, b] = &mut ws.gradients;
         let turns = if *turn == 0 { [a, b] } else { [b, a] };
-        let maps = steps.len() - self.plan.in_place_steps(steps.clone());
         let [current, next] = turns.map(|buffer| &mut buffer[..]);
-        self.backward_steps(steps, newest, 0..pass.batch, pass, sums, &mut memory, [current, next, &mut []]);
-        *turn = (*turn + maps) % 2;
+        self.backward_steps(steps.clone(), newest, 0..pass.batch, pass, sums, &mut memory, [current, next, &mut []]);
+        self.skip_rows(steps, ws);
+    }
+
+    /// What [`Model::backward_rows`] does to a workspace without rows: where the newest gradient stands must be the same on all
+    /// ranks, because they write into one another's.
+    pub fn skip_rows(&self, steps: Range<usize>, ws: &mut Workspace) {
+        let steps = steps.start.max(self.plan.first_weights())..steps.end;
+        let maps = steps.len() - self.plan.in_place_steps(steps);
+        ws.turn = (ws.turn + maps) % 2;
     }
 
     /// The last part of [`Model::backward`]: everything below the first dense layer, image by image; `after` is called after

@@ -14,7 +14,7 @@ use crate::run::{Outcome, glasses, shell};
 /// Two dense layers whose inputs are several blocks of 256 (nine, two), one of which rows lie between, and a small one.
 const MODEL: &str = r#"
 name = "blocks"
-layers = ["conv 3x3x4", "relu", "flatten", "dense 260", "relu", "dropout 0.1", "dense 11", "tanh", "dense classes"]
+layers = ["conv 3x3x4", "relu", "flatten", "dense 260", "tanh", "dropout 0.1", "dense 11", "tanh", "dense classes"]
 "#;
 
 const COMMS: [Comm; 4] = [Comm::Auto, Comm::Reduce, Comm::Factors, Comm::Split];

@@ -104,6 +104,8 @@ impl Mpi {
             }
         };
         let parts = lengths.into_iter().enumerate().map(part).collect::<Result<Vec<_>, &str>>();
+        // MPI does not promise zeros. Nobody meets before all have counted from there.
+        counters[self.nodes.place()].get().store(0, Ordering::Release);
         drop(counters);
         self.node.barrier();
         parts.map_err(str::to_owned)
@@ -132,6 +134,13 @@ impl Mpi {
 
 /// Why no file of so many bytes can be made where MPI keeps shared memory, if so. It takes no memory.
 fn refuses_file_of(bytes: usize) -> Option<std::io::Error> {
+    // Going beyond the limit of file sizes would end the process with a signal.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max file size"));
+    let most = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    if most.is_some_and(|most| most < bytes as u64) {
+        return Some(std::io::ErrorKind::FileTooLarge.into());
+    }
     let path = std::path::Path::new(SHARED_MEMORY).join(format!("glasses-{}", std::process::id()));
     let file = std::fs::File::create_new(&path).ok()?;
     let refused = file.set_len(bytes as u64).err();

@@ -115,6 +115,8 @@ impl Lockstep<'_> {
                 let steps = layer.step.step + 1..end;
                 model.backward_rows(steps, params, ws, at.training, &mut sums[0], false);
                 model.watch_rows(ws, &layer.step);
+            } else {
+                model.skip_rows(layer.step.step + 1..end, ws);
             }
             layer.show(ws, team);
             end = layer.step.step;
