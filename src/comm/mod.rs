@@ -37,7 +37,7 @@ pub trait Communicator {
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer);
     /// Which ranks share a machine.
     fn nodes(&self) -> &Nodes;
-    /// Collective over the ranks of a machine: memory that all of them see, zeroed, `floats` of it from this rank; the parts of
+    /// Collective over the ranks of a machine, all its groups: memory that a group's ranks see, zeroed, `floats` of it from this rank; the parts of
     /// all of them, in rank order. It lives as long as the communicator.
     ///
     /// # Errors

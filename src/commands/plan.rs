@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::optim::OptimizerKind;
 use crate::say;
 use crate::train::cost::{Link, Predicted, Rates, Setting, Shape, best, predict};
-use crate::train::{can_take, most_rows_at_once};
+use crate::train::{all_by, can_share, can_take, decide, most_rows};
 use units::{bandwidth, cores, latency, ranks};
 
 /// Options of `glasses plan`.
@@ -147,27 +147,15 @@ fn row(options: &Options, model: &Model, rates: &Rates, link: &Link, ranks: usiz
         window: options.window != Window::Off && on_machine > 1,
         wire: options.wire,
         norm: 0,
-        sums: if shards.is_multiple_of(ranks) && (shards / ranks).is_power_of_two() { 1 } else { 2 },
     };
     let (shape, steps) = (Shape::of(model), model.dense_steps());
-    let fits = !steps.is_empty() && most_rows_at_once(batch, shards, ranks);
+    let fits = can_share(&steps, &setting);
     let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, ranks);
     let with = |strategies: &[Strategy]| predict(&shape, strategies, rates, link, &setting);
-    let all = |strategy: Strategy| -> Vec<Strategy> {
-        let or_factors = |layer| if may(layer, strategy) { strategy } else { Strategy::Factors };
-        (0..steps.len()).map(or_factors).collect()
-    };
-    let strategies = match options.comm {
-        _ if !fits => Vec::new(),
-        // A lone rank works as if its weights were split among one.
-        _ if ranks == 1 => all(Strategy::Split),
-        Comm::Reduce => Vec::new(),
-        Comm::Factors => all(Strategy::Factors),
-        Comm::Split => all(Strategy::Split),
-        Comm::Auto => best(&shape, rates, link, &setting, &may),
-    };
+    let all = |strategy: Strategy| all_by(strategy, &steps, ranks);
+    let strategies = decide(options.comm, &steps, &setting, || best(&shape, rates, link, &setting, &may));
     let step = with(&strategies);
-    let most = batch.min(shards.div_ceil(ranks) * batch.div_ceil(shards));
+    let most = most_rows(batch, shards, ranks);
     let alone = Setting { batch: most, shards: 1, ranks: 1, on_machine: 1, cores: 1.0, window: false, ..setting };
     let alone = predict(&shape, &vec![Strategy::Split; steps.len()], rates, link, &alone).seconds / most as f64;
     Row {

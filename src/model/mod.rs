@@ -13,7 +13,7 @@ pub mod zoo;
 
 pub use explain::{Evidence, Method};
 pub use layers::{Pass, Training};
-pub use params::{Gradients, Init, Param, Params, units};
+pub use params::{Gradients, Init, Param, Params, UNIT_INPUTS, units};
 pub use plan::LayerInfo;
 pub use probe::Probe;
 pub use profile::{LayerTimes, Times};

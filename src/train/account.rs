@@ -16,6 +16,7 @@ impl Trainer<'_> {
             settings: self.config_that_runs().to_toml().unwrap_or_default(),
             data: self.data.fingerprint.clone(),
             ranks: self.comm.size(),
+            plan: self.lockstep.binding_plan(),
             optimizer_steps: *self.optimizer.state().steps,
             progress: self.now(!self.is_done()),
             lines: self.lines.clone(),

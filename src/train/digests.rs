@@ -51,6 +51,9 @@ pub struct StartLine {
     pub hosts: Vec<String>,
     /// The digest of the rows that the run trains and judges by.
     pub data: String,
+    /// The plan, where the weights depend on it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub plan: String,
     /// Whether the run began from the weights of another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fork: bool,

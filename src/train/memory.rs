@@ -4,7 +4,7 @@ use super::{EVALUATION_BATCH, MICRO_BATCH};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Subtrees};
 use crate::model::{Model, Workspace};
-use crate::optim::OptimizerKind;
+use crate::optim::{Optimizer, OptimizerKind};
 
 /// The program itself with its libraries, without MPI's. Measured: `benches/results/`.
 const PROGRAM: usize = 20 << 20;
@@ -45,11 +45,7 @@ impl Memory {
         let exchange = if ranks > 1 { model.parameters().div_ceil(ranks) * (1 + tree.joins.len()) } else { 0 };
         let shards = shards.div_ceil(ranks);
         let waiting = if rows <= MICRO_BATCH { 0 } else { kernels::most_waiting(shards) };
-        let moments = match optimizer {
-            OptimizerKind::Sgd => 0,
-            OptimizerKind::Momentum | OptimizerKind::Nesterov => 1,
-            OptimizerKind::Adam | OptimizerKind::Adamw => 2,
-        };
+        let moments = Optimizer::moments(optimizer);
         Memory {
             weights_and_gradients: (1 + sums + waiting) * values,
             exchange: 4 * exchange,

@@ -22,7 +22,7 @@ mod verify;
 pub use data::TrainData;
 pub use evaluate::{Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
-pub use lockstep::{At, How, Lockstep, Made, Tells, can_take, cost};
+pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use run_dir::check_out;
@@ -44,11 +44,6 @@ const MICRO_BATCH: usize = 64;
 
 /// Rows that evaluation takes at once: enough to use a dense layer's weights well when they come from memory.
 const EVALUATION_BATCH: usize = 32;
-
-/// Whether a step's rows go through every rank's network at once: only then can dense layers be shared out.
-pub fn most_rows_at_once(batch: usize, shards: usize, ranks: usize) -> bool {
-    lockstep::most_rows(batch, shards, ranks) <= MICRO_BATCH
-}
 
 /// Collective: trains as `config` says, from where `origin` says; the results are in the run directory when it returns.
 ///

@@ -6,7 +6,7 @@ use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
 use super::trainer::Trainer;
 use crate::checkpoint::{self, Checkpoints, State};
-use crate::comm::{Communicator, Wire, agree, agree_root};
+use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
@@ -27,7 +27,8 @@ pub enum Origin {
 }
 
 /// Settings that may change while a run goes on: they do not touch what it computes.
-const FREE: [&str; 7] = ["data", "checkpoint-every", "keep", "digest-every", "max-steps", "trace", "tensorboard"];
+const FREE: [&str; 9] =
+    ["data", "checkpoint-every", "keep", "digest-every", "max-steps", "comm", "window", "trace", "tensorboard"];
 
 /// What the settings of a run in a folder are, as it wrote them.
 const CONFIG: &str = "config.toml";
@@ -145,7 +146,8 @@ impl Trainer<'_> {
             return Ok(None);
         }
         let (data, ranks, config) = (&self.data.fingerprint, comm.size(), self.config_that_runs());
-        let check = |meta: &Meta| same_run(dir, meta, data, ranks, &config);
+        let plan = self.lockstep.binding_plan();
+        let check = |meta: &Meta| same_run(dir, meta, data, (ranks, &plan), &config);
         let meta = restore(dir, None, &mut self.params, Some(&mut self.optimizer), comm, console, &check)?;
         (self.progress, self.lines, self.chain) = (meta.progress, meta.lines, meta.chain);
         let step = self.progress.step;
@@ -264,13 +266,16 @@ fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> Result<State
 }
 
 /// Whether a checkpoint is of the run that this process would go on with.
-fn same_run(dir: &Path, meta: &Meta, data: &str, ranks: usize, config: &RunConfig) -> Result<()> {
+fn same_run(dir: &Path, meta: &Meta, data: &str, (ranks, plan): (usize, &str), config: &RunConfig) -> Result<()> {
     same_settings(dir, &meta.settings, config)?;
     if meta.data != data {
         return Err(changed(dir, vec![format!("the rows of the dataset: digest {data} was {}", meta.data)]));
     }
     if let Some(setting) = config.binds_ranks().filter(|_| meta.ranks != ranks) {
         return Err(changed(dir, vec![format!("ranks, with {setting}: {ranks} were {}", meta.ranks)]));
+    }
+    if meta.plan != plan {
+        return Err(changed(dir, vec![format!("plan, with --wire bf16: {plan} was {}", meta.plan)]));
     }
     Ok(())
 }
@@ -281,10 +286,7 @@ fn same_settings(dir: &Path, text: &str, config: &RunConfig) -> Result<()> {
     let (old, new) = (parse(text), parse(&config.to_toml()?));
     // Without a schedule, more epochs only come behind those that were.
     let more_epochs = config.schedule == Schedule::Constant;
-    let any_plan = config.wire == Wire::F32;
-    let is_free = |key: &str| {
-        FREE.contains(&key) || (key == "epochs" && more_epochs) || (["comm", "window"].contains(&key) && any_plan)
-    };
+    let is_free = |key: &str| FREE.contains(&key) || (key == "epochs" && more_epochs);
     let show = |value: Option<&toml::Value>| value.map_or("not set".to_owned(), |value| short(&value.to_string()));
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let differing: Vec<String> = keys

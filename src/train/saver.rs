@@ -26,6 +26,9 @@ pub struct Meta {
     pub data: String,
     /// Ranks that made the last step.
     pub ranks: usize,
+    /// The plan, where the weights depend on it: [`Lockstep::binding_plan`](super::Lockstep::binding_plan).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub plan: String,
     /// Steps that the optimizer has made.
     pub optimizer_steps: u64,
     /// Where the run stands.

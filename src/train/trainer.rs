@@ -290,7 +290,8 @@ impl<'a> Trainer<'a> {
         let (step, hosts) = (self.progress.step, digests::hosts(self.comm));
         if self.comm.is_root() {
             let (data, version) = (self.data.fingerprint.clone(), env!("CARGO_PKG_VERSION").to_owned());
-            self.folder.add_digests(&StartLine { step, hosts, data, fork, version });
+            let plan = self.lockstep.binding_plan();
+            self.folder.add_digests(&StartLine { step, hosts, data, plan, fork, version });
         }
     }
 

@@ -175,6 +175,11 @@ fn same_run(trainer: &Trainer<'_>, recorded: &Recorded, last: usize) -> Result<(
             "name that dataset with --data",
         );
     }
+    let plan = trainer.lockstep.binding_plan();
+    if let Some(start) = recorded.starts.iter().find(|start| start.plan != plan) {
+        let fix = "start it on as many machines, and give --comm and --window that make this plan";
+        return invalid("--wire bf16".to_owned(), plan, format!("{}, as the run had", start.plan), fix);
+    }
     let other = |&ranks: &usize| ranks != trainer.comm.size();
     let ranks = recorded.starts.iter().map(|start| start.hosts.len()).find(other);
     match trainer.config.binds_ranks().zip(ranks) {

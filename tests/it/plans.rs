@@ -195,6 +195,14 @@ fn half_the_width_is_the_same_run_to_rounding_and_only_on_the_same_ranks() {
     on(4, 2, &format!("{train} --wire bf16 --checkpoint-every 2steps --max-steps 4 --out left"), dir).success();
     let message = on(2, 1, "train --resume left --max-steps 6", dir).failure();
     assert!(message.contains("ranks, with --wire bf16: 2 were 4"), "{message}");
+    // The same ranks, grouped otherwise or by another plan, would round other numbers.
+    for (most, how) in [(0, ""), (2, " --comm reduce")] {
+        let message = on(4, most, &format!("train --resume left --max-steps 6{how}"), dir).failure();
+        assert!(message.contains("plan, with --wire bf16: ") && message.contains("groups of 2, 2 ranks"), "{message}");
+        let message = on(4, most, &format!("verify left{how}"), dir);
+        assert!(how.contains("comm") || message.failure().contains("--wire bf16"), "verify on groups of {most}");
+    }
+    on(4, 2, "train --resume left --max-steps 6", dir).success();
 }
 
 #[test]

@@ -20,46 +20,32 @@ pub(super) struct Channel {
 
 impl Mpi {
     pub(super) fn start_send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {
-        self.count(4 * wire.floats(place.len()));
-        let call = |buffer: &Buffer, place| {
-            self.start(channel, buffer, place, |start, count, tag, request| {
-                // SAFETY: `start` is kept in place until the request is done.
-                unsafe {
-                    let world = self.world.as_raw();
-                    ffi::MPI_Isend(start.cast(), count, ffi::RSMPI_FLOAT, to as i32, tag, world, request);
-                }
-            });
-        };
-        match wire {
-            Wire::F32 => call(from, place),
-            Wire::Bf16 => {
-                let mut packed = self.narrow(place.len());
-                let len = wire.floats(place.len());
-                kernels::pack_bf16(&from[place], &mut packed[..len]);
-                call(&packed, 0..len);
-                self.channels.borrow_mut()[channel].narrow.push((packed, None));
+        let len = wire.floats(place.len());
+        self.count(4 * len);
+        let narrow = (wire == Wire::Bf16).then(|| {
+            let mut packed = self.narrow(len);
+            kernels::pack_bf16(&from[place.clone()], &mut packed[..len]);
+            (packed, None)
+        });
+        self.start(channel, from, place, narrow, |start, count, tag, request| {
+            // SAFETY: `start` is kept in place until the request is done.
+            unsafe {
+                let world = self.world.as_raw();
+                ffi::MPI_Isend(start.cast(), count, ffi::RSMPI_FLOAT, to as i32, tag, world, request);
             }
-        }
+        });
     }
 
     pub(super) fn start_receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, wire: Wire) {
-        let call = |buffer: &Buffer, place| {
-            self.start(channel, buffer, place, |start, count, tag, request| {
-                // SAFETY: as above; nobody else touches the place meanwhile.
-                unsafe {
-                    let world = self.world.as_raw();
-                    ffi::MPI_Irecv(start.cast(), count, ffi::RSMPI_FLOAT, from as i32, tag, world, request);
-                }
-            });
-        };
-        match wire {
-            Wire::F32 => call(into, place),
-            Wire::Bf16 => {
-                let packed = self.narrow(place.len());
-                call(&packed, 0..wire.floats(place.len()));
-                self.channels.borrow_mut()[channel].narrow.push((packed, Some(into.part(place))));
+        let narrow =
+            (wire == Wire::Bf16).then(|| (self.narrow(wire.floats(place.len())), Some(into.part(place.clone()))));
+        self.start(channel, into, place, narrow, |start, count, tag, request| {
+            // SAFETY: as above; nobody else touches the place meanwhile.
+            unsafe {
+                let world = self.world.as_raw();
+                ffi::MPI_Irecv(start.cast(), count, ffi::RSMPI_FLOAT, from as i32, tag, world, request);
             }
-        }
+        });
     }
 
     pub(super) fn go_on(&self) {
@@ -92,30 +78,36 @@ impl Mpi {
         }
     }
 
-    /// Memory for `values` values at half the width.
-    fn narrow(&self, values: usize) -> Buffer {
-        let (mut spare, len) = (self.spare.borrow_mut(), Wire::Bf16.floats(values));
+    /// Memory for `len` floats that hold numbers of half the width.
+    fn narrow(&self, len: usize) -> Buffer {
+        let mut spare = self.spare.borrow_mut();
         let found = spare.iter().position(|buffer| buffer.len() >= len);
         found.map_or_else(|| zeros(len), |index| spare.swap_remove(index))
     }
 
-    /// Starts what `call` starts (address, length, tag, request), in parts that MPI can count.
+    /// Starts what `call` starts (address, length, tag, request), in parts that MPI can count: with a part of `buffer`, or with
+    /// what stands `narrow` for it.
     fn start(
         &self,
         channel: usize,
         buffer: &Buffer,
         place: Range<usize>,
+        narrow: Option<(Buffer, Option<Buffer>)>,
         call: impl Fn(*mut f32, i32, i32, *mut ffi::MPI_Request),
     ) {
-        assert!(place.start <= place.end && place.end <= buffer.len(), "{place:?} of {}", buffer.len());
         let under_way = &mut self.channels.borrow_mut()[channel];
-        for start in place.clone().step_by(LIMIT) {
+        let part = match &narrow {
+            Some((packed, _)) => packed.part(0..Wire::Bf16.floats(place.len())),
+            None => buffer.part(place),
+        };
+        under_way.narrow.extend(narrow);
+        for start in (0..part.len()).step_by(LIMIT) {
             // SAFETY: a value that MPI overwrites.
             let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
-            let count = LIMIT.min(place.end - start) as i32;
-            call(buffer.address().wrapping_add(start), count, channel as i32, &raw mut request);
+            let count = LIMIT.min(part.len() - start) as i32;
+            call(part.address().wrapping_add(start), count, channel as i32, &raw mut request);
             under_way.requests.push(request);
-            under_way.held.push(buffer.alias());
+            under_way.held.push(part.alias());
         }
     }
 }

@@ -34,6 +34,8 @@ const NODE_RANKS: &str = "GLASSES_NODE_RANKS";
 /// All ranks, those of a machine next to one another: not always in the order of `MPI_COMM_WORLD`.
 pub struct Mpi {
     world: SimpleCommunicator,
+    /// Ranks that could share memory, and those that do.
+    machine: SimpleCommunicator,
     node: SimpleCommunicator,
     nodes: Nodes,
     bytes: Cell<u64>,
@@ -59,9 +61,10 @@ impl Mpi {
         if world.size() > 1 {
             abort_when_a_thread_panics(world.rank());
         }
-        let (world, node, nodes) = by_machine(&world);
+        let (world, machine, node, nodes) = by_machine(&world);
         Mpi {
             world,
+            machine,
             node,
             nodes,
             bytes: Cell::new(0),
@@ -87,12 +90,12 @@ impl Mpi {
     }
 }
 
-/// The ranks of a machine next to one another, in the order of their first ones; and those of this machine.
-fn by_machine(world: &SimpleCommunicator) -> (SimpleCommunicator, SimpleCommunicator, Nodes) {
-    let all = split(world, None, world.rank());
+/// The ranks of a group next to one another, in the order of their first ones; those of this machine; those of this group.
+fn by_machine(world: &SimpleCommunicator) -> (SimpleCommunicator, SimpleCommunicator, SimpleCommunicator, Nodes) {
+    let machine = split(world, None, world.rank());
     let most = std::env::var(NODE_RANKS).ok().and_then(|text| text.parse().ok()).filter(|&most| most > 0);
-    let mut first = all.rank() / most.unwrap_or(i32::MAX);
-    let node = split(&all, Some(first), all.rank());
+    let mut first = machine.rank() / most.unwrap_or(i32::MAX);
+    let node = split(&machine, Some(first), machine.rank());
     // The rank in the world of the first one of this machine says where the machine stands.
     first = world.rank();
     node.process_at_rank(0).broadcast_into(&mut first);
@@ -101,7 +104,7 @@ fn by_machine(world: &SimpleCommunicator) -> (SimpleCommunicator, SimpleCommunic
     ordered.all_gather_into(&first, &mut firsts[..]);
     let sizes = firsts.chunk_by(|a, b| a == b).map(<[i32]>::len);
     let nodes = Nodes::new(sizes, ordered.rank() as usize);
-    (ordered, node, nodes)
+    (ordered, machine, node, nodes)
 }
 
 /// The ranks of `of` with the same `color` (without one: those that can share memory), ordered by `key`.

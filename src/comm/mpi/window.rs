@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mpi::collective::CommunicatorCollectives;
 use mpi::ffi;
 use mpi::raw::AsRaw;
+use mpi::topology::{Communicator as _, SimpleCommunicator};
 
 use super::Mpi;
 use crate::kernels::Buffer;
@@ -35,21 +36,20 @@ impl Counter {
 struct Window;
 
 impl Mpi {
-    /// A number of each rank of this machine.
+    /// A number of each rank of this group, in rank order.
     fn gather_on_node(&self, number: usize) -> Vec<usize> {
-        let mut all = vec![0u64; self.nodes.neighbours().len()];
-        self.node.all_gather_into(&(number as u64), &mut all[..]);
-        all.into_iter().map(|number| number as usize).collect()
+        gather(&self.node, number)
     }
 
     pub(super) fn share_memory(&self, floats: usize) -> Result<Vec<Buffer>, String> {
         let lengths = self.gather_on_node(floats);
         // Sixteen more, to begin at a cache line.
         let bytes = ((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096);
-        let all: usize = lengths.iter().map(|floats| 4 * floats + 8192).sum();
+        // All groups of a machine take theirs at the same time, from the same place.
+        let all = gather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
         // Pages of a window are only taken when they are touched: a system without them would end us with a signal, later.
         let free = fs4::available_space(SHARED_MEMORY).map_or(usize::MAX, |free| free as usize);
-        let free = self.gather_on_node(free).into_iter().min().unwrap_or(0);
+        let free = gather(&self.machine, free).into_iter().min().unwrap_or(0);
         if free < all {
             let (free, all) = (free >> 20, all.div_ceil(1 << 20));
             return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
@@ -130,6 +130,13 @@ impl Mpi {
             }
         }
     }
+}
+
+/// A number of each rank of `ranks`, in rank order.
+fn gather(ranks: &SimpleCommunicator, number: usize) -> Vec<usize> {
+    let mut all = vec![0u64; ranks.size() as usize];
+    ranks.all_gather_into(&(number as u64), &mut all[..]);
+    all.into_iter().map(|number| number as usize).collect()
 }
 
 /// Why no file of so many bytes can be made where MPI keeps shared memory, if so. It takes no memory.

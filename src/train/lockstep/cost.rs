@@ -95,8 +95,6 @@ pub struct Setting {
     pub window: bool,
     /// The width of numbers between machines.
     pub wire: Wire,
-    /// How many sums the ranks of a group bring to the tree, at most.
-    pub sums: usize,
     /// Parts of the parameters that the norm of the gradient is summed over, where it is limited.
     pub norm: usize,
 }
@@ -155,8 +153,7 @@ pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Lin
         sum.sent += 8.0 * setting.norm as f64;
     }
     if at.groups > 1.0 {
-        let scores = 8.0 * (2.0 + 2.0 * setting.sums as f64);
-        sum.sent += scores;
+        sum.sent += 8.0 * at.moves.scores();
         sum.exposed += link.latency * at.ranks.log2().ceil() * f64::from(u8::from(at.machines > 1.0));
     }
     sum.total(rates, link, &at)

@@ -15,14 +15,14 @@ mod start;
 mod sums;
 mod team;
 
-pub use plan::{How, can_take, most_rows};
+pub use plan::{How, all_by, can_share, can_take, decide, most_rows};
 
 use std::ops::Range;
 use std::time::Instant;
 
 use super::data::TrainData;
 use super::digests::{self, Copies};
-use crate::comm::{CHANNELS, Reduce, Strategy};
+use crate::comm::{CHANNELS, Reduce, Strategy, Wire};
 use crate::data::{EpochOrder, Shards};
 use crate::kernels::{self, Buffer, Score};
 use crate::metrics::{Exchange, Seconds};
@@ -110,6 +110,20 @@ impl<'a> Lockstep<'a> {
         self.plan.describe(model, &self.team, self.how)
     }
 
+    /// Groups and strategies, where numbers are rounded on their way between groups, so that the weights depend on them; else
+    /// nothing.
+    pub fn binding_plan(&self) -> String {
+        let groups = &self.team.groups;
+        if self.how.wire == Wire::F32 {
+            return String::new();
+        }
+        let sizes: Vec<String> = (0..groups.count()).map(|group| groups.ranks(group).len().to_string()).collect();
+        let layers: Vec<String> =
+            self.layers.iter().map(|layer| format!("{:?}", layer.strategy).to_lowercase()).collect();
+        let layers = if layers.is_empty() { "reduce".to_owned() } else { layers.join(", ") };
+        format!("dense layers by {layers}, groups of {} ranks", sizes.join(", "))
+    }
+
     /// From now on, what this rank does is recorded.
     pub fn record(&mut self, trace: &Trace) {
         self.workspace.record(trace);
@@ -166,13 +180,12 @@ impl<'a> Lockstep<'a> {
         let before = (self.team.comm.bytes_communicated(), self.team.read);
         optimizer.begin(at.count, at.lr);
         if self.layers.is_empty() {
-            self.pass_summed(model, params, data, at.training, seconds);
+            self.pass_summed(model, params, data, (at.training, tells), seconds);
         } else {
             self.pass_shared(model, params, optimizer, data, (at, tells), seconds);
         }
         let mut lap = Lap::start();
         if self.agreed.is_none_or(|(score, told)| goes_on(score, told)) {
-            self.show_scores(tells);
             self.team.meet();
         }
         if self.agreed.is_none() {
@@ -227,7 +240,9 @@ impl<'a> Lockstep<'a> {
             }
             lap.end(&mut seconds.sync);
             let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
-            let watch = Watch::new(workspace.times(layer.step.step), &mut seconds.update, team.trace.now());
+            // All of it is a part of the update here.
+            let mut updating = 0.0;
+            let watch = Watch::new(workspace.times(layer.step.step), &mut updating, team.trace.now());
             layer.update(&trees.ranks.leaves, update, team, None, watch);
         }
         lap.end(&mut seconds.update);
@@ -299,9 +314,7 @@ impl<'a> Lockstep<'a> {
         if team.size() > 1 {
             team.comm.sum_f64(&mut self.squares);
         }
-        let squares = &self.squares;
-        let sum = kernels::tree(squares.len(), &mut |unit| Some(squares[unit]), &|a, b| a + b);
-        optimizer.limit(sum.unwrap_or(0.0));
+        limit_norm(&self.squares, optimizer);
     }
 
     /// With MPI's own sum of everything.
@@ -311,8 +324,7 @@ impl<'a> Lockstep<'a> {
             for (unit, square) in units.iter().zip(squares.iter_mut()) {
                 *square = optimizer.measure(&mut total[unit.clone()]);
             }
-            let sum = kernels::tree(squares.len(), &mut |unit| Some(squares[unit]), &|a, b| a + b);
-            optimizer.limit(sum.unwrap_or(0.0));
+            limit_norm(squares, optimizer);
         }
         optimizer.update(0, &mut params.values, total);
     }
@@ -354,6 +366,12 @@ impl<'a> Lockstep<'a> {
             }
         }
     }
+}
+
+/// Limits the gradient's norm, the square of which is the sum of `squares` in the fixed tree.
+fn limit_norm(squares: &[f64], optimizer: &mut Optimizer) {
+    let sum = kernels::tree(squares.len(), &mut |unit| Some(squares[unit]), &|a, b| a + b);
+    optimizer.limit(sum.unwrap_or(0.0));
 }
 
 /// Whether there is to be an update: the same on every rank.

@@ -19,7 +19,7 @@ impl Lockstep<'_> {
         model: &Model,
         params: &Params,
         data: &TrainData,
-        training: (u64, usize),
+        (training, tells): ((u64, usize), Tells),
         seconds: &mut Seconds,
     ) {
         let Lockstep { workspace: ws, sums, rows, trees, sections, team, how, .. } = self;
@@ -79,6 +79,7 @@ impl Lockstep<'_> {
             team.meet();
             sections[1].start(trees, team);
         }
+        self.show_scores(tells);
     }
 
     /// All rows at once, because dense layers are shared out: a rank without a row comes along.

@@ -44,18 +44,40 @@ pub fn can_take(step: &DenseStep, strategy: Strategy, ranks: usize) -> bool {
     strategy != Strategy::Split || step.dense.shape.inputs.div_ceil(DENSE_BLOCK) >= ranks
 }
 
-/// Collective: what is done with the dense layers in steps of `batch` rows of `shards` shards; `sums` are the most that a group
-/// brings to the tree.
-pub fn choose(
-    model: &Model,
-    (batch, shards): (usize, usize),
-    how: How,
-    (sums, norm): (usize, usize),
-    team: &Team<'_>,
-) -> Plan {
+/// Whether dense layers can be shared out at all: all rows of a step must go through a rank's network at once.
+pub fn can_share(steps: &[DenseStep], setting: &Setting) -> bool {
+    let most = most_rows(setting.batch, setting.shards, setting.ranks);
+    most <= MICRO_BATCH && !steps.is_empty() && steps.len() <= MOST_LAYERS
+}
+
+/// All dense layers by one strategy; those that cannot be split by *factors*.
+pub fn all_by(strategy: Strategy, steps: &[DenseStep], ranks: usize) -> Vec<Strategy> {
+    let or_factors = |step| if can_take(step, strategy, ranks) { strategy } else { Strategy::Factors };
+    steps.iter().map(or_factors).collect()
+}
+
+/// The strategies of dense layers for what was asked for; none where all are summed. `best` is asked where it is left open.
+pub fn decide(
+    comm: Comm,
+    steps: &[DenseStep],
+    setting: &Setting,
+    best: impl FnOnce() -> Vec<Strategy>,
+) -> Vec<Strategy> {
+    match comm {
+        _ if !can_share(steps, setting) => Vec::new(),
+        Comm::Reduce => Vec::new(),
+        // A lone rank works as if its weights were split among one.
+        _ if setting.ranks == 1 => all_by(Strategy::Split, steps, 1),
+        Comm::Factors => all_by(Strategy::Factors, steps, setting.ranks),
+        Comm::Split => all_by(Strategy::Split, steps, setting.ranks),
+        Comm::Auto => best(),
+    }
+}
+
+/// Collective: what is done with the dense layers in steps of `batch` rows of `shards` shards; the norm of the gradient, where it
+/// is limited, is summed over `norm` parts.
+pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, norm: usize, team: &Team<'_>) -> Plan {
     let steps = model.dense_steps();
-    let most = most_rows(batch, shards, team.size());
-    let can = most <= MICRO_BATCH && !steps.is_empty() && steps.len() <= MOST_LAYERS && how.reduce == Reduce::Tree;
     let (members, machines) = (team.comm.nodes().neighbours().len(), team.comm.nodes().count());
     let setting = Setting {
         batch,
@@ -65,28 +87,16 @@ pub fn choose(
         cores: members as f64,
         window: team.members() > 1,
         wire: how.wire,
-        sums,
         norm,
     };
     let shape = Shape::of(model);
     let link = (machines > 1).then(|| measure_link(team.comm));
     let between = link.unwrap_or(Link { latency: 1e-5, bandwidth: 1e10 });
-    let strategies = match how.comm {
-        _ if !can => Vec::new(),
-        Comm::Reduce if team.size() > 1 => Vec::new(),
-        _ if team.size() == 1 => vec![Strategy::Split; steps.len()],
-        Comm::Split => steps.iter().map(|step| split_or_factors(step, team.size())).collect(),
-        Comm::Factors => vec![Strategy::Factors; steps.len()],
-        Comm::Auto | Comm::Reduce => {
-            let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, team.size());
-            agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
-        }
-    };
+    let strategies = decide(if how.reduce == Reduce::Mpi { Comm::Reduce } else { how.comm }, &steps, &setting, || {
+        let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, team.size());
+        agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
+    });
     Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), link }
-}
-
-fn split_or_factors(step: &DenseStep, ranks: usize) -> Strategy {
-    if can_take(step, Strategy::Split, ranks) { Strategy::Split } else { Strategy::Factors }
 }
 
 /// Collective: what the root decides.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Lap;
 use super::far::Far;
 use super::layout::LayerSizes;
-use super::team::{Team, share_out};
+use super::team::{Team, blocks_of, input_units, share_out, stretch};
 use crate::comm::Strategy;
 use crate::kernels::{self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Leaf, Rows, RowsMut, Subtrees, zeros};
 use crate::metrics::Seconds;
@@ -131,17 +131,10 @@ impl SharedLayer {
     ) -> SharedLayer {
         let DenseShape { inputs, outputs } = step.dense.shape;
         let (size, rank) = (team.size(), team.rank());
-        let count = inputs.div_ceil(DENSE_BLOCK);
         let split = strategy == Strategy::Split;
-        let end = |rank: usize| inputs.min((rank + 1) * count / size * DENSE_BLOCK);
-        let slices: Vec<Range<usize>> =
-            (0..size).map(|rank| if rank == 0 { 0..end(0) } else { end(rank - 1)..end(rank) }).collect();
-        let units: Vec<Range<usize>> = (0..inputs).step_by(64).map(|first| first..inputs.min(first + 64)).collect();
-        let share = share_out(&units, team.members()).swap_remove(team.groups.place());
-        let mut blocks = Subtrees::default();
-        if split {
-            blocks.plant(&vec![1; count], (0..size).map(|rank| (rank + 1) * count / size), rank);
-        }
+        let slices: Vec<Range<usize>> = (0..size).map(|rank| stretch(inputs, rank, size)).collect();
+        let share = share_out(&input_units(inputs), team.members()).swap_remove(team.groups.place());
+        let blocks = if split { blocks_of(inputs, rank, size) } else { Subtrees::default() };
         SharedLayer {
             own: if split { slices[rank].clone() } else { share },
             has_bias: team.groups.place() + 1 == team.members(),
@@ -149,7 +142,7 @@ impl SharedLayer {
             d_output: zeros(rows * outputs),
             turned: zeros(kernels::dense_turned(step.dense.shape, rows.max(most))),
             scratch: zeros(kernels::dense_backward_scratch(rows)),
-            chunk: zeros(CHUNK.max(1) * outputs),
+            chunk: zeros(CHUNK * outputs),
             slices,
             blocks,
             strategy,
@@ -228,8 +221,7 @@ impl SharedLayer {
         lap.end(&mut seconds.sync);
         let bias = &params.values[self.step.dense.bias.clone()];
         team.trace.span(What::Forward, self.step.step, [0; 4], || self.join(bias, ws, team));
-        let near = team.all_rows() - team.far_ranks().map(|rank| team.rows[rank]).sum::<usize>() - team.own_rows();
-        team.has_read(near * own.len());
+        team.has_read(team.near_rows() * own.len());
         lap.end(&mut seconds.forward);
     }
 
@@ -346,9 +338,8 @@ impl SharedLayer {
             kernels::dense_backward_bias(outputs, leaves, d_output, bias, false, &mut self.scratch);
             update.take(self.step.dense.bias.start, bias);
         }
-        let near: usize = team.groups.neighbours().map(|rank| team.rows[rank]).sum::<usize>() - team.own_rows();
         let before = team.read;
-        team.has_read(near * (self.own.len() + outputs));
+        team.has_read(team.near_rows() * (self.own.len() + outputs));
         watch.end(&team.trace, self.step.step, team.read - before);
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::cost::Setting;
-use super::team::share_out;
-use crate::kernels::{DENSE_BLOCK, DenseShape, Subtrees};
+use super::team::{blocks_of, input_units, share_out, stretch};
+use crate::kernels::{DenseShape, Subtrees};
 
 /// Floats that the root sends to other groups, and reads from its neighbours' memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,12 +51,17 @@ impl Ranks {
         Ranks { ranks, members, groups: ranks.div_ceil(members), shards, own, near: group - own, far }
     }
 
-    /// Sums that the root's group brings to the tree over shards.
-    fn sums(&self) -> f64 {
-        let end = |group: usize| ((group + 1) * self.members).min(self.ranks) * self.shards / self.ranks;
+    /// Sums that each group of so many ranks brings to the tree over shards.
+    fn sums(&self, members: usize) -> Vec<usize> {
+        let end = |group: usize| ((group + 1) * members).min(self.ranks) * self.shards / self.ranks;
         let mut tree = Subtrees::default();
-        tree.plant(&vec![1; self.shards], (0..self.groups).map(end), 0);
-        tree.sums_of[0] as f64
+        tree.plant(&vec![1; self.shards], (0..self.ranks.div_ceil(members)).map(end), 0);
+        tree.sums_of
+    }
+
+    /// Numbers that a rank tells in a step: two flags, and two for each sum of the rank that has the most.
+    pub fn scores(&self) -> f64 {
+        2.0 + 2.0 * self.sums(1).into_iter().max().unwrap_or(1) as f64
     }
 
     /// Of parameters `units`.
@@ -68,7 +73,7 @@ impl Ranks {
         let floats = lane.len() as f64;
         SectionMoves {
             lane: floats,
-            there: if self.groups > 1 { self.sums() * (floats - mine) } else { 0.0 },
+            there: if self.groups > 1 { self.sums(self.members)[0] as f64 * (floats - mine) } else { 0.0 },
             back: (self.groups - 1) as f64 * mine,
             shared: (self.members - 1) as f64 * floats,
         }
@@ -76,9 +81,7 @@ impl Ranks {
 
     /// Of a dense layer by *factors*.
     pub fn factors(&self, dense: DenseShape) -> Moves {
-        let units: Vec<Range<usize>> =
-            (0..dense.inputs).step_by(64).map(|first| first..dense.inputs.min(first + 64)).collect();
-        let share = share_out(&units, self.members)[0].len();
+        let share = share_out(&input_units(dense.inputs), self.members)[0].len();
         Moves {
             sent: self.own * (dense.inputs + dense.outputs) as f64 * (self.groups - 1) as f64,
             shared: self.near * (share + dense.outputs) as f64,
@@ -87,11 +90,9 @@ impl Ranks {
 
     /// Of a split dense layer: what travels before its forward pass, of partial sums, of gradients of outputs, and back; what is read.
     pub fn split(&self, dense: DenseShape, inputs_back: bool) -> ([f64; 4], f64) {
-        let blocks = dense.inputs.div_ceil(DENSE_BLOCK);
-        let end = |rank: usize| dense.inputs.min((rank + 1) * blocks / self.ranks * DENSE_BLOCK) as f64;
+        let end = |rank: usize| stretch(dense.inputs, rank, self.ranks).end as f64;
         let (own, near, outputs) = (end(0), end(self.members - 1), dense.outputs as f64);
-        let mut tree = Subtrees::default();
-        tree.plant(&vec![1; blocks], (1..=self.ranks).map(|rank| rank * blocks / self.ranks), 0);
+        let tree = blocks_of(dense.inputs, 0, self.ranks);
         let there = self.own * (dense.inputs as f64 - near);
         let partials = tree.sums_of[0] as f64 * self.far * outputs;
         let d_outputs = self.own * outputs * (self.groups - 1) as f64;

@@ -32,11 +32,11 @@ impl<'a> Lockstep<'a> {
         if how.window == Window::Off || how.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
             return Ok(Lockstep::within(model, data, batch, how, settings, comm, apart())?.expect("memory of our own"));
         }
-        let (near, refused) = match Lockstep::within(model, data, batch, how, settings, comm, comm.nodes().clone())? {
+        let refused = match Lockstep::within(model, data, batch, how, settings, comm, comm.nodes().clone())? {
             Ok(found) => return Ok(found),
-            Err(refused) => (how.window, refused),
+            Err(refused) => refused,
         };
-        if near == Window::On {
+        if how.window == Window::On {
             let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
             return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
         }
@@ -66,7 +66,7 @@ impl<'a> Lockstep<'a> {
         let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
         let units = units(&model.table);
         let norm = if settings.clip_norm.is_some() { units.len() } else { 0 };
-        let plan = plan::choose(model, (batch, all.count()), how, (own, norm), &team);
+        let plan = plan::choose(model, (batch, all.count()), how, norm, &team);
         let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
         let capacity = greatest(comm, data.rows_at_once(batch));
         let own_shards = all.owned(comm.rank(), comm.size()).len();
@@ -148,9 +148,10 @@ fn sizes(
 
 /// Collective: the memory of this group's ranks; where one group is refused, all are.
 fn take_memory(sizes: &Sizes, team: &Team<'_>) -> Result<Vec<Buffer>, String> {
-    let mine = match team.members() {
-        1 => Ok(vec![zeros(sizes.floats(true))]),
-        _ => team.comm.share(sizes.floats(team.groups.place() == 0)),
+    // A rank that is alone asks, too, where others share: on its machine they may.
+    let mine = match team.groups.count() == team.size() {
+        true => Ok(vec![zeros(sizes.floats(true))]),
+        false => team.comm.share(sizes.floats(team.groups.place() == 0)),
     };
     let said = mine.as_ref().err().cloned().unwrap_or_default();
     let all = team.comm.gather(said.as_bytes());

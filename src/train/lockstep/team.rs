@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::layout::Area;
 use crate::comm::{Communicator, Nodes, Wire};
-use crate::kernels::{self, Buffer, Rows};
+use crate::kernels::{self, Buffer, DENSE_BLOCK, Rows, Subtrees};
+use crate::model::UNIT_INPUTS;
 use crate::trace::Trace;
 
 /// All ranks, and the memory of those that share this one's.
@@ -146,9 +147,9 @@ impl<'a> Team<'a> {
         &values[..self.rows[rank] * outputs]
     }
 
-    /// Rows of the whole step.
-    pub fn all_rows(&self) -> usize {
-        self.rows.iter().sum()
+    /// Rows of this rank's neighbours.
+    pub fn near_rows(&self) -> usize {
+        self.rows[self.groups.neighbours()].iter().sum::<usize>() - self.own_rows()
     }
 
     /// This rank's rows.
@@ -156,10 +157,30 @@ impl<'a> Team<'a> {
         self.rows[self.rank()]
     }
 
-    /// Counts bytes read from `floats` floats of each of the neighbours' areas.
+    /// Counts so many floats that were read from neighbours' areas.
     pub fn has_read(&mut self, floats: usize) {
         self.read += 4 * floats as u64;
     }
+}
+
+/// The inputs of a dense layer that rank `rank` of `ranks` has where its weights are split: whole blocks of the forward sum.
+pub fn stretch(inputs: usize, rank: usize, ranks: usize) -> Range<usize> {
+    let blocks = inputs.div_ceil(DENSE_BLOCK);
+    let start = |rank: usize| inputs.min(rank * blocks / ranks * DENSE_BLOCK);
+    start(rank)..start(rank + 1)
+}
+
+/// The tree over those blocks, as rank `rank` of `ranks` has it.
+pub fn blocks_of(inputs: usize, rank: usize, ranks: usize) -> Subtrees {
+    let blocks = inputs.div_ceil(DENSE_BLOCK);
+    let mut tree = Subtrees::default();
+    tree.plant(&vec![1; blocks], (1..=ranks).map(|rank| rank * blocks / ranks), rank);
+    tree
+}
+
+/// The inputs of a dense layer, in the units of its weight.
+pub fn input_units(inputs: usize) -> Vec<Range<usize>> {
+    (0..inputs).step_by(UNIT_INPUTS).map(|first| first..inputs.min(first + UNIT_INPUTS)).collect()
 }
 
 /// Cuts `units`, which follow one another, into `parts` of nearly equal size.
