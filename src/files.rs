@@ -37,6 +37,17 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
+/// Removes files that are not whole yet from a folder and the folders in it; for who is alone in there.
+pub fn remove_temporaries(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary) {
+            let _ = std::fs::remove_file(entry.path());
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_temporaries(&entry.path());
+        }
+    }
+}
+
 /// Writes `bytes` beside `path`, syncs them and renames: readers see the old file or the new one, never a part.
 ///
 /// # Errors

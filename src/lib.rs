@@ -20,4 +20,5 @@ pub mod rng;
 pub mod files;
 pub mod lock;
 pub mod trace;
+pub mod position;
 pub mod error;

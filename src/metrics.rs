@@ -121,6 +121,8 @@ pub struct Summary {
     pub bytes_communicated: u64,
     /// What the root moved in the training steps of the whole run.
     pub exchange: Exchange,
+    /// Checkpoints, and other files of the run, that the disk refused at first.
+    pub failed_checkpoints: u64,
     pub weights_sha256: String,
     pub wall_seconds: f64,
 }
@@ -130,6 +132,8 @@ pub struct Summary {
 pub struct Lines {
     file: File,
     path: PathBuf,
+    /// What the disk has refused so far.
+    left: String,
 }
 
 impl Lines {
@@ -139,7 +143,7 @@ impl Lines {
     /// When it is there already, or the folder refuses.
     pub fn create(path: &Path) -> Result<Lines> {
         let file = OpenOptions::new().create_new(true).append(true).open(path).map_err(Error::io("create", path))?;
-        Ok(Lines { file, path: path.to_owned() })
+        Ok(Lines { file, path: path.to_owned(), left: String::new() })
     }
 
     /// Goes on with a file (made where it is missing) behind those of its lines that `keep` holds for; the others, and what
@@ -158,7 +162,7 @@ impl Lines {
             write_whole(path, kept.as_bytes())?;
         }
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Lines { file, path: path.to_owned() })
+        Ok(Lines { file, path: path.to_owned(), left: String::new() })
     }
 
     /// The file itself, to sync it from elsewhere.
@@ -169,18 +173,28 @@ impl Lines {
         self.file.try_clone()
     }
 
-    /// Adds a line, in one write.
+    /// Adds a line, in one write, and those before it that are left.
     ///
     /// # Errors
-    /// When the disk refuses; a part of the line that got there is taken back.
+    /// When the disk refuses; it is left for the next time then, and no part of it stays in the file.
     pub fn add(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = json(line, &self.path)?;
-        text.push('\n');
+        self.left += &json(line, &self.path)?;
+        self.left.push('\n');
+        self.finish()
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// As [`Lines::add`].
+    pub fn finish(&mut self) -> Result<()> {
         let before = self.file.metadata().map(|m| m.len());
-        self.file.write_all(text.as_bytes()).map_err(|e| {
+        self.file.write_all(self.left.as_bytes()).map_err(|e| {
             let _ = before.map(|length| self.file.set_len(length));
             Error::io("write", &self.path)(e)
-        })
+        })?;
+        self.left.clear();
+        Ok(())
     }
 }
 

@@ -35,6 +35,8 @@ pub trait Communicator {
     /// Sums `mine` over the ranks, element by element, into `total` on every rank. Both have the same length on every
     /// rank; what `mine` holds afterwards is unspecified (one rank just swaps the two).
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer);
+    /// Whether every rank is a process of its own, which can end alone.
+    fn has_processes(&self) -> bool;
     /// Which ranks share a machine.
     fn nodes(&self) -> &Nodes;
     /// Collective over the ranks of a machine, all its groups: memory that a group's ranks see, zeroed, `floats` of it from this rank; the parts of

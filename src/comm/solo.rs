@@ -27,6 +27,9 @@ impl Communicator for Solo {
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         std::mem::swap(mine, total);
     }
+    fn has_processes(&self) -> bool {
+        false
+    }
     fn nodes(&self) -> &Nodes {
         &self.nodes
     }

@@ -157,6 +157,9 @@ impl Communicator for Threads {
             }
         }
     }
+    fn has_processes(&self) -> bool {
+        false
+    }
     fn nodes(&self) -> &Nodes {
         &self.nodes
     }

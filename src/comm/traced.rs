@@ -56,6 +56,9 @@ impl Communicator for Traced<'_> {
     fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         self.collective(size_of_val(&mine[..]), |comm| comm.sum_f32(mine, total));
     }
+    fn has_processes(&self) -> bool {
+        self.inner.has_processes()
+    }
     fn nodes(&self) -> &Nodes {
         self.inner.nodes()
     }

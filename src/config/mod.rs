@@ -150,6 +150,8 @@ pub struct RunConfig {
     pub wire: Wire,
     pub checkpoint_every: Every,
     pub keep: usize,
+    pub max_failed_checkpoints: u64,
+    pub stall_timeout: u64,
     pub digest_every: usize,
     /// Not written to `config.toml`: what goes on or begins again would write over it.
     #[serde(skip_serializing)]
@@ -183,6 +185,8 @@ impl RunConfig {
         count("shards", self.shards)?;
         count("keep", self.keep)?;
         count("digest-every", self.digest_every)?;
+        count("max-failed-checkpoints", self.max_failed_checkpoints as usize)?;
+        count("stall-timeout", self.stall_timeout.max(1) as usize)?;
         check(self.shards <= 1 << 16, "shards", self.shards.to_string(), "at most 65536")?;
         positive("lr", self.lr)?;
         positive("clip-value", self.clip_value.unwrap_or(1.0))?;

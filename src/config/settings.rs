@@ -129,6 +129,14 @@ pub struct Settings {
     #[arg(long, value_name = "K")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
+    /// Checkpoints that may fail, one after the other, before the run ends [default: 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_failed_checkpoints: Option<u64>,
+    /// Give up a rank that says nothing, or gets no further, for so many seconds; 0: never [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall_timeout: Option<u64>,
     /// Compare the ranks' weights and write their digests every N steps, and at every epoch's end [default: 50]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,7 +203,7 @@ impl Settings {
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
             clip_norm init kernels normalize augment shards seed out max_steps eval_every reduce comm window wire checkpoint_every
-            keep digest_every trace tensorboard)
+            keep max_failed_checkpoints stall_timeout digest_every trace tensorboard)
     }
 
     /// Flags over file over recipe over defaults, for a run on `ranks` ranks.
@@ -238,6 +246,8 @@ impl Settings {
             reduce,
             checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),
             keep: all.keep.unwrap_or(2),
+            max_failed_checkpoints: all.max_failed_checkpoints.unwrap_or(20),
+            stall_timeout: all.stall_timeout.unwrap_or(60),
             digest_every: all.digest_every.unwrap_or(50),
             trace: all.trace,
             tensorboard: all.tensorboard.unwrap_or(false),

@@ -9,6 +9,7 @@ use ndarray::s;
 
 use super::{RowShape, Split, rows_name};
 use crate::error::{Error, Result};
+use crate::position;
 
 /// About how many bytes one read asks for.
 const READ: usize = 64 << 20;
@@ -214,7 +215,10 @@ impl Dataset {
 /// `range` in pieces of about [`READ`] bytes.
 fn pieces(range: Range<usize>, row_bytes: usize) -> impl Iterator<Item = Range<usize>> {
     let rows = (READ / row_bytes).max(1);
-    range.clone().step_by(rows).map(move |first| first..(first + rows).min(range.end))
+    range.clone().step_by(rows).map(move |first| {
+        position::tick();
+        first..(first + rows).min(range.end)
+    })
 }
 
 fn invalid(path: &Path, place: &str, found: impl Into<String>, expected: impl Into<String>) -> Error {

@@ -90,6 +90,7 @@ impl Trainer<'_> {
                 / (progress.training_seconds + progress.sums.wall_seconds),
             bytes_communicated: progress.bytes,
             exchange,
+            failed_checkpoints: progress.failed_writes,
             weights_sha256: self.params.sha256(),
             wall_seconds: progress.wall_seconds,
         }

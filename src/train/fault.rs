@@ -1,17 +1,28 @@
-//! Faults for tests: `GLASSES_FAULT="flip rank=1 step=7 param=conv0.weight"` flips one bit in one rank's memory, right after
-//! the update of that step. For nothing else: it is how a test shows that a machine which computes wrong is found.
+//! Faults for tests, for nothing else; right after the update of a step, on one rank, as `GLASSES_FAULT` says:
+//!
+//! - `flip rank=1 step=7 param=conv0.weight`: one bit of its weights is another, as on a machine that computes wrong;
+//! - `panic rank=1 step=7`: the program finds a bug in itself;
+//! - `exit rank=1 step=7`: the process ends as if all were well.
 
 use crate::error::{Error, Result};
 use crate::model::Params;
 
 const VARIABLE: &str = "GLASSES_FAULT";
 
-/// What is to go wrong.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What is to go wrong, and where.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
+    kind: Kind,
     rank: usize,
     step: usize,
-    param: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    /// In the parameter of this name.
+    Flip(String),
+    Panic,
+    Exit,
 }
 
 impl Fault {
@@ -28,7 +39,7 @@ impl Fault {
             Error::invalid(
                 VARIABLE,
                 format!("'{text}'"),
-                "'flip rank=R step=N param=NAME'",
+                "'flip rank=R step=N param=NAME', 'panic rank=R step=N' or 'exit rank=R step=N'",
                 "unset it: it is for tests",
             )
         })
@@ -39,40 +50,58 @@ impl Fault {
     /// # Errors
     /// When there is not.
     pub fn check(&self, ranks: usize, params: &Params) -> Result<()> {
-        if self.rank < ranks && params.table.iter().any(|param| param.name == self.param) {
+        let known = |name: &String| params.table.iter().any(|param| param.name == *name);
+        let missing = match &self.kind {
+            Kind::Flip(name) if !known(name) => Some(name),
+            _ => None,
+        };
+        if self.rank < ranks && missing.is_none() {
             return Ok(());
         }
         let names: Vec<&str> = params.table.iter().map(|param| param.name.as_str()).collect();
-        let found = format!("rank {} and parameter '{}'", self.rank, self.param);
-        let expected = format!("a rank below {ranks} and one of {}", names.join(", "));
+        let found =
+            format!("rank {}{}", self.rank, missing.map_or(String::new(), |name| format!(" and parameter '{name}'")));
+        let expected = format!("a rank below {ranks}, a parameter of {}", names.join(", "));
         Err(Error::invalid(VARIABLE, found, expected, "unset it: it is for tests"))
     }
 
     /// Does it, where and when it is due.
     pub fn strike(&self, rank: usize, step: usize, params: &mut Params) {
-        let param = params.table.iter().find(|param| param.name == self.param);
-        if let Some(start) = param.map(|param| param.range.start).filter(|_| (rank, step) == (self.rank, self.step)) {
-            let value = &mut params.values[start];
-            *value = f32::from_bits(value.to_bits() ^ 1);
+        if (rank, step) != (self.rank, self.step) {
+            return;
+        }
+        match &self.kind {
+            Kind::Flip(name) => {
+                if let Some(param) = params.table.iter().find(|param| param.name == *name) {
+                    let value = &mut params.values[param.range.start];
+                    *value = f32::from_bits(value.to_bits() ^ 1);
+                }
+            }
+            Kind::Panic => panic!("{VARIABLE} asked for it"),
+            Kind::Exit => signal_hook::low_level::exit(0),
         }
     }
 }
 
 fn parse(text: &str) -> Option<Fault> {
-    let mut fault = Fault::default();
+    let (mut rank, mut step, mut param) = (0, 0, None);
     let mut words = text.split_whitespace();
-    if words.next()? != "flip" {
-        return None;
-    }
+    let kind = words.next()?;
     for word in words {
         match word.split_once('=')? {
-            ("rank", rank) => fault.rank = rank.parse().ok()?,
-            ("step", step) => fault.step = step.parse().ok()?,
-            ("param", name) => fault.param = name.to_owned(),
+            ("rank", number) => rank = number.parse().ok()?,
+            ("step", number) => step = number.parse().ok()?,
+            ("param", name) => param = Some(name.to_owned()),
             _ => return None,
         }
     }
-    (fault.step > 0 && !fault.param.is_empty()).then_some(fault)
+    let kind = match (kind, param) {
+        ("flip", Some(name)) => Kind::Flip(name),
+        ("panic", None) => Kind::Panic,
+        ("exit", None) => Kind::Exit,
+        _ => return None,
+    };
+    (step > 0).then_some(Fault { kind, rank, step })
 }
 
 #[cfg(test)]
@@ -82,8 +111,17 @@ mod tests {
     #[test]
     fn a_fault_is_read_and_nonsense_is_not() {
         let fault = parse("flip rank=1 step=7 param=conv0.weight").unwrap();
-        assert_eq!(fault, Fault { rank: 1, step: 7, param: "conv0.weight".to_owned() });
-        for bad in ["", "flip", "flip rank=1", "burn rank=1 step=1 param=a", "flip rank=x step=1 param=a"] {
+        assert_eq!(fault, Fault { kind: Kind::Flip("conv0.weight".to_owned()), rank: 1, step: 7 });
+        assert_eq!(parse("exit step=2").unwrap(), Fault { kind: Kind::Exit, rank: 0, step: 2 });
+        for bad in [
+            "",
+            "flip",
+            "panic",
+            "flip rank=1",
+            "exit step=1 param=a",
+            "burn rank=1 step=1 param=a",
+            "flip rank=x step=1 param=a",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

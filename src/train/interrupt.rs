@@ -17,6 +17,9 @@ use crate::report::Console;
 /// Signals, and their names.
 const SIGNALS: [(i32, &str); 3] = [(SIGUSR1, "SIGUSR1"), (SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")];
 
+/// In place of a signal: the disk has refused too often.
+pub const FAILED_WRITES: u8 = 200;
+
 /// What a shell says of a process that Ctrl-C ended.
 const ENDED_BY_INT: i32 = 130;
 
@@ -53,6 +56,9 @@ pub fn caught() -> Option<u8> {
 
 /// What a signal is called.
 pub fn name(signal: u8) -> String {
+    if signal == FAILED_WRITES {
+        return "a disk that refuses everything".to_owned();
+    }
     let known = SIGNALS.iter().find(|(number, _)| *number == i32::from(signal));
     known.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
 }

@@ -8,12 +8,14 @@ mod evaluate;
 mod examine;
 mod fault;
 mod interrupt;
+mod keeping;
 mod live;
 mod lockstep;
 mod memory;
 mod micro_batch;
 mod origin;
 mod progress;
+mod pulse;
 mod run_dir;
 mod saver;
 mod timeline;
@@ -29,7 +31,9 @@ pub use origin::{Origin, finished};
 pub use run_dir::check_out;
 pub use verify::{Verdict, Wrong, verify};
 
-use crate::comm::{Communicator, Traced, agree, agree_root};
+use std::time::Duration;
+
+use crate::comm::{Communicator, Traced, agree};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::metrics::Summary;
@@ -37,6 +41,7 @@ use crate::report::Console;
 use crate::trace::Trace;
 use board::Board;
 use progress::Best;
+use pulse::Pulse;
 use timeline::Timeline;
 use trainer::Trainer;
 
@@ -55,12 +60,14 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     let mut console = Console::new(comm.is_root());
     agree(comm, interrupt::listen())?;
     let folder = origin.reopen(comm, &console)?;
+    let pulse = Pulse::begin(comm, Duration::from_secs(config.stall_timeout), &console);
     let trace = config.trace.as_ref().map(|_| Trace::with_room(timeline::ROOM)).unwrap_or_default();
     let traced = Traced::new(comm, trace.clone());
     let comm: &dyn Communicator = if trace.is_some() { &traced } else { comm };
     let mut trainer = Trainer::new(config, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
+    pulse.knows_folder(trainer.folder.path());
     let timeline = Timeline::start(&mut trainer, &trace)?;
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {
@@ -76,27 +83,29 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     while !trainer.is_done() {
         console.start_epoch(trainer.progress.epoch + 1, config.epochs, trainer.rows(), trainer.progress.sums.count);
         let (line, [val, test]) = trainer.train_and_evaluate(&console)?;
-        agree_root(comm, || trainer.folder.add(&line))?;
+        trainer.add_line(&line, &console);
         board.add(&trainer, &line, [&val, &test], &console);
         let best = trainer.progress.best.map(|best| best.accuracy);
         // What --max-steps cuts short is no epoch: with more steps it would be another.
         let val = val.filter(|_| trainer.ends_epoch()).map(|val| val.accuracy());
         if let Some(accuracy) = val.filter(|accuracy| best.is_none_or(|best| *accuracy > best)) {
-            trainer.progress.best = Some(Best { accuracy, epoch: line.epoch });
-            trainer.save_model("best.h5")?;
+            let before = trainer.progress.best.replace(Best { accuracy, epoch: line.epoch });
+            if !trainer.save_best(&console) {
+                trainer.progress.best = before;
+            }
         }
         console.end_epoch(&line, config.epochs);
         trainer.end_epoch(line, &console);
     }
-    trainer.end(&console);
-    trainer.save_model("model.h5")?;
-    let summary = trainer.summary();
-    agree_root(comm, || trainer.folder.finish(&summary))?;
+    trainer.keep_results(&console)?;
     trainer.report(&console);
     if let Some(timeline) = timeline {
         // Last: a disk that refuses it takes nothing else away.
         timeline.write(&trainer, &console)?;
     }
+    let summary = trainer.summary();
     console.end_run(&summary, trainer.folder.path());
+    // Nobody is left alone with the last of it.
+    comm.barrier();
     Ok(summary)
 }

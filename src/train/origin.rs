@@ -27,8 +27,19 @@ pub enum Origin {
 }
 
 /// Settings that may change while a run goes on: they do not touch what it computes.
-const FREE: [&str; 9] =
-    ["data", "checkpoint-every", "keep", "digest-every", "max-steps", "comm", "window", "trace", "tensorboard"];
+const FREE: [&str; 11] = [
+    "data",
+    "checkpoint-every",
+    "keep",
+    "max-failed-checkpoints",
+    "stall-timeout",
+    "digest-every",
+    "max-steps",
+    "comm",
+    "window",
+    "trace",
+    "tensorboard",
+];
 
 /// What the settings of a run in a folder are, as it wrote them.
 const CONFIG: &str = "config.toml";

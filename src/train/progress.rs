@@ -27,6 +27,9 @@ pub struct Progress {
     /// What the root moved in the steps of the epochs done.
     #[serde(default)]
     pub exchange: Exchange,
+    /// Files that the disk refused.
+    #[serde(default)]
+    pub failed_writes: u64,
     /// The best epoch on `/val` so far.
     pub best: Option<Best>,
 }

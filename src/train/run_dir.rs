@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoints;
 use crate::comm::{Communicator, agree_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::files::{is_temporary, write_whole};
+use crate::files::{is_temporary, remove_temporaries, write_whole};
 use crate::lock::{LOCK_FILE, RunLock};
 use crate::metrics::{EpochLine, Lines, Summary, json};
 use crate::report::{Console, LIVE_FILE};
@@ -35,8 +35,6 @@ pub struct RunDir {
     metrics: Option<Lines>,
     /// On the root.
     digests: Option<Lines>,
-    /// Why a line of digests could not be written, until somebody asks.
-    failure: Option<Error>,
     /// What to take away if there is never anything to go on from.
     unfinished: Unfinished,
     /// On the root. Last: it is given back when all else is done.
@@ -124,10 +122,7 @@ impl RunDir {
             });
             folder.lock = Some(lock?);
             folder.unfinished.live = Some(path.join(LIVE_FILE));
-            let entries = std::fs::read_dir(path).map_err(Error::io("read the folder", path))?;
-            for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_temporary)) {
-                std::fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
-            }
+            remove_temporaries(path);
             Ok(String::new())
         })?;
         Ok(folder)
@@ -177,35 +172,31 @@ impl RunDir {
         (self.unfinished.files, self.unfinished.folders) = Default::default();
     }
 
-    /// On the root: adds an epoch's line.
+    /// On the root: adds an epoch's line, and what is left of others.
     ///
     /// # Errors
-    /// When the disk refuses this or refused a line of digests.
-    pub fn add(&mut self, line: &EpochLine) -> Result<String> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
-        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.add(line))?;
+    /// When the disk refuses: it is left then.
+    pub fn add(&mut self, line: &EpochLine) -> Result<()> {
         self.keep();
-        Ok(String::new())
+        let added = self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.add(line));
+        added.and(self.digests.as_mut().map_or(Ok(()), Lines::finish))
     }
 
-    /// On the root: adds a line of digests. When the disk refuses, training goes on to the end of the epoch.
+    /// On the root: adds a line of digests; what the disk refuses is left.
     pub fn add_digests(&mut self, line: &impl serde::Serialize) {
-        let added = self.digests.as_mut().map_or(Ok(()), |digests| digests.add(line));
-        self.failure = self.failure.take().or(added.err());
+        let _ = self.digests.as_mut().map_or(Ok(()), |digests| digests.add(line));
     }
 
-    /// On the root: writes the summary, last of all.
+    /// On the root: writes the lines that are left, and the summary, last of all.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(&self, summary: &Summary) -> Result<String> {
+    pub fn finish(&mut self, summary: &Summary) -> Result<()> {
+        [&mut self.metrics, &mut self.digests].into_iter().flatten().try_for_each(Lines::finish)?;
         let path = self.path.join(SUMMARY);
         let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
         text.push('\n');
-        write_whole(&path, text.as_bytes())?;
-        Ok(String::new())
+        write_whole(&path, text.as_bytes())
     }
 }
 

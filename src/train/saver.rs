@@ -68,12 +68,18 @@ impl Saver {
         Saver { checkpoints, every, keep, last: (Instant::now(), step), thread: None, newest }
     }
 
-    /// Whether one is due after `step` steps, which end `epoch` epochs or none. While one is being written, the next one
-    /// waits: training does not.
+    /// Whether one is being written: the next one waits, training does not.
+    pub fn is_busy(&self) -> bool {
+        self.thread.as_ref().is_some_and(|(_, thread)| !thread.is_finished())
+    }
+
+    /// What became of the one that was started last, once that is known; it is told once.
+    pub fn look(&mut self) -> Option<Result<()>> {
+        (self.thread.is_some() && !self.is_busy()).then(|| self.wait())
+    }
+
+    /// Whether one is due after `step` steps, which end `epoch` epochs or none.
     pub fn is_due(&self, step: usize, epoch: Option<usize>) -> bool {
-        if self.thread.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
-            return false;
-        }
         match self.every {
             Every::Never => false,
             Every::Time(time) => self.last.0.elapsed() >= time,

@@ -8,19 +8,20 @@ use super::digests::{self, StartLine};
 use super::evaluate::{Evaluation, evaluate};
 use super::fault::Fault;
 use super::interrupt;
+use super::keeping::Patience;
 use super::live::Told;
 use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::Saver;
-use crate::checkpoint;
-use crate::comm::{Communicator, agree, agree_root};
-use crate::config::{Every, RunConfig};
+use crate::comm::{Communicator, agree};
+use crate::config::RunConfig;
 use crate::data::{EpochOrder, Part};
 use crate::error::Result;
 use crate::metrics::EpochLine;
 use crate::model::{Model, Params};
 use crate::optim::{self, Optimizer};
+use crate::position::{self, Phase};
 use crate::report::{Activity, Console};
 use crate::trace::{Trace, What};
 
@@ -48,7 +49,9 @@ pub struct Trainer<'a> {
     pub batch: usize,
     total_steps: usize,
     /// Whether every value that this rank has computed was a finite number.
-    well: bool,
+    pub(super) well: bool,
+    /// With the disk, on the root.
+    pub patience: Patience,
     /// What is to go wrong.
     pub fault: Option<Fault>,
     /// What was told to those who watch.
@@ -117,6 +120,7 @@ impl<'a> Trainer<'a> {
             trace: Trace::default(),
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             well: true,
+            patience: Patience::default(),
             fault,
             told: Told::default(),
             since: (started, 0),
@@ -157,6 +161,7 @@ impl<'a> Trainer<'a> {
         self.lockstep.collect(&self.params, Some(&mut self.optimizer));
         let epoch = self.progress.epoch + 1;
         self.tell(Activity::Evaluating, console);
+        position::enter(Phase::Evaluate);
         let due = self.is_done() || epoch.is_multiple_of(self.config.eval_every);
         let (val, test) = if due { self.evaluate() } else { (None, None) };
         // The last step's update may be the one that goes too far: no later step would see it.
@@ -205,7 +210,9 @@ impl<'a> Trainer<'a> {
             let [ends_epoch, ends] = [step + 1 == self.steps_of_epoch(), self.progress.step + 1 == self.total_steps];
             let next = self.progress.step + 1;
             let write = ends_epoch || next.is_multiple_of(self.config.digest_every);
-            let saves = !ends && !ends_epoch && self.saver.as_ref().is_some_and(|saver| saver.is_due(next, None));
+            self.look_after_checkpoints(console);
+            let saves = !ends && !ends_epoch && self.is_checkpoint_due(next, None);
+            position::reach(epoch + 1, next);
             let began = self.trace.now();
             let outcome = self.step(&order, step, Wants { digests: write || ends, checkpoint: saves })?;
             self.trace.end(began, What::Step, self.progress.step, [0; 4]);
@@ -229,6 +236,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// When a loss or a gradient is not finite: on every rank, at this step or the next.
     pub fn step(&mut self, order: &EpochOrder, step: usize, wants: Wants) -> Result<StepOutcome> {
+        let stop = interrupt::caught().or(self.is_out_of_patience().then_some(interrupt::FAILED_WRITES));
         let lr = self.learning_rate();
         let Trainer { comm, data, model, params, optimizer, lockstep, .. } = self;
         let (comm, seconds) = (*comm, &mut self.progress.sums.seconds);
@@ -238,7 +246,7 @@ impl<'a> Trainer<'a> {
         }
         let count = data.train.shards.rows_of_step(step, self.batch) as u64;
         let at = At { training: (self.config.seed, self.progress.epoch), count, lr: lr as f32 };
-        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint, stop: interrupt::caught() };
+        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint, stop };
         let made = lockstep.step(model, params, optimizer, data, at, tells, seconds);
         let mut lap = Lap::start();
         if made.told.unwell {
@@ -311,7 +319,7 @@ impl<'a> Trainer<'a> {
         }
         self.progress.end_epoch();
         let (step, epoch) = (self.progress.step, Some(self.progress.epoch));
-        if self.saver.as_ref().is_some_and(|saver| saver.is_due(step, epoch)) && !self.is_done() {
+        if !self.is_done() && self.is_checkpoint_due(step, epoch) {
             self.save_state(console);
         }
     }
@@ -319,33 +327,6 @@ impl<'a> Trainer<'a> {
     /// Whether the epoch is over, not only cut short by `--max-steps`.
     pub fn ends_epoch(&self) -> bool {
         self.progress.step_of_epoch == self.steps_of_epoch()
-    }
-
-    /// All steps are made: the last checkpoint, and the end of those that are being written.
-    pub fn end(&mut self, console: &Console) {
-        if self.progress.step_of_epoch == 0
-            && self.saver.as_mut().is_some_and(|s| s.newest() != Some(self.progress.step))
-        {
-            self.save_state(console);
-        }
-        if let Some(Err(failure)) = self.saver.as_mut().map(Saver::wait) {
-            console.warn(format!("the last checkpoint could not be written: {failure}"));
-        }
-    }
-
-    /// On the root: starts to write a checkpoint. A disk that refuses one does not end the training.
-    pub fn save_state(&mut self, console: &Console) {
-        if self.saver.is_none() || !self.well || self.config.checkpoint_every == Every::Never {
-            return;
-        }
-        let (meta, sync) = (self.meta(), self.folder.files());
-        let Trainer { saver, params, optimizer, .. } = self;
-        let start = |saver: &mut Saver| saver.start(meta, params, optimizer, sync);
-        let started = self.trace.span(What::Checkpoint, 0, [0; 4], || saver.as_mut().map_or(Ok(()), start));
-        if let Err(failure) = started {
-            console.warn(format!("a checkpoint could not be written, training goes on: {failure}"));
-        }
-        self.folder.keep();
     }
 
     /// Where the run stands right now; the time since the last lap was training or not.
@@ -383,15 +364,5 @@ impl<'a> Trainer<'a> {
         lap.end(&mut self.progress.sums.seconds.evaluate);
         self.trace.end(began, What::Evaluate, 0, [0; 4]);
         results
-    }
-
-    /// Collective: the root writes a file for those who use the model.
-    pub fn save_model(&self, name: &str) -> Result<()> {
-        let (data, path) = (&self.data, self.folder.path().join(name));
-        agree_root(self.comm, || {
-            checkpoint::write(&path, &self.model, &self.params, data.shape, &data.normalizer, &data.classes)
-                .map(|()| String::new())
-        })?;
-        Ok(())
     }
 }

@@ -13,7 +13,7 @@ const LEVELS: [&[&str]; 11] = [
     &["metrics"],
     &["data", "model", "optim", "comm"],
     &["kernels"],
-    &["rng", "files", "lock", "trace"],
+    &["rng", "files", "lock", "trace", "position"],
     &["error"],
 ];
 

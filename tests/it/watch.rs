@@ -84,8 +84,7 @@ impl Drop for Terminal {
 }
 
 /// A run that takes long enough to be watched.
-const LONG: &str =
-    "$GLASSES --data many.h5 --epochs 2000 --batch 2 --checkpoint-every 1epoch --out run";
+const LONG: &str = "$GLASSES --data many.h5 --epochs 2000 --batch 2 --checkpoint-every 1epoch --out run";
 
 #[test]
 fn a_finished_run_is_shown_as_text_where_there_is_no_terminal() {

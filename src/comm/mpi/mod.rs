@@ -19,6 +19,7 @@ use mpi::{Count, Threading};
 
 use super::{CHANNELS, Communicator, Nodes, Wire};
 use crate::kernels::Buffer;
+use crate::position;
 use messages::Channel;
 use window::Counter;
 
@@ -84,6 +85,7 @@ impl Mpi {
 
     fn sum_in_place<T: Equivalence + Copy + Default>(&self, values: &mut [T]) {
         self.count(size_of_val(values));
+        let _wait = position::wait();
         let mut total = vec![T::default(); values.len()];
         self.world.all_reduce_into(&*values, &mut total[..], SystemOperation::sum());
         values.copy_from_slice(&total);
@@ -137,7 +139,8 @@ fn abort_when_a_thread_panics(rank: i32) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         print(info);
-        eprintln!("glasses: rank {rank} on {} panicked (a bug in glasses): ending all ranks", host());
+        let (host, now) = (host(), position::now());
+        eprintln!("error: rank {rank} on {host} panicked in {now} (a bug in glasses); all ranks end");
         SimpleCommunicator::world().abort(101);
     }));
 }
@@ -161,9 +164,14 @@ impl Communicator for Mpi {
             return;
         }
         self.count(size_of_val(&mine[..]));
+        let _wait = position::wait();
         for (mine, total) in mine.chunks(LIMIT).zip(total.chunks_mut(LIMIT)) {
             self.world.all_reduce_into(mine, total, SystemOperation::sum());
         }
+    }
+
+    fn has_processes(&self) -> bool {
+        true
     }
 
     fn nodes(&self) -> &Nodes {
@@ -171,10 +179,12 @@ impl Communicator for Mpi {
     }
 
     fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+        let _wait = position::wait();
         self.share_memory(floats)
     }
 
     fn meet(&self) {
+        let _wait = position::wait();
         self.meet_neighbours();
     }
 
@@ -191,11 +201,13 @@ impl Communicator for Mpi {
     }
 
     fn finish(&self, channel: usize) {
+        let _wait = position::wait();
         self.wait_for(channel);
     }
 
     fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
         self.count(size_of_val(mine));
+        let _wait = position::wait();
         self.world.all_gather_into(mine, all);
     }
 
@@ -208,6 +220,7 @@ impl Communicator for Mpi {
     }
 
     fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+        let _wait = position::wait();
         let mut lengths = vec![0u64; self.size()];
         self.world.all_gather_into(&(mine.len() as u64), &mut lengths[..]);
         let counts: Vec<Count> = lengths.iter().map(|&n| Count::try_from(n).expect("under 2 GiB a rank")).collect();
@@ -237,6 +250,7 @@ impl Communicator for Mpi {
     }
 
     fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let _wait = position::wait();
         let root = self.world.process_at_rank(0);
         let mut length = bytes.len() as u64;
         root.broadcast_into(&mut length);
@@ -251,6 +265,7 @@ impl Communicator for Mpi {
     }
 
     fn barrier(&self) {
+        let _wait = position::wait();
         self.world.barrier();
     }
 

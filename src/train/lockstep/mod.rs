@@ -28,6 +28,7 @@ use crate::kernels::{self, Buffer, Score};
 use crate::metrics::{Exchange, Seconds};
 use crate::model::{Gradients, Model, Params, Workspace};
 use crate::optim::Optimizer;
+use crate::position::{self, Phase};
 use crate::trace::{Trace, What};
 use cost::Predicted;
 use plan::Plan;
@@ -202,9 +203,8 @@ impl<'a> Lockstep<'a> {
             // The run is over, but what travels has to arrive.
             (0..CHANNELS).for_each(|channel| self.team.comm.finish(channel));
         }
-        let rows = at.count as usize;
-        if self.predicted.0 != rows {
-            self.predicted = (rows, self.plan.predict(rows));
+        if self.predicted.0 != at.count as usize {
+            self.predicted = (at.count as usize, self.plan.predict(at.count as usize));
         }
         let exchange = Exchange {
             sent: self.team.comm.bytes_communicated() - before.0,
@@ -218,6 +218,7 @@ impl<'a> Lockstep<'a> {
     /// All ranks have shown what they bring: sums are finished, and parameters updated.
     fn update(&mut self, params: &mut Params, optimizer: &mut Optimizer, seconds: &mut Seconds) {
         let mut lap = Lap::start();
+        position::enter(Phase::Update);
         if self.how.reduce == Reduce::Mpi {
             let mine = &mut self.sums[0].values;
             if self.trees.ranks.sums_of[self.team.rank()] == 0 {

@@ -1,0 +1,189 @@
+//! What a run keeps on disk: a disk that refuses does not end the training while there is something to save. What failed is
+//! said, counted and tried again, until so many attempts in a row have failed (`--max-failed-checkpoints`).
+
+use std::time::{Duration, Instant};
+
+use super::interrupt;
+use super::saver::Saver;
+use super::trainer::Trainer;
+use crate::checkpoint;
+use crate::comm::agree_root;
+use crate::config::Every;
+use crate::error::{Error, Result};
+use crate::metrics::EpochLine;
+use crate::position::{self, Phase};
+use crate::report::Console;
+use crate::trace::What;
+
+/// Between two attempts at most; the first pause is a second, and each is twice the one before.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A rank that waits for the disk says so often that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+
+/// Attempts that failed, on the root.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    in_a_row: u64,
+    /// No attempt before.
+    next: Option<Instant>,
+}
+
+impl Patience {
+    /// Whether another attempt is due, after one that failed.
+    pub fn is_due(&self) -> bool {
+        self.next.is_some_and(|next| Instant::now() >= next)
+    }
+
+    /// An attempt did well.
+    pub fn rest(&mut self) {
+        *self = Patience::default();
+    }
+
+    /// An attempt failed: the pause before the next one.
+    fn fail(&mut self) -> Duration {
+        let pause = Duration::from_secs(1 << self.in_a_row.min(6)).min(LONGEST_PAUSE);
+        self.in_a_row += 1;
+        self.next = Some(Instant::now() + pause);
+        pause
+    }
+}
+
+impl Trainer<'_> {
+    /// On the root: starts to write a checkpoint.
+    pub fn save_state(&mut self, console: &Console) {
+        if self.saver.is_none() || !self.well || self.config.checkpoint_every == Every::Never {
+            return;
+        }
+        position::enter(Phase::Checkpoint);
+        let (meta, sync) = (self.meta(), self.folder.files());
+        let Trainer { saver, params, optimizer, .. } = self;
+        let start = |saver: &mut Saver| saver.start(meta, params, optimizer, sync);
+        let started = self.trace.span(What::Checkpoint, 0, [0; 4], || saver.as_mut().map_or(Ok(()), start));
+        if let Err(failure) = started {
+            self.has_failed("a checkpoint", &failure, console);
+        }
+        self.folder.keep();
+    }
+
+    /// On the root: says so if the last checkpoint that was started could not be written.
+    pub fn look_after_checkpoints(&mut self, console: &Console) {
+        match self.saver.as_mut().and_then(Saver::look) {
+            None => {}
+            Some(Ok(())) => self.patience.rest(),
+            Some(Err(failure)) => self.has_failed("a checkpoint", &failure, console),
+        }
+    }
+
+    /// On the root: whether a checkpoint is due after `step` steps, which end `epoch` epochs or none; after one that failed,
+    /// the next attempt.
+    pub fn is_checkpoint_due(&self, step: usize, epoch: Option<usize>) -> bool {
+        let Some(saver) = self.saver.as_ref().filter(|saver| !saver.is_busy()) else { return false };
+        match self.patience.in_a_row {
+            0 => saver.is_due(step, epoch),
+            _ => self.patience.is_due(),
+        }
+    }
+
+    /// Whether so many attempts have failed that the run is to end.
+    pub fn is_out_of_patience(&self) -> bool {
+        self.patience.in_a_row >= self.config.max_failed_checkpoints
+    }
+
+    /// Notes, on the root, that the disk refused `what`, and says so.
+    fn has_failed(&mut self, what: &str, failure: &Error, console: &Console) {
+        let pause = self.patience.fail();
+        self.progress.failed_writes += 1;
+        let (count, most) = (self.patience.in_a_row, self.config.max_failed_checkpoints);
+        let next = if count < most { format!("tried again in {} s", pause.as_secs()) } else { "given up".to_owned() };
+        console.warn(format!("{what} could not be written ({count} of {most} failures in a row), {next}: {failure}"));
+    }
+
+    /// Collective: the root does `write`, again and again where the disk refuses; the others wait for it.
+    fn persist(&mut self, what: &str, console: &Console, write: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
+        position::enter(Phase::Write);
+        let comm = self.comm;
+        agree_root(comm, || {
+            loop {
+                let Err(failure) = write(self) else {
+                    self.patience.rest();
+                    return Ok(String::new());
+                };
+                self.has_failed(what, &failure, console);
+                let next = self.patience.next;
+                while next.is_some_and(|next| Instant::now() < next) && !self.is_out_of_patience() {
+                    if interrupt::caught().is_some() {
+                        return Err(failure);
+                    }
+                    position::tick();
+                    std::thread::sleep(SIGN_OF_LIFE);
+                }
+                if self.is_out_of_patience() {
+                    return Err(failure);
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// On the root: adds an epoch's line; where the disk refuses, it comes with the next one.
+    pub fn add_line(&mut self, line: &EpochLine, console: &Console) {
+        if self.comm.is_root()
+            && let Err(failure) = self.folder.add(line)
+        {
+            self.has_failed("an epoch's line", &failure, console);
+        }
+    }
+
+    /// Collective: the root writes a file for those who use the best model so far; whether it did.
+    pub fn save_best(&mut self, console: &Console) -> bool {
+        let failure = agree_root(self.comm, || self.write_model("best.h5").map(|()| String::new())).err();
+        if let Some(failure) = &failure
+            && self.comm.is_root()
+        {
+            self.has_failed("best.h5", failure, console);
+        }
+        failure.is_none()
+    }
+
+    fn write_model(&self, name: &str) -> Result<()> {
+        let (data, path) = (&self.data, self.folder.path().join(name));
+        checkpoint::write(&path, &self.model, &self.params, data.shape, &data.normalizer, &data.classes)
+    }
+
+    /// Collective: all steps are made: the last checkpoint, the model, the lines that are left, the summary.
+    ///
+    /// # Errors
+    /// When the disk has refused too often.
+    pub fn keep_results(&mut self, console: &Console) -> Result<()> {
+        self.patience.rest();
+        self.persist("the last checkpoint", console, |trainer| trainer.finish_checkpoints(console))?;
+        self.persist("model.h5", console, |trainer| trainer.write_model("model.h5"))?;
+        self.persist("the run's summary", console, |trainer| trainer.folder.finish(&trainer.summary()))
+    }
+
+    /// On the root: the last checkpoint is written, if one is wanted here, and the ones before it.
+    fn finish_checkpoints(&mut self, console: &Console) -> Result<()> {
+        let ends = self.progress.step_of_epoch == 0;
+        let step = self.progress.step;
+        if ends && self.saver.as_mut().is_some_and(|saver| saver.newest() != Some(step)) {
+            self.save_state(console);
+        }
+        self.saver.as_mut().map_or(Ok(()), Saver::wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_begin_anew_after_a_success() {
+        let mut patience = Patience::default();
+        assert!(!patience.is_due());
+        let pauses: Vec<u64> = (0..8).map(|_| patience.fail().as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(!patience.is_due());
+        patience.rest();
+        assert_eq!(patience.fail().as_secs(), 1);
+    }
+}

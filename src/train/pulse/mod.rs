@@ -1,0 +1,102 @@
+//! Every rank's pulse: a thread a rank tells the others that it lives and where it is, so that nobody waits for a rank that is
+//! dead or stuck.
+//!
+//! Ranks are a tree: those of a machine are linked to its first one, the first ones to the root (`links.rs`), by TCP, beside
+//! MPI. A link that ends without a goodbye is a death, known within a tenth of a second; a rank without a word, or one
+//! that computes without getting further, is stuck after `--stall-timeout` (`monitor.rs`). Whoever finds it out says so in one line,
+//! and every rank ends by itself: nobody needs MPI, the launcher or the root for it.
+
+mod links;
+mod monitor;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::digests;
+use crate::comm::Communicator;
+use crate::report::Console;
+use links::Links;
+use monitor::Monitor;
+
+/// A panicking rank gives its thread so long to tell the others.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// This process is about to end, and says why itself.
+static DYING: AtomicBool = AtomicBool::new(false);
+/// The others have been told.
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+/// What the thread and the rank have in common.
+#[derive(Default)]
+struct Shared {
+    /// The rank has come to its end.
+    done: AtomicBool,
+    /// How to go on, for the line that a dying run leaves, and where to write it.
+    run: Mutex<Option<String>>,
+}
+
+/// A rank's thread; it ends when this is dropped.
+pub struct Pulse {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pulse {
+    /// Collective: from now on a rank that dies ends the others, and so does one that is stuck for `stall` (zero: however
+    /// long). Ranks that cannot be reached by TCP are named in a warning.
+    pub fn begin(comm: &dyn Communicator, stall: Duration, console: &Console) -> Pulse {
+        let shared = Arc::new(Shared::default());
+        if comm.size() == 1 || !comm.has_processes() {
+            return Pulse { shared, thread: None };
+        }
+        let hosts = digests::hosts(comm);
+        let (links, unreached) = Links::open(comm);
+        for (rank, failure) in unreached {
+            console.warn(format!(
+                "rank {rank} on {} cannot be linked to the others ({failure}): that it died they hear from the launcher, if \
+                 at all; let the ranks' machines reach one another by TCP",
+                hosts[rank]
+            ));
+        }
+        tell_of_panics();
+        let monitor = Monitor::new(links, hosts, comm.nodes().clone(), stall, shared.clone());
+        let thread = std::thread::Builder::new().name("pulse".to_owned()).spawn(move || monitor.run());
+        if let Err(failure) = &thread {
+            console.warn(format!("no thread to watch the other ranks: {failure}"));
+        }
+        Pulse { shared, thread: thread.ok() }
+    }
+
+    /// The run's folder is this one: a dying run leaves its line there, too.
+    pub fn knows_folder(&self, path: &Path) {
+        *self.shared.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.display().to_string());
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.shared.done.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A panic ends all ranks (`comm`); before that, the thread tells the others, who then need not find it out.
+fn tell_of_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let end = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            DYING.store(true, Ordering::Release);
+            let start = Instant::now();
+            while !TOLD.load(Ordering::Acquire) && start.elapsed() < LAST_WORDS {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            end(info);
+        }));
+    });
+}

@@ -1,0 +1,263 @@
+//! The thread that listens to the other ranks: who is dead, who is stuck, and how all end then.
+
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::process::parent_id;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::links::{Link, Links, Message, parent};
+use super::{DYING, Shared, TOLD};
+use crate::comm::Nodes;
+use crate::error::Exit;
+use crate::files::remove_temporaries;
+use crate::position::{self, Position};
+
+/// Between two looks at the links.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two words of a rank.
+const BEAT: Duration = Duration::from_millis(200);
+/// Who is not the first to know of a death leaves the word to that one, for so long; the launcher takes a second or two to end all.
+const MODESTY: Duration = Duration::from_secs(4);
+/// A process whose threads stood still as long as this was held itself, and cannot judge others by the time since then. A rank
+/// that panics has as long to say so.
+const HELD: Duration = Duration::from_secs(1);
+/// In the run's folder: the lines of runs that died.
+const FAILURES: &str = "failures.log";
+
+/// What is known of a rank.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    at: Position,
+    /// When it, or who speaks for it, last said something; never, where it is not linked.
+    heard: Option<Instant>,
+    /// When it last got further.
+    moved: Option<Instant>,
+    /// Since when it has been called slow.
+    slow: Option<Instant>,
+    done: bool,
+}
+
+/// A thread's state.
+pub struct Monitor {
+    links: Links,
+    hosts: Vec<String>,
+    nodes: Nodes,
+    stall: Duration,
+    shared: Arc<Shared>,
+    ranks: Vec<Known>,
+    /// The process that started this one.
+    launcher: u32,
+}
+
+impl Monitor {
+    /// On machines `hosts`, one a rank.
+    pub fn new(links: Links, hosts: Vec<String>, nodes: Nodes, stall: Duration, shared: Arc<Shared>) -> Monitor {
+        let ranks = vec![Known::default(); hosts.len()];
+        Monitor { links, hosts, nodes, stall, shared, ranks, launcher: parent_id() }
+    }
+
+    /// Until the rank has come to its end.
+    pub fn run(mut self) {
+        let (mut last, mut beat) = (Instant::now(), None);
+        loop {
+            let ends = self.shared.done.load(Ordering::Acquire);
+            self.listen();
+            let now = Instant::now();
+            if now - last > HELD {
+                self.forgive(now - last);
+            }
+            last = now;
+            if ends {
+                return self.links.all().for_each(|link| link.send(&Message::Done));
+            }
+            if DYING.load(Ordering::Acquire) {
+                self.spread(&Message::Over(String::new()), None);
+                TOLD.store(true, Ordering::Release);
+                return;
+            }
+            self.learn(self.links.rank, position::now(), now);
+            if beat.is_none_or(|beat| now - beat >= BEAT) {
+                self.speak();
+                beat = Some(now);
+            }
+            if parent_id() != self.launcher {
+                self.say_and_end("its launcher is gone", self.links.rank, self.nodes.place() > 0);
+            }
+            if self.stall > Duration::ZERO {
+                self.judge(now);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Takes what has come on the links; a link that has ended without a goodbye is a death.
+    fn listen(&mut self) {
+        for child in 0..self.links.children.len() {
+            let link = &mut self.links.children[child];
+            let (rank, messages) = (link.rank, link.receive::<Message>());
+            self.take(rank, messages);
+            if self.links.children[child].done && !self.ranks[rank].done {
+                self.is_lost(rank);
+            }
+        }
+        if let Some(link) = &mut self.links.parent {
+            let (rank, messages) = (link.rank, link.receive::<Message>());
+            self.take(rank, messages);
+            if self.links.parent.as_ref().is_some_and(|link| link.done) && !self.ranks[rank].done {
+                self.is_lost(rank);
+            }
+        }
+    }
+
+    fn take(&mut self, from: usize, messages: Vec<Message>) {
+        let now = Instant::now();
+        for message in messages {
+            match message {
+                Message::At(all) => all.into_iter().for_each(|(rank, at)| self.learn(rank, at, now)),
+                Message::Done => self.ranks[from].done = true,
+                Message::Over(why) => {
+                    let panics = why.is_empty();
+                    self.spread(&Message::Over(why), Some(from));
+                    if panics {
+                        // It ends all ranks itself, when it has said where.
+                        std::thread::sleep(HELD);
+                    }
+                    self.end();
+                }
+            }
+        }
+    }
+
+    fn learn(&mut self, rank: usize, at: Position, now: Instant) {
+        let Some(known) = self.ranks.get_mut(rank) else { return };
+        if known.at != at || known.moved.is_none() {
+            known.moved = Some(now);
+        }
+        (known.at, known.heard) = (at, Some(now));
+    }
+
+    /// To the root: where this rank and those behind it are; away from it: where this one is.
+    fn speak(&mut self) {
+        let here = |rank: usize| (rank, self.ranks[rank].at);
+        let behind = self.links.children.iter().filter(|link| !link.done).map(|link| here(link.rank));
+        let all: Vec<(usize, Position)> = std::iter::once(here(self.links.rank)).chain(behind).collect();
+        let own = vec![all[0]];
+        if let Some(parent) = &mut self.links.parent {
+            parent.send(&Message::At(all));
+        }
+        self.links.children.iter_mut().for_each(|child| child.send(&Message::At(own.clone())));
+    }
+
+    fn spread(&mut self, message: &Message, but: Option<usize>) {
+        self.links.all().filter(|link| Some(link.rank) != but).for_each(|link: &mut Link| link.send(message));
+    }
+
+    /// This process was held: nobody else is to blame for that time.
+    fn forgive(&mut self, held: Duration) {
+        for known in &mut self.ranks {
+            (known.heard, known.moved) = (known.heard.map(|at| at + held), known.moved.map(|at| at + held));
+        }
+    }
+
+    fn is_lost(&mut self, rank: usize) {
+        let first = self.is_first_to_say(rank);
+        self.say_and_end("its process ended without a word (killed, crashed or out of memory)", rank, !first);
+    }
+
+    /// Whether this rank says what becomes of `rank`: the one that it reports to, or, for the root, the first that reports to it.
+    fn is_first_to_say(&self, rank: usize) -> bool {
+        let says = parent(&self.nodes, rank)
+            .or_else(|| (0..self.ranks.len()).find(|&other| parent(&self.nodes, other) == Some(rank)));
+        says == Some(self.links.rank)
+    }
+
+    /// Ranks that are silent, and ranks that compute without getting further, are slow at first and given up at last. The root
+    /// judges all; the others judge whom they report to.
+    fn judge(&mut self, now: Instant) {
+        let judged: Vec<usize> = match &self.links.parent {
+            None => (0..self.ranks.len()).filter(|&rank| self.ranks[rank].heard.is_some()).collect(),
+            Some(link) => vec![link.rank],
+        };
+        let judged: Vec<usize> = judged.into_iter().filter(|&rank| !self.ranks[rank].done).collect();
+        for &rank in &judged {
+            let (trouble, what) = self.trouble(rank, now);
+            let slow = self.ranks[rank].slow;
+            if trouble >= self.stall + if self.links.parent.is_some() { HELD } else { Duration::ZERO } {
+                self.say_and_end(&what, rank, !self.is_first_to_say(rank) && self.links.parent.is_some());
+            }
+            if trouble >= self.stall / 4 && slow.is_none() {
+                self.ranks[rank].slow = Some(now - trouble);
+                let limit = self.stall.as_secs_f64();
+                self.warn(rank, format!("is slow at {}: {what}; given up after {limit} s", self.ranks[rank].at));
+            }
+            if let Some(since) = slow.filter(|_| trouble < self.stall / 8) {
+                self.ranks[rank].slow = None;
+                self.warn(rank, format!("goes on, after {:.0} s", (now - since).as_secs_f64()));
+            }
+        }
+        let still = |rank: &usize| self.ranks[*rank].moved.map_or(Duration::ZERO, |moved| now - moved);
+        let all_wait = judged.iter().all(|&rank| self.ranks[rank].at.waits);
+        if self.links.parent.is_none() && all_wait && judged.iter().map(still).min() >= Some(self.stall) {
+            let what = format!("all ranks have waited for one another for {:.0} s", self.stall.as_secs_f64());
+            self.say_and_end(&format!("{what}: what they sent does not arrive"), self.links.rank, false);
+        }
+    }
+
+    /// For how long something has been wrong with a rank, and what.
+    fn trouble(&self, rank: usize, now: Instant) -> (Duration, String) {
+        let known = &self.ranks[rank];
+        let since = |moment: Option<Instant>| moment.map_or(Duration::ZERO, |moment| now - moment);
+        let (silent, still) = (since(known.heard), if known.at.waits { Duration::ZERO } else { since(known.moved) });
+        match silent + BEAT >= still {
+            true => (
+                silent,
+                format!("no word from it for {:.0} s (stopped, or its machine is cut off)", silent.as_secs_f64()),
+            ),
+            false => (still, format!("it has not got further for {:.0} s", still.as_secs_f64())),
+        }
+    }
+
+    fn warn(&self, rank: usize, what: impl Display) {
+        if self.links.parent.is_none() || self.is_first_to_say(rank) {
+            let _ = writeln!(std::io::stderr(), "warning: {} {what}", self.name(rank));
+        }
+    }
+
+    fn name(&self, rank: usize) -> String {
+        format!("rank {rank} of {} on {}", self.ranks.len(), self.hosts[rank])
+    }
+
+    /// The run is over because of `rank`. Who is `modest` lets others say it, if there are any.
+    fn say_and_end(&mut self, why: &str, rank: usize, modest: bool) -> ! {
+        if modest {
+            std::thread::sleep(MODESTY);
+        }
+        let run = self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let further = match &run {
+            Some(run) => format!("; `glasses train --resume {run}` goes on from the last checkpoint"),
+            None => String::new(),
+        };
+        let (name, at) = (self.name(rank), self.ranks[rank].at);
+        let line = format!("error: {name} is lost in {at}: {why}; all ranks end{further}\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        if let Some(run) = run {
+            let file = OpenOptions::new().append(true).create(true).open(Path::new(&run).join(FAILURES));
+            let time = jiff::Timestamp::now();
+            let _ = file.map(|mut file| file.write_all(format!("{time} {line}").as_bytes()));
+        }
+        self.spread(&Message::Over(line), None);
+        self.end()
+    }
+
+    /// Ends this process at once: its rank may be waiting for one that is dead, in MPI, and never return.
+    fn end(&self) -> ! {
+        if let (0, Some(run)) = (self.links.rank, &*self.shared.run.lock().unwrap_or_else(PoisonError::into_inner)) {
+            remove_temporaries(Path::new(run));
+        }
+        signal_hook::low_level::exit(Exit::Lost as i32)
+    }
+}
