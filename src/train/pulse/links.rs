@@ -2,7 +2,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -10,9 +13,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::comm::{Communicator, Nodes};
 use crate::position::Position;
 
-/// For one address of another machine, and for all that is to be linked.
+/// For one address of another machine, and for its answer.
 const CONNECT: Duration = Duration::from_secs(2);
-const ACCEPT: Duration = Duration::from_secs(6);
+
+/// Between two looks at who comes.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A line longer than this is none of ours.
 const LONGEST: usize = 1 << 20;
@@ -36,8 +41,8 @@ struct Address {
     secret: u64,
 }
 
-/// What a rank says first on a link.
-#[derive(Serialize, Deserialize)]
+/// What a rank says first on a link, and what it gets back from the right one.
+#[derive(Debug, Serialize, Deserialize)]
 struct Hello {
     rank: usize,
     secret: u64,
@@ -76,33 +81,22 @@ impl Links {
     /// Collective: links the ranks; those that could not be, and why.
     pub fn open(comm: &dyn Communicator) -> (Links, Vec<(usize, String)>) {
         let (rank, nodes) = (comm.rank(), comm.nodes());
-        let has_children = (0..comm.size()).any(|other| parent(nodes, other) == Some(rank));
-        let listener = has_children.then(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)));
+        let children = (0..comm.size()).filter(|&other| parent(nodes, other) == Some(rank)).collect();
         let secret = RandomState::new().hash_one(std::process::id());
-        let address = match &listener {
-            Some(Ok(listener)) => Address { port: port(listener), hosts: addresses(), secret },
-            _ => Address::default(),
-        };
+        let door = Door::open(children, rank, secret);
+        let port = door.as_ref().map_or(0, |door| door.port);
+        let address = if port > 0 { Address { port, hosts: addresses(), secret } } else { Address::default() };
         let all: Vec<Address> = exchange(comm, &address);
         let parent = parent(nodes, rank).map(|parent| {
             let near = nodes.of(parent) == nodes.of(rank);
             connect(rank, parent, &all[parent], near)
         });
-        let expected = (0..comm.size()).filter(|&other| self::parent(nodes, other) == Some(rank)).collect();
         let failed = parent.as_ref().and_then(|parent| parent.as_ref().err()).cloned();
-        // Who could not connect will not come.
+        // From here on nobody comes any more.
         let failures: Vec<Option<String>> = exchange(comm, &failed);
-        let expected: Vec<usize> = Vec::into_iter(expected).filter(|&other| failures[other].is_none()).collect();
-        let children = match listener {
-            Some(Ok(listener)) => accept(&listener, secret, &expected),
-            _ => Vec::new(),
-        };
-        let came: Vec<Vec<usize>> = exchange(comm, &children.iter().map(|child| child.rank).collect());
-        let is_linked = |rank: usize| rank == 0 || came.iter().flatten().any(|&other| other == rank);
-        let parent = parent.and_then(Result::ok).filter(|_| is_linked(rank));
-        let lost = (0..comm.size()).filter(|&rank| !is_linked(rank));
-        let why = |rank: usize| failures[rank].clone().unwrap_or_else(|| "it did not come".to_owned());
-        (Links { rank, parent, children }, lost.map(|rank| (rank, why(rank))).collect())
+        let children = door.map(Door::close).unwrap_or_default();
+        let failures = failures.into_iter().enumerate().filter_map(|(rank, failure)| Some((rank, failure?))).collect();
+        (Links { rank, parent: parent.and_then(Result::ok), children }, failures)
     }
 
     /// All of them.
@@ -111,15 +105,46 @@ impl Links {
     }
 }
 
-fn port(listener: &TcpListener) -> u16 {
-    listener.local_addr().map_or(0, |address| address.port())
+/// Where ranks come in, as long as it is open.
+struct Door {
+    port: u16,
+    closed: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Link>>,
 }
 
-/// This machine's addresses that others may know.
+impl Door {
+    /// For the ranks `expected`, if there are any; nothing where the system refuses.
+    fn open(expected: Vec<usize>, rank: usize, secret: u64) -> Option<Door> {
+        if expected.is_empty() {
+            return None;
+        }
+        let (both, old) = ((Ipv6Addr::UNSPECIFIED, 0), (Ipv4Addr::UNSPECIFIED, 0));
+        let listener = TcpListener::bind(both).or_else(|_| TcpListener::bind(old)).ok()?;
+        listener.set_nonblocking(true).ok()?;
+        let port = listener.local_addr().ok()?.port();
+        let closed = Arc::new(AtomicBool::new(false));
+        let until = closed.clone();
+        let accept = move || accept(&listener, &expected, &Hello { rank, secret }, &until);
+        let thread = std::thread::Builder::new().name("door".to_owned()).spawn(accept).ok()?;
+        Some(Door { port, closed, thread })
+    }
+
+    /// Those who came.
+    fn close(self) -> Vec<Link> {
+        self.closed.store(true, Ordering::Release);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// This machine's addresses that others may know; the older kind first, which is routed more often.
 fn addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let hosts = interfaces.into_iter().filter(|interface| !interface.is_loopback()).map(|interface| interface.ip());
-    hosts.filter(IpAddr::is_ipv4).collect()
+    // Addresses of one link alone need its name, which is another on the other side.
+    let mut hosts: Vec<IpAddr> =
+        hosts.filter(|host| !matches!(host, IpAddr::V6(host) if host.is_unicast_link_local())).collect();
+    hosts.sort_by_key(IpAddr::is_ipv6);
+    hosts
 }
 
 /// Collective: what every rank has, in rank order.
@@ -128,7 +153,7 @@ fn exchange<T: Serialize + DeserializeOwned + Default>(comm: &dyn Communicator, 
     all.iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect()
 }
 
-/// From `rank` to `parent`, at the first of its addresses that answers.
+/// From `rank` to `parent`, at the first of its addresses where it answers: some may be those of other machines, too.
 fn connect(rank: usize, parent: usize, address: &Address, near: bool) -> Result<Link, String> {
     let near = near.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let mut why = format!("rank {parent} has no address");
@@ -137,7 +162,10 @@ fn connect(rank: usize, parent: usize, address: &Address, near: bool) -> Result<
         match TcpStream::connect_timeout(&place, CONNECT).and_then(|stream| Link::new(parent, stream)) {
             Ok(mut link) => {
                 link.send(&Hello { rank, secret: address.secret });
-                return Ok(link);
+                if link.is_answered(parent, address.secret) {
+                    return Ok(link);
+                }
+                why = format!("no answer of rank {parent} at {place}");
             }
             Err(failure) => why = format!("to rank {parent} at {place}: {failure}"),
         }
@@ -145,27 +173,25 @@ fn connect(rank: usize, parent: usize, address: &Address, near: bool) -> Result<
     Err(why)
 }
 
-/// The ranks `expected`, as far as they come; strangers are sent away.
-fn accept(listener: &TcpListener, secret: u64, expected: &[usize]) -> Vec<Link> {
-    let (start, mut strangers, mut children) = (Instant::now(), Vec::<Link>::new(), Vec::new());
-    if listener.set_nonblocking(true).is_err() {
-        return children;
-    }
-    while children.len() < expected.len() && start.elapsed() < ACCEPT {
+/// The ranks `expected`, as far as they come before the door is closed; each gets `own` in answer, strangers are sent away.
+fn accept(listener: &TcpListener, expected: &[usize], own: &Hello, closed: &AtomicBool) -> Vec<Link> {
+    let (mut strangers, mut children) = (Vec::<Link>::new(), Vec::<Link>::new());
+    while children.len() < expected.len() && !closed.load(Ordering::Acquire) {
         while let Ok(Ok(link)) = listener.accept().map(|(stream, _)| Link::new(usize::MAX, stream)) {
             strangers.push(link);
         }
         for mut link in std::mem::take(&mut strangers) {
             match link.receive::<Hello>().pop() {
-                Some(hello) if hello.secret == secret && expected.contains(&hello.rank) => {
+                Some(hello) if hello.secret == own.secret && expected.contains(&hello.rank) => {
                     link.rank = hello.rank;
+                    link.send(own);
                     children.push(link);
                 }
                 None if !link.done => strangers.push(link),
                 _ => {}
             }
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(LOOK);
     }
     children.sort_by_key(|child| child.rank);
     children
@@ -176,6 +202,18 @@ impl Link {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         Ok(Link { rank, stream, coming: Vec::new(), going: Vec::new(), done: false })
+    }
+
+    /// Whether rank `rank` says in time that it is who it should be.
+    fn is_answered(&mut self, rank: usize, secret: u64) -> bool {
+        let start = Instant::now();
+        while !self.done && start.elapsed() < CONNECT {
+            if let Some(hello) = self.receive::<Hello>().pop() {
+                return hello.rank == rank && hello.secret == secret;
+            }
+            std::thread::sleep(LOOK);
+        }
+        false
     }
 
     /// Sends as much as goes without waiting; where nothing goes, what would be out of date anyway is left out.
@@ -230,11 +268,12 @@ mod tests {
 
     #[test]
     fn a_link_carries_lines_and_says_when_it_has_ended() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = Address { port: port(&listener), hosts: Vec::new(), secret: 7 };
-        let mut child = connect(5, 0, &address, true).unwrap();
-        let stranger = connect(5, 0, &Address { secret: 8, ..address }, true).unwrap();
-        let mut parents = accept(&listener, 7, &[5]);
+        let door = Door::open(vec![5], 0, 7).unwrap();
+        let address = |secret: u64| Address { port: door.port, hosts: Vec::new(), secret };
+        let stranger = connect(5, 0, &address(8), true).unwrap_err();
+        assert!(stranger.contains("no answer of rank 0 at 127.0.0.1"), "{stranger}");
+        let mut child = connect(5, 0, &address(7), true).unwrap();
+        let mut parents = door.close();
         assert_eq!((parents.len(), parents[0].rank), (1, 5));
         child.send(&Message::At(vec![(5, Position { step: 3, ..Position::default() })]));
         child.send(&Message::Done);
@@ -244,7 +283,7 @@ mod tests {
         }
         assert!(matches!(&got[..], [Message::At(at), Message::Done] if at[0].1.step == 3), "{got:?}");
         assert!(!parents[0].done);
-        drop((child, stranger));
+        drop(child);
         while !parents[0].done {
             assert!(parents[0].receive::<Message>().is_empty());
         }
