@@ -12,6 +12,7 @@ mod cli;
 mod dense_parts;
 mod docs;
 mod elementwise;
+mod exit_codes;
 mod explain;
 mod export;
 mod golden;
