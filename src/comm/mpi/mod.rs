@@ -19,6 +19,7 @@ use mpi::{Count, Threading};
 
 use super::{CHANNELS, Communicator, Nodes, Wire};
 use crate::kernels::Buffer;
+use crate::launch::Library;
 use messages::Channel;
 use window::Counter;
 
@@ -263,12 +264,16 @@ impl Communicator for Mpi {
     }
 
     fn describe(&self) -> String {
-        library()
+        version()
     }
 }
 
 /// The library's name and version.
-pub fn library() -> String {
-    let version = mpi::environment::library_version().unwrap_or_default();
-    version.split([',', '\n']).next().unwrap_or_default().trim().replace('\t', " ")
+pub fn version() -> String {
+    Library::new(&mpi::environment::library_version().unwrap_or_default(), None).name
+}
+
+/// The library, and what it finds ranks by. Need not be started.
+pub fn library() -> Library {
+    Library::new(&mpi::environment::library_version().unwrap_or_default(), Library::loaded_from("libmpi"))
 }
