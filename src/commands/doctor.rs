@@ -66,7 +66,9 @@ fn say_once(launch: &Launch, doctor: Option<&Options>, trouble: &Error) -> ExitC
     if !launch.speaks() {
         std::thread::sleep(LAST);
     } else if let Some(options) = doctor {
-        let mut checks = vec![Check::from(trouble)];
+        let lost = Check::from(trouble);
+        let found = format!("{}: {}", lost.name, lost.found);
+        let mut checks = vec![Check { name: "launch".to_owned(), found, ..lost }];
         checks.extend(all(launch, &Solo::default()).into_iter().skip(1));
         show(&checks, options.json);
     } else {

@@ -57,7 +57,7 @@ pub fn judge(ranks: &[Rank], launcher: &Launcher) -> [Check; 2] {
     let cpus = if crowded.is_empty() {
         let least = known.iter().map(|host| host.usable()).min().unwrap_or(0);
         let most = known.iter().map(|host| host.ranks.len()).max().unwrap_or(0);
-        Check::ok("CPUs", format!("{} on {} of a host", count(most, "rank"), count(least, "CPU")))
+        Check::ok("CPUs", format!("{} for {} of a host", count(least, "CPU"), count(most, "rank")))
     } else {
         let bound = known.iter().any(|host| host.crowded().is_some() && host.usable() < host.machine);
         let fix = match bound {

@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn parts_of_open_mpi_say_what_it_was_built_with() {
         let folder = tempfile::tempdir().unwrap();
-        let parts = folder.path().join("openmpi3");
-        std::fs::create_dir(&parts).unwrap();
+        let parts = folder.path().join("openmpi/lib/openmpi3");
+        std::fs::create_dir_all(&parts).unwrap();
         let library = || Library::new("Open MPI v4.1.4, package", Some(folder.path().to_owned()));
         assert_eq!((library().pmix, library().pmi), (None, None));
         std::fs::write(parts.join("mca_pmix_ext3x.so"), "").unwrap();

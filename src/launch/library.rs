@@ -85,11 +85,23 @@ fn open_mpi(major: usize, library: Library) -> Library {
     Library { family, pmix: has(&["ext", "pmix"]), pmi, pmi_by_slurm: pmi, ..library }
 }
 
-/// Names of Open MPI's parts for finding ranks: of `mca_pmix_s2.so` the `s2.so`. They lie in a folder beside the library
-/// (Debian counts it: `openmpi3`).
+/// Names of Open MPI's parts for finding ranks: of `mca_pmix_s2.so` the `s2.so`. They lie in `openmpi` beside the library; Debian has
+/// them in `openmpi/lib/openmpi3`.
 fn parts(folder: &Path) -> Vec<String> {
-    let beside = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let folders = beside.filter(|entry| entry.file_name().to_string_lossy().starts_with("openmpi"));
-    let files = folders.filter_map(|folder| std::fs::read_dir(folder.path()).ok()).flatten().flatten();
-    files.filter_map(|file| file.file_name().to_str()?.strip_prefix("mca_pmix_").map(str::to_owned)).collect()
+    let inside = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let mut parts = Vec::new();
+    let mut folders: Vec<PathBuf> = inside(folder).filter(|path| name(path).starts_with("openmpi")).collect();
+    // No installation has more, and one whose links lead in a circle has no end.
+    for _ in 0..16 {
+        let Some(folder) = folders.pop() else { break };
+        for path in inside(&folder) {
+            match name(&path).strip_prefix("mca_pmix_") {
+                Some(part) => parts.push(part.to_owned()),
+                None if name(&path) == "lib" || name(&path).starts_with("openmpi") => folders.push(path),
+                None => {}
+            }
+        }
+    }
+    parts
 }
