@@ -161,11 +161,12 @@ impl Wire {
 
 /// How this process was started, with the MPI that the program was built with, which need not be started for it.
 pub fn launch() -> Launch {
+    let environment = Environment::read();
     #[cfg(feature = "mpi")]
-    let library = mpi::library();
+    let library = mpi::library(!environment.is_bare());
     #[cfg(not(feature = "mpi"))]
     let library = Library::new("", None);
-    Launch::read(&Environment::read(), library)
+    Launch::read(&environment, library)
 }
 
 /// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else

@@ -70,6 +70,11 @@ impl Environment {
         self.get(name)?.trim().parse().ok()
     }
 
+    /// Whether no launcher left anything.
+    pub fn is_bare(&self) -> bool {
+        self.launcher(Family::Other).0 == Launcher::Alone
+    }
+
     fn any(&self, prefix: &str) -> bool {
         self.0.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
     }

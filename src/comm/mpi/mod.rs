@@ -273,7 +273,8 @@ pub fn version() -> String {
     Library::new(&mpi::environment::library_version().unwrap_or_default(), None).name
 }
 
-/// The library, and what it finds ranks by. Need not be started.
-pub fn library() -> Library {
-    Library::new(&mpi::environment::library_version().unwrap_or_default(), Library::loaded_from("libmpi"))
+/// The library, and what it finds ranks by, as closely as its files tell where that is `wanted`: to look takes a millisecond.
+pub fn library(wanted: bool) -> Library {
+    let folder = if wanted { Library::loaded_from("libmpi") } else { None };
+    Library::new(&mpi::environment::library_version().unwrap_or_default(), folder)
 }
