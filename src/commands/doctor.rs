@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::comm::{self, Communicator, Solo};
 use crate::doctor::{self, Check, Verdict};
 use crate::error::{Error, Result};
-use crate::kernels::Engine;
+use crate::kernels::{self, Engine, Isa};
 use crate::launch::Launch;
 use crate::model::{Model, zoo};
 use crate::optim::OptimizerKind;
@@ -117,10 +117,14 @@ fn all(launch: &Launch, comm: &dyn Communicator) -> Vec<Check> {
 
 /// Bytes of shared memory that `here` of `ranks` ranks take at most, where they train the paper's network as the settings' defaults say.
 fn shared_by(here: usize, ranks: usize) -> usize {
-    let model = zoo::find("glasses").and_then(|spec| Model::new(spec, [80, 80, 3], false, 2, Engine::default()));
-    let Ok(model) = model else { return 0 };
-    let memory = Memory::predict(&model, 16usize.div_ceil(ranks), (ranks.max(8), ranks), OptimizerKind::Adamw, 0);
-    here * memory.weights_and_gradients + memory.optimizer
+    let predict = || {
+        let model = Model::new(zoo::find("glasses")?, [80, 80, 3], false, 2, Engine::default())?;
+        let memory = Memory::predict(&model, 16usize.div_ceil(ranks), (ranks.max(8), ranks), OptimizerKind::Adamw, 0);
+        Ok::<usize, Error>(here * memory.weights_and_gradients + memory.optimizer)
+    };
+    // Where GLASSES_ISA is wrong, which another check says, there is no choice to go by.
+    let bytes = if kernels::choose().is_ok() { predict() } else { Isa::Scalar.with(predict) };
+    bytes.unwrap_or(0)
 }
 
 fn show(checks: &[Check], json: bool) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::read_to_string;
 
 use super::rank::{Rank, hosts};
-use super::{Check, Verdict, count};
+use super::{Check, count};
 use crate::launch::Launcher;
 
 /// A rank that may use more CPUs than this is not pinned to a core; the cores of more would take time to look up.
@@ -72,15 +72,16 @@ pub fn judge(ranks: &[Rank], launcher: &Launcher) -> [Check; 2] {
     let stacked: Vec<String> = known.iter().filter(|host| host.crowded().is_none()).filter_map(Host::stacked).collect();
     let pinning = if stacked.is_empty() {
         let pinned = known.iter().all(|host| host.ranks.iter().all(|(_, cpus, _)| cpus.len() < host.machine));
-        Check::ok(
-            "pinning",
-            if pinned { "every rank keeps to CPUs of its own" } else { "ranks are not pinned, or need not be" },
-        )
+        let found = match (pinned, crowded.is_empty()) {
+            (true, true) => "every rank keeps to CPUs of its own",
+            (true, false) => "ranks share CPUs, as there are not enough",
+            (false, _) => "ranks are not pinned, or need not be",
+        };
+        Check::ok("pinning", found)
     } else {
         let found = format!("ranks that are pinned to one another's CPUs: {}", shown(&stacked));
         Check::warning("pinning", found, "a core for each rank", format!("let each have its own: {}", pin(launcher)))
     };
-    debug_assert!(cpus.verdict != Verdict::Error && pinning.verdict != Verdict::Error);
     [cpus, pinning]
 }
 
@@ -189,6 +190,7 @@ fn list(cpus: &BTreeSet<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Verdict;
 
     /// Ranks of a host of 8 CPUs, two a core (0 and 4, 1 and 5, …), by what each may use.
     fn host(name: &str, cpus: &[&str]) -> Vec<Rank> {

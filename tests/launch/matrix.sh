@@ -99,12 +99,12 @@ wrong() {
     verdict "$1, doctor" "$trouble"
 }
 
-# In a batch script, which Slurm gives a rank's variables too, one process is one rank.
-alone_in_a_batch_script() {
+# in_a_batch_script NAME RANKS LAUNCHER: Slurm gives a batch script a rank's variables too, and mpirun hands them on.
+in_a_batch_script() {
     train_line
-    printf '#!/bin/bash\n%s %s\n' "$program" "$train" >"$work/alone.sh"
-    start "sbatch --wait --nodes=2 --ntasks=4 --output=alone.out alone.sh >/dev/null && cat alone.out"
-    verdict "$1" "$(trained 1)"
+    printf '#!/bin/bash\n%s %s %s\n' "$3" "$program" "$train" >"$work/batch.sh"
+    start "sbatch --wait --nodes=2 --ntasks-per-node=1 --output=batch.out batch.sh >/dev/null; ended=\$?; cat batch.out; exit \$ended"
+    verdict "$1" "$(trained "$2")"
 }
 
 # rows MPI ITS-LAUNCHER ITS-PLUGIN A-WRONG-PLUGIN GLASSES [ANOTHER-LAUNCHER]
@@ -119,7 +119,8 @@ rows() {
     wrong "$mpi build, srun --mpi=$wrong_srun" "srun --mpi=$wrong_srun -N 2 -n 2" "srun --mpi=$srun -N 2 -n 2"
     wrong "$mpi build, srun --mpi=none" "srun --mpi=none -N 2 -n 2" "srun --mpi=$srun -N 2 -n 2"
     right "$mpi build, srun --mpi=none, one task" 1 "srun --mpi=none -n 1"
-    alone_in_a_batch_script "$mpi build, bare in a batch script"
+    in_a_batch_script "$mpi build, bare in a batch script" 1 ""
+    in_a_batch_script "$mpi build, $own in a batch script, on two nodes" 2 "$own -n 2"
 }
 
 work=$(mktemp -d "$repository/target/launch-XXXXXX")
