@@ -42,6 +42,11 @@ cargo test --release --locked --no-default-features --lib -- "$@" 2>&1 | tee "$l
 echo "test: with MPI, mpirun is $MPIRUN"
 cargo test --release --locked -- "$@" 2>&1 | tee -a "$log"
 
+# Every launcher against every MPI; a word in the arguments names other tests.
+if [ $# = 0 ]; then
+    tests/launch/matrix.sh target/release/glasses 2>&1 | tee -a "$log"
+fi
+
 grep -E '^test .* \.\.\. ignored' "$log" >>"$SKIPPED_TESTS" || true
 if [ -s "$SKIPPED_TESTS" ]; then
     echo

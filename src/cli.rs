@@ -46,6 +46,8 @@ pub enum Command {
     Export(commands::export::Options),
     /// Take weights from elsewhere, to train them here
     Import(commands::import::Options),
+    /// Check how ranks are started, the machines, shared memory, file locks: what is wrong, and what to type instead
+    Doctor(commands::doctor::Options),
     /// Show what a dataset or a model file holds, or what a network is made of
     Info(commands::info::Options),
     /// Print what completes commands and options in a shell

@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use glasses::cli::{Cli, Command};
 use glasses::error::{Error, Exit};
-use glasses::{comm, commands, kernels, report};
+use glasses::{comm, commands, report};
 
 /// NFS and Lustre may refuse the locks that HDF5 takes even to read. We never write a file in place, so none is needed;
 /// who sets the variable decides otherwise. The crate has no call for it that older libraries know too.
@@ -23,9 +23,17 @@ fn read_without_locks() {
 fn main() -> ExitCode {
     read_without_locks();
     let parsed = Cli::try_parse();
-    let comm = comm::world();
+    let launch = comm::launch();
+    let doctor = match &parsed {
+        Ok(Cli { command: Some(Command::Doctor(options)), .. }) => Some(options),
+        _ => None,
+    };
+    let comm = match commands::doctor::world(&launch, doctor) {
+        Ok(comm) => comm,
+        Err(code) => return code,
+    };
     let comm = comm.as_ref();
-    let cli = match parsed {
+    let cli = match &parsed {
         Ok(cli) => cli,
         Err(usage) => {
             // Help, version and mistakes: every rank has the same text, one prints it.
@@ -38,7 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::from(usage.exit_code() as u8);
         }
     };
-    let result = comm::agree(comm, kernels::choose()).and_then(|_| match &cli.command {
+    let result = commands::doctor::start(&launch, doctor, comm).and_then(|()| match &cli.command {
         Some(Command::Ingest(options)) => commands::ingest::run(options, comm),
         Some(Command::Synth(options)) => commands::synth::run(options, comm),
         Some(Command::Eval(options)) => commands::eval::run(options, comm),
@@ -48,6 +56,7 @@ fn main() -> ExitCode {
         Some(Command::Watch(options)) => commands::watch::run(options, comm),
         Some(Command::Bench(options)) => commands::bench::run(options, comm),
         Some(Command::Plan(options)) => commands::plan::run(options, comm),
+        Some(Command::Doctor(options)) => commands::doctor::run(options, &launch, comm),
         Some(Command::Info(options)) => commands::info::run(options, comm),
         Some(Command::Export(options)) => commands::export::run(options, comm),
         Some(Command::Import(options)) => commands::import::run(options, comm),

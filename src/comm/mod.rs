@@ -25,6 +25,9 @@ pub use traced::Traced;
 use std::ops::Range;
 
 use crate::kernels::{self, Buffer};
+#[cfg(not(feature = "mpi"))]
+use crate::launch::Library;
+use crate::launch::{Environment, Launch};
 
 /// The collective operations that training needs. A missing one is a compile error, never a silent no-op.
 pub trait Communicator {
@@ -158,59 +161,34 @@ impl Wire {
     }
 }
 
+/// How this process was started, with the MPI that the program was built with, which need not be started for it.
+pub fn launch() -> Launch {
+    let environment = Environment::read();
+    #[cfg(feature = "mpi")]
+    let library = mpi::library(!environment.is_bare());
+    #[cfg(not(feature = "mpi"))]
+    let library = Library::new("", None);
+    Launch::read(&environment, library)
+}
+
 /// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else
 /// one.
 ///
 /// Call it once, first thing: with MPI it also makes a panic on any rank end all of them (the alternative is a hang,
 /// because the others would wait for this rank for ever).
-pub fn world() -> Box<dyn Communicator> {
+pub fn world(launch: &Launch) -> Box<dyn Communicator> {
     #[cfg(feature = "mpi")]
-    if launched(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+    if launch.starts_mpi() {
         return Box::new(mpi::Mpi::initialize());
     }
+    let _ = launch;
     Box::new(Solo::default())
 }
 
 /// The MPI that the program was built with, by name and version; it need not be started.
 pub fn library() -> String {
     #[cfg(feature = "mpi")]
-    return mpi::library();
+    return mpi::version();
     #[cfg(not(feature = "mpi"))]
     "none: built without".to_owned()
-}
-
-/// What every launcher leaves in the environment of a rank: without one of these, MPI itself would find nobody either,
-/// but Open MPI would start a daemon first, which takes a third of a second and fails where two start at once.
-#[cfg(feature = "mpi")]
-const LAUNCHERS: [&str; 11] = [
-    "OMPI_COMM_WORLD_",
-    "PMI",
-    "MPI_LOCAL",
-    "MV2_COMM_WORLD_",
-    "SLURM_PROCID",
-    "HYDI_",
-    "HYDRA_",
-    "ALPS_APP_",
-    "PALS_",
-    "FLUX_TASK_",
-    "JSM_NAMESPACE_",
-];
-
-#[cfg(feature = "mpi")]
-fn launched(mut names: impl Iterator<Item = String>) -> bool {
-    names.any(|name| LAUNCHERS.iter().any(|launcher| name.starts_with(launcher)))
-}
-
-#[cfg(all(test, feature = "mpi"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_launcher_is_known_by_what_it_leaves_and_settings_for_one_are_none() {
-        let launched = |name: &str| launched(std::iter::once(name.to_owned()));
-        assert!(launched("OMPI_COMM_WORLD_SIZE") && launched("PMI_RANK") && launched("PMIX_RANK"));
-        assert!(launched("SLURM_PROCID"));
-        assert!(!launched("OMPI_MCA_rmaps_base_oversubscribe") && !launched("OMPI_ALLOW_RUN_AS_ROOT"));
-        assert!(!launched("SLURM_JOB_ID") && !launched("PATH"));
-    }
 }

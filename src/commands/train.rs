@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Batch, DEFAULT_DATA, RunConfig, Settings};
 use crate::data::synth::{FaceOptions, write_faces};
+use crate::doctor;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::report::{Console, progress_bar};
@@ -45,6 +46,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());
     let config = file.and_then(|file| options.settings.clone().lower(file, comm.size()));
     let config = agree(comm, config.and_then(|config| one_folder(options, config)))?;
+    same_settings(options, &config, comm)?;
     if !named {
         agree(comm, fits_first_run(&config))?;
         make_default_data(comm)?;
@@ -62,6 +64,14 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     };
     train::run(&config, &origin, comm)?;
     Ok(())
+}
+
+/// Collective: whether all ranks were told the same.
+fn same_settings(options: &Options, config: &RunConfig, comm: &dyn Communicator) -> Result<()> {
+    let text = agree(comm, config.to_toml())?;
+    let text = format!("{text}\nresume {:?}, fork {}", options.resume, options.fork);
+    let fix = "give every rank the same command line and the same copy of the --config file";
+    doctor::same(comm, "settings", &text, "the same settings on every rank", fix)
 }
 
 /// A run that goes on stays in its folder.

@@ -1,13 +1,8 @@
 //! `glasses --version`: what this program was built from, and what it runs on.
 
 use crate::comm;
+use crate::doctor::COMMIT;
 use crate::kernels;
-
-/// The commit that the program was built from; `-modified` behind it where the sources were others.
-pub const COMMIT: &str = git_version::git_version!(
-    args = ["--always", "--abbrev=12", "--exclude=*", "--dirty=-modified"],
-    fallback = "unknown"
-);
 
 /// Version, commit, MPI, HDF5 and instruction set.
 pub fn text() -> String {

@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod ingest;
 pub mod normalize;
+mod outline;
 pub mod part;
 pub mod reader;
 pub mod shards;

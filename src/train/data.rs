@@ -7,6 +7,7 @@ use twox_hash::XxHash3_64;
 use crate::comm::{Communicator, agree};
 use crate::config::{Batch, RunConfig};
 use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
+use crate::doctor;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
@@ -45,6 +46,7 @@ impl TrainData {
         };
         let parts = Split::ALL.map(read).into_iter().collect::<Result<Vec<_>>>();
         let [train, val, test] = agree(comm, parts)?.try_into().unwrap_or_default();
+        same_data(&dataset, comm)?;
         // `Dataset::open` refuses a file without training rows.
         let train = agree(comm, train.ok_or_else(|| too_few(&dataset, "no training rows")))?;
         let labels = [Some(&train), val.as_ref(), test.as_ref()].into_iter().flatten().flat_map(Part::labels);
@@ -106,6 +108,18 @@ impl TrainData {
         let evaluated = [&self.val, &self.test].into_iter().flatten().map(|part| part.labels().len()).max();
         step.min(MICRO_BATCH).max(evaluated.unwrap_or(1).min(EVALUATION_BATCH)).max(1)
     }
+}
+
+/// Collective: whether all ranks opened the same dataset, as far as a few of its rows tell; where each machine has a copy of its own, one
+/// may be another's.
+fn same_data(dataset: &Dataset, comm: &dyn Communicator) -> Result<()> {
+    if comm.size() == 1 {
+        return Ok(());
+    }
+    let outline = agree(comm, dataset.outline())?;
+    let place = format!("data {}", dataset.path.display());
+    let fix = "copy the file to every machine again, or name one that all of them see";
+    doctor::same(comm, &place, &outline, "the same dataset on every rank", fix)
 }
 
 /// Collective: a digest of every row of every split, shard by shard, whoever has them; XXH3, 64 bits, in hexadecimal.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
-const LEVELS: [&[&str]; 11] = [
+const LEVELS: [&[&str]; 12] = [
     &["cli"],
     &["commands"],
     &["train"],
@@ -11,9 +11,10 @@ const LEVELS: [&[&str]; 11] = [
     &["export"],
     &["checkpoint", "report", "tensorboard"],
     &["metrics"],
+    &["doctor"],
     &["data", "model", "optim", "comm"],
     &["kernels"],
-    &["rng", "files", "lock", "trace", "position"],
+    &["rng", "files", "lock", "trace", "position", "launch"],
     &["error"],
 ];
 

@@ -11,6 +11,7 @@ mod checkpoint_file;
 mod cli;
 mod dense_parts;
 mod docs;
+mod doctor;
 mod elementwise;
 mod exit_codes;
 mod explain;

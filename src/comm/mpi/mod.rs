@@ -19,6 +19,7 @@ use mpi::{Count, Threading};
 
 use super::{CHANNELS, Communicator, Nodes, Wire};
 use crate::kernels::Buffer;
+use crate::launch::Library;
 use crate::position;
 use messages::Channel;
 use window::Counter;
@@ -278,12 +279,17 @@ impl Communicator for Mpi {
     }
 
     fn describe(&self) -> String {
-        library()
+        version()
     }
 }
 
 /// The library's name and version.
-pub fn library() -> String {
-    let version = mpi::environment::library_version().unwrap_or_default();
-    version.split([',', '\n']).next().unwrap_or_default().trim().replace('\t', " ")
+pub fn version() -> String {
+    Library::new(&mpi::environment::library_version().unwrap_or_default(), None).name
+}
+
+/// The library, and what it finds ranks by, as closely as its files tell where that is `wanted`: to look takes a millisecond.
+pub fn library(wanted: bool) -> Library {
+    let folder = if wanted { Library::loaded_from("libmpi") } else { None };
+    Library::new(&mpi::environment::library_version().unwrap_or_default(), folder)
 }

@@ -1,0 +1,93 @@
+//! What each rank says of itself, to all others, in one exchange.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Check, build, cores};
+use crate::comm::{self, Communicator};
+use crate::kernels;
+
+/// A rank, as it sees itself. Every field may be missing: another build may send another list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rank {
+    pub host: String,
+    pub path: String,
+    pub commit: String,
+    pub executable: String,
+    pub mpi: String,
+    /// Its instruction set, and what is wrong with it, of which one is empty.
+    pub isa: String,
+    pub isa_wrong: Option<Check>,
+    /// CPUs (hardware threads) that it may use, as the system writes them: `0-3,8`.
+    pub cpus: String,
+    /// The cores of these, where they are few: numbers that two threads of one core share.
+    pub cores: Vec<usize>,
+    /// CPUs of the machine, and its cores.
+    pub machine: (usize, usize),
+    /// CPUs' worth of time that it may use, where that is less than its CPUs (a container's quota).
+    pub quota: Option<usize>,
+}
+
+impl Rank {
+    /// This one.
+    fn here() -> Rank {
+        let (isa, isa_wrong) = match kernels::choose() {
+            Ok(isa) => (isa.name().to_owned(), None),
+            Err(error) => (String::new(), Some(Check::from(&error))),
+        };
+        let path = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        let rank = Rank {
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            path,
+            commit: build::COMMIT.to_owned(),
+            executable: build::executable(),
+            mpi: comm::library(),
+            isa,
+            isa_wrong,
+            ..Rank::default()
+        };
+        cores::add(rank)
+    }
+
+    /// Collective: all of them.
+    pub fn gather(comm: &dyn Communicator) -> Vec<Rank> {
+        let mine = serde_json::to_vec(&Rank::here()).unwrap_or_default();
+        comm.gather(&mine).iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect()
+    }
+
+    /// What tells its program from another.
+    pub fn program(&self) -> (&str, &str) {
+        (&self.commit, &self.executable)
+    }
+}
+
+/// The ranks of each host, by its name, in the order of their first ones.
+pub fn hosts(ranks: &[Rank]) -> Vec<(&str, Vec<usize>)> {
+    let mut hosts: Vec<(&str, Vec<usize>)> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for (number, rank) in ranks.iter().enumerate() {
+        let place = *places.entry(rank.host.as_str()).or_insert(hosts.len());
+        if place == hosts.len() {
+            hosts.push((&rank.host, Vec::new()));
+        }
+        hosts[place].1.push(number);
+    }
+    hosts
+}
+
+/// What the ranks' kernels run on. Different ones are no mistake: all give the same bits.
+pub fn instruction_sets(ranks: &[Rank]) -> Check {
+    if let Some((number, wrong)) =
+        ranks.iter().enumerate().find_map(|(number, rank)| Some((number, rank.isa_wrong.as_ref()?)))
+    {
+        let on = if ranks.len() > 1 { format!(" (rank {number}, {})", ranks[number].host) } else { String::new() };
+        return Check { found: format!("{}{on}", wrong.found), ..wrong.clone() };
+    }
+    let mut names: Vec<&str> = ranks.iter().map(|rank| rank.isa.as_str()).collect();
+    names.sort_unstable();
+    let groups: Vec<String> = match names.chunk_by(|a, b| a == b).collect::<Vec<_>>()[..] {
+        [one] => vec![one[0].to_owned()],
+        ref several => several.iter().map(|group| format!("{} on {} ranks", group[0], group.len())).collect(),
+    };
+    Check::ok("instruction set", groups.join(", "))
+}

@@ -1,0 +1,65 @@
+//! Who started this process, and whether its MPI will find the others: known from the environment, before MPI starts.
+//!
+//! MPI itself finds out too late. Open MPI aborts inside `MPI_Init` with a page of text, or each process becomes rank 0 of 1
+//! and does the whole run.
+
+mod advice;
+mod environment;
+mod library;
+
+pub use environment::{Environment, Launcher, Plugin};
+pub use library::{Family, Library};
+
+/// How this process was started, and what its MPI makes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// What started it.
+    pub launcher: Launcher,
+    /// Its number among the processes that were started together, as the launcher counts.
+    pub rank: Option<usize>,
+    /// How many were started together.
+    pub ranks: Option<usize>,
+    /// On how many machines, where the launcher says so.
+    pub hosts: Option<usize>,
+    /// The MPI that the program was built with.
+    pub library: Library,
+}
+
+impl Launch {
+    /// As the environment says.
+    pub fn read(environment: &Environment, library: Library) -> Launch {
+        let (launcher, rank, ranks) = environment.launcher(library.family);
+        let hosts = match launcher {
+            Launcher::Srun(_) => environment.number("SLURM_STEP_NUM_NODES"),
+            _ => None,
+        };
+        Launch { launcher, rank, ranks, hosts, library }
+    }
+
+    /// Whether MPI is to be started. Without a launcher it would find nobody either, and Open MPI would start a daemon first,
+    /// which takes a third of a second and fails where two start at once.
+    pub fn starts_mpi(&self) -> bool {
+        self.launcher != Launcher::Alone && self.library.family != Family::None && self.connects() != Some(false)
+    }
+
+    /// Whether several processes started so would find one another: `Some(false)` is certain; `None`: MPI has to try.
+    pub fn connects(&self) -> Option<bool> {
+        let library = &self.library;
+        match (&self.launcher, library.family) {
+            (_, Family::None) => Some(false),
+            (Launcher::OpenMpi, Family::OpenMpi) | (Launcher::Hydra, Family::Mpich) => Some(true),
+            (Launcher::Hydra, Family::OpenMpi) => Some(false),
+            // Open MPI's launcher is a PMIx server.
+            (Launcher::OpenMpi, _) | (Launcher::Srun(Plugin::Pmix), _) => library.pmix,
+            (Launcher::Srun(Plugin::Pmi), _) => library.pmi,
+            // Slurm's oldest interface is a library: only an MPI that was built with it finds its ranks so.
+            (Launcher::Srun(Plugin::None), _) if library.pmi_by_slurm == Some(false) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether this process is the one that speaks for all: the launcher's first.
+    pub fn speaks(&self) -> bool {
+        self.rank.unwrap_or(0) == 0
+    }
+}
