@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use crate::comm::{Communicator, Nodes};
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::model::{Param, Params};
 
 /// A line of `digests.jsonl`. Digests are XXH3 (64 bits), in hexadecimal.
@@ -224,6 +224,7 @@ impl Found {
             "`glasses verify` with the run's folder computes these steps again and says whose are right; suspect that machine, or builds of \
              glasses that differ",
         )
+        .ended(Exit::Differ)
     }
 }
 

@@ -7,6 +7,7 @@ mod digests;
 mod evaluate;
 mod examine;
 mod fault;
+mod interrupt;
 mod live;
 mod lockstep;
 mod memory;
@@ -28,7 +29,7 @@ pub use origin::{Origin, finished};
 pub use run_dir::check_out;
 pub use verify::{Verdict, Wrong, verify};
 
-use crate::comm::{Communicator, Traced, agree_root};
+use crate::comm::{Communicator, Traced, agree, agree_root};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::metrics::Summary;
@@ -52,6 +53,7 @@ const EVALUATION_BATCH: usize = 32;
 /// resumed so, weights that differ between ranks, a loss that is no longer a number.
 pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<Summary> {
     let mut console = Console::new(comm.is_root());
+    agree(comm, interrupt::listen())?;
     let folder = origin.reopen(comm, &console)?;
     let trace = config.trace.as_ref().map(|_| Trace::with_room(timeline::ROOM)).unwrap_or_default();
     let traced = Traced::new(comm, trace.clone());

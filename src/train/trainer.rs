@@ -7,6 +7,7 @@ use super::data::TrainData;
 use super::digests::{self, StartLine};
 use super::evaluate::{Evaluation, evaluate};
 use super::fault::Fault;
+use super::interrupt;
 use super::live::Told;
 use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use super::progress::Progress;
@@ -60,6 +61,8 @@ pub struct Trainer<'a> {
 pub struct StepOutcome {
     /// What all ranks' digests were, if they were wanted.
     pub digests: Option<digests::Found>,
+    /// The signal after which the run ends here.
+    pub stop: Option<u8>,
 }
 
 /// What is to be done besides, at a step.
@@ -210,6 +213,10 @@ impl<'a> Trainer<'a> {
                 self.compare_digests(&found, write)?;
             }
             self.tell(Activity::Training, console);
+            // The last step is followed by the run's end anyway.
+            if let Some(signal) = outcome.stop.filter(|_| !ends) {
+                return self.interrupted(signal, console);
+            }
             if saves {
                 self.save_state(console);
             }
@@ -231,7 +238,7 @@ impl<'a> Trainer<'a> {
         }
         let count = data.train.shards.rows_of_step(step, self.batch) as u64;
         let at = At { training: (self.config.seed, self.progress.epoch), count, lr: lr as f32 };
-        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint };
+        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint, stop: interrupt::caught() };
         let made = lockstep.step(model, params, optimizer, data, at, tells, seconds);
         let mut lap = Lap::start();
         if made.told.unwell {
@@ -266,7 +273,7 @@ impl<'a> Trainer<'a> {
         if !all_well {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        Ok(StepOutcome { digests })
+        Ok(StepOutcome { digests, stop: made.told.stop })
     }
 
     /// Collective: writes what the ranks found (where only `--max-steps` ends, nothing is due), and stops where they differ.

@@ -85,7 +85,7 @@ impl Drop for Terminal {
 
 /// A run that takes long enough to be watched.
 const LONG: &str =
-    "$GLASSES --data faces.h5 --model tiny.toml --epochs 2000 --batch 2 --checkpoint-every 5epochs --out run";
+    "$GLASSES --data many.h5 --epochs 2000 --batch 2 --checkpoint-every 1epoch --out run";
 
 #[test]
 fn a_finished_run_is_shown_as_text_where_there_is_no_terminal() {
@@ -116,6 +116,8 @@ fn a_finished_run_is_shown_as_text_where_there_is_no_terminal() {
 fn a_run_in_progress_is_watched_left_and_watched_again() {
     let dir = faces();
     let name = "a_run_in_progress_is_watched_left_and_watched_again";
+    // An epoch takes long enough for its line to be seen.
+    glasses(&words("synth --size 24 --count 2500 --out many.h5"), dir.path()).success();
     let Some(run) = Terminal::start("run", dir.path(), &format!("${{MPIRUN:-mpirun}} -n 2 {LONG}")) else { return };
     // Behind mpirun, and still a line that moves.
     run.shows(&["loss ", "accuracy ", "images/s", " left, run "]);
@@ -135,7 +137,7 @@ fn a_run_in_progress_is_watched_left_and_watched_again() {
             "time: load",
             "slowest: rank",
             "checkpoint: step",
-            " of 64000",
+            " of 2000000",
         ];
         let first = watch.shows(&parts);
         // It lives.

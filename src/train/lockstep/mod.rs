@@ -60,7 +60,7 @@ pub struct Lockstep<'a> {
     sections: [Section; 2],
     /// Dense layers that are shared out, from below.
     layers: Vec<SharedLayer>,
-    /// What each rank tells: two flags, then a loss and a count of right rows a subtree.
+    /// What each rank tells: two numbers, then a loss and a count of right rows a subtree.
     told: Vec<f64>,
     /// Of each unit of the parameters, what it adds to the square of the gradient's norm.
     squares: Vec<f64>,
@@ -76,6 +76,8 @@ pub struct Tells {
     pub unwell: bool,
     /// A checkpoint of what this step makes is due.
     pub checkpoint: bool,
+    /// The signal after which the run is to end behind this step, and a checkpoint.
+    pub stop: Option<u8>,
 }
 
 /// What a step came to.

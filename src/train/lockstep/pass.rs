@@ -212,7 +212,9 @@ impl Lockstep<'_> {
         let mut shown = self.team.own().scores.alias();
         let shown = bytemuck::cast_slice_mut::<f32, f64>(&mut shown);
         shown.fill(0.0);
-        [shown[0], shown[1]] = [tells.unwell, tells.checkpoint].map(|flag| f64::from(u8::from(flag)));
+        // 1 is a checkpoint, what is more is a signal.
+        let due = tells.stop.map_or(u8::from(tells.checkpoint), |signal| 1 + signal);
+        [shown[0], shown[1]] = [u8::from(tells.unwell), due].map(f64::from);
         let own = self.trees.ranks.sums_of[self.team.rank()];
         for (two, sum) in shown[2..].as_chunks_mut::<2>().0.iter_mut().zip(&self.sums[..own]) {
             *two = [sum.score.loss_sum, sum.score.correct as f64];
@@ -224,7 +226,8 @@ impl Lockstep<'_> {
     pub(super) fn agree(&mut self, tells: Tells) {
         let team = &self.team;
         if team.size() == 1 {
-            self.agreed = Some((self.sums[0].score, tells));
+            let told = Tells { checkpoint: tells.checkpoint || tells.stop.is_some(), ..tells };
+            self.agreed = Some((self.sums[0].score, told));
             return;
         }
         let of_each = self.told.len() / team.size();
@@ -237,8 +240,10 @@ impl Lockstep<'_> {
             }
         }
         let score = |two: &[f64; 2]| Score { loss_sum: two[0], correct: two[1] as u64 };
-        let any = |flag: usize| self.told.chunks(of_each).any(|rank| rank[flag] == 1.0);
-        let told = Tells { unwell: any(0), checkpoint: any(1) };
+        let most = |place: usize| self.told.chunks(of_each).fold(0.0, |most: f64, rank| most.max(rank[place])) as u8;
+        let due = most(1);
+        let stop = (due > 1).then(|| due - 1);
+        let told = Tells { unwell: most(0) > 0, checkpoint: due > 0, stop };
         let ranks = self.told.chunks(of_each).map(|rank| rank[2..].as_chunks::<2>().0);
         let joined = match self.how.reduce {
             Reduce::Tree => {

@@ -1,0 +1,79 @@
+//! Signals that ask a run to end: at the next step it saves where it stands.
+//!
+//! USR1 and TERM are what batch systems send before a time limit and to make room for others, INT is Ctrl-C. One rank that
+//! gets one is enough: with the sums of a step the ranks tell one another ([`Tells`](super::lockstep::Tells)).
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
+
+use super::trainer::Trainer;
+use crate::comm::agree_root;
+use crate::error::{Error, Exit, Result};
+use crate::report::Console;
+
+/// Signals, and their names.
+const SIGNALS: [(i32, &str); 3] = [(SIGUSR1, "SIGUSR1"), (SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")];
+
+/// What a shell says of a process that Ctrl-C ended.
+const ENDED_BY_INT: i32 = 130;
+
+/// The last one that this process got; 0 is none.
+static CAUGHT: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// From now on these signals are noted; a second Ctrl-C ends the process at once.
+///
+/// # Errors
+/// When the system refuses.
+pub fn listen() -> Result<()> {
+    if CAUGHT.get().is_some() {
+        return Ok(());
+    }
+    let (caught, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let listen = || {
+        // In this order: the first one arms what ends the process at the second.
+        flag::register_conditional_shutdown(SIGINT, ENDED_BY_INT, again.clone())?;
+        flag::register(SIGINT, again)?;
+        SIGNALS
+            .iter()
+            .try_for_each(|(signal, _)| flag::register_usize(*signal, caught.clone(), *signal as usize).map(|_| ()))
+    };
+    listen().map_err(Error::io("listen to signals in", "this process"))?;
+    let _ = CAUGHT.set(caught);
+    Ok(())
+}
+
+/// The signal that this process got, if any.
+pub fn caught() -> Option<u8> {
+    let signal = CAUGHT.get()?.load(Ordering::Relaxed);
+    (signal > 0).then_some(signal as u8)
+}
+
+/// What a signal is called.
+pub fn name(signal: u8) -> String {
+    let known = SIGNALS.iter().find(|(number, _)| *number == i32::from(signal));
+    known.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+impl Trainer<'_> {
+    /// Collective: the run ends here because a rank got a signal; what it has come to is saved.
+    pub(super) fn interrupted(&mut self, signal: u8, console: &Console) -> Result<()> {
+        self.save_state(console);
+        let (step, path) = (self.progress.step, self.folder.path().display().to_string());
+        let end = |what: String, exit: Exit| {
+            let message = format!("interrupted by {} after step {step}: {what}", name(signal));
+            Err(Error::Ended { message, exit })
+        };
+        let saver = &mut self.saver;
+        agree_root(self.comm, || match saver.as_mut().map(|saver| (saver.wait(), saver.newest())) {
+            Some((Ok(()), Some(saved))) if saved == step => {
+                end(format!("saved; `glasses train --resume {path}` goes on from there"), Exit::Interrupted)
+            }
+            Some((Err(failure), _)) => end(format!("nothing could be saved: {failure}"), Exit::Unsaved),
+            _ => end("nothing is saved, as --checkpoint-every never says".to_owned(), Exit::Unsaved),
+        })?;
+        Ok(())
+    }
+}
