@@ -97,10 +97,12 @@ ends_as() {
 # put_back [SECONDS]: so soon the job is in the queue again. By itself its next start would wait for two minutes; within a second of its
 # end slurmd would take it for the old one and refuse it.
 put_back() {
-    within "${1:-30}" "job $id is back in the queue" job_says "JobState=PENDING .*Restarts=[1-9]"
+    within "${1:-30}" "job $id is back in the queue" job_says 'JobState=\(PENDING\|RUNNING\|COMPLETED\) .*Restarts=[1-9]'
     haste
     sleep 2
-    scontrol update JobId="$id" StartTime=now TimeLimit=10
+    # After the loss of a node it starts as soon as it has nodes.
+    scontrol update JobId="$id" StartTime=now TimeLimit=10 2>/dev/null || job_says 'JobState=\(RUNNING\|COMPLET.*\) .*Restarts=[1-9]' ||
+        fail "job $id does not start again"
 }
 
 # interrupted_by COMMAND…: signals the run at work; it has to stop at a step, go back to the queue and go on from that step.
@@ -203,13 +205,17 @@ a_cancelled_job() {
     says "resuming $name after step [1-9]" || fail "the cancelled run had saved nothing"
 }
 
+node_is_back() { sinfo --noheader --nodes=n2 --format=%T | grep -qx idle; }
+
 a_node_set_down() {
     submit node-down "${two_nodes[@]}" -- --epochs $epochs
     within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
     scontrol update NodeName=n2 State=DOWN Reason=test
-    within 30 "job $id is back in the queue" job_says "JobState=PENDING .*Restarts=1"
+    within 30 "job $id is back in the queue" job_says 'Restarts=1'
     within 5 "its processes are gone" gone
-    scontrol update NodeName=n2 State=RESUME
+    # It may have come back by itself: its slurmd lives.
+    scontrol update NodeName=n2 State=RESUME 2>/dev/null || true
+    within 20 "n2 takes jobs" node_is_back
     put_back
     ends_as $epochs
     says "resuming $name after step [1-9]" || fail "the second start began anew"
@@ -220,17 +226,54 @@ a_node_without_power() {
     submit node-lost "${two_nodes[@]}" -- --epochs $epochs
     within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
     kill -KILL "$(cat "$CLUSTER/n2.pid")"
-    within 60 "job $id is back in the queue" job_says "JobState=PENDING .*Restarts=1"
+    within 60 "job $id is back in the queue" job_says 'Restarts=1'
     within 5 "its processes are gone" gone
     "$here/cluster.sh" node n2
+    within 20 "n2 takes jobs" node_is_back
     put_back
     ends_as $epochs
     says "resuming $name after step [1-9]" || fail "the second start began anew"
 }
 
+sweep_finished() { [ "$(find "$name" -name summary.json | wc -l)" = 12 ]; }
+
+# The paper's grid, one tiny epoch a point; one task is interrupted, and that one alone goes back to the queue.
+the_sweep_as_an_array() {
+    busy sweep
+    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/sweep.sbatch" "${settings[@]:0:2}" --epochs 1 --checkpoint-every 5steps)
+    name=sweeps/$id
+    local array=$id
+    id=${array}_11
+    within 60 "its last task begins" grep -qs '^train.sbatch: job' "glasses-sweep-$id.out"
+    scancel --batch --signal=USR1 "$id"
+    put_back
+    id=$array
+    within 90 "the twelve runs are finished" sweep_finished
+    id=${array}_11
+    within 10 "the interrupted task is COMPLETED" job_says 'JobState=COMPLETED'
+    [ "$(cat "glasses-sweep-${array}"_*.out | grep -c 'train.sbatch: job .* restart')" = 1 ] || fail "other tasks were put back as well"
+    glasses train --recipe paper --lr 1e-1 --batch 16 "${settings[@]:0:2}" --epochs 1 --out sweep-0 >/dev/null
+    [ "$(digest sweep-0)" = "$(digest "$name/lr1e-1-batch16")" ] || fail "the first point has other weights than the same run by hand"
+    [ "$(grep -cE "^(lr = 0.0001|batch = 64)$" "$name/lr1e-4-batch64/config.toml")" = 2 ] || fail "the last point has other settings"
+    glasses report "$name"/* >/dev/null || fail "the sweep's runs cannot be reported on"
+}
+
+# Its figures mean nothing here; its way does.
+the_scaling_table() {
+    id=$(DATA=$PWD/faces.h5 EPOCHS=2 ROUNDS=1 WEAK=8 sbatch --parsable --nodes=2 --ntasks-per-node=2 "$jobs/scaling.sbatch" --seed 7)
+    within 60 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    local kinds
+    kinds=$(cut -d, -f1-3 "scaling-$id/table.csv" | paste -sd' ')
+    [ "$kinds" = "kind,ranks,nodes weak,1,1 weak,2,1 weak,4,2 strong,1,1 strong,2,1 strong,4,2" ] || fail "other rows: $kinds"
+    grep -qE '^\| 4 \| 2 \| [0-9]+ \| [0-9.]+ % \|$' "scaling-$id/table.md" || fail "no row of 4 ranks on 2 nodes in table.md"
+    [ "$(grep -c '<circle' "scaling-$id/plot.svg")" = 6 ] || fail "not six points in plot.svg"
+    [ "$(ls "scaling-$id")" = "$(printf '%s\n' plot.svg table.csv table.md)" ] || fail "something is left in scaling-$id"
+}
+
 checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
     srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder the_time_is_up a_cancelled_job a_node_set_down
-    a_node_without_power)
+    a_node_without_power
+    the_sweep_as_an_array the_scaling_table)
 chosen=()
 for check in "${checks[@]}"; do
     [ $# != 0 ] || chosen+=("$check")
