@@ -100,6 +100,8 @@ shared() {
 begin() {
     setsid "${@:2}" </dev/null >"$cluster/$1.out" 2>&1 &
     echo $! >"$cluster/$1.pid"
+    # bash has nothing to say when it ends.
+    disown
 }
 
 start_node() {

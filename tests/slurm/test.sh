@@ -1,0 +1,289 @@
+#!/usr/bin/env bash
+# The job scripts on a real Slurm of two nodes (cluster.sh), with the real glasses: every check is one job or array, and ends in the weights
+# of a run that nobody disturbed.
+#   tests/slurm/test.sh              all checks, three to five minutes on two cores
+#   tests/slurm/test.sh WORD…        those with one of the words in their name (their names stand at the end of this file)
+# Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh).
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repository=$(cd "$here/../.." && pwd)
+if [ -z "${SLURM_TEST_FOLDER-}" ]; then
+    glasses=$(realpath "${GLASSES:-${CARGO_TARGET_DIR:-$repository/target}/release/glasses}") || glasses=
+    [ -x "$glasses" ] || { echo "no ${GLASSES:-target/release/glasses}: cargo build --release, or GLASSES=…" >&2; exit 2; }
+    folder=$(mktemp -d)
+    export CLUSTER=${CLUSTER:-$folder/cluster} PORT=${PORT:-$((20000 + RANDOM % 10000))}
+    SHARE=$folder:$(dirname "$glasses")
+    export SLURM_TEST_FOLDER=$folder/work GLASSES=$glasses SHARE
+    mkdir "$SLURM_TEST_FOLDER"
+    code=0
+    "$here/cluster.sh" run "${BASH_SOURCE[0]}" "$@" || code=$?
+    rm -rf "$folder"
+    exit "$code"
+fi
+
+cd "$SLURM_TEST_FOLDER"
+PATH=$(dirname "$GLASSES"):$PATH
+jobs=$repository/jobs
+unset OMPI_MCA_mpi_yield_when_idle OMPI_MCA_rmaps_base_oversubscribe
+settings=(--data faces.h5 --batch 16 --checkpoint-every 50steps --digest-every 50)
+
+fail() {
+    echo "FAILED: $*" >&2
+    tail -n 25 ./*"-${id:-0}"*.out >&2 || true
+    scontrol show job "${id:-0}" >&2 || true
+    exit 1
+}
+
+# within SECONDS WHAT COMMAND…: waits until the command succeeds; that long, not longer.
+within() {
+    local until=$((SECONDS + $1))
+    until "${@:3}"; do
+        [ "$SECONDS" -lt "$until" ] || fail "not within $1 s: $2"
+        sleep 0.2
+    done
+}
+
+# Four ranks on two cores that wait busily for one another: some 30 ms a step, so that a signal finds the run at work. `haste` makes the
+# next start of that run ten times as fast.
+busy() {
+    echo "mpi_yield_when_idle = 0" >"$PWD/mpi-$1.conf"
+    export OMPI_MCA_mca_base_param_files=$PWD/mpi-$1.conf
+}
+haste() { echo "mpi_yield_when_idle = 1" >"$OMPI_MCA_mca_base_param_files"; }
+
+# submit NAME [sbatch's options…] -- [more for glasses]: a run in the folder NAME; sets `id` and `name`.
+submit() {
+    name=$1
+    shift
+    busy "$name"
+    local options=()
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    id=$(sbatch --parsable "${options[@]}" "$jobs/train.sbatch" "${settings[@]}" --out "$name" "$@")
+}
+
+job_says() { scontrol show job --oneliner "$id" 2>/dev/null | grep -q " $1"; }
+# Word of the job's script, or of what it ran.
+output() { cat "glasses-$id.out" 2>/dev/null; }
+says() { output | grep -q -- "$1"; }
+# The run has made steps, and still makes them.
+works() { grep -q '"steps":\[[1-9]' "$name/live.json" 2>/dev/null; }
+finished() { [ -s "$name/summary.json" ] && ! job_says 'JobState=RUNNING'; }
+digest() { sed -n 's/.*"weights_sha256": "\(.*\)".*/\1/p' "$1/summary.json"; }
+processes() {
+    local process
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/exe")" = "$GLASSES" ] && tr '\0' ' ' <"$process/cmdline" | grep -q -- "$name"; then
+            echo "${process#/proc/}"
+        fi
+    done 2>/dev/null
+}
+
+gone() { [ -z "$(processes)" ]; }
+
+# The undisturbed run of N epochs: one rank, no Slurm.
+reference() {
+    [ -e "reference-$1" ] || glasses train "${settings[@]}" --epochs "$1" --out "reference-$1" >/dev/null
+    digest "reference-$1"
+}
+
+# ends_as EPOCHS: the job ends with the weights of the undisturbed run.
+ends_as() {
+    within 60 "the run in $name is finished" finished
+    within 20 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    [ "$(digest "$name")" = "$(reference "$1")" ] || fail "$name: other weights than an undisturbed run's"
+}
+
+# put_back [SECONDS]: so soon the job is in the queue again. By itself its next start would wait for two minutes; within a second of its
+# end slurmd would take it for the old one and refuse it.
+put_back() {
+    within "${1:-30}" "job $id is back in the queue" job_says 'JobState=\(PENDING\|RUNNING\|COMPLETED\) .*Restarts=[1-9]'
+    haste
+    sleep 2
+    # After the loss of a node it starts as soon as it has nodes.
+    scontrol update JobId="$id" StartTime=now TimeLimit=10 2>/dev/null || job_says 'JobState=\(RUNNING\|COMPLET.*\) .*Restarts=[1-9]' ||
+        fail "job $id does not start again"
+}
+
+# interrupted_by COMMAND…: signals the run at work; it has to stop at a step, go back to the queue and go on from that step.
+interrupted_by() {
+    within 30 "the run in $name makes steps" works
+    "$@"
+    put_back
+    says "ended with code 75" || fail "the interrupted run did not end with 75"
+    ends_as "$epochs"
+    says "resuming $name after step [1-9]" || fail "the second start did not go on where the first was interrupted"
+    gone || fail "processes are left"
+}
+
+epochs=30
+two_nodes=(--nodes=2 --ntasks-per-node=2)
+
+a_run_on_two_nodes() {
+    submit two-nodes "${two_nodes[@]}" -- --epochs 5
+    ends_as 5
+    says '2 groups of 2 ranks' || fail "the ranks are not on two nodes"
+}
+
+the_shell_gets_usr1() {
+    submit shell-usr1 "${two_nodes[@]}" -- --epochs $epochs
+    interrupted_by scancel --batch --signal=USR1 "$id"
+}
+
+the_shell_gets_term() {
+    submit shell-term "${two_nodes[@]}" -- --epochs $epochs
+    interrupted_by scancel --batch --signal=TERM "$id"
+}
+
+kill_last_rank() { kill -USR1 "$(processes | tail -n 1)"; }
+
+one_rank_gets_usr1() {
+    submit rank-usr1 "${two_nodes[@]}" -- --epochs $epochs
+    interrupted_by kill_last_rank
+}
+
+all_ranks_get_usr1() {
+    submit ranks-usr1 "${two_nodes[@]}" -- --epochs $epochs
+    interrupted_by scancel --signal=USR1 "$id"
+}
+
+# As Slurm does to make room for others, where jobs are given time for it.
+all_ranks_get_term() {
+    submit ranks-term "${two_nodes[@]}" -- --epochs $epochs
+    interrupted_by scancel --signal=TERM "$id"
+}
+
+everybody_gets_term() {
+    submit all-term "${two_nodes[@]}" -- --epochs $epochs
+    interrupted_by scancel --full --signal=TERM "$id"
+}
+
+srun_passes_usr1_on() {
+    LAUNCH=srun submit srun-usr1 --ntasks-per-node=4 -- --epochs 100
+    epochs=100 interrupted_by scancel --batch --signal=USR1 "$id"
+}
+
+srun_all_get_term() {
+    LAUNCH=srun submit srun-term --ntasks-per-node=4 -- --epochs 100
+    epochs=100 interrupted_by scancel --signal=TERM "$id"
+}
+
+srun_one_rank_gets_usr1() {
+    LAUNCH=srun submit srun-rank --ntasks-per-node=4 -- --epochs 100
+    epochs=100 interrupted_by kill_last_rank
+}
+
+# Without --out the job's own number names the folder.
+a_run_without_a_folder() {
+    busy none
+    id=$(sbatch --parsable "${two_nodes[@]}" "$jobs/train.sbatch" "${settings[@]}" --epochs $epochs)
+    name=runs/job-$id
+    interrupted_by scancel --batch --signal=USR1 "$id"
+}
+
+# Slurm looks at limits every half minute, and sends the signal up to that much earlier.
+the_time_is_up() {
+    submit time-limit "${two_nodes[@]}" --time=1 --signal=B:USR1@30 -- --epochs 150
+    put_back 70
+    says "glasses ended with code 75 after USR1" || fail "the time limit did not interrupt the run"
+    ends_as 150
+    says "resuming $name after step [1-9]" || fail "the second start did not go on where the first was interrupted"
+}
+
+# For good, even though the run saves its state; who wants can go on.
+a_cancelled_job() {
+    submit cancelled "${two_nodes[@]}" -- --epochs $epochs
+    within 30 "the run in $name makes steps" works
+    scancel "$id"
+    within 15 "job $id is CANCELLED" job_says 'JobState=CANCELLED'
+    within 5 "its processes are gone" gone
+    sleep 1
+    job_says 'JobState=CANCELLED .*Restarts=0' || fail "a cancelled job was put back"
+    haste
+    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/train.sbatch" --resume "$name")
+    ends_as $epochs
+    says "resuming $name after step [1-9]" || fail "the cancelled run had saved nothing"
+}
+
+node_is_back() { sinfo --noheader --nodes=n2 --format=%T | grep -qx idle; }
+
+a_node_set_down() {
+    submit node-down "${two_nodes[@]}" -- --epochs $epochs
+    within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
+    scontrol update NodeName=n2 State=DOWN Reason=test
+    within 30 "job $id is back in the queue" job_says 'Restarts=1'
+    within 5 "its processes are gone" gone
+    # It may have come back by itself: its slurmd lives.
+    scontrol update NodeName=n2 State=RESUME 2>/dev/null || true
+    within 20 "n2 takes jobs" node_is_back
+    put_back
+    ends_as $epochs
+    says "resuming $name after step [1-9]" || fail "the second start began anew"
+}
+
+# Its processes and its slurmd are gone at once, and nobody says so.
+a_node_without_power() {
+    submit node-lost "${two_nodes[@]}" -- --epochs $epochs
+    within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
+    kill -KILL "$(cat "$CLUSTER/n2.pid")"
+    within 60 "job $id is back in the queue" job_says 'Restarts=1'
+    within 5 "its processes are gone" gone
+    "$here/cluster.sh" node n2
+    within 20 "n2 takes jobs" node_is_back
+    put_back
+    ends_as $epochs
+    says "resuming $name after step [1-9]" || fail "the second start began anew"
+}
+
+sweep_finished() { [ "$(find "$name" -name summary.json | wc -l)" = 12 ]; }
+
+# The paper's grid, one tiny epoch a point; one task is interrupted, and that one alone goes back to the queue.
+the_sweep_as_an_array() {
+    busy sweep
+    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/sweep.sbatch" "${settings[@]:0:2}" --epochs 1 --checkpoint-every 5steps)
+    name=sweeps/$id
+    local array=$id
+    id=${array}_11
+    within 60 "its last task begins" grep -qs '^train.sbatch: job' "glasses-sweep-$id.out"
+    scancel --batch --signal=USR1 "$id"
+    put_back
+    id=$array
+    within 90 "the twelve runs are finished" sweep_finished
+    id=${array}_11
+    within 10 "the interrupted task is COMPLETED" job_says 'JobState=COMPLETED'
+    [ "$(cat "glasses-sweep-${array}"_*.out | grep -c 'train.sbatch: job .* restart')" = 1 ] || fail "other tasks were put back as well"
+    glasses train --recipe paper --lr 1e-1 --batch 16 "${settings[@]:0:2}" --epochs 1 --out sweep-0 >/dev/null
+    [ "$(digest sweep-0)" = "$(digest "$name/lr1e-1-batch16")" ] || fail "the first point has other weights than the same run by hand"
+    [ "$(grep -cE "^(lr = 0.0001|batch = 64)$" "$name/lr1e-4-batch64/config.toml")" = 2 ] || fail "the last point has other settings"
+    glasses report "$name"/* >/dev/null || fail "the sweep's runs cannot be reported on"
+}
+
+# Its figures mean nothing here; its way does.
+the_scaling_table() {
+    id=$(DATA=$PWD/faces.h5 EPOCHS=2 ROUNDS=1 WEAK=8 sbatch --parsable --nodes=2 --ntasks-per-node=2 "$jobs/scaling.sbatch" --seed 7)
+    within 60 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    local kinds
+    kinds=$(cut -d, -f1-3 "scaling-$id/table.csv" | paste -sd' ')
+    [ "$kinds" = "kind,ranks,nodes weak,1,1 weak,2,1 weak,4,2 strong,1,1 strong,2,1 strong,4,2" ] || fail "other rows: $kinds"
+    grep -qE '^\| 4 \| 2 \| [0-9]+ \| [0-9.]+ % \|$' "scaling-$id/table.md" || fail "no row of 4 ranks on 2 nodes in table.md"
+    [ "$(grep -c '<circle' "scaling-$id/plot.svg")" = 6 ] || fail "not six points in plot.svg"
+    [ "$(ls "scaling-$id")" = "$(printf '%s\n' plot.svg table.csv table.md)" ] || fail "something is left in scaling-$id"
+}
+
+checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
+    srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder the_time_is_up a_cancelled_job a_node_set_down
+    a_node_without_power
+    the_sweep_as_an_array the_scaling_table)
+chosen=()
+for check in "${checks[@]}"; do
+    [ $# != 0 ] || chosen+=("$check")
+    for word; do case $check in *"$word"*) chosen+=("$check"); break ;; esac; done
+done
+[ "${#chosen[@]}" != 0 ] || { echo "no check has one of these words in its name: $*" >&2; exit 2; }
+glasses synth --size 24 --count 200 --out faces.h5 >/dev/null
+for check in "${chosen[@]}"; do
+    began=$SECONDS
+    "$check"
+    echo "slurm: $check ... ok ($((SECONDS - began)) s)"
+done
+echo "slurm: ${#chosen[@]} checks passed in $SECONDS s"
