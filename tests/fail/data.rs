@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Instant;
 
 use crate::lab::{Lab, Run, Seen, Start, Trouble};
@@ -50,11 +51,11 @@ pub fn spoilt_while_training(lab: &Lab, random: &mut Random) -> Result<Seen, Tro
     run.reach_moment(random)?;
     spoil(&path, WAYS[random.below(WAYS.len())])?;
     run.succeed()?;
-    Ok(Seen::new(None, "nothing; same digest"))
+    Ok(Seen::went_on("nothing; same digest"))
 }
 
 /// It has to end with one error of all ranks, that says `part`.
-fn is_refused(run: &mut Run<'_>, part: &str) -> Result<f64, String> {
+fn is_refused(run: &mut Run<'_>, part: &str) -> Result<(f64, ExitStatus), String> {
     let since = Instant::now();
     // It has to start first.
     let status = run.end(SOON + SOON)?;
@@ -63,7 +64,7 @@ fn is_refused(run: &mut Run<'_>, part: &str) -> Result<f64, String> {
     if status.code() != Some(INPUT) || all.len() != 1 || !run.stderr().contains(part) {
         return Err(format!("{status}, {} lines of error, wanted '{part}'\n{}", all.len(), run.said()));
     }
-    Ok(gone)
+    Ok((gone, status))
 }
 
 /// A run cannot go on without its data, says so, and goes on when it is back.
@@ -80,10 +81,10 @@ pub fn missing_at_resume(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble
     }
     spoil(&path, WAYS[random.below(WAYS.len())])?;
     let mut next = lab.resume(&run.path, 1 + random.below(4), &[])?;
-    let gone = is_refused(&mut next, "missing.h5")?;
+    let (gone, status) = is_refused(&mut next, "missing.h5")?;
     copy(lab, "missing.h5")?;
     run.goes_on(random, &[])?;
-    Ok(Seen::new(Some(gone), "one error, exit code 2; with the file back: same digest"))
+    Ok(Seen::gone(gone, Some(status), "one error, exit code 2; with the file back: same digest"))
 }
 
 /// One rank sees another file than the rest: where it starts, the data is bad.
@@ -95,9 +96,9 @@ pub fn bad_on_one_rank(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> 
     let line = format!("[ \"${{OMPI_COMM_WORLD_RANK-$PMI_RANK}}\" != {rank} ] || cd elsewhere; exec \"$0\" \"$@\"");
     let out = Some(lab.dir.clone());
     let mut run = lab.start(Start { ranks, wrapper: &["sh", "-c", &line], out, ..Start::default() })?;
-    let gone = is_refused(&mut run, &format!("on: rank {rank} of {ranks}"))?;
+    let (gone, status) = is_refused(&mut run, &format!("on: rank {rank} of {ranks}"))?;
     if run.path.exists() {
         return Err(format!("{} was left behind", run.path.display()).into());
     }
-    Ok(Seen::new(Some(gone), "one error, exit code 2, on: rank R of N"))
+    Ok(Seen::gone(gone, Some(status), "one error, exit code 2, on: rank R of N"))
 }

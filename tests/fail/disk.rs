@@ -116,7 +116,7 @@ pub fn full_for_a_while(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble>
         return Err(format!("{failed} failures counted, {warnings} said\n{}", run.said()).into());
     }
     is_whole(&run.seen_at, true)?;
-    Ok(Seen::new(None, "… could not be written …, tried again …; same digest, failed_checkpoints > 0"))
+    Ok(Seen::went_on("… could not be written …, tried again …; same digest, failed_checkpoints > 0"))
 }
 
 /// For good: the run ends when it has tried often enough, and goes on when there is room again.
@@ -144,5 +144,5 @@ pub fn full_for_good(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     disk.free()?;
     run.goes_on(random, &disk.enter())?;
     let what = if code == UNSAVED { "interrupted by a disk that refuses everything …" } else { "cannot write …" };
-    Ok(Seen::new(Some(gone), what))
+    Ok(Seen::gone(gone, Some(status), what))
 }

@@ -87,8 +87,9 @@ fn main() -> ExitCode {
         table.push(rows.line(what, rounds));
     }
     println!(
-        "\n| what fails | as it should be | s until all ranks are gone: median, worst | what was said |\n| - | -: | -: | - |"
+        "\n| what fails | as it should be | s until all ranks are gone: median, worst | mpirun's exit code | what was said |"
     );
+    println!("| - | -: | -: | - | - |");
     table.iter().for_each(|line| println!("{line}"));
     println!();
     verdict(TEST, is_right && !table.is_empty())
@@ -109,13 +110,17 @@ fn skip(name: &str, why: &str) {
 #[derive(Default)]
 struct Rows {
     gone: Vec<f64>,
+    codes: BTreeMap<String, usize>,
     said: BTreeMap<String, usize>,
     wrong: usize,
 }
 
 impl Rows {
     fn add(&mut self, seen: Seen) {
-        self.gone.extend(seen.gone);
+        if let Some((seconds, code)) = seen.gone {
+            self.gone.push(seconds);
+            *self.codes.entry(code).or_default() += 1;
+        }
         *self.said.entry(seen.said).or_default() += 1;
     }
 
@@ -129,10 +134,16 @@ impl Rows {
             Some(worst) => format!("{:.1}, {worst:.1}", self.gone[self.gone.len() / 2]),
             None => "goes on".to_owned(),
         };
-        let said: Vec<String> = match self.said.len() {
-            1 => self.said.keys().cloned().collect(),
-            _ => self.said.iter().map(|(said, count)| format!("{count}×: {said}")).collect(),
-        };
-        format!("| {what} | {} of {rounds} | {times} | {} |", self.right(), said.join("; "))
+        let (codes, said) = (counted(&self.codes), counted(&self.said));
+        format!("| {what} | {} of {rounds} | {times} | {codes} | {said} |", self.right())
     }
+}
+
+/// What there was, and how often each where that differs.
+fn counted(all: &BTreeMap<String, usize>) -> String {
+    let parts: Vec<String> = match all.len() {
+        1 => all.keys().cloned().collect(),
+        _ => all.iter().map(|(what, count)| format!("{count} × {what}")).collect(),
+    };
+    parts.join("; ")
 }

@@ -21,7 +21,7 @@ fn reserved(process: u32) -> Result<usize, String> {
 }
 
 /// Either nothing more had to be taken, and it came to the same end, or all ranks have ended, with a line.
-fn ends_somehow(run: &mut Run<'_>, since: Instant) -> Result<Option<(f64, String)>, String> {
+fn ends_somehow(run: &mut Run<'_>, since: Instant) -> Result<Option<Seen>, String> {
     let gone = run.gone(since, LIMIT)?;
     let status = run.end(Duration::from_secs(15))?;
     if status.success() {
@@ -32,7 +32,8 @@ fn ends_somehow(run: &mut Run<'_>, since: Instant) -> Result<Option<(f64, String
     if status.code() == Some(INTERRUPTED) || errors.len() != 1 {
         return Err(format!("{status}, {} lines of error\n{}", errors.len(), run.said()));
     }
-    Ok(Some((gone, errors.remove(0))))
+    let line = errors.remove(0);
+    Ok(Some(Seen::gone(gone, Some(status), short(&line))))
 }
 
 pub fn taken_away(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
@@ -48,12 +49,12 @@ pub fn taken_away(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
         Ok(status) if status.success() => {}
         other => return Err(Trouble::Skipped(format!("prlimit: {other:?}"))),
     }
-    let Some((gone, line)) = ends_somehow(&mut run, since)? else {
-        return Ok(Seen::new(None, "nothing; same digest"));
+    let Some(seen) = ends_somehow(&mut run, since)? else {
+        return Ok(Seen::went_on("nothing; same digest"));
     };
     is_whole(&run.seen_at, rank > 0)?;
     run.goes_on(random, &[])?;
-    Ok(Seen::new(Some(gone), short(&line)))
+    Ok(seen)
 }
 
 /// From the start, one rank has a bit less than it takes, or much less, or enough.
@@ -69,7 +70,7 @@ pub fn short_at_start(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     let gone = run.gone(since, LIMIT)?;
     if status.success() {
         run.succeed()?;
-        return Ok(Seen::new(None, "nothing; same digest"));
+        return Ok(Seen::went_on("nothing; same digest"));
     }
     let said = run.stderr();
     if said.trim().is_empty() {
@@ -80,7 +81,7 @@ pub fn short_at_start(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
         return Err(format!("{kilobytes} KB: {} lines, not one\n{}", errors.len(), run.said()).into());
     }
     let line = errors.first().map_or_else(|| "the launcher's or the loader's own words".to_owned(), |line| short(line));
-    Ok(Seen::new(Some(gone), line))
+    Ok(Seen::gone(gone, Some(status), line))
 }
 
 /// Without what differs from round to round.

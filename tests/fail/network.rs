@@ -37,7 +37,7 @@ pub fn away(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     std::thread::sleep(Duration::from_secs(5));
     run.steer(mend)?;
     run.succeed()?;
-    Ok(Seen::new(None, "nothing; same digest"))
+    Ok(Seen::went_on("nothing; same digest"))
 }
 
 /// A network that never comes back: either side gives the other one up, and says so.
@@ -53,7 +53,6 @@ pub fn gone(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     {
         return Err(format!("{status}\n{}", run.said()).into());
     }
-    let seconds = since.elapsed().as_secs_f64();
     let (stderr, failures) = (run.stderr(), run.failures());
     // What the root's side says reaches the launcher's terminal; the other side has the folder only.
     let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -64,7 +63,5 @@ pub fn gone(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     }
     is_whole(&run.seen_at, true)?;
     run.goes_on(random, &[])?;
-    let ends =
-        launcher.map_or("mpirun hangs".to_owned(), |status| format!("mpirun ends with {status} after {seconds:.0} s"));
-    Ok(Seen::new(Some(gone), format!("rank R of N on host1 is lost …: no word from it; {ends}")))
+    Ok(Seen::gone(gone, launcher.ok(), "rank R of N on host1 is lost …: no word from it …"))
 }

@@ -37,5 +37,5 @@ pub fn asked_to_end(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     }
     is_whole(&run.seen_at, !ends_all)?;
     run.goes_on(random, &[])?;
-    Ok(Seen::new(Some(gone), "interrupted by SIG… after step S: saved"))
+    Ok(Seen::gone(gone, Some(status), "interrupted by SIG… after step S: saved"))
 }
