@@ -156,7 +156,8 @@ impl Trainer<'_> {
     /// When the disk has refused too often.
     pub fn keep_results(&mut self, console: &Console) -> Result<()> {
         self.patience.rest();
-        self.persist("the last checkpoint", console, |trainer| trainer.finish_checkpoints(console))?;
+        // What uses the model is content without it, and the model, which is smaller, may fit where it did not.
+        let _said = self.persist("the last checkpoint", console, |trainer| trainer.finish_checkpoints(console));
         self.persist("model.h5", console, |trainer| trainer.write_model("model.h5"))?;
         self.persist("the run's summary", console, |trainer| trainer.folder.finish(&trainer.summary()))
     }

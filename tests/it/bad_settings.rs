@@ -200,7 +200,7 @@ fn a_full_disk_leaves_completed_epochs_or_nothing() {
             &format!(
                 "export PMIX_MCA_gds=hash OMPI_MCA_btl=self,tcp
                 {start} bash -c \"trap '' XFSZ; ulimit -f {limit}
-                exec $GLASSES {TRAIN} --epochs 2 --out run/here\" 2>&1 >/dev/null | cat >&2
+                exec $GLASSES {TRAIN} --epochs 2 --max-failed-checkpoints 1 --out run/here\" 2>&1 >/dev/null | cat >&2
                 exit ${{PIPESTATUS[0]}}"
             ),
             dir.path(),
@@ -234,7 +234,7 @@ fn a_disk_that_is_really_full_ends_in_one_message() {
     // Root in a namespace of its own may mount a small disk; 24 KiB hold the settings and the metrics, not the model.
     let line = format!(
         "unshare -m bash -c 'mkdir -p small && mount -t tmpfs -o size=24k tmpfs small || exit 77
-        $GLASSES {TRAIN} --epochs 1 --out small/run >/dev/null; code=$?; ls -A small/run; exit $code'"
+        $GLASSES {TRAIN} --epochs 1 --max-failed-checkpoints 1 --out small/run >/dev/null; code=$?; ls -A small/run; exit $code'"
     );
     let end = shell(&line, dir.path());
     if end.code == Some(77) || end.stderr.contains("unshare") {

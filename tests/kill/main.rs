@@ -4,12 +4,16 @@
 //! its launcher alone, with SIGKILL. Each time another process goes on with it, on another number of ranks. In the end its
 //! weights, its metrics (but for times and bytes) and its chain of digests must be those of a run that nobody disturbed.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+#[path = "../outside/mod.rs"]
+mod outside;
+
+use std::path::Path;
+use std::process::{Child, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-use glasses::rng::{Purpose, Stream};
-use serde_json::Value;
+use outside::{Options, Random, program, same_run, signal, verdict};
+
+const TEST: &str = "killed_runs_go_on_to_the_same_bits";
 
 /// Rounds of a plain `cargo test`.
 const ROUNDS: usize = 4;
@@ -24,18 +28,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 const TRAIN: &str = "--data faces.h5 --epochs 4 --batch 12 --optimizer adam --checkpoint-every 3 --digest-every 10";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str, default: usize| {
-        let place = args.iter().position(|arg| arg == name);
-        place.and_then(|place| args.get(place + 1)?.parse().ok()).unwrap_or(default)
-    };
-    // `cargo test WORD` asks every test program for tests with that word in their name.
-    if let Some(filter) = args.first().filter(|arg| !arg.starts_with("--"))
-        && !"killed_runs_go_on_to_the_same_bits".contains(filter.as_str())
-    {
-        return ExitCode::SUCCESS;
-    }
-    let (rounds, seed) = (option("--rounds", ROUNDS), option("--seed", 1));
+    let Some(options) = Options::of(TEST) else { return ExitCode::SUCCESS };
+    let (rounds, seed) = (options.get("--rounds").unwrap_or(ROUNDS), options.get("--seed").unwrap_or(1));
     println!("\nrunning 1 test");
     let folder = tempfile::tempdir().expect("a folder for the runs");
     let dir = folder.path();
@@ -45,7 +39,7 @@ fn main() -> ExitCode {
     let seconds = whole.elapsed().as_secs_f64();
     let (mut right, mut seen) = (0, Seen::default());
     for round in 0..rounds {
-        let mut random = Random { stream: Stream::new(seed as u64, Purpose::Synth, 0, 0, round), next: 0 };
+        let mut random = Random::new(seed, round);
         match one_round(dir, round, seconds, &mut random, &mut seen) {
             Ok(()) => right += 1,
             Err(why) => println!("round {round}: {why}"),
@@ -61,11 +55,7 @@ fn main() -> ExitCode {
         seen.writing,
         seen.resumed
     );
-    let verdict = if right == rounds { "ok" } else { "FAILED" };
-    println!("test killed_runs_go_on_to_the_same_bits ... {verdict}\n");
-    let failed = usize::from(right < rounds);
-    println!("test result: {verdict}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n", 1 - failed);
-    if right == rounds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    verdict(TEST, right == rounds)
 }
 
 /// What happened.
@@ -77,19 +67,6 @@ struct Seen {
     resumed: usize,
 }
 
-/// Random numbers of a round.
-struct Random {
-    stream: Stream,
-    next: usize,
-}
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.next += 1;
-        self.stream.bits(self.next) as usize % limit
-    }
-}
-
 /// `glasses LINE`, which must do well.
 fn run(dir: &Path, line: &str) {
     let status = start(dir, 0, line).wait().expect("it ends");
@@ -98,20 +75,8 @@ fn run(dir: &Path, line: &str) {
 
 /// Starts `glasses LINE` on `ranks` ranks; 0 is without a launcher.
 fn start(dir: &Path, ranks: usize, line: &str) -> Child {
-    let mut command = match ranks {
-        0 => Command::new(env!("CARGO_BIN_EXE_glasses")),
-        ranks => {
-            let launcher = std::env::var("MPIRUN").unwrap_or_else(|_| "mpirun".to_owned());
-            let mut command = Command::new(launcher);
-            command.arg("-n").arg(ranks.to_string()).arg(env!("CARGO_BIN_EXE_glasses"));
-            command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-            command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("OMPI_MCA_hwloc_base_binding_policy", "none");
-            command
-        }
-    };
-    command.args(line.split(' ')).current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null());
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("stderr")).expect("a log");
-    command.stderr(log).spawn().expect("it starts")
+    let mut command = program(dir, &dir.join("stderr"), &[], ranks, &[]);
+    command.args(line.split(' ')).spawn().expect("it starts")
 }
 
 fn one_round(dir: &Path, round: usize, seconds: f64, random: &mut Random, seen: &mut Seen) -> Result<(), String> {
@@ -149,12 +114,7 @@ fn one_round(dir: &Path, round: usize, seconds: f64, random: &mut Random, seen: 
             return Err(format!("glasses {line} on {ranks} ranks: {status}\n{log}"));
         }
     }
-    for file in ["summary.json", "metrics.jsonl", "digests.jsonl"] {
-        let [got, want] = [&path, &dir.join("whole")].map(|run| lasting(&run.join(file)));
-        if got != want {
-            return Err(format!("{file} differs after {kills} kills:\n{got:#?}\n{want:#?}"));
-        }
-    }
+    same_run(&path, &dir.join("whole")).map_err(|why| format!("after {kills} kills: {why}"))?;
     std::fs::remove_dir_all(&path).map_err(|e| e.to_string())
 }
 
@@ -168,20 +128,16 @@ fn end(child: &mut Child, kind: usize, path: &Path, random: &mut Random, seen: &
     seen.writing += usize::from(is_writing(&path.join("checkpoints")));
     match kind {
         // Killed before it had any: then the launcher is all there is.
-        0 if !ranks.is_empty() => kill(ranks[random.below(ranks.len())]),
+        0 if !ranks.is_empty() => signal(ranks[random.below(ranks.len())], "KILL"),
         1 => {
             let _ = child.kill();
-            ranks.iter().for_each(|&rank| kill(rank));
+            ranks.iter().for_each(|&rank| signal(rank, "KILL"));
         }
         _ => {
             let _ = child.kill();
         }
     }
     wait(child).map(|_| ())
-}
-
-fn kill(pid: u32) {
-    let _ = Command::new("kill").arg("-9").arg(pid.to_string()).stderr(Stdio::null()).status();
 }
 
 /// The processes that `parent` has started.
@@ -203,35 +159,12 @@ fn await_writing(child: &mut Child, checkpoints: &Path) {
     }
 }
 
+/// A run that hangs is killed.
 fn wait(child: &mut Child) -> Result<ExitStatus, String> {
-    let start = Instant::now();
-    loop {
-        match child.try_wait().map_err(|e| e.to_string())? {
-            Some(status) => return Ok(status),
-            None if start.elapsed() > LIMIT => {
-                let ranks: Vec<u32> = children(child.id());
-                let _ = child.kill();
-                ranks.iter().for_each(|&rank| kill(rank));
-                return Err("it hangs".to_owned());
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
-/// The lines of a file, without what differs from run to run: times, bytes, who computed.
-fn lasting(path: &PathBuf) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let values: Vec<Value> = match serde_json::from_str(&text) {
-        Ok(whole) => vec![whole],
-        Err(_) => text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect(),
-    };
-    let mut values: Vec<Value> = values.into_iter().filter(|value| value.get("hosts").is_none()).collect();
-    for value in values.iter_mut().filter_map(Value::as_object_mut) {
-        for name in ["seconds", "images_per_sec", "bytes_communicated", "exchange", "slowest", "wall_seconds", "ranks"]
-        {
-            value.remove(name);
-        }
-    }
-    values
+    outside::wait(child, LIMIT).ok_or_else(|| {
+        let ranks = children(child.id());
+        let _ = child.kill();
+        ranks.iter().for_each(|&rank| signal(rank, "KILL"));
+        "it hangs".to_owned()
+    })
 }

@@ -61,7 +61,7 @@ impl Mpi {
         let (universe, _) = initialize_with_threading(Threading::Funneled).expect("MPI is started once");
         let world = universe.world();
         if world.size() > 1 {
-            abort_when_a_thread_panics(world.rank());
+            abort_when_a_thread_panics(world.rank(), world.size());
         }
         let (world, machine, node, nodes) = by_machine(&world);
         Mpi {
@@ -136,12 +136,12 @@ impl Drop for Mpi {
 }
 
 /// `Universe` finalizes on unwinding, and finalizing waits for ranks that wait for us: abort first.
-fn abort_when_a_thread_panics(rank: i32) {
+fn abort_when_a_thread_panics(rank: i32, size: i32) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         print(info);
         let (host, now) = (host(), position::now());
-        eprintln!("error: rank {rank} on {host} panicked in {now} (a bug in glasses); all ranks end");
+        eprintln!("error: rank {rank} of {size} on {host} panicked in {now} (a bug in glasses); all ranks end");
         SimpleCommunicator::world().abort(101);
     }));
 }

@@ -7,7 +7,7 @@ use std::os::unix::process::parent_id;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::links::{Link, Links, Message, parent};
 use super::{DYING, Shared, TOLD};
@@ -49,15 +49,16 @@ pub struct Monitor {
     stall: Duration,
     shared: Arc<Shared>,
     ranks: Vec<Known>,
-    /// The process that started this one.
+    /// The process that started this one, and when.
     launcher: u32,
+    began: SystemTime,
 }
 
 impl Monitor {
     /// On machines `hosts`, one a rank.
     pub fn new(links: Links, hosts: Vec<String>, nodes: Nodes, stall: Duration, shared: Arc<Shared>) -> Monitor {
         let ranks = vec![Known::default(); hosts.len()];
-        Monitor { links, hosts, nodes, stall, shared, ranks, launcher: parent_id() }
+        Monitor { links, hosts, nodes, stall, shared, ranks, launcher: parent_id(), began: SystemTime::now() }
     }
 
     /// Until the rank has come to its end.
@@ -119,15 +120,7 @@ impl Monitor {
             match message {
                 Message::At(all) => all.into_iter().for_each(|(rank, at)| self.learn(rank, at, now)),
                 Message::Done => self.ranks[from].done = true,
-                Message::Over(why) => {
-                    let panics = why.is_empty();
-                    self.spread(&Message::Over(why), Some(from));
-                    if panics {
-                        // It ends all ranks itself, when it has said where.
-                        std::thread::sleep(HELD);
-                    }
-                    self.end();
-                }
+                Message::Over(why) => self.follow(why, Some(from)),
             }
         }
     }
@@ -234,7 +227,7 @@ impl Monitor {
     /// The run is over because of `rank`. Who is `modest` lets others say it, if there are any.
     fn say_and_end(&mut self, why: &str, rank: usize, modest: bool) -> ! {
         if modest {
-            std::thread::sleep(MODESTY);
+            self.let_another_say();
         }
         let run = self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let further = match &run {
@@ -250,6 +243,35 @@ impl Monitor {
             let _ = file.map(|mut file| file.write_all(format!("{time} {line}").as_bytes()));
         }
         self.spread(&Message::Over(line), None);
+        self.end()
+    }
+
+    /// Leaves the word to another rank, on a link or in the run's folder; returns where nobody says why the run is over.
+    fn let_another_say(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < MODESTY {
+            std::thread::sleep(PAUSE);
+            let over = |message: Message| if let Message::Over(why) = message { Some(why) } else { None };
+            let told = self.links.all().flat_map(|link| link.receive::<Message>()).find_map(over);
+            if let Some(why) = told {
+                self.follow(why, None);
+            }
+        }
+        let run = self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let written = run.and_then(|run| std::fs::metadata(Path::new(&run).join(FAILURES)).ok()?.modified().ok());
+        if written.is_some_and(|at| at > self.began) {
+            self.end();
+        }
+    }
+
+    /// Somebody has said why the run is over; or, where that is empty, is about to.
+    fn follow(&mut self, why: String, from: Option<usize>) -> ! {
+        let panics = why.is_empty();
+        self.spread(&Message::Over(why), from);
+        if panics {
+            // It ends all ranks itself, when it has said where.
+            std::thread::sleep(HELD);
+        }
         self.end()
     }
 
