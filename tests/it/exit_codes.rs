@@ -53,7 +53,7 @@ fn signalled(launcher: &[&str], line: &str, signal: &str, dir: &Path) -> (Option
     };
     let out = line.split(' ').next_back().unwrap();
     allow_many_ranks(command.args(line.split(' ')).current_dir(dir));
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     while !dir.join(out).join("live.json").exists() {
         assert!(start.elapsed() < Duration::from_secs(60), "{line}: it does not begin");
