@@ -1,12 +1,16 @@
 //! Parses, starts MPI, dispatches, prints one error. No logic.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use glasses::cli::{Cli, Command};
+use glasses::comm::Communicator;
 use glasses::error::{Error, Exit};
-use glasses::{comm, commands, report};
+use glasses::launch::Launch;
+use glasses::train::Pulse;
+use glasses::{comm, commands, report, train};
 
 /// NFS and Lustre may refuse the locks that HDF5 takes even to read. We never write a file in place, so none is needed;
 /// who sets the variable decides otherwise. The crate has no call for it that older libraries know too.
@@ -23,6 +27,11 @@ fn read_without_locks() {
 fn main() -> ExitCode {
     read_without_locks();
     let parsed = Cli::try_parse();
+    // Before anything takes time: a batch system may send one at any moment.
+    let trains = matches!(&parsed, Ok(Cli { command: None | Some(Command::Train(_)), .. }));
+    if trains && let Err(refused) = train::listen() {
+        let _ = writeln!(std::io::stderr(), "warning: {refused}");
+    }
     let launch = comm::launch();
     let doctor = match &parsed {
         Ok(Cli { command: Some(Command::Doctor(options)), .. }) => Some(options),
@@ -32,7 +41,6 @@ fn main() -> ExitCode {
         Ok(comm) => comm,
         Err(code) => return code,
     };
-    let comm = comm.as_ref();
     let cli = match &parsed {
         Ok(cli) => cli,
         Err(usage) => {
@@ -46,7 +54,17 @@ fn main() -> ExitCode {
             return ExitCode::from(usage.exit_code() as u8);
         }
     };
-    let result = commands::doctor::start(&launch, doctor, comm).and_then(|()| match &cli.command {
+    let pulse = Pulse::begin(comm.as_ref());
+    let code = run(cli, &launch, doctor, comm.as_ref());
+    // The end of MPI waits for all ranks: it is watched, too.
+    drop(comm);
+    drop(pulse);
+    code
+}
+
+/// Collective: does what was asked for.
+fn run(cli: &Cli, launch: &Launch, doctor: Option<&commands::doctor::Options>, comm: &dyn Communicator) -> ExitCode {
+    let result = commands::doctor::start(launch, doctor, comm).and_then(|()| match &cli.command {
         Some(Command::Ingest(options)) => commands::ingest::run(options, comm),
         Some(Command::Synth(options)) => commands::synth::run(options, comm),
         Some(Command::Eval(options)) => commands::eval::run(options, comm),
@@ -56,7 +74,7 @@ fn main() -> ExitCode {
         Some(Command::Watch(options)) => commands::watch::run(options, comm),
         Some(Command::Bench(options)) => commands::bench::run(options, comm),
         Some(Command::Plan(options)) => commands::plan::run(options, comm),
-        Some(Command::Doctor(options)) => commands::doctor::run(options, &launch, comm),
+        Some(Command::Doctor(options)) => commands::doctor::run(options, launch, comm),
         Some(Command::Info(options)) => commands::info::run(options, comm),
         Some(Command::Export(options)) => commands::export::run(options, comm),
         Some(Command::Import(options)) => commands::import::run(options, comm),
@@ -74,7 +92,8 @@ fn main() -> ExitCode {
         Err(error) => {
             if comm.is_root() {
                 let kind = if error.exit() == Exit::Interrupted { "" } else { "error: " };
-                eprintln!("{kind}{error}");
+                // Who is not heard ends as he would have.
+                let _ = writeln!(std::io::stderr(), "{kind}{error}");
             }
             ExitCode::from(error.exit() as u8)
         }

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Reads its rows, takes its memory.
+    /// Whatever it is that no run does: it may take any time.
     #[default]
+    Work,
+    /// Reads its rows or a checkpoint, takes its memory.
     Start,
     /// Prepares the rows of a step.
     Load,
@@ -32,7 +34,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 9] = [
+    const ALL: [Phase; 10] = [
+        Phase::Work,
         Phase::Start,
         Phase::Load,
         Phase::Forward,
@@ -43,6 +46,28 @@ impl Phase {
         Phase::Checkpoint,
         Phase::Write,
     ];
+}
+
+/// How long a rank may take to get further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Steps and evaluations: as long as ranks are waited for.
+    Usual,
+    /// Files: a slow disk is not a dead rank.
+    Long,
+    /// Any time.
+    Endless,
+}
+
+impl Phase {
+    /// How long a rank may be in it without getting further.
+    pub fn patience(self) -> Patience {
+        match self {
+            Phase::Work => Patience::Endless,
+            Phase::Start | Phase::Checkpoint | Phase::Write => Patience::Long,
+            _ => Patience::Usual,
+        }
+    }
 }
 
 /// A moment of a rank.

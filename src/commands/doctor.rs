@@ -1,5 +1,6 @@
 //! `glasses doctor`, and what it looks at at every start.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ fn say_once(launch: &Launch, doctor: Option<&Options>, trouble: &Error) -> ExitC
         checks.extend(all(launch, &Solo::default()).into_iter().skip(1));
         show(&checks, options.json);
     } else {
-        eprintln!("error: {trouble}");
+        let _ = writeln!(std::io::stderr(), "error: {trouble}");
     }
     ExitCode::from(WRONG)
 }

@@ -1,5 +1,6 @@
 //! Lines on standard output: what runs, a line an epoch, where the results are.
 
+use std::io::Write;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -46,7 +47,7 @@ impl Console {
     /// A warning, on standard error.
     pub fn warn(&self, line: impl AsRef<str>) {
         if self.root {
-            self.bar.suspend(|| eprintln!("warning: {}", line.as_ref()));
+            self.bar.suspend(|| drop(writeln!(std::io::stderr(), "warning: {}", line.as_ref())));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::config::RunConfig;
 use crate::data::Part;
 use crate::error::{Error, Exit};
 use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
+use crate::position::{self, Phase};
 
 impl Trainer<'_> {
     /// What a checkpoint says of the run.
@@ -98,6 +99,7 @@ impl Trainer<'_> {
 
     /// Why a run cannot go on whose numbers are none, and what it could go on from.
     pub fn diverged(&mut self, found: String) -> Error {
+        position::enter(Phase::Checkpoint);
         let checkpoint = match self.saver.as_mut().and_then(Saver::newest) {
             Some(step) => {
                 let run = self.folder.path().display();

@@ -9,8 +9,10 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
+use super::saver::Saver;
 use super::trainer::Trainer;
 use crate::comm::agree_root;
+use crate::config::Every;
 use crate::error::{Error, Exit, Result};
 use crate::report::Console;
 
@@ -66,19 +68,30 @@ pub fn name(signal: u8) -> String {
 impl Trainer<'_> {
     /// Collective: the run ends here because a rank got a signal; what it has come to is saved.
     pub(super) fn interrupted(&mut self, signal: u8, console: &Console) -> Result<()> {
-        self.save_state(console);
-        let (step, path) = (self.progress.step, self.folder.path().display().to_string());
-        let end = |what: String, exit: Exit| {
-            let message = format!("interrupted by {} after step {step}: {what}", name(signal));
-            Err(Error::Ended { message, exit })
-        };
-        let saver = &mut self.saver;
-        agree_root(self.comm, || match saver.as_mut().map(|saver| (saver.wait(), saver.newest())) {
-            Some((Ok(()), Some(saved))) if saved == step => {
-                end(format!("saved; `glasses train --resume {path}` goes on from there"), Exit::Interrupted)
+        let (step, path, comm) = (self.progress.step, self.folder.path().display().to_string(), self.comm);
+        agree_root(comm, || {
+            let end = |what: String, exit: Exit| {
+                let message = format!("interrupted by {} after step {step}: {what}", name(signal));
+                Err(Error::Ended { message, exit })
+            };
+            if self.config.checkpoint_every == Every::Never {
+                return end("nothing is saved, as --checkpoint-every never says".to_owned(), Exit::Unsaved);
             }
-            Some((Err(failure), _)) => end(format!("nothing could be saved: {failure}"), Exit::Unsaved),
-            _ => end("nothing is saved, as --checkpoint-every never says".to_owned(), Exit::Unsaved),
+            let saved = self.save_at_once(console);
+            let newest = self.saver.as_mut().and_then(Saver::newest);
+            match (saved, newest) {
+                (Ok(()), Some(newest)) if newest == step => {
+                    end(format!("saved; `glasses train --resume {path}` goes on from there"), Exit::Interrupted)
+                }
+                (saved, newest) => {
+                    let why = saved.err().map_or_else(|| "no thread for it".to_owned(), |failure| failure.to_string());
+                    let older = match newest {
+                        Some(newest) => format!("`glasses train --resume {path}` goes on from step {newest}"),
+                        None => "there is no older one".to_owned(),
+                    };
+                    end(format!("this step could not be saved; {older}: {why}"), Exit::Unsaved)
+                }
+            }
         })?;
         Ok(())
     }

@@ -11,12 +11,15 @@ use crate::comm::agree_root;
 use crate::config::Every;
 use crate::error::{Error, Result};
 use crate::metrics::EpochLine;
+use crate::model::Params;
 use crate::position::{self, Phase};
 use crate::report::Console;
 use crate::trace::What;
 
 /// Between two attempts at most; the first pause is a second, and each is twice the one before.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After a signal there is not much time.
+const AFTER_SIGNAL: Duration = Duration::from_secs(60);
 /// A rank that waits for the disk says so often that it lives.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
@@ -48,6 +51,31 @@ impl Patience {
     }
 }
 
+/// What the disk has refused, on the root.
+#[derive(Debug, Default)]
+pub struct Refused {
+    checkpoints: Patience,
+    others: Patience,
+    /// Parameters of the best epoch, for `best.h5`.
+    best: Option<Params>,
+}
+
+/// Kinds of files: each may fail so often in a row.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Checkpoint,
+    Other,
+}
+
+impl Refused {
+    fn of(&mut self, kind: Kind) -> &mut Patience {
+        match kind {
+            Kind::Checkpoint => &mut self.checkpoints,
+            Kind::Other => &mut self.others,
+        }
+    }
+}
+
 impl Trainer<'_> {
     /// On the root: starts to write a checkpoint.
     pub fn save_state(&mut self, console: &Console) {
@@ -55,12 +83,16 @@ impl Trainer<'_> {
             return;
         }
         position::enter(Phase::Checkpoint);
+        // Its chain of digests counts lines that have to be there.
+        if let Err(failure) = self.folder.finish_lines() {
+            return self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console);
+        }
         let (meta, sync) = (self.meta(), self.folder.files());
         let Trainer { saver, params, optimizer, .. } = self;
         let start = |saver: &mut Saver| saver.start(meta, params, optimizer, sync);
         let started = self.trace.span(What::Checkpoint, 0, [0; 4], || saver.as_mut().map_or(Ok(()), start));
         if let Err(failure) = started {
-            self.has_failed("a checkpoint", &failure, console);
+            self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console);
         }
         self.folder.keep();
     }
@@ -69,8 +101,8 @@ impl Trainer<'_> {
     pub fn look_after_checkpoints(&mut self, console: &Console) {
         match self.saver.as_mut().and_then(Saver::look) {
             None => {}
-            Some(Ok(())) => self.patience.rest(),
-            Some(Err(failure)) => self.has_failed("a checkpoint", &failure, console),
+            Some(Ok(())) => self.refused.checkpoints.rest(),
+            Some(Err(failure)) => self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console),
         }
     }
 
@@ -78,76 +110,108 @@ impl Trainer<'_> {
     /// the next attempt.
     pub fn is_checkpoint_due(&self, step: usize, epoch: Option<usize>) -> bool {
         let Some(saver) = self.saver.as_ref().filter(|saver| !saver.is_busy()) else { return false };
-        match self.patience.in_a_row {
+        match self.refused.checkpoints.in_a_row {
             0 => saver.is_due(step, epoch),
-            _ => self.patience.is_due(),
+            _ => self.refused.checkpoints.is_due(),
         }
     }
 
     /// Whether so many attempts have failed that the run is to end.
     pub fn is_out_of_patience(&self) -> bool {
-        self.patience.in_a_row >= self.config.max_failed_checkpoints
+        let most = self.config.max_failed_checkpoints;
+        self.refused.checkpoints.in_a_row >= most || self.refused.others.in_a_row >= most
     }
 
     /// Notes, on the root, that the disk refused `what`, and says so.
-    fn has_failed(&mut self, what: &str, failure: &Error, console: &Console) {
-        let pause = self.patience.fail();
+    fn has_failed(&mut self, kind: Kind, what: &str, failure: &Error, console: &Console) {
+        let pause = self.refused.of(kind).fail();
         self.progress.failed_writes += 1;
-        let (count, most) = (self.patience.in_a_row, self.config.max_failed_checkpoints);
+        let (count, most) = (self.refused.of(kind).in_a_row, self.config.max_failed_checkpoints);
         let next = if count < most { format!("tried again in {} s", pause.as_secs()) } else { "given up".to_owned() };
         console.warn(format!("{what} could not be written ({count} of {most} failures in a row), {next}: {failure}"));
     }
 
-    /// Collective: the root does `write`, again and again where the disk refuses; the others wait for it.
-    fn persist(&mut self, what: &str, console: &Console, write: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
+    /// On the root: does `write`, again and again where the disk refuses.
+    fn insist(
+        &mut self,
+        kind: Kind,
+        what: &str,
+        console: &Console,
+        write: impl Fn(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         position::enter(Phase::Write);
-        let comm = self.comm;
-        agree_root(comm, || {
-            loop {
-                let Err(failure) = write(self) else {
-                    self.patience.rest();
-                    return Ok(String::new());
-                };
-                self.has_failed(what, &failure, console);
-                let next = self.patience.next;
-                while next.is_some_and(|next| Instant::now() < next) && !self.is_out_of_patience() {
-                    if interrupt::caught().is_some() {
-                        return Err(failure);
-                    }
-                    position::tick();
-                    std::thread::sleep(SIGN_OF_LIFE);
-                }
-                if self.is_out_of_patience() {
-                    return Err(failure);
-                }
+        let start = Instant::now();
+        loop {
+            let Err(failure) = write(self) else {
+                self.refused.of(kind).rest();
+                return Ok(());
+            };
+            self.has_failed(kind, what, &failure, console);
+            let is_late = || interrupt::caught().is_some() && start.elapsed() >= AFTER_SIGNAL;
+            while !self.refused.of(kind).is_due() && !self.is_out_of_patience() && !is_late() {
+                position::tick();
+                std::thread::sleep(SIGN_OF_LIFE);
             }
-        })?;
+            if self.is_out_of_patience() || is_late() {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Collective: the root insists, and the others wait for it.
+    fn persist(
+        &mut self,
+        kind: Kind,
+        what: &str,
+        console: &Console,
+        write: impl Fn(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        agree_root(self.comm, || self.insist(kind, what, console, write).map(|()| String::new()))?;
         Ok(())
     }
 
-    /// On the root: adds an epoch's line; where the disk refuses, it comes with the next one.
+    /// On the root: adds an epoch's line, and what is left of former ones; where the disk refuses, they are tried again with the next.
     pub fn add_line(&mut self, line: &EpochLine, console: &Console) {
-        if self.comm.is_root()
-            && let Err(failure) = self.folder.add(line)
-        {
-            self.has_failed("an epoch's line", &failure, console);
+        if !self.comm.is_root() {
+            return;
+        }
+        position::enter(Phase::Write);
+        match self.folder.add(line) {
+            Ok(()) if self.refused.best.is_none() => self.refused.others.rest(),
+            Ok(()) => {}
+            Err(failure) => self.has_failed(Kind::Other, "an epoch's line", &failure, console),
+        }
+        if self.refused.best.is_some() {
+            self.write_best(console);
         }
     }
 
-    /// Collective: the root writes a file for those who use the best model so far; whether it did.
-    pub fn save_best(&mut self, console: &Console) -> bool {
-        let failure = agree_root(self.comm, || self.write_model("best.h5").map(|()| String::new())).err();
-        if let Some(failure) = &failure
-            && self.comm.is_root()
-        {
-            self.has_failed("best.h5", failure, console);
+    /// On the root: writes a file for those who use the best model so far, which is this one.
+    pub fn save_best(&mut self, console: &Console) {
+        if self.comm.is_root() {
+            self.refused.best = Some(self.params.clone());
+            self.write_best(console);
         }
-        failure.is_none()
     }
 
-    fn write_model(&self, name: &str) -> Result<()> {
+    fn write_best(&mut self, console: &Console) {
+        match self.write_refused_best() {
+            Ok(()) => self.refused.others.rest(),
+            Err(failure) => self.has_failed(Kind::Other, "best.h5", &failure, console),
+        }
+    }
+
+    fn write_refused_best(&mut self) -> Result<()> {
+        if let Some(params) = &self.refused.best {
+            self.write_model("best.h5", params)?;
+            self.refused.best = None;
+        }
+        Ok(())
+    }
+
+    fn write_model(&self, name: &str, params: &Params) -> Result<()> {
         let (data, path) = (&self.data, self.folder.path().join(name));
-        checkpoint::write(&path, &self.model, &self.params, data.shape, &data.normalizer, &data.classes)
+        checkpoint::write(&path, &self.model, params, data.shape, &data.normalizer, &data.classes)
     }
 
     /// Collective: all steps are made: the last checkpoint, the model, the lines that are left, the summary.
@@ -155,21 +219,32 @@ impl Trainer<'_> {
     /// # Errors
     /// When the disk has refused too often.
     pub fn keep_results(&mut self, console: &Console) -> Result<()> {
-        self.patience.rest();
+        (self.refused.checkpoints, self.refused.others) = Default::default();
         // What uses the model is content without it, and the model, which is smaller, may fit where it did not.
-        let _said = self.persist("the last checkpoint", console, |trainer| trainer.finish_checkpoints(console));
-        self.persist("model.h5", console, |trainer| trainer.write_model("model.h5"))?;
-        self.persist("the run's summary", console, |trainer| trainer.folder.finish(&trainer.summary()))
+        let _said = self
+            .persist(Kind::Checkpoint, "the last checkpoint", console, |trainer| trainer.finish_checkpoints(console));
+        self.refused.checkpoints.rest();
+        self.persist(Kind::Other, "best.h5", console, Trainer::write_refused_best)?;
+        self.persist(Kind::Other, "model.h5", console, |trainer| trainer.write_model("model.h5", &trainer.params))?;
+        self.persist(Kind::Other, "the run's summary", console, |trainer| trainer.folder.finish(&trainer.summary()))
     }
 
     /// On the root: the last checkpoint is written, if one is wanted here, and the ones before it.
     fn finish_checkpoints(&mut self, console: &Console) -> Result<()> {
-        let ends = self.progress.step_of_epoch == 0;
-        let step = self.progress.step;
-        if ends && self.saver.as_mut().is_some_and(|saver| saver.newest() != Some(step)) {
+        let (ends, step) = (self.progress.step_of_epoch == 0, self.progress.step);
+        if ends && self.saver.as_ref().is_some_and(|saver| saver.last_started() != step) {
             self.save_state(console);
         }
-        self.saver.as_mut().map_or(Ok(()), Saver::wait)
+        self.saver.as_mut().map_or(Ok(()), Saver::try_again)
+    }
+
+    /// On the root: what this run has come to is on disk.
+    pub(super) fn save_at_once(&mut self, console: &Console) -> Result<()> {
+        self.save_state(console);
+        self.insist(Kind::Checkpoint, "a checkpoint", console, |trainer| {
+            trainer.folder.finish_lines()?;
+            trainer.saver.as_mut().map_or(Ok(()), Saver::try_again)
+        })
     }
 }
 

@@ -25,23 +25,23 @@ mod verify;
 pub use data::TrainData;
 pub use evaluate::{Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
+pub use interrupt::listen;
 pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
+pub use pulse::Pulse;
 pub use run_dir::check_out;
 pub use verify::{Verdict, Wrong, verify};
-
-use std::time::Duration;
 
 use crate::comm::{Communicator, Traced, agree};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::metrics::Summary;
+use crate::position::{self, Phase};
 use crate::report::Console;
 use crate::trace::Trace;
 use board::Board;
 use progress::Best;
-use pulse::Pulse;
 use timeline::Timeline;
 use trainer::Trainer;
 
@@ -58,16 +58,17 @@ const EVALUATION_BATCH: usize = 32;
 /// resumed so, weights that differ between ranks, a loss that is no longer a number.
 pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<Summary> {
     let mut console = Console::new(comm.is_root());
-    agree(comm, interrupt::listen())?;
+    agree(comm, listen())?;
     let folder = origin.reopen(comm, &console)?;
-    let pulse = Pulse::begin(comm, Duration::from_secs(config.stall_timeout), &console);
+    pulse::give_up_after(config.stall_timeout);
+    position::enter(Phase::Start);
     let trace = config.trace.as_ref().map(|_| Trace::with_room(timeline::ROOM)).unwrap_or_default();
     let traced = Traced::new(comm, trace.clone());
     let comm: &dyn Communicator = if trace.is_some() { &traced } else { comm };
     let mut trainer = Trainer::new(config, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
-    pulse.knows_folder(trainer.folder.path());
+    pulse::in_folder(trainer.folder.path());
     let timeline = Timeline::start(&mut trainer, &trace)?;
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {
@@ -80,7 +81,8 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
         console.warn("GLASSES_FAULT is set: this run will go wrong, as a test wants it");
     }
     let mut board = Board::new(config.tensorboard && comm.is_root(), trainer.progress.step);
-    while !trainer.is_done() {
+    // An epoch may have ended where the run was left, and not been judged.
+    while !trainer.is_done() || trainer.ends_epoch() {
         console.start_epoch(trainer.progress.epoch + 1, config.epochs, trainer.rows(), trainer.progress.sums.count);
         let (line, [val, test]) = trainer.train_and_evaluate(&console)?;
         trainer.add_line(&line, &console);
@@ -89,10 +91,8 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
         // What --max-steps cuts short is no epoch: with more steps it would be another.
         let val = val.filter(|_| trainer.ends_epoch()).map(|val| val.accuracy());
         if let Some(accuracy) = val.filter(|accuracy| best.is_none_or(|best| *accuracy > best)) {
-            let before = trainer.progress.best.replace(Best { accuracy, epoch: line.epoch });
-            if !trainer.save_best(&console) {
-                trainer.progress.best = before;
-            }
+            trainer.progress.best = Some(Best { accuracy, epoch: line.epoch });
+            trainer.save_best(&console);
         }
         console.end_epoch(&line, config.epochs);
         trainer.end_epoch(line, &console);
@@ -105,7 +105,6 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     }
     let summary = trainer.summary();
     console.end_run(&summary, trainer.folder.path());
-    // Nobody is left alone with the last of it.
-    comm.barrier();
+    position::enter(Phase::Work);
     Ok(summary)
 }

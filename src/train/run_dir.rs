@@ -187,12 +187,20 @@ impl RunDir {
         let _ = self.digests.as_mut().map_or(Ok(()), |digests| digests.add(line));
     }
 
+    /// On the root: writes the lines that are left.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish_lines(&mut self) -> Result<()> {
+        [&mut self.metrics, &mut self.digests].into_iter().flatten().try_for_each(Lines::finish)
+    }
+
     /// On the root: writes the lines that are left, and the summary, last of all.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn finish(&mut self, summary: &Summary) -> Result<()> {
-        [&mut self.metrics, &mut self.digests].into_iter().flatten().try_for_each(Lines::finish)?;
+        self.finish_lines()?;
         let path = self.path.join(SUMMARY);
         let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
         text.push('\n');

@@ -14,6 +14,7 @@ use crate::kernels::Buffer;
 use crate::metrics::EpochLine;
 use crate::model::Params;
 use crate::optim::Optimizer;
+use crate::position::{self, Phase};
 
 /// The text of a checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ struct Snapshot {
 /// Groups of optimizer state, in the order of [`crate::optim::State`].
 const STATE: [&str; 2] = ["optimizer/first", "optimizer/second"];
 
+/// The steps of a checkpoint that is on disk; or what the disk said, and what it refused.
+type Written = Result<usize, Box<(Error, Snapshot)>>;
+
 /// Writes the checkpoints of a run; on the root only.
 pub struct Saver {
     checkpoints: Checkpoints,
@@ -57,7 +61,9 @@ pub struct Saver {
     keep: usize,
     /// When the last one was made, and after how many steps.
     last: (Instant, usize),
-    thread: Option<(usize, JoinHandle<Result<()>>)>,
+    thread: Option<JoinHandle<Written>>,
+    /// What the disk has refused.
+    left: Option<Snapshot>,
     /// Steps of the newest that is whole on disk.
     newest: Option<usize>,
 }
@@ -65,12 +71,12 @@ pub struct Saver {
 impl Saver {
     /// Checkpoints in `checkpoints` of a run that has made `step` steps; the newest of them is `newest`.
     pub fn new(checkpoints: Checkpoints, every: Every, keep: usize, step: usize, newest: Option<usize>) -> Saver {
-        Saver { checkpoints, every, keep, last: (Instant::now(), step), thread: None, newest }
+        Saver { checkpoints, every, keep, last: (Instant::now(), step), thread: None, left: None, newest }
     }
 
     /// Whether one is being written: the next one waits, training does not.
     pub fn is_busy(&self) -> bool {
-        self.thread.as_ref().is_some_and(|(_, thread)| !thread.is_finished())
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// What became of the one that was started last, once that is known; it is told once.
@@ -96,16 +102,19 @@ impl Saver {
     pub fn start(&mut self, meta: Meta, params: &Params, optimizer: &mut Optimizer, sync: Vec<File>) -> Result<()> {
         let before = self.wait();
         self.last = (Instant::now(), meta.progress.step);
+        // What is newer takes its place.
+        self.left = None;
         let snapshot = Snapshot::new(meta, params, optimizer);
-        let (checkpoints, keep, step) = (self.checkpoints.clone(), self.keep, snapshot.meta.progress.step);
-        let write = move || {
-            // After a power cut, the lines of what a checkpoint has done are there.
-            sync.iter().try_for_each(File::sync_data).map_err(Error::io("write", checkpoints.folder()))?;
-            snapshot.write(&checkpoints)?;
-            checkpoints.prune(keep)
+        let (checkpoints, keep) = (self.checkpoints.clone(), self.keep);
+        let write = move || match snapshot.keep(&checkpoints, keep, &sync) {
+            Ok(()) => Ok(snapshot.step()),
+            Err(failure) => Err(Box::new((failure, snapshot))),
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
-        self.thread = Some((step, thread.map_err(Error::io("start a thread for", self.checkpoints.folder()))?));
+        match thread {
+            Ok(thread) => self.thread = Some(thread),
+            Err(refused) => return Err(Error::io("start a thread for", self.checkpoints.folder())(refused)),
+        }
         before
     }
 
@@ -114,13 +123,43 @@ impl Saver {
     /// # Errors
     /// When it could not be written.
     pub fn wait(&mut self) -> Result<()> {
-        let Some((step, thread)) = self.thread.take() else {
+        let Some(thread) = self.thread.take() else {
             return Ok(());
         };
+        if !thread.is_finished() {
+            position::enter(Phase::Checkpoint);
+        }
         // A panic has ended the process already where there are several ranks.
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        self.newest = Some(step);
+        match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            Ok(step) => {
+                self.newest = Some(step);
+                Ok(())
+            }
+            Err(refused) => {
+                let (failure, snapshot) = *refused;
+                self.left = Some(snapshot);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Writes at once what the disk has refused, if anything.
+    ///
+    /// # Errors
+    /// When it refuses again.
+    pub fn try_again(&mut self) -> Result<()> {
+        self.wait()?;
+        if let Some(snapshot) = &self.left {
+            snapshot.keep(&self.checkpoints, self.keep, &[])?;
+            self.newest = Some(snapshot.step());
+            self.left = None;
+        }
         Ok(())
+    }
+
+    /// Steps of the one that was started last, whether or not it could be written; at first, those of the run.
+    pub fn last_started(&self) -> usize {
+        self.last.1
     }
 
     /// Steps of the newest checkpoint that is whole on disk, after the one that is being written, if any.
@@ -133,9 +172,7 @@ impl Saver {
 /// Whoever ends waits for a checkpoint that is being written.
 impl Drop for Saver {
     fn drop(&mut self) {
-        if let Some((_, thread)) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = self.wait();
     }
 }
 
@@ -155,9 +192,21 @@ impl Snapshot {
         Snapshot { meta, groups: groups.collect(), params: params.clone() }
     }
 
+    /// Steps of the run when it was made.
+    fn step(&self) -> usize {
+        self.meta.progress.step
+    }
+
+    /// Writes it, after the files in `sync` are on disk: after a power cut, the lines of what a checkpoint has done are there.
+    fn keep(&self, checkpoints: &Checkpoints, keep: usize, sync: &[File]) -> Result<()> {
+        sync.iter().try_for_each(File::sync_data).map_err(Error::io("write", checkpoints.folder()))?;
+        self.write(checkpoints)?;
+        checkpoints.prune(keep)
+    }
+
     fn write(&self, checkpoints: &Checkpoints) -> Result<()> {
         std::fs::create_dir_all(checkpoints.folder()).map_err(Error::io("create the folder", checkpoints.folder()))?;
-        let path = checkpoints.path(self.meta.progress.step);
+        let path = checkpoints.path(self.step());
         let meta = serde_json::to_string(&self.meta).map_err(|e| Error::io("write", &path)(e.into()))?;
         let groups = [("params", &self.params.values)].into_iter().chain(self.groups.iter().map(|(n, v)| (*n, v)));
         let names: Vec<(String, &[usize], &[f32])> = groups

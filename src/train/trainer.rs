@@ -8,7 +8,7 @@ use super::digests::{self, StartLine};
 use super::evaluate::{Evaluation, evaluate};
 use super::fault::Fault;
 use super::interrupt;
-use super::keeping::Patience;
+use super::keeping::Refused;
 use super::live::Told;
 use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use super::progress::Progress;
@@ -50,8 +50,8 @@ pub struct Trainer<'a> {
     total_steps: usize,
     /// Whether every value that this rank has computed was a finite number.
     pub(super) well: bool,
-    /// With the disk, on the root.
-    pub patience: Patience,
+    /// By the disk, on the root.
+    pub refused: Refused,
     /// What is to go wrong.
     pub fault: Option<Fault>,
     /// What was told to those who watch.
@@ -120,7 +120,7 @@ impl<'a> Trainer<'a> {
             trace: Trace::default(),
             total_steps: config.max_steps.map_or(total_steps, |most| most.min(total_steps)),
             well: true,
-            patience: Patience::default(),
+            refused: Refused::default(),
             fault,
             told: Told::default(),
             since: (started, 0),

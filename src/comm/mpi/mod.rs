@@ -7,6 +7,7 @@ mod messages;
 mod window;
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::ops::Range;
 
 use mpi::collective::{CommunicatorCollectives, Root, SystemOperation};
@@ -141,7 +142,9 @@ fn abort_when_a_thread_panics(rank: i32, size: i32) {
     std::panic::set_hook(Box::new(move |info| {
         print(info);
         let (host, now) = (host(), position::now());
-        eprintln!("error: rank {rank} of {size} on {host} panicked in {now} (a bug in glasses); all ranks end");
+        let line =
+            format!("error: rank {rank} of {size} on {host} panicked in {now} (a bug in glasses); all ranks end\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
         SimpleCommunicator::world().abort(101);
     }));
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::comm::{Communicator, Nodes};
 use crate::position::Position;
 
-/// For one address of another machine, and for its answer.
+/// For one address of another machine; and for its answer, where it is the right one but has much to do.
 const CONNECT: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Between two looks at who comes.
 const LOOK: Duration = Duration::from_millis(1);
@@ -25,8 +26,8 @@ const LONGEST: usize = 1 << 20;
 /// What travels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// Where ranks are: those that report to this one, or, away from the root, this one alone.
-    At(Vec<(usize, Position)>),
+    /// Where ranks are, and how many milliseconds ago: this one, and, towards the root, those that report to it.
+    At(Vec<(usize, Position, u64)>),
     /// Both ways: the run is over, as somebody has said in this line; empty: as a panicking rank is about to say.
     Over(String),
     /// Goodbye: this rank, and those behind it, have come to their end.
@@ -94,9 +95,23 @@ impl Links {
         let failed = parent.as_ref().and_then(|parent| parent.as_ref().err()).cloned();
         // From here on nobody comes any more.
         let failures: Vec<Option<String>> = exchange(comm, &failed);
-        let children = door.map(Door::close).unwrap_or_default();
+        let mut children = door.map(Door::close).unwrap_or_default();
+        children.retain(|child| failures[child.rank].is_none());
         let failures = failures.into_iter().enumerate().filter_map(|(rank, failure)| Some((rank, failure?))).collect();
         (Links { rank, parent: parent.and_then(Result::ok), children }, failures)
+    }
+
+    /// Says no more, and waits until the others say no more either, or that long: a connection that is closed with something
+    /// unread in it may take back what was sent last.
+    pub fn close(&mut self, limit: Duration) {
+        let start = Instant::now();
+        for link in self.all() {
+            let _ = link.stream.shutdown(Shutdown::Write);
+        }
+        while self.all().any(|link| !link.done) && start.elapsed() < limit {
+            self.all().for_each(|link| drop(link.receive::<Message>()));
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// All of them.
@@ -176,7 +191,7 @@ fn connect(rank: usize, parent: usize, address: &Address, near: bool) -> Result<
 /// The ranks `expected`, as far as they come before the door is closed; each gets `own` in answer, strangers are sent away.
 fn accept(listener: &TcpListener, expected: &[usize], own: &Hello, closed: &AtomicBool) -> Vec<Link> {
     let (mut strangers, mut children) = (Vec::<Link>::new(), Vec::<Link>::new());
-    while children.len() < expected.len() && !closed.load(Ordering::Acquire) {
+    while !closed.load(Ordering::Acquire) {
         while let Ok(Ok(link)) = listener.accept().map(|(stream, _)| Link::new(usize::MAX, stream)) {
             strangers.push(link);
         }
@@ -185,6 +200,8 @@ fn accept(listener: &TcpListener, expected: &[usize], own: &Hello, closed: &Atom
                 Some(hello) if hello.secret == own.secret && expected.contains(&hello.rank) => {
                     link.rank = hello.rank;
                     link.send(own);
+                    // It has given up an older one.
+                    children.retain(|child| child.rank != hello.rank);
                     children.push(link);
                 }
                 None if !link.done => strangers.push(link),
@@ -207,7 +224,7 @@ impl Link {
     /// Whether rank `rank` says in time that it is who it should be.
     fn is_answered(&mut self, rank: usize, secret: u64) -> bool {
         let start = Instant::now();
-        while !self.done && start.elapsed() < CONNECT {
+        while !self.done && start.elapsed() < ANSWER {
             if let Some(hello) = self.receive::<Hello>().pop() {
                 return hello.rank == rank && hello.secret == secret;
             }
@@ -275,7 +292,7 @@ mod tests {
         let mut child = connect(5, 0, &address(7), true).unwrap();
         let mut parents = door.close();
         assert_eq!((parents.len(), parents[0].rank), (1, 5));
-        child.send(&Message::At(vec![(5, Position { step: 3, ..Position::default() })]));
+        child.send(&Message::At(vec![(5, Position { step: 3, ..Position::default() }, 0)]));
         child.send(&Message::Done);
         let mut got = Vec::<Message>::new();
         while got.len() < 2 {

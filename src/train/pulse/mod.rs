@@ -10,7 +10,7 @@ mod links;
 mod monitor;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,30 +28,26 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 static DYING: AtomicBool = AtomicBool::new(false);
 /// The others have been told.
 static TOLD: AtomicBool = AtomicBool::new(false);
-
-/// What the thread and the rank have in common.
-#[derive(Default)]
-struct Shared {
-    /// The rank has come to its end.
-    done: AtomicBool,
-    /// How to go on, for the line that a dying run leaves, and where to write it.
-    run: Mutex<Option<String>>,
-}
+/// Seconds after which a stuck rank is given up, if ever.
+static STALL: AtomicU64 = AtomicU64::new(60);
+/// The folder of the run that goes on in this process.
+static RUN: Mutex<Option<String>> = Mutex::new(None);
 
 /// A rank's thread; it ends when this is dropped.
 pub struct Pulse {
-    shared: Arc<Shared>,
+    done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pulse {
-    /// Collective: from now on a rank that dies ends the others, and so does one that is stuck for `stall` (zero: however
-    /// long). Ranks that cannot be reached by TCP are named in a warning.
-    pub fn begin(comm: &dyn Communicator, stall: Duration, console: &Console) -> Pulse {
-        let shared = Arc::new(Shared::default());
+    /// Collective: from now on a rank that dies or is stuck ends the others. Ranks that cannot be reached by TCP are named in a warning.
+    /// It may outlive `comm`, so that nobody hangs in the end of MPI.
+    pub fn begin(comm: &dyn Communicator) -> Pulse {
+        let done = Arc::new(AtomicBool::new(false));
         if comm.size() == 1 || !comm.has_processes() {
-            return Pulse { shared, thread: None };
+            return Pulse { done, thread: None };
         }
+        let console = Console::new(comm.is_root());
         let hosts = digests::hosts(comm);
         let (links, unreached) = Links::open(comm);
         for (rank, failure) in unreached {
@@ -62,27 +58,37 @@ impl Pulse {
             ));
         }
         tell_of_panics();
-        let monitor = Monitor::new(links, hosts, comm.nodes().clone(), stall, shared.clone());
+        let monitor = Monitor::new(links, hosts, comm.nodes().clone(), done.clone());
         let thread = std::thread::Builder::new().name("pulse".to_owned()).spawn(move || monitor.run());
         if let Err(failure) = &thread {
             console.warn(format!("no thread to watch the other ranks: {failure}"));
         }
-        Pulse { shared, thread: thread.ok() }
-    }
-
-    /// The run's folder is this one: a dying run leaves its line there, too.
-    pub fn knows_folder(&self, path: &Path) {
-        *self.shared.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.display().to_string());
+        Pulse { done, thread: thread.ok() }
     }
 }
 
 impl Drop for Pulse {
     fn drop(&mut self) {
-        self.shared.done.store(true, Ordering::Release);
+        self.done.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
+}
+
+/// From now on ranks that are stuck are given up after so many seconds; 0: never.
+pub fn give_up_after(seconds: u64) {
+    STALL.store(seconds, Ordering::Relaxed);
+}
+
+/// The folder of the run that goes on here: a dying run leaves its line there, too.
+pub fn in_folder(path: &Path) {
+    *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.display().to_string());
+}
+
+/// Where the run that goes on here has its folder, if it has one.
+fn run() -> Option<String> {
+    RUN.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// A panic ends all ranks (`comm`); before that, the thread tells the others, who then need not find it out.

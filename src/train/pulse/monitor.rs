@@ -5,16 +5,17 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::process::parent_id;
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::links::{Link, Links, Message, parent};
-use super::{DYING, Shared, TOLD};
+use super::{DYING, STALL, TOLD, run};
 use crate::comm::Nodes;
 use crate::error::Exit;
 use crate::files::remove_temporaries;
-use crate::position::{self, Position};
+use crate::position::{self, Patience, Position};
 
 /// Between two looks at the links.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,6 +26,12 @@ const MODESTY: Duration = Duration::from_secs(4);
 /// A process whose threads stood still as long as this was held itself, and cannot judge others by the time since then. A rank
 /// that panics has as long to say so.
 const HELD: Duration = Duration::from_secs(1);
+/// Files may take so many times as long as anything else.
+const LONG: u32 = 10;
+/// What is said may take so long; then all end without.
+const SAYING: Duration = Duration::from_millis(500);
+/// What was sent last has so long to arrive.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// In the run's folder: the lines of runs that died.
 const FAILURES: &str = "failures.log";
 
@@ -47,7 +54,7 @@ pub struct Monitor {
     hosts: Vec<String>,
     nodes: Nodes,
     stall: Duration,
-    shared: Arc<Shared>,
+    done: Arc<AtomicBool>,
     ranks: Vec<Known>,
     /// The process that started this one, and when.
     launcher: u32,
@@ -56,24 +63,35 @@ pub struct Monitor {
 
 impl Monitor {
     /// On machines `hosts`, one a rank.
-    pub fn new(links: Links, hosts: Vec<String>, nodes: Nodes, stall: Duration, shared: Arc<Shared>) -> Monitor {
+    pub fn new(links: Links, hosts: Vec<String>, nodes: Nodes, done: Arc<AtomicBool>) -> Monitor {
         let ranks = vec![Known::default(); hosts.len()];
-        Monitor { links, hosts, nodes, stall, shared, ranks, launcher: parent_id(), began: SystemTime::now() }
+        Monitor {
+            links,
+            hosts,
+            nodes,
+            stall: Duration::ZERO,
+            done,
+            ranks,
+            launcher: parent_id(),
+            began: SystemTime::now(),
+        }
     }
 
     /// Until the rank has come to its end.
     pub fn run(mut self) {
         let (mut last, mut beat) = (Instant::now(), None);
         loop {
-            let ends = self.shared.done.load(Ordering::Acquire);
-            self.listen();
+            let ends = self.done.load(Ordering::Acquire);
+            self.stall = Duration::from_secs(STALL.load(Ordering::Relaxed));
             let now = Instant::now();
             if now - last > HELD {
                 self.forgive(now - last);
             }
             last = now;
+            self.listen();
             if ends {
-                return self.links.all().for_each(|link| link.send(&Message::Done));
+                self.spread(&Message::Done, None);
+                return self.links.close(GOODBYE);
             }
             if DYING.load(Ordering::Acquire) {
                 self.spread(&Message::Over(String::new()), None);
@@ -118,26 +136,35 @@ impl Monitor {
         let now = Instant::now();
         for message in messages {
             match message {
-                Message::At(all) => all.into_iter().for_each(|(rank, at)| self.learn(rank, at, now)),
-                Message::Done => self.ranks[from].done = true,
+                Message::At(all) => {
+                    all.into_iter().for_each(|(rank, at, age)| self.learn(rank, at, now - Duration::from_millis(age)));
+                }
+                // Those behind it end with it.
+                Message::Done => (0..self.ranks.len())
+                    .filter(|&rank| rank == from || parent(&self.nodes, rank) == Some(from))
+                    .for_each(|rank| self.ranks[rank].done = true),
                 Message::Over(why) => self.follow(why, Some(from)),
             }
         }
     }
 
-    fn learn(&mut self, rank: usize, at: Position, now: Instant) {
+    /// Where a rank was at that moment.
+    fn learn(&mut self, rank: usize, at: Position, moment: Instant) {
         let Some(known) = self.ranks.get_mut(rank) else { return };
         if known.at != at || known.moved.is_none() {
-            known.moved = Some(now);
+            known.moved = Some(moment);
         }
-        (known.at, known.heard) = (at, Some(now));
+        (known.at, known.heard) = (at, Some(moment));
     }
 
     /// To the root: where this rank and those behind it are; away from it: where this one is.
     fn speak(&mut self) {
-        let here = |rank: usize| (rank, self.ranks[rank].at);
+        let here = |rank: usize| {
+            let Known { at, heard, .. } = &self.ranks[rank];
+            (rank, *at, heard.map_or(0, |heard| heard.elapsed().as_millis() as u64))
+        };
         let behind = self.links.children.iter().filter(|link| !link.done).map(|link| here(link.rank));
-        let all: Vec<(usize, Position)> = std::iter::once(here(self.links.rank)).chain(behind).collect();
+        let all: Vec<_> = std::iter::once(here(self.links.rank)).chain(behind).collect();
         let own = vec![all[0]];
         if let Some(parent) = &mut self.links.parent {
             parent.send(&Message::At(all));
@@ -177,15 +204,15 @@ impl Monitor {
         };
         let judged: Vec<usize> = judged.into_iter().filter(|&rank| !self.ranks[rank].done).collect();
         for &rank in &judged {
-            let (trouble, what) = self.trouble(rank, now);
+            let (trouble, limit, what) = self.trouble(rank, now);
             let slow = self.ranks[rank].slow;
-            if trouble >= self.stall + if self.links.parent.is_some() { HELD } else { Duration::ZERO } {
+            if trouble >= limit {
                 self.say_and_end(&what, rank, !self.is_first_to_say(rank) && self.links.parent.is_some());
             }
             if trouble >= self.stall / 4 && slow.is_none() {
                 self.ranks[rank].slow = Some(now - trouble);
-                let limit = self.stall.as_secs_f64();
-                self.warn(rank, format!("is slow at {}: {what}; given up after {limit} s", self.ranks[rank].at));
+                let limit = limit.as_secs_f64();
+                self.warn(rank, format!("is slow at {}: {what}; given up after {limit:.0} s", self.ranks[rank].at));
             }
             if let Some(since) = slow.filter(|_| trouble < self.stall / 8) {
                 self.ranks[rank].slow = None;
@@ -193,30 +220,41 @@ impl Monitor {
             }
         }
         let still = |rank: &usize| self.ranks[*rank].moved.map_or(Duration::ZERO, |moved| now - moved);
-        let all_wait = judged.iter().all(|&rank| self.ranks[rank].at.waits);
+        // Of a rank that is not linked nobody knows.
+        let all_wait = judged.len() == self.ranks.iter().filter(|known| !known.done).count()
+            && judged.iter().all(|&rank| self.ranks[rank].at.waits);
         if self.links.parent.is_none() && all_wait && judged.iter().map(still).min() >= Some(self.stall) {
             let what = format!("all ranks have waited for one another for {:.0} s", self.stall.as_secs_f64());
             self.say_and_end(&format!("{what}: what they sent does not arrive"), self.links.rank, false);
         }
     }
 
-    /// For how long something has been wrong with a rank, and what.
-    fn trouble(&self, rank: usize, now: Instant) -> (Duration, String) {
+    /// For how long something has been wrong with a rank, how long that may be, and what it is. Whom it reports to a rank
+    /// judges by silence alone: of the rest that one speaks itself.
+    fn trouble(&self, rank: usize, now: Instant) -> (Duration, Duration, String) {
         let known = &self.ranks[rank];
-        let since = |moment: Option<Instant>| moment.map_or(Duration::ZERO, |moment| now - moment);
-        let (silent, still) = (since(known.heard), if known.at.waits { Duration::ZERO } else { since(known.moved) });
-        match silent + BEAT >= still {
-            true => (
-                silent,
-                format!("no word from it for {:.0} s (stopped, or its machine is cut off)", silent.as_secs_f64()),
-            ),
-            false => (still, format!("it has not got further for {:.0} s", still.as_secs_f64())),
+        let since =
+            |moment: Option<Instant>| moment.map_or(Duration::ZERO, |moment| now.saturating_duration_since(moment));
+        let (silent, mut still) = (since(known.heard), since(known.moved));
+        let patience = known.at.phase.patience();
+        let judges_parent = self.links.parent.is_some();
+        if known.at.waits || judges_parent || patience == Patience::Endless {
+            still = Duration::ZERO;
         }
+        if silent + 2 * BEAT >= still {
+            let what =
+                format!("no word from it for {:.0} s (stopped, or its machine is cut off)", silent.as_secs_f64());
+            return (silent, self.stall + if judges_parent { HELD } else { Duration::ZERO }, what);
+        }
+        let limit = if patience == Patience::Long { self.stall * LONG } else { self.stall };
+        (still, limit, format!("it has not got further for {:.0} s", still.as_secs_f64()))
     }
 
     fn warn(&self, rank: usize, what: impl Display) {
         if self.links.parent.is_none() || self.is_first_to_say(rank) {
-            let _ = writeln!(std::io::stderr(), "warning: {} {what}", self.name(rank));
+            let line = format!("warning: {} {what}\n", self.name(rank));
+            // A pipe that nobody empties must not stop this thread.
+            aside(move || drop(std::io::stderr().write_all(line.as_bytes())));
         }
     }
 
@@ -229,19 +267,24 @@ impl Monitor {
         if modest {
             self.let_another_say();
         }
-        let run = self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let run = run();
         let further = match &run {
             Some(run) => format!("; `glasses train --resume {run}` goes on from the last checkpoint"),
             None => String::new(),
         };
         let (name, at) = (self.name(rank), self.ranks[rank].at);
         let line = format!("error: {name} is lost in {at}: {why}; all ranks end{further}\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
-        if let Some(run) = run {
-            let file = OpenOptions::new().append(true).create(true).open(Path::new(&run).join(FAILURES));
-            let time = jiff::Timestamp::now();
-            let _ = file.map(|mut file| file.write_all(format!("{time} {line}").as_bytes()));
-        }
+        let said = line.clone();
+        // Disk and terminal may be what all of this is about: nobody waits for them for long.
+        let saying = aside(move || {
+            let _ = std::io::stderr().write_all(said.as_bytes());
+            if let Some(run) = run {
+                let file = OpenOptions::new().append(true).create(true).open(Path::new(&run).join(FAILURES));
+                let time = jiff::Timestamp::now();
+                let _ = file.map(|mut file| file.write_all(format!("{time} {said}").as_bytes()));
+            }
+        });
+        wait_for(saying, SAYING);
         self.spread(&Message::Over(line), None);
         self.end()
     }
@@ -257,8 +300,7 @@ impl Monitor {
                 self.follow(why, None);
             }
         }
-        let run = self.shared.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let written = run.and_then(|run| std::fs::metadata(Path::new(&run).join(FAILURES)).ok()?.modified().ok());
+        let written = run().and_then(|run| std::fs::metadata(Path::new(&run).join(FAILURES)).ok()?.modified().ok());
         if written.is_some_and(|at| at > self.began) {
             self.end();
         }
@@ -276,10 +318,23 @@ impl Monitor {
     }
 
     /// Ends this process at once: its rank may be waiting for one that is dead, in MPI, and never return.
-    fn end(&self) -> ! {
-        if let (0, Some(run)) = (self.links.rank, &*self.shared.run.lock().unwrap_or_else(PoisonError::into_inner)) {
-            remove_temporaries(Path::new(run));
+    fn end(&mut self) -> ! {
+        self.links.close(GOODBYE);
+        if let (0, Some(run)) = (self.links.rank, run()) {
+            wait_for(aside(move || remove_temporaries(Path::new(&run))), SAYING);
         }
         signal_hook::low_level::exit(Exit::Lost as i32)
+    }
+}
+
+/// Does what may block in a thread of its own.
+fn aside(work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    std::thread::Builder::new().name("aside".to_owned()).spawn(work).ok()
+}
+
+fn wait_for(work: Option<JoinHandle<()>>, limit: Duration) {
+    let start = Instant::now();
+    while work.as_ref().is_some_and(|work| !work.is_finished()) && start.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
