@@ -80,7 +80,12 @@ pub fn judge(ranks: &[Rank], launcher: &Launcher) -> [Check; 2] {
         Check::ok("pinning", found)
     } else {
         let found = format!("ranks that are pinned to one another's CPUs: {}", shown(&stacked));
-        Check::warning("pinning", found, "a core for each rank", format!("let each have its own: {}", pin(launcher)))
+        Check::warning(
+            "pinning",
+            found,
+            "a core for each rank",
+            format!("let each have its own: {}; a batch job has to ask for as many CPUs as ranks", pin(launcher)),
+        )
     };
     [cpus, pinning]
 }
@@ -95,7 +100,7 @@ fn pin(launcher: &Launcher) -> &'static str {
     match launcher {
         Launcher::Srun(_) => "srun --cpu-bind=cores --cpus-per-task=1 …",
         Launcher::Hydra => "mpirun -bind-to core …",
-        _ => "mpirun --bind-to core --map-by core …, without a --cpu-set or taskset around it",
+        _ => "mpirun --bind-to core --map-by core …, without a taskset around it",
     }
 }
 
@@ -139,16 +144,18 @@ impl<'a> Host<'a> {
         all.len().min(self.quota.unwrap_or(usize::MAX))
     }
 
-    /// More ranks than CPUs.
+    /// More ranks than CPUs. Not where they were put there one by one, or all on one CPU of many: that is pinned, badly.
     fn crowded(&self) -> Option<String> {
         let (ranks, usable) = (self.ranks.len(), self.usable());
-        if ranks <= usable {
+        let room = self.machine.min(self.quota.unwrap_or(usize::MAX));
+        let first = &self.ranks[0].1;
+        let alike = self.ranks.iter().all(|(_, cpus, _)| cpus == first) && first.len() > 1;
+        if ranks <= usable || ranks <= room && !alike {
             return None;
         }
-        let of = if usable < self.machine {
-            format!("{usable} of the {} CPUs", self.machine)
-        } else {
-            format!("the {}", count(usable, "CPU"))
+        let of = match usable < self.machine {
+            true => format!("{usable} of the {} CPUs", self.machine),
+            false => format!("the {}", count(usable, "CPU")),
         };
         Some(format!("{} on {of} of {}", count(ranks, "rank"), self.name))
     }
@@ -233,8 +240,8 @@ mod tests {
         let [crowded, stacked] = found(&[host("a", &["0-7"; 9]), host("b", &["0-7"; 2])].concat());
         assert_eq!(crowded.as_deref(), Some("more ranks than CPUs: 9 ranks on the 8 CPUs of a"));
         assert_eq!(stacked, None);
-        let [crowded, _] = found(&host("a", &["3"; 2]));
-        assert_eq!(crowded.as_deref(), Some("more ranks than CPUs: 2 ranks on 1 of the 8 CPUs of a"));
+        let [crowded, _] = found(&host("a", &["2-3"; 3]));
+        assert_eq!(crowded.as_deref(), Some("more ranks than CPUs: 3 ranks on 2 of the 8 CPUs of a"));
         let limited: Vec<Rank> =
             host("a", &["0-7"; 3]).into_iter().map(|rank| Rank { quota: Some(2), ..rank }).collect();
         assert_eq!(found(&limited)[0].as_deref(), Some("more ranks than CPUs: 3 ranks on 2 of the 8 CPUs of a"));
@@ -244,6 +251,7 @@ mod tests {
     fn ranks_on_one_another_s_cores_are_named() {
         for (cpus, named) in [
             (&["0", "1", "1"][..], "ranks 1, 2 on CPU 1 of a, which has 8 CPUs"),
+            (&["3", "3"], "ranks 0, 1 on CPU 3 of a, which has 8 CPUs"),
             (&["0-1", "0-1", "1", "2-7"], "ranks 0, 1, 2 on CPU 0, 1 of a"),
             (&["1", "5"], "ranks 0, 1 on the two threads of core 1 of a"),
             (&["0", "2,6", "6"], "ranks 1, 2 on the two threads of core 2 of a"),

@@ -75,7 +75,7 @@ fn ranks_with_other_settings_or_other_data_do_not_start_to_train() {
     }
     let dir = tempfile::tempdir().unwrap();
     for (seed, name) in [("1", "a.h5"), ("2", "b.h5")] {
-        glasses(&["synth", "--size", "16", "--count", "60", "--seed", seed, "--out", name], dir.path()).success();
+        glasses(&["synth", "--size", "24", "--count", "60", "--seed", seed, "--out", name], dir.path()).success();
     }
     let train = |data: &str, more: &str| format!("{} --data {data} --epochs 1 --out run {more}", program());
     let settings = [(1, train("a.h5", "--lr 0.1")), (2, train("a.h5", "--lr 0.2"))];
@@ -105,27 +105,22 @@ fn more_ranks_than_cpus_and_ranks_on_one_cpu_are_a_warning_with_numbers() {
     }
     let dir = tempfile::tempdir().unwrap();
     let cpus = std::thread::available_parallelism().unwrap().get();
-    let many = mpirun(cpus + 1, &["synth", "--count", "4", "--size", "16", "--out", "f.h5"], dir.path()).success();
+    let many = mpirun(cpus + 1, &["synth", "--count", "4", "--size", "24", "--out", "f.h5"], dir.path()).success();
     let told = format!("warning: more ranks than CPUs: {} ranks on ", cpus + 1);
     assert_eq!(many.stderr.matches(&told).count(), 1, "{many:#?}");
-    let free = mpirun(1, &["synth", "--count", "4", "--size", "16", "--out", "g.h5"], dir.path()).success();
+    let free = mpirun(1, &["synth", "--count", "4", "--size", "24", "--out", "g.h5"], dir.path()).success();
     assert!(!free.stderr.contains("warning: "), "{free:#?}");
     if cpus < 2 {
         return skipped("doctor::more_ranks_than_cpus…", "one CPU: there are no two ranks to pin to one of several");
     }
-    // Two ranks keep to the first CPU; a third may use all, so there is room enough.
-    let first = std::fs::read_to_string("/proc/self/status").unwrap();
-    let first = first.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
-    let first: String = first.chars().take_while(char::is_ascii_digit).collect();
-    let command = format!("{} doctor --json", program());
-    let stacked = match cpus {
-        2 => vec![(2, format!("taskset -c {first} {command}"))],
-        _ => vec![(2, format!("taskset -c {first} {command}")), (1, command)],
-    };
-    let end = mpirun_of(&stacked, dir.path()).success();
-    let name = if cpus == 2 { "CPUs" } else { "pinning" };
-    assert_eq!(check(&end, name)["verdict"], "warning", "{end:#?}");
-    assert!(check(&end, name)["fix"].as_str().unwrap().contains("--bind-to "), "{end:#?}");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first: String = cpus.chars().take_while(char::is_ascii_digit).collect();
+    let end = mpirun_of(&[(2, format!("taskset -c {first} {} doctor --json", program()))], dir.path()).success();
+    let pinning = check(&end, "pinning");
+    assert_eq!(pinning["verdict"], "warning", "{end:#?}");
+    assert!(pinning["found"].as_str().unwrap().contains(&format!("ranks 0, 1 on CPU {first} of ")), "{end:#?}");
+    assert!(pinning["fix"].as_str().unwrap().contains("-bind-to core"), "{end:#?}");
 }
 
 /// A file system that refuses locks, by strace: the system call really fails.
