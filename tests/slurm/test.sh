@@ -94,12 +94,12 @@ ends_as() {
     [ "$(digest "$name")" = "$(reference "$1")" ] || fail "$name: other weights than an undisturbed run's"
 }
 
-# put_back [SECONDS]: so soon the job is in the queue again. By itself its next start would wait for two minutes; within a second of its
-# end slurmd would take it for the old one and refuse it.
+# put_back [SECONDS]: so soon the job is in the queue again. By itself its next start would wait for two minutes; within seconds of its
+# end slurmd may take it, or its first step, for the old one and refuse it.
 put_back() {
     within "${1:-30}" "job $id is back in the queue" job_says 'JobState=\(PENDING\|RUNNING\|COMPLETED\) .*Restarts=[1-9]'
     haste
-    sleep 2
+    sleep 4
     # After the loss of a node it starts as soon as it has nodes.
     scontrol update JobId="$id" StartTime=now TimeLimit=10 2>/dev/null || job_says 'JobState=\(RUNNING\|COMPLET.*\) .*Restarts=[1-9]' ||
         fail "job $id does not start again"
