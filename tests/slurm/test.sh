@@ -17,7 +17,7 @@ if [ -z "${SLURM_TEST_FOLDER-}" ]; then
     mkdir "$SLURM_TEST_FOLDER"
     code=0
     "$here/cluster.sh" run "${BASH_SOURCE[0]}" "$@" || code=$?
-    rm -rf "$folder"
+    [ -n "${KEEP-}" ] && echo "kept: $folder" || rm -rf "$folder"
     exit "$code"
 fi
 
