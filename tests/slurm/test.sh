@@ -3,7 +3,8 @@
 # of a run that nobody disturbed.
 #   tests/slurm/test.sh              all checks, three to five minutes on two cores
 #   tests/slurm/test.sh WORD…        those with one of the words in their name (their names stand at the end of this file)
-# Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh).
+# Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh),
+# KEEP (set: its folder stays).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -17,7 +18,7 @@ if [ -z "${SLURM_TEST_FOLDER-}" ]; then
     mkdir "$SLURM_TEST_FOLDER"
     code=0
     "$here/cluster.sh" run "${BASH_SOURCE[0]}" "$@" || code=$?
-    [ -n "${KEEP-}" ] && echo "kept: $folder" || rm -rf "$folder"
+    if [ -n "${KEEP-}" ]; then echo "kept: $folder"; else rm -rf "$folder"; fi
     exit "$code"
 fi
 
