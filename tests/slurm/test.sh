@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The job scripts on a real Slurm of two nodes (cluster.sh), with the real glasses: every check is one job or array, and ends in the weights
 # of a run that nobody disturbed.
-#   tests/slurm/test.sh              all checks, three to five minutes on two cores
+#   tests/slurm/test.sh              all checks; six minutes on two busy cores
+#   tests/slurm/test.sh quick        one of each kind; half of that
 #   tests/slurm/test.sh WORD…        those with one of the words in their name (their names stand at the end of this file)
 # Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh),
 # KEEP (set: its folder stays).
@@ -304,6 +305,10 @@ checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets
     srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder the_time_is_up a_cancelled_job a_node_set_down
     a_node_without_power
     the_sweep_as_an_array the_scaling_table the_documented_way)
+if [ "$*" = quick ]; then
+    set -- a_run_on_two_nodes the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on a_cancelled_job a_node_set_down \
+        the_sweep_as_an_array
+fi
 chosen=()
 for check in "${checks[@]}"; do
     [ $# != 0 ] || chosen+=("$check")
