@@ -18,6 +18,8 @@ if [ -z "${SLURM_TEST_FOLDER-}" ]; then
     export SLURM_TEST_FOLDER=$folder/work GLASSES=$glasses SHARE
     mkdir "$SLURM_TEST_FOLDER"
     code=0
+    # Who interrupts it ends the cluster; this waits for that, and clears up.
+    trap : INT TERM HUP
     "$here/cluster.sh" run "${BASH_SOURCE[0]}" "$@" || code=$?
     if [ -n "${KEEP-}" ]; then echo "kept: $folder"; else rm -rf "$folder"; fi
     exit "$code"
