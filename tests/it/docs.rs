@@ -35,8 +35,8 @@ bash .slurm-script "$@" >"glasses-$SLURM_JOB_ID.out" 2>&1 || { cat "glasses-$SLU
 echo "Submitted batch job $SLURM_JOB_ID"
 "#;
 
-/// `srun -n N COMMAND…`
-const SRUN: &str = "#!/bin/sh\nexec ${MPIRUN:-mpirun} \"$@\"\n";
+/// `srun --mpi=pmix -n N COMMAND…`
+const SRUN: &str = "#!/bin/sh\n[ \"$1\" = --mpi=pmix ] && shift && exec ${MPIRUN:-mpirun} \"$@\"\n";
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -3,7 +3,8 @@
 # What it cannot try: that Apptainer takes the file, and the image under srun or a host's mpirun.
 #   tests/jobs/container.sh              both stages; as root; ten minutes and 4 GB, most of it for the build
 #   tests/jobs/container.sh GLASSES      the second stage only, with this program in place of the first stage's
-# Knobs: ROOM (where the Debians go, a new folder in /var/tmp that is removed), MIRROR (http://deb.debian.org/debian).
+# Knobs: RUST (a toolchain's folder, for the first stage where https://sh.rustup.rs cannot be reached), ROOM (where the Debians go, a new
+# folder in /var/tmp that is removed), MIRROR (http://deb.debian.org/debian).
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/jobs/apptainer.def
 [ "$(id -u)" = 0 ] || { echo "container: only root can chroot" >&2; exit 77; }
@@ -45,6 +46,11 @@ copy() {
 if [ $# = 0 ]; then
     debian build
     copy build "$(dirname "$recipe")/.."
+    if [ -n "${RUST-}" ]; then
+        mkdir -p "$room/build/src/cargo/bin"
+        cp -a "$RUST" "$room/build/src/rust"
+        ln -s /src/rust/bin/cargo /src/rust/bin/rustc "$room/build/src/cargo/bin/"
+    fi
     section build post | inside build
 else
     mkdir -p "$room/build/opt"

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The job scripts on a real Slurm of two nodes (cluster.sh), with the real glasses: every check is one job or array, and ends in the weights
 # of a run that nobody disturbed.
-#   tests/slurm/test.sh              all checks, three to five minutes on two cores
+#   tests/slurm/test.sh              all checks; six minutes on two busy cores
+#   tests/slurm/test.sh quick        one of each kind; half of that
 #   tests/slurm/test.sh WORD…        those with one of the words in their name (their names stand at the end of this file)
-# Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh).
+# Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh),
+# KEEP (set: its folder stays).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -16,13 +18,15 @@ if [ -z "${SLURM_TEST_FOLDER-}" ]; then
     export SLURM_TEST_FOLDER=$folder/work GLASSES=$glasses SHARE
     mkdir "$SLURM_TEST_FOLDER"
     code=0
+    # Who interrupts it ends the cluster; this waits for that, and clears up.
+    trap : INT TERM HUP
     "$here/cluster.sh" run "${BASH_SOURCE[0]}" "$@" || code=$?
-    rm -rf "$folder"
+    if [ -n "${KEEP-}" ]; then echo "kept: $folder"; else rm -rf "$folder"; fi
     exit "$code"
 fi
 
 cd "$SLURM_TEST_FOLDER"
-PATH=$(dirname "$GLASSES"):$PATH
+PATH=$PWD/bin:$PATH
 jobs=$repository/jobs
 unset OMPI_MCA_mpi_yield_when_idle OMPI_MCA_rmaps_base_oversubscribe
 settings=(--data faces.h5 --batch 16 --checkpoint-every 50steps --digest-every 50)
@@ -44,12 +48,16 @@ within() {
 }
 
 # Four ranks on two cores that wait busily for one another: some 30 ms a step, so that a signal finds the run at work. `haste` makes the
-# next start of that run ten times as fast.
-busy() {
-    echo "mpi_yield_when_idle = 0" >"$PWD/mpi-$1.conf"
-    export OMPI_MCA_mca_base_param_files=$PWD/mpi-$1.conf
-}
-haste() { echo "mpi_yield_when_idle = 1" >"$OMPI_MCA_mca_base_param_files"; }
+# next start of that run ten times as fast: glasses on PATH is a script that lets the ranks yield then, and is the real one in all else.
+mkdir -p bin
+cat >bin/glasses <<SCRIPT
+#!/bin/sh
+[ ! -e "\$HASTE" ] || export OMPI_MCA_mpi_yield_when_idle=1
+exec "$GLASSES" "\$@"
+SCRIPT
+chmod +x bin/glasses
+busy() { export HASTE=$PWD/haste-$1; }
+haste() { touch "$HASTE"; }
 
 # submit NAME [sbatch's options…] -- [more for glasses]: a run in the folder NAME; sets `id` and `name`.
 submit() {
@@ -89,17 +97,17 @@ reference() {
 
 # ends_as EPOCHS: the job ends with the weights of the undisturbed run.
 ends_as() {
-    within 60 "the run in $name is finished" finished
+    within 90 "the run in $name is finished" finished
     within 20 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
     [ "$(digest "$name")" = "$(reference "$1")" ] || fail "$name: other weights than an undisturbed run's"
 }
 
-# put_back [SECONDS]: so soon the job is in the queue again. By itself its next start would wait for two minutes; within a second of its
-# end slurmd would take it for the old one and refuse it.
+# put_back [SECONDS]: so soon the job is in the queue again. By itself its next start would wait for two minutes; within seconds of its
+# end slurmd may take it, or its first step, for the old one and refuse it.
 put_back() {
     within "${1:-30}" "job $id is back in the queue" job_says 'JobState=\(PENDING\|RUNNING\|COMPLETED\) .*Restarts=[1-9]'
     haste
-    sleep 2
+    sleep 4
     # After the loss of a node it starts as soon as it has nodes.
     scontrol update JobId="$id" StartTime=now TimeLimit=10 2>/dev/null || job_says 'JobState=\(RUNNING\|COMPLET.*\) .*Restarts=[1-9]' ||
         fail "job $id does not start again"
@@ -270,10 +278,39 @@ the_scaling_table() {
     [ "$(ls "scaling-$id")" = "$(printf '%s\n' plot.svg table.csv table.md)" ] || fail "something is left in scaling-$id"
 }
 
+# The commands of docs/cluster.md as they stand there, those for Python aside; whoever types them waits for each job.
+the_documented_way() {
+    mkdir -p home/bin home/glasses/target home/work/photos/{with,without}
+    ln -s "$jobs" home/glasses/jobs
+    ln -s "$PWD/bin" home/glasses/target/release
+    printf '#!/bin/sh\nexec %s --wait "$@"\n' "$(command -v sbatch)" >home/bin/sbatch
+    chmod +x home/bin/sbatch
+    local n
+    for n in $(seq 30); do
+        for class in with without; do { printf 'P5 72 72 255\n'; head -c 5184 /dev/urandom; } >"home/work/photos/$class/$n.pgm"; done
+    done
+    awk '/^```/ { on = $0 == "```sh"; next } on && !/python/' "$repository/docs/cluster.md" >home/session.sh
+    (
+        busy documented
+        haste
+        export HOME=$PWD/home
+        export PATH=$HOME/bin:$PATH
+        cd home/work
+        timeout 120 bash -e ../session.sh >../session.out 2>&1
+    ) || { cat home/session.out home/work/*.out >&2; fail "a command of docs/cluster.md"; }
+    [ "$(find home/work -name "glasses-*.out" | wc -l)" = 3 ] || fail "not three jobs"
+    grep -q 'the run in runs/photos is finished' home/work/glasses-*.out || fail "no finished run"
+    [ "$(wc -l <home/work/said.csv)" = 61 ] || fail "not 60 pictures judged"
+}
+
 checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
     srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder the_time_is_up a_cancelled_job a_node_set_down
     a_node_without_power
-    the_sweep_as_an_array the_scaling_table)
+    the_sweep_as_an_array the_scaling_table the_documented_way)
+if [ "$*" = quick ]; then
+    set -- a_run_on_two_nodes the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on a_cancelled_job a_node_set_down \
+        the_sweep_as_an_array
+fi
 chosen=()
 for check in "${checks[@]}"; do
     [ $# != 0 ] || chosen+=("$check")
