@@ -192,6 +192,20 @@ pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Re
     refuse(format!("the modules {}", list(&modules)), fix)
 }
 
+/// Whether the file can hold the weights of `model`, before there is memory for them. Biases may be missing; each belongs to at
+/// least one weight.
+///
+/// # Errors
+/// When it is too short.
+pub fn fits(file: &WeightsFile, model: &Model) -> Result<()> {
+    if model.parameters() <= file.bytes.len() / 2 {
+        return Ok(());
+    }
+    let found = format!("a file of {} bytes", file.bytes.len());
+    let expected = format!("{} weights and biases, as '{}' has for such rows", model.parameters(), model.spec.name);
+    Err(Error::invalid(&file.place, found, expected, "give the --model and --input that these weights were made for"))
+}
+
 /// Puts the file's weights into `params`, the weights of `model` for rows of `shape`; `modules` as [`match_modules`] gives.
 /// A module without biases gets zeros.
 ///

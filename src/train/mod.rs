@@ -26,7 +26,8 @@ pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, 
 pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use run_dir::check_out;
-pub use verify::{Verdict, Wrong, verify};
+pub use saver::check_meta;
+pub use verify::{Verdict, Wrong, check_digests, verify};
 
 use crate::comm::{Communicator, Traced, agree_root};
 use crate::config::RunConfig;
