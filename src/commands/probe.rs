@@ -62,8 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// When reading one ends a process, or takes more memory or time than such a file can need.
 pub fn check(files: &[PathBuf], comm: &dyn Communicator) -> Result<()> {
-    let mut harmless = files.iter().map(|file| survive(file));
-    agree_root(comm, || harmless.try_for_each(|file| file).map(|()| String::new())).map(|_| ())
+    agree_root(comm, || files.iter().try_for_each(|file| survive(file)).map(|()| String::new())).map(|_| ())
 }
 
 /// The model file and all checkpoints of the run in `dir`.

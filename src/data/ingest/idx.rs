@@ -160,14 +160,15 @@ fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>)> {
     let file = std::fs::read(path).map_err(Error::io("read", path))?;
     let packed = file.starts_with(&[0x1f, 0x8b]);
     let unpacked: &mut dyn Read = &mut flate2::read::MultiGzDecoder::new(&file[..]);
-    let source: &mut dyn Read = if packed { unpacked } else { &mut &file[..] };
+    let mut plain = &file[..];
+    let source: &mut dyn Read = if packed { unpacked } else { &mut plain };
     let action = if packed { "unpack" } else { "read" };
     let bad = |found: String, expected: String| {
         Err(Error::invalid(path.display().to_string(), found, expected, "get the file again"))
     };
     let (header, magic) = (4 + 4 * N, [0, 0, 8, N as u8]);
     let mut head = Vec::new();
-    source.take(header as u64).read_to_end(&mut head).map_err(Error::io(action, path))?;
+    (&mut *source).take(header as u64).read_to_end(&mut head).map_err(Error::io(action, path))?;
     if head.len() < header || head[..4] != magic {
         let start = &head[..head.len().min(4)];
         return bad(format!("a file that starts with {start:?}"), format!("an IDX header, {magic:?}"));

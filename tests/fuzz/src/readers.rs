@@ -37,11 +37,6 @@ pub const READERS: [Reader; 8] = [
     Reader { name: "meta", base: 8 << 20, multiple: 512, read: meta },
 ];
 
-/// The reader of that name.
-pub fn named(name: &str) -> &'static Reader {
-    READERS.iter().find(|reader| reader.name == name).expect("a reader of that name")
-}
-
 fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, bytes).expect("room for a file");
