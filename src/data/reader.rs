@@ -318,16 +318,25 @@ pub(crate) fn strings(file: &hdf5::File, name: &str) -> hdf5::Result<Option<Vec<
     if attribute.size() > MOST_CLASSES {
         return Err(hdf5::Error::Internal(format!("{name} has {} values, not 65536 at most", attribute.size())));
     }
-    let values = attribute.read_raw::<VarLenUnicode>().map(|v| v.iter().map(|s| s.to_string()).collect());
+    let values = attribute.read_raw::<VarLenUnicode>().map(|v| v.iter().map(|s| valid(s.as_bytes())).collect());
     let values = values.or_else(|_: hdf5::Error| {
-        attribute.read_raw::<hdf5::types::VarLenAscii>().map(|v| v.iter().map(|s| s.to_string()).collect())
+        attribute.read_raw::<hdf5::types::VarLenAscii>().map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
     });
     values
         .or_else(|_| {
-            attribute.read_raw::<hdf5::types::FixedUnicode<256>>().map(|v| v.iter().map(|s| s.to_string()).collect())
+            attribute
+                .read_raw::<hdf5::types::FixedUnicode<256>>()
+                .map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
         })
         .or_else(|_| {
-            attribute.read_raw::<hdf5::types::FixedAscii<256>>().map(|v| v.iter().map(|s| s.to_string()).collect())
+            attribute
+                .read_raw::<hdf5::types::FixedAscii<256>>()
+                .map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
         })
         .map(Some)
+}
+
+/// HDF5 and its crate promise UTF-8, and look at no byte.
+pub(crate) fn valid(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }

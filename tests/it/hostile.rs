@@ -161,8 +161,7 @@ fn a_header_that_claims_more_rows_than_the_file_can_hold_is_an_error() {
     file.file()
         .new_dataset::<u8>()
         .chunk((1 << 20, 16, 16, 1))
-        .resizable()
-        .shape((4.., 16.., 16.., 1))
+        .shape((4.., 16.., 16.., 1..))
         .create("train/images")
         .unwrap();
     drop(file);
