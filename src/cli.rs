@@ -50,6 +50,9 @@ pub enum Command {
     Doctor(commands::doctor::Options),
     /// Show what a dataset or a model file holds, or what a network is made of
     Info(commands::info::Options),
+    /// Read a file in a process of its own, where it cannot harm another
+    #[command(hide = true)]
+    Probe(commands::probe::Options),
     /// Print what completes commands and options in a shell
     Completions(commands::completions::CompletionOptions),
     /// Print the manual page, or write one for every subcommand

@@ -14,18 +14,22 @@ use glasses::{comm, commands, report, train};
 
 /// NFS and Lustre may refuse the locks that HDF5 takes even to read. We never write a file in place, so none is needed;
 /// who sets the variable decides otherwise. The crate has no call for it that older libraries know too.
-fn read_without_locks() {
-    if std::env::var_os("HDF5_USE_FILE_LOCKING").is_none() {
-        // SAFETY: the first thing the program does: there is no other thread that could read the environment.
-        #[allow(unsafe_code)]
-        unsafe {
-            std::env::set_var("HDF5_USE_FILE_LOCKING", "FALSE");
+///
+/// And no file may have HDF5 load a plug-in: `::` is its word for none.
+fn set_up_hdf5() {
+    for (name, value) in [("HDF5_USE_FILE_LOCKING", "FALSE"), ("HDF5_PLUGIN_PRELOAD", "::")] {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: the first thing the program does: there is no other thread that could read the environment.
+            #[allow(unsafe_code)]
+            unsafe {
+                std::env::set_var(name, value);
+            }
         }
     }
 }
 
 fn main() -> ExitCode {
-    read_without_locks();
+    set_up_hdf5();
     let parsed = Cli::try_parse();
     // Before anything takes time: a batch system may send one at any moment.
     let trains = matches!(&parsed, Ok(Cli { command: None | Some(Command::Train(_)), .. }));
@@ -78,6 +82,7 @@ fn run(cli: &Cli, launch: &Launch, doctor: Option<&commands::doctor::Options>, c
         Some(Command::Info(options)) => commands::info::run(options, comm),
         Some(Command::Export(options)) => commands::export::run(options, comm),
         Some(Command::Import(options)) => commands::import::run(options, comm),
+        Some(Command::Probe(options)) => commands::probe::run(options),
         Some(Command::Completions(options)) => commands::completions::completions::<Cli>(options, comm),
         Some(Command::Man(options)) => commands::completions::man::<Cli>(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),

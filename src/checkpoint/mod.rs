@@ -8,4 +8,4 @@ mod state;
 
 pub use folder::Checkpoints;
 pub use model::{SavedModel, is_model, read, write};
-pub use state::{State, Tensor, read_state, write_state};
+pub use state::{State, Tensor, is_state, read_state, write_state};

@@ -13,7 +13,7 @@ use ndarray::ArrayViewD;
 
 use super::image::Image;
 use crate::data::writer::unicode;
-use crate::data::{Normalize, Normalizer, RowShape, reader};
+use crate::data::{Normalize, Normalizer, RowShape, foreign, reader};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;
 use crate::kernels::{Engine, zeros};
@@ -131,6 +131,9 @@ pub fn read(path: &Path) -> Result<SavedModel> {
         _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
     };
     let classes = reader::strings(&file, "classes").map_err(failed("classes"))?.unwrap_or_default();
+    if classes.is_empty() {
+        return Err(invalid("classes", "nothing".into(), "the names of the classes".into()));
+    }
     let model = Model::new(spec, shape.hwc(), features == 1, classes.len(), Engine::Direct)
         .map_err(|e| invalid("", format!("parts that do not fit each other: {e}"), "a whole model".into()))?;
     let mode = text("normalize")?;
@@ -144,6 +147,7 @@ pub fn read(path: &Path) -> Result<SavedModel> {
     } else {
         Normalizer::new(mode, channels)
     };
+    foreign::fits(path, "params", model.parameters().checked_mul(4))?;
     let mut values = zeros(model.parameters());
     for param in model.table.iter() {
         let tensor = tensor(path, &file, &format!("params/{}", param.name), &param.shape)?;
@@ -160,7 +164,9 @@ fn place(path: &Path, what: &str) -> String {
 /// A dataset of exactly this shape; nothing is allocated before the shape is known to be right.
 fn tensor(path: &Path, file: &hdf5::File, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let failed = || Error::hdf5(format!("read /{name} of"), path, FIX);
-    let dataset = file.dataset(name).map_err(failed())?;
+    let dataset = foreign::dataset(path, file, name)?;
+    let dataset =
+        dataset.ok_or_else(|| Error::invalid(place(path, &format!("/{name}")), "nothing", "a dataset", FIX))?;
     if dataset.shape() != shape {
         let found = format!("shape {:?}", dataset.shape());
         return Err(Error::invalid(place(path, &format!("/{name}")), found, format!("{shape:?}"), FIX));

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::image::Image;
 use crate::data::writer::unicode;
+use crate::data::{foreign, reader};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;
 
@@ -109,14 +110,29 @@ impl State {
         self.dataset(name, shape)?.read_into_raw(values).map_err(self.failed(name)).map(drop)
     }
 
+    /// Reads what HDF5 says of each tensor, and no values: whether it survives that.
+    ///
+    /// # Errors
+    /// When one of them is no such dataset.
+    pub fn look(&self) -> Result<()> {
+        for group in ["params", "optimizer/first", "optimizer/second"] {
+            let names = self.file.group(group).and_then(|group| group.member_names()).unwrap_or_default();
+            let names = names.into_iter().map(|name| format!("{group}/{name}"));
+            names.map(|name| foreign::dataset(&self.path, &self.file, &name)).collect::<Result<Vec<_>>>()?;
+        }
+        Ok(())
+    }
+
     fn dataset(&self, name: &str, shape: &[usize]) -> Result<hdf5::Dataset> {
-        let dataset = self.file.dataset(name).map_err(self.failed(name))?;
+        let place = || format!("{} /{name}", self.path.display());
+        let dataset = foreign::dataset(&self.path, &self.file, name)?;
+        let dataset =
+            dataset.ok_or_else(|| Error::invalid(place(), "nothing", format!("{shape:?} of float32"), FIX))?;
         let kind = dataset.dtype().and_then(|kind| kind.to_descriptor()).map_err(self.failed(name))?;
         if dataset.shape() != shape || kind != TypeDescriptor::Float(FloatSize::U4) {
-            let place = format!("{} /{name}", self.path.display());
             let found = format!("shape {:?} of {kind}", dataset.shape());
             let fix = "go on with the model and the optimizer that the checkpoint was made with";
-            return Err(Error::invalid(place, found, format!("{shape:?} of float32"), fix));
+            return Err(Error::invalid(place(), found, format!("{shape:?} of float32"), fix));
         }
         Ok(dataset)
     }
@@ -134,9 +150,21 @@ pub fn read_state(path: &Path) -> Result<State> {
     verify(path)?;
     let failed = |what| Error::hdf5(what, path, FIX);
     let file = hdf5::File::open(path).map_err(failed("open"))?;
-    let meta = file.dataset("meta").and_then(|meta| meta.read_scalar::<VarLenUnicode>());
-    let meta = meta.map_err(failed("read /meta of"))?.to_string();
+    let meta = foreign::dataset(path, &file, "meta")?.ok_or_else(|| "there is no /meta".into());
+    let meta = meta.and_then(|meta| meta.read_scalar::<VarLenUnicode>());
+    let meta = reader::valid(meta.map_err(failed("read /meta of"))?.as_bytes());
     Ok(State { meta, path: path.to_owned(), file })
+}
+
+/// Whether a file begins as checkpoints do.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_state(path: &Path) -> Result<bool> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let mut start = Vec::new();
+    file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+    Ok(start == MAGIC.as_bytes())
 }
 
 /// Whether the bytes of a file are those that its head tells of.

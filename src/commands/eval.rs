@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::{probe, room};
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree};
 use crate::data::{Dataset, Part, Split};
@@ -62,16 +63,19 @@ struct ClassFigures {
 /// # Errors
 /// The same one on every rank: a file that cannot be read, data that the model does not fit.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let opened = checkpoint::read(&super::export::model_file(&options.model)).and_then(|model| {
+    let model = super::export::model_file(&options.model);
+    probe::check(&[model.clone(), options.data.clone()], comm)?;
+    let opened = checkpoint::read(&model).and_then(|model| {
         let dataset = Dataset::open(&options.data)?;
         check(options, &model, &dataset)?;
         // As many shards as a training run has by default, so that the figures are those of its summary.
         let part = Part::read(&dataset, options.split, comm.size().max(8), comm.rank(), comm.size())?;
         check_labels(options, &model, &part)?;
-        Ok((model, part))
+        let batch = room::rows(&model.model, BATCH, 1, &options.model)?;
+        Ok((model, part, batch))
     });
-    let (saved, part) = agree(comm, opened)?;
-    let mut ws = Workspace::for_inference(&saved.model, BATCH);
+    let (saved, part, batch) = agree(comm, opened)?;
+    let mut ws = Workspace::for_inference(&saved.model, batch);
     let found = evaluate(&saved.model, &saved.params, &mut ws, &part, &saved.normalizer, comm);
     if comm.is_root() {
         let figures = figures(options.split, &saved.classes, &found);

@@ -43,6 +43,8 @@ pub struct Options {
 /// # Errors
 /// When the model cannot be read or the file not be written.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    let files = [model_file(&options.model)].into_iter().chain(options.samples.clone());
+    super::probe::check(&files.collect::<Vec<_>>(), comm)?;
     agree_root(comm, || export(options).map(|()| String::new()))?;
     Ok(())
 }

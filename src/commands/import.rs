@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::{ModelChoice, Settings};
+use crate::data::reader::MOST_CLASSES;
 use crate::data::{Normalize, Normalizer, RowShape};
 use crate::error::{Error, Result};
-use crate::export::weights::{WeightsFile, fill, match_modules};
+use crate::export::weights::{WeightsFile, fill, fits, match_modules};
 use crate::files::write_whole;
 use crate::kernels::Engine;
 use crate::model::{Init, Model, ModelSpec, Params};
@@ -71,6 +72,7 @@ fn import(options: &Options) -> Result<()> {
     let classes = classes(options, &file)?;
     let flat = matches!(shape, RowShape::Features { .. });
     let model = Model::new(spec.clone(), shape.hwc(), flat, classes.len(), Engine::default())?;
+    fits(&file, &model)?;
     let mut params = Params::initial(model.table.clone(), Init::default(), 0);
     let layers: Vec<&str> = model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
     let modules = match_modules(&file, &layers, &options.names)?;
@@ -119,10 +121,11 @@ fn classes(options: &Options, file: &WeightsFile) -> Result<Vec<String>> {
         return Ok(classes);
     }
     let last = options.names.last().cloned().or_else(|| file.modules().pop());
-    let count = last.and_then(|module| file.outputs(&module)).ok_or_else(|| {
+    let outputs = last.and_then(|module| file.outputs(&module));
+    let count = outputs.filter(|count| (1..=MOST_CLASSES).contains(count)).ok_or_else(|| {
         Error::invalid(
             options.file.display().to_string(),
-            "no weights by name",
+            outputs.map_or("no weights by name".to_owned(), |outputs| format!("a last layer of {outputs} outputs")),
             "a last layer with as many outputs as there are classes",
             "say --classes no,yes",
         )

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::probe;
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
@@ -113,6 +114,7 @@ struct SplitInfo {
 /// # Errors
 /// When the file is none of ours.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    probe::check(options.file.as_slice(), comm)?;
     agree_root(comm, || {
         let info = match (&options.file, &options.model) {
             (_, Some(model)) => network(options, model)?,

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::explain::Maps;
+use super::{probe, room};
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
@@ -62,7 +63,9 @@ pub struct Options {
 /// When the model cannot be read, or after all others have been predicted some picture could not be.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let started = Instant::now();
-    let saved = agree(comm, checkpoint::read(&export::model_file(&options.model)).and_then(takes_images))?;
+    let model = export::model_file(&options.model);
+    probe::check(std::slice::from_ref(&model), comm)?;
+    let saved = agree(comm, checkpoint::read(&model).and_then(takes_images))?;
     let choice = agree(comm, Choice::new(options, &saved.classes))?;
     let mut files = Vec::new();
     agree_root(comm, || {
@@ -74,7 +77,10 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let own = &files[rank * files.len() / size..(rank + 1) * files.len() / size];
     let maps = options.explain.as_deref().map(|folder| Maps::new(folder, &saved));
     let maps = Mutex::new(agree(comm, maps.transpose())?);
-    let outcomes = predict(&saved, &choice, own, &maps, comm);
+    let cores = if size == 1 { rayon::current_num_threads() } else { 1 };
+    let batch = own.len().div_ceil(cores).clamp(1, BATCH);
+    let batch = agree(comm, room::rows(&saved.model, batch, cores, &model))?;
+    let outcomes = predict(&saved, &choice, own, &maps, (cores, batch), comm);
     let maps = maps.into_inner().unwrap_or_else(PoisonError::into_inner);
     agree(comm, maps.map_or(Ok(()), Maps::finish))?;
     let outcomes = serde_json::to_vec(&outcomes).map_err(|e| Error::io("gather", "the predictions")(e.into()));
@@ -125,18 +131,17 @@ fn takes_images(saved: SavedModel) -> Result<SavedModel> {
     }
 }
 
-/// What is said of `files`, in their order. Alone, the rank has all cores, each with batches of its own, from the file to the
+/// What is said of `files`, in their order, `batch` at a time on each of `cores`. Alone, the rank has all cores, each with batches of its own, from the file to the
 /// probabilities; among others, they have them.
 fn predict(
     saved: &SavedModel,
     choice: &Choice,
     files: &[PathBuf],
     maps: &SharedMaps<'_>,
+    (cores, batch): (usize, usize),
     comm: &dyn Communicator,
 ) -> Vec<Outcome> {
     let bar = progress_bar(comm.is_root() && files.len() > BATCH, files.len() as u64, "pictures");
-    let cores = if comm.size() == 1 { rayon::current_num_threads() } else { 1 };
-    let batch = files.len().div_ceil(cores).clamp(1, BATCH);
     let workspace = || Workspace::for_inference(&saved.model, batch);
     let work = |ws: &mut Workspace, files: &[PathBuf]| {
         let outcomes = predict_batch(saved, choice, ws, files, maps);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::report::{self, Figure, Subject};
+use crate::report::{self, Figure, RunFiles, Subject};
 use crate::say;
 use crate::train::{REPORT, subject_of};
 
@@ -32,6 +32,11 @@ pub struct Options {
 /// # Errors
 /// The same one on every rank: no run in a folder, a damaged model, data that does not fit, a place that refuses the page.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    let data = |run: &PathBuf| RunFiles::read(run).ok().and_then(|files| files.data());
+    let mut files: Vec<PathBuf> =
+        options.data.clone().map_or_else(|| options.runs.iter().filter_map(data).collect(), |data| vec![data]);
+    files.extend(options.runs.iter().map(|run| run.join("model.h5")));
+    super::probe::check(&files, comm)?;
     agree_root(comm, || write(options).map(|()| String::new())).map(|_| ())
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::probe;
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Batch, DEFAULT_DATA, RunConfig, Settings};
 use crate::data::synth::{FaceOptions, write_faces};
@@ -51,6 +52,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         agree(comm, fits_first_run(&config))?;
         make_default_data(comm)?;
     }
+    let begun = options.resume.as_deref().map(probe::files_of_run).unwrap_or_default();
+    probe::check(&[vec![config.data.clone()], begun].concat(), comm)?;
     let origin = match &options.resume {
         None => Origin::Scratch,
         Some(dir) if options.fork => Origin::Fork(dir.clone()),

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::probe;
 use crate::comm::{Communicator, agree};
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -49,6 +50,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         flags.lower(file, comm.size())
     });
     let config = agree(comm, settings)?;
+    probe::check(&[vec![config.data.clone()], probe::files_of_run(&options.run)].concat(), comm)?;
     let verdict = train::verify(&config, &options.run, options.steps.clone(), comm)?;
     if comm.is_root() {
         if options.json {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 use ndarray::s;
 
-use super::{RowShape, Split, rows_name};
+use super::{RowShape, Split, foreign, rows_name};
 use crate::error::{Error, Result};
 use crate::position;
 
@@ -164,6 +164,29 @@ impl Dataset {
         Ok(counts)
     }
 
+    /// Reads what a later [`Dataset::read`] of all rows has HDF5 look at, and keeps nothing: every label, where each chunk of rows
+    /// is, and rows themselves where they are packed, else only the first.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn look(&self, split: Split) -> Result<()> {
+        let place = format!("/{}/{}", split.name(), rows_name(self.shape));
+        let rows = self.rows(split);
+        if rows == 0 {
+            return Ok(());
+        }
+        self.count_labels(split)?;
+        let packed = self.file.dataset(&place).and_then(|dataset| {
+            // Goes through the whole index of chunks.
+            dataset.storage_size();
+            foreign::is_packed(&dataset)
+        });
+        let packed = packed.map_err(Error::hdf5(format!("read {place} of"), &self.path, FIX))?;
+        let row = self.shape.len().saturating_mul(if matches!(self.shape, RowShape::Image { .. }) { 1 } else { 4 });
+        let mut parts = pieces(0..if packed { rows } else { 1 }, row);
+        parts.try_for_each(|part| self.read(split, part).map(drop))
+    }
+
     fn read_labels(&self, split: Split, range: Range<usize>) -> Result<Vec<u32>> {
         let place = format!("/{}/labels", split.name());
         if range.is_empty() {
@@ -173,7 +196,7 @@ impl Dataset {
         let labels = read().map_err(Error::hdf5(format!("read {place} of"), &self.path, FIX))?;
         // Without class names the labels say how many classes there are: a limit keeps one wild label from
         // becoming a wild amount of memory.
-        let limit = self.classes.as_ref().map_or(1 << 16, Vec::len) as i64;
+        let limit = self.classes.as_ref().map_or(MOST_CLASSES, Vec::len) as i64;
         if let Some(row) = labels.iter().position(|label| !(0..limit).contains(label)) {
             return Err(invalid(
                 &self.path,
@@ -227,10 +250,13 @@ fn invalid(path: &Path, place: &str, found: impl Into<String>, expected: impl In
 
 fn check_split(path: &Path, file: &hdf5::File, split: Split) -> Result<(RowShape, usize)> {
     let name = split.name();
-    let group = file.group(name).map_err(Error::hdf5(format!("open /{name} of"), path, FIX))?;
-    let rows = if group.link_exists("images") { "images" } else { "features" };
+    let of = |rows: &str| foreign::dataset(path, file, &format!("{name}/{rows}"));
+    let (rows, dataset) = match of("images")? {
+        Some(dataset) => ("images", Some(dataset)),
+        None => ("features", of("features")?),
+    };
     let place = format!("/{name}/{rows}");
-    let dataset = group.dataset(rows).map_err(|_| {
+    let dataset = dataset.ok_or_else(|| {
         invalid(path, &format!("/{name}"), "neither 'images' nor 'features'", "a dataset of one of them")
     })?;
     let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
@@ -262,13 +288,14 @@ fn check_split(path: &Path, file: &hdf5::File, split: Split) -> Result<(RowShape
     if sizes[0] == 0 || shape.is_empty() || sizes[0] > u32::MAX as usize {
         return Err(invalid(path, &place, format!("shape {sizes:?}"), "1 to 2^32 rows, and no empty axis"));
     }
-    check_labels(path, &group, name, sizes[0])?;
+    check_labels(path, file, name, sizes[0])?;
     Ok((shape, sizes[0]))
 }
 
-fn check_labels(path: &Path, group: &hdf5::Group, name: &str, rows: usize) -> Result<()> {
+fn check_labels(path: &Path, file: &hdf5::File, name: &str, rows: usize) -> Result<()> {
     let place = format!("/{name}/labels");
-    let labels = group.dataset("labels").map_err(|_| invalid(path, &place, "no such dataset", "one label a row"))?;
+    let labels = foreign::dataset(path, file, &place[1..])?;
+    let labels = labels.ok_or_else(|| invalid(path, &place, "no such dataset", "one label a row"))?;
     let kind = labels.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
         format!("read the type of {place} of"),
         path,
@@ -283,22 +310,37 @@ fn check_labels(path: &Path, group: &hdf5::Group, name: &str, rows: usize) -> Re
     Ok(())
 }
 
+/// The most classes that a file may name, or tell of by its labels.
+pub const MOST_CLASSES: usize = 1 << 16;
+
 /// An attribute of one or more strings, whichever way HDF5 stores them (h5py writes variable-length UTF-8).
 pub(crate) fn strings(file: &hdf5::File, name: &str) -> hdf5::Result<Option<Vec<String>>> {
     if !file.attr_names()?.iter().any(|n| n == name) {
         return Ok(None);
     }
     let attribute = file.attr(name)?;
-    let values = attribute.read_raw::<VarLenUnicode>().map(|v| v.iter().map(|s| s.to_string()).collect());
+    if attribute.size() > MOST_CLASSES {
+        return Err(hdf5::Error::Internal(format!("{name} has {} values, not 65536 at most", attribute.size())));
+    }
+    let values = attribute.read_raw::<VarLenUnicode>().map(|v| v.iter().map(|s| valid(s.as_bytes())).collect());
     let values = values.or_else(|_: hdf5::Error| {
-        attribute.read_raw::<hdf5::types::VarLenAscii>().map(|v| v.iter().map(|s| s.to_string()).collect())
+        attribute.read_raw::<hdf5::types::VarLenAscii>().map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
     });
     values
         .or_else(|_| {
-            attribute.read_raw::<hdf5::types::FixedUnicode<256>>().map(|v| v.iter().map(|s| s.to_string()).collect())
+            attribute
+                .read_raw::<hdf5::types::FixedUnicode<256>>()
+                .map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
         })
         .or_else(|_| {
-            attribute.read_raw::<hdf5::types::FixedAscii<256>>().map(|v| v.iter().map(|s| s.to_string()).collect())
+            attribute
+                .read_raw::<hdf5::types::FixedAscii<256>>()
+                .map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
         })
         .map(Some)
+}
+
+/// HDF5 and its crate promise UTF-8, and look at no byte.
+pub(crate) fn valid(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }

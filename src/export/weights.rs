@@ -192,6 +192,23 @@ pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Re
     refuse(format!("the modules {}", list(&modules)), fix)
 }
 
+/// Parameters that we make room for, for each byte of a file.
+const MOST: usize = 1 << 10;
+
+/// Whether the memory for the weights of `model` is in proportion to the file, before it is taken; whether all are there is seen
+/// later.
+///
+/// # Errors
+/// When it is too short.
+pub fn fits(file: &WeightsFile, model: &Model) -> Result<()> {
+    if model.parameters() / MOST <= file.bytes.len() {
+        return Ok(());
+    }
+    let found = format!("a file of {} bytes", file.bytes.len());
+    let expected = format!("{} weights and biases, as '{}' has for such rows", model.parameters(), model.spec.name);
+    Err(Error::invalid(&file.place, found, expected, "give the --model and --input that these weights were made for"))
+}
+
 /// Puts the file's weights into `params`, the weights of `model` for rows of `shape`; `modules` as [`match_modules`] gives.
 /// A module without biases gets zeros.
 ///

@@ -109,7 +109,14 @@ impl Plan {
                 "ingest the pictures with that --size, or take 'input' out of the model",
             ));
         }
-        let buffers = vec![Row::dense(input.iter().product())];
+        if classes == 0 {
+            return Err(model("data without classes".to_owned(), "at least one".to_owned(), "name the classes"));
+        }
+        let values = length(&input).map_err(|_| {
+            let found = format!("an input {} of more than 2^33 values", show(&input));
+            model(found, "one that fits into memory".to_owned(), "take smaller rows")
+        })?;
+        let buffers = vec![Row::dense(values)];
         let mut plan = Plan { buffers, input, shape: input, flat, engine, ..Plan::default() };
         for (index, layer) in spec.layers.iter().enumerate() {
             let before = plan.shape_now();

@@ -73,6 +73,13 @@ impl Sizes {
             scratch: scratch.max().unwrap_or(0),
         }
     }
+
+    fn bytes(&self, model: &Model) -> usize {
+        let (levels, sums) = self.shard_sums;
+        let values = self.buffers.iter().sum::<usize>() + 2 * (self.gradients + self.image_gradients);
+        let words = self.kept.iter().sum::<usize>();
+        4 * (values + levels * sums + self.scratch + model.plan.packed) + 2 * words
+    }
 }
 
 impl Workspace {
@@ -109,11 +116,12 @@ impl Workspace {
 
     /// Bytes that [`Workspace::for_training`] takes.
     pub fn bytes(model: &Model, capacity: usize, shards: usize) -> usize {
-        let sizes = Sizes::new(model, capacity, shards, true);
-        let (levels, sums) = sizes.shard_sums;
-        let values = sizes.buffers.iter().sum::<usize>() + 2 * (sizes.gradients + sizes.image_gradients);
-        let words = sizes.kept.iter().sum::<usize>();
-        4 * (values + levels * sums + sizes.scratch + model.plan.packed) + 2 * words
+        Sizes::new(model, capacity, shards, true).bytes(model)
+    }
+
+    /// Bytes that [`Workspace::for_inference`] takes.
+    pub fn inference_bytes(model: &Model, capacity: usize) -> usize {
+        Sizes::new(model, capacity, 1, false).bytes(model)
     }
 
     /// Where the times of step `step` are added up, if somebody asked for a profile.

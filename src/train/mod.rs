@@ -31,7 +31,8 @@ pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use pulse::Pulse;
 pub use run_dir::check_out;
-pub use verify::{Verdict, Wrong, verify};
+pub use saver::check_meta;
+pub use verify::{Verdict, Wrong, check_digests, verify};
 
 use crate::comm::{Communicator, Traced, agree};
 use crate::config::RunConfig;

@@ -248,6 +248,14 @@ pub fn parse(text: &str, place: String) -> Result<Meta> {
     })
 }
 
+/// Whether a text is what a checkpoint says of its run.
+///
+/// # Errors
+/// As `--resume` has them for that text.
+pub fn check_meta(text: &str) -> Result<()> {
+    parse(text, "checkpoint".to_owned()).map(drop)
+}
+
 /// Puts a checkpoint's weights into `params`.
 ///
 /// # Errors

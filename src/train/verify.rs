@@ -72,9 +72,14 @@ struct Recorded {
 
 impl Recorded {
     fn read(dir: &Path, table: &[Param]) -> Result<Recorded> {
-        let mut chain = 0;
         let path = dir.join(DIGESTS);
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        Recorded::parse(&text, &path, table)
+    }
+
+    /// The text of the file at `path`.
+    fn parse(text: &str, path: &Path, table: &[Param]) -> Result<Recorded> {
+        let mut chain = 0;
         let mut recorded = Recorded { starts: Vec::new(), lines: BTreeMap::new() };
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         for (number, line) in whole.enumerate() {
@@ -105,6 +110,14 @@ impl Recorded {
     fn start(&self, step: usize) -> Option<&StartLine> {
         self.starts.iter().rev().find(|start| start.step < step)
     }
+}
+
+/// Whether a text is a chain of digests (`digests.jsonl`) of a network with these parameters.
+///
+/// # Errors
+/// As [`verify`] has them for that file.
+pub fn check_digests(text: &str, table: &[Param]) -> Result<()> {
+    Recorded::parse(text, Path::new(DIGESTS), table).map(drop)
 }
 
 /// Collective: computes the steps of the run in `dir` again, of which `config` holds the settings, and compares all digests

@@ -16,7 +16,7 @@ const FIRST: [&str; 5] = ["synth", "train", "ingest", "export", "import"];
 
 fn subcommands() -> Vec<String> {
     let command = Cli::command();
-    let names = command.get_subcommands().map(|sub| sub.get_name().to_owned());
+    let names = command.get_subcommands().filter(|sub| !sub.is_hide_set()).map(|sub| sub.get_name().to_owned());
     let mut names: Vec<String> = names.filter(|name| name != "help").collect();
     names.sort_by_key(|name| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
     names

@@ -19,6 +19,7 @@ mod export;
 mod golden;
 mod gradients;
 mod hosts;
+mod hostile;
 mod ingest;
 mod isa;
 mod kernels;

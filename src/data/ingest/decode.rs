@@ -24,6 +24,10 @@ const LONGEST_SIDE: u32 = 1 << 16;
 /// Decoding one picture may take this much memory (178 million RGB pixels).
 const MOST_BYTES: u64 = 512 << 20;
 
+/// Nor may it have more pixels: a copy of it in another form takes up to 4 bytes for each, and resizing up to 16 for each of the
+/// rows it has then.
+const MOST_PIXELS: u64 = MOST_BYTES / 3;
+
 /// Whether the file name ends like a picture's.
 pub fn is_picture(path: &Path) -> bool {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
@@ -57,6 +61,9 @@ pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>, 
     if image.width() == 0 || image.height() == 0 {
         return Err(format!("a picture of {}x{} pixels", image.height(), image.width()));
     }
+    if u64::from(image.width()) * h as u64 > MOST_PIXELS {
+        return Err(format!("{} pixels in a row, too many to resize {h} rows of them", image.width()));
+    }
     if is_cut_short(&bytes) {
         return Err("a JPEG file that ends too early".to_owned());
     }
@@ -79,6 +86,11 @@ fn open(path: &Path, bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     reader.limits(limits.clone());
     let mut decoder = reader.into_decoder()?;
     limits.reserve(decoder.total_bytes())?;
+    let (w, h) = decoder.dimensions();
+    if u64::from(w) * u64::from(h) > MOST_PIXELS {
+        let kind = image::error::LimitErrorKind::InsufficientMemory;
+        return Err(image::ImageError::Limits(image::error::LimitError::from_kind(kind)));
+    }
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::decode::prepare_grey;
 use super::labels::classes_of;
 use super::{Content, Request, Source, folder};
+use crate::data::foreign::MOST;
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
 
@@ -156,33 +157,42 @@ fn read_labels(path: &Path) -> Result<Vec<u8>> {
 
 /// The sizes and values of an IDX file of u8 with `N` dimensions.
 fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>)> {
-    let mut bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut plain).map_err(Error::io("unpack", path))?;
-        bytes = plain;
-    }
+    let file = std::fs::read(path).map_err(Error::io("read", path))?;
+    let packed = file.starts_with(&[0x1f, 0x8b]);
+    let unpacked: &mut dyn Read = &mut flate2::read::MultiGzDecoder::new(&file[..]);
+    let mut plain = &file[..];
+    let source: &mut dyn Read = if packed { unpacked } else { &mut plain };
+    let action = if packed { "unpack" } else { "read" };
     let bad = |found: String, expected: String| {
         Err(Error::invalid(path.display().to_string(), found, expected, "get the file again"))
     };
-    let header = 4 + 4 * N;
-    let magic = [0, 0, 8, N as u8];
-    if bytes.len() < header || bytes[..4] != magic {
-        let start = &bytes[..bytes.len().min(4)];
-        return bad(format!("{} bytes that start with {start:?}", bytes.len()), format!("an IDX header, {magic:?}"));
+    let (header, magic) = (4 + 4 * N, [0, 0, 8, N as u8]);
+    let mut head = Vec::new();
+    (&mut *source).take(header as u64).read_to_end(&mut head).map_err(Error::io(action, path))?;
+    if head.len() < header || head[..4] != magic {
+        let start = &head[..head.len().min(4)];
+        return bad(format!("a file that starts with {start:?}"), format!("an IDX header, {magic:?}"));
     }
-    let (sizes, _) = bytes[4..header].as_chunks::<4>();
+    let (sizes, _) = head[4..].as_chunks::<4>();
     let mut dims = [0; N];
     for (dim, size) in dims.iter_mut().zip(sizes) {
         *dim = u32::from_be_bytes(*size) as usize;
     }
     let length = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
-    if length != Some(bytes.len() - header) {
-        let text = dims.map(|d| d.to_string()).join(" x ");
-        return bad(format!("{} values", bytes.len() - header), format!("{text}, as its header says"));
+    let said = dims.map(|d| d.to_string()).join(" x ");
+    let said = || format!("{said}, as its header says");
+    // What the header says is believed as far as the file can hold it, and what is packed beyond it is left where it is.
+    let most = file.len().saturating_mul(if packed { MOST as usize } else { 1 });
+    let Some(length) = length.filter(|&length| length <= most) else {
+        return bad(format!("a file of {} bytes", file.len()), format!("values: {}", said()));
+    };
+    let mut values = Vec::with_capacity(length + 1);
+    source.take(length as u64 + 1).read_to_end(&mut values).map_err(Error::io(action, path))?;
+    if values.len() != length {
+        let count = if values.len() > length { "more".to_owned() } else { values.len().to_string() };
+        return bad(format!("{count} values"), said());
     }
-    bytes.drain(..header);
-    Ok((dims, bytes))
+    Ok((dims, values))
 }
 
 #[cfg(test)]
