@@ -154,7 +154,7 @@ fn end_unless_met_soon(rank: i32, size: i32) -> Sender<()> {
             eprintln!(
                 "error: rank {rank} of {size} on {}: MPI has started, but for {seconds} s its ranks have not reached one another\n  fix: see \
                  what MPI says above; give every rank more memory (ulimit -v, the batch system's limit), let the machines reach one another",
-                host()
+                gethostname::gethostname().to_string_lossy()
             );
             signal_hook::low_level::exit(Exit::Lost as i32);
         }
