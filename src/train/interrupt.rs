@@ -12,7 +12,6 @@ use signal_hook::flag;
 use super::trainer::Trainer;
 use crate::comm::agree_root;
 use crate::error::{Error, Exit, Result};
-use crate::report::Console;
 
 /// Signals, and their names.
 const SIGNALS: [(i32, &str); 3] = [(SIGUSR1, "SIGUSR1"), (SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")];
@@ -65,19 +64,22 @@ pub fn name(signal: u8) -> String {
 
 impl Trainer<'_> {
     /// Collective: the run ends here because a rank got a signal; what it has come to is saved.
-    pub(super) fn interrupted(&mut self, signal: u8, console: &Console) -> Result<()> {
-        self.save_state(console);
+    pub(super) fn interrupted(&mut self, signal: u8) -> Result<()> {
+        let started = self.start_checkpoint();
         let (step, path) = (self.progress.step, self.folder.path().display().to_string());
         let end = |what: String, exit: Exit| {
             let message = format!("interrupted by {} after step {step}: {what}", name(signal));
             Err(Error::Ended { message, exit })
         };
         let saver = &mut self.saver;
-        agree_root(self.comm, || match saver.as_mut().map(|saver| (saver.wait(), saver.newest())) {
-            Some((Ok(()), Some(saved))) if saved == step => {
+        let ended = saver.as_mut().map(|saver| (saver.wait(), saver.newest()));
+        agree_root(self.comm, || match (ended, started) {
+            (Some((Ok(()), Some(saved))), _) if saved == step => {
                 end(format!("saved; `glasses train --resume {path}` goes on from there"), Exit::Interrupted)
             }
-            Some((Err(failure), _)) => end(format!("nothing could be saved: {failure}"), Exit::Unsaved),
+            (Some((Err(failure), _)), _) | (_, Err(failure)) => {
+                end(format!("nothing could be saved: {failure}"), Exit::Unsaved)
+            }
             _ => end("nothing is saved, as --checkpoint-every never says".to_owned(), Exit::Unsaved),
         })?;
         Ok(())

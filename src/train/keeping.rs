@@ -49,20 +49,28 @@ impl Patience {
 }
 
 impl Trainer<'_> {
-    /// On the root: starts to write a checkpoint.
+    /// On the root: starts to write a checkpoint, and says so if that, or the one before it, failed.
     pub fn save_state(&mut self, console: &Console) {
+        if let Err(failure) = self.start_checkpoint() {
+            self.has_failed("a checkpoint", &failure, console);
+        }
+    }
+
+    /// On the root: starts to write a checkpoint, where there are any.
+    ///
+    /// # Errors
+    /// When that, or the one before it, failed.
+    pub fn start_checkpoint(&mut self) -> Result<()> {
         if self.saver.is_none() || !self.well || self.config.checkpoint_every == Every::Never {
-            return;
+            return Ok(());
         }
         position::enter(Phase::Checkpoint);
         let (meta, sync) = (self.meta(), self.folder.files());
         let Trainer { saver, params, optimizer, .. } = self;
         let start = |saver: &mut Saver| saver.start(meta, params, optimizer, sync);
         let started = self.trace.span(What::Checkpoint, 0, [0; 4], || saver.as_mut().map_or(Ok(()), start));
-        if let Err(failure) = started {
-            self.has_failed("a checkpoint", &failure, console);
-        }
         self.folder.keep();
+        started
     }
 
     /// On the root: says so if the last checkpoint that was started could not be written.
@@ -157,17 +165,17 @@ impl Trainer<'_> {
     pub fn keep_results(&mut self, console: &Console) -> Result<()> {
         self.patience.rest();
         // What uses the model is content without it, and the model, which is smaller, may fit where it did not.
-        let _said = self.persist("the last checkpoint", console, |trainer| trainer.finish_checkpoints(console));
+        let _said = self.persist("the last checkpoint", console, Self::finish_checkpoints);
         self.persist("model.h5", console, |trainer| trainer.write_model("model.h5"))?;
         self.persist("the run's summary", console, |trainer| trainer.folder.finish(&trainer.summary()))
     }
 
     /// On the root: the last checkpoint is written, if one is wanted here, and the ones before it.
-    fn finish_checkpoints(&mut self, console: &Console) -> Result<()> {
+    fn finish_checkpoints(&mut self) -> Result<()> {
         let ends = self.progress.step_of_epoch == 0;
         let step = self.progress.step;
         if ends && self.saver.as_mut().is_some_and(|saver| saver.newest() != Some(step)) {
-            self.save_state(console);
+            self.start_checkpoint()?;
         }
         self.saver.as_mut().map_or(Ok(()), Saver::wait)
     }

@@ -222,7 +222,7 @@ impl<'a> Trainer<'a> {
             self.tell(Activity::Training, console);
             // The last step is followed by the run's end anyway.
             if let Some(signal) = outcome.stop.filter(|_| !ends) {
-                return self.interrupted(signal, console);
+                return self.interrupted(signal);
             }
             if saves {
                 self.save_state(console);
