@@ -71,8 +71,7 @@ impl Trainer<'_> {
             let message = format!("interrupted by {} after step {step}: {what}", name(signal));
             Err(Error::Ended { message, exit })
         };
-        let saver = &mut self.saver;
-        let ended = saver.as_mut().map(|saver| (saver.wait(), saver.newest()));
+        let ended = self.saver.as_mut().map(|saver| (saver.wait(), saver.newest()));
         agree_root(self.comm, || match (ended, started) {
             (Some((Ok(()), Some(saved))), _) if saved == step => {
                 end(format!("saved; `glasses train --resume {path}` goes on from there"), Exit::Interrupted)
