@@ -51,6 +51,8 @@ netns_up() {
     local shaper host
     shaper=$(netns_tbf "$2")
     mount -t tmpfs netns "$NETNS_DIR"
+    # Of their own: Open MPI names its files there by host and process, which two of these scripts at the same time have in common.
+    mount -t tmpfs shm /dev/shm
     ip link set lo up
     for host in switch $(seq 0 $(($1 - 1))); do
         touch "$NETNS_DIR/$host" "$NETNS_DIR/$host.uts"

@@ -1,6 +1,7 @@
 //! Checkpoints of a run: when they are due, what they hold, and writing them while training goes on.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -52,7 +53,7 @@ struct Snapshot {
 const STATE: [&str; 2] = ["optimizer/first", "optimizer/second"];
 
 /// The steps of a checkpoint that is on disk; or what the disk said, and what it refused.
-type Written = Result<usize, Box<(Error, Snapshot)>>;
+type Written = Result<usize, Box<(Error, Arc<Snapshot>)>>;
 
 /// Writes the checkpoints of a run; on the root only.
 pub struct Saver {
@@ -63,7 +64,7 @@ pub struct Saver {
     last: (Instant, usize),
     thread: Option<JoinHandle<Written>>,
     /// What the disk has refused.
-    left: Option<Snapshot>,
+    left: Option<Arc<Snapshot>>,
     /// Steps of the newest that is whole on disk.
     newest: Option<usize>,
 }
@@ -104,16 +105,19 @@ impl Saver {
         self.last = (Instant::now(), meta.progress.step);
         // What is newer takes its place.
         self.left = None;
-        let snapshot = Snapshot::new(meta, params, optimizer);
-        let (checkpoints, keep) = (self.checkpoints.clone(), self.keep);
-        let write = move || match snapshot.keep(&checkpoints, keep, &sync) {
-            Ok(()) => Ok(snapshot.step()),
-            Err(failure) => Err(Box::new((failure, snapshot))),
+        let snapshot = Arc::new(Snapshot::new(meta, params, optimizer));
+        let (checkpoints, keep, own) = (self.checkpoints.clone(), self.keep, snapshot.clone());
+        let write = move || match own.keep(&checkpoints, keep, &sync) {
+            Ok(()) => Ok(own.step()),
+            Err(failure) => Err(Box::new((failure, own))),
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
         match thread {
             Ok(thread) => self.thread = Some(thread),
-            Err(refused) => return Err(Error::io("start a thread for", self.checkpoints.folder())(refused)),
+            Err(refused) => {
+                self.left = Some(snapshot);
+                return Err(Error::io("start a thread for", self.checkpoints.folder())(refused));
+            }
         }
         before
     }

@@ -25,12 +25,14 @@ pub fn killed(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     one_dies(lab, random, |process| signal(process, "KILL"))
 }
 
-/// Twice: Rust's own handler, there to find stacks that are too small, takes the first one that comes from outside for nothing.
+/// More than once: Rust's own handler, there to find stacks that are too small, takes the first one that comes from outside for
+/// nothing, and of two that a process finds at the same time it sees one.
 pub fn crashed(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     one_dies(lab, random, |process| {
-        signal(process, "SEGV");
-        std::thread::sleep(Duration::from_millis(5));
-        signal(process, "SEGV");
+        for _ in 0..5 {
+            signal(process, "SEGV");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     })
 }
 

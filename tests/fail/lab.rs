@@ -1,10 +1,11 @@
 //! Where runs are made to fail: the data, the run that nobody disturbs, and a run in flight.
 
-use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::outside::{Random, program, same_run, signal, wait};
@@ -62,8 +63,8 @@ impl Seen {
 /// A folder with data and the run that nobody disturbed.
 pub struct Lab {
     pub dir: PathBuf,
-    long: OnceCell<PathBuf>,
-    runs: Cell<usize>,
+    long: OnceLock<PathBuf>,
+    runs: AtomicUsize,
 }
 
 /// How a run is started.
@@ -91,7 +92,7 @@ pub struct Start<'a> {
 impl Lab {
     /// Data, and a run of it.
     pub fn new(dir: &Path) -> Result<Lab, String> {
-        let lab = Lab { dir: dir.to_owned(), long: OnceCell::new(), runs: Cell::new(0) };
+        let lab = Lab { dir: dir.to_owned(), long: OnceLock::new(), runs: AtomicUsize::new(0) };
         lab.glasses("synth --size 24 --count 251 --out faces.h5")?;
         lab.glasses(&format!("train --data faces.h5 --epochs {EPOCHS} {SETTINGS} --out whole"))?;
         Ok(lab)
@@ -120,7 +121,7 @@ impl Lab {
 
     /// Starts a run.
     pub fn start(&self, start: Start<'_>) -> Result<Run<'_>, String> {
-        let number = self.runs.replace(self.runs.get() + 1);
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let name = format!("run{number}");
         let path = start.out.clone().unwrap_or_else(|| self.dir.clone()).join(&name);
         let (data, epochs) = (start.data.unwrap_or("faces.h5"), if start.is_long { MANY_EPOCHS } else { EPOCHS });
@@ -130,7 +131,7 @@ impl Lab {
 
     /// Goes on with a run on `ranks` ranks.
     pub fn resume(&self, path: &Path, ranks: usize, before: &[&str]) -> Result<Run<'_>, String> {
-        let number = self.runs.replace(self.runs.get() + 1);
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let start = Start { ranks, before, ..Start::default() };
         Run::spawn(self, start, path.to_owned(), &format!("run{number}"), &format!("train --resume {}", path.display()))
     }

@@ -1,4 +1,4 @@
-//! Makes runs fail from outside, in every way: `cargo test --release --test fail -- --rounds 20 [--kind WORD] [--seed N]`.
+//! Makes runs fail from outside, in every way: `cargo test --release --test fail -- --rounds 20 [--kind WORD] [--seed N] [--jobs N]`.
 //!
 //! A round is one run on a random number of ranks, in which one thing fails, at a random moment and, where a rank fails, on a
 //! random one. Either the run goes on to the bits of a run that nobody disturbed, or all ranks are gone within seconds, with
@@ -19,12 +19,17 @@ mod stalls;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use lab::{Lab, Seen, Trouble};
 use outside::{Options, Random, verdict};
 
 const TEST: &str = "failures_from_outside_end_all_ranks_in_one_line_or_do_no_harm";
+
+/// Kinds that are tried at the same time.
+const JOBS: usize = 2;
 
 type Round = fn(&Lab, &mut Random) -> Result<Seen, Trouble>;
 
@@ -63,36 +68,49 @@ fn main() -> ExitCode {
             return verdict(TEST, false);
         }
     };
-    let (mut table, mut is_right) = (Vec::new(), true);
-    for (number, (name, what, round)) in KINDS.iter().enumerate() {
-        if wanted.as_ref().is_some_and(|wanted| wanted != name) {
-            continue;
-        }
-        let (start, mut rows) = (Instant::now(), Rows::default());
-        for index in 0..rounds {
-            match round(&lab, &mut Random::new(seed, 1000 * number + index)) {
-                Ok(seen) => rows.add(seen),
-                Err(Trouble::Wrong(why)) => {
-                    println!("{name}, round {index}: {why}");
-                    rows.wrong += 1;
+    let numbers: Vec<usize> =
+        (0..KINDS.len()).filter(|&kind| wanted.as_deref().is_none_or(|wanted| wanted == KINDS[kind].0)).collect();
+    let (next, all) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    // A round waits more than it computes.
+    std::thread::scope(|scope| {
+        for _ in 0..options.get("--jobs").unwrap_or(JOBS) {
+            scope.spawn(|| {
+                while let Some(&kind) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let rows = rounds_of(&lab, kind, rounds, seed);
+                    all.lock().unwrap_or_else(PoisonError::into_inner).push((kind, rows));
                 }
-                Err(Trouble::Skipped(why)) => {
-                    skip(name, &why);
-                    break;
-                }
-            }
+            });
         }
-        println!("{name}: {} of {rounds} as they should be, {:.0} s", rows.right(), start.elapsed().as_secs_f64());
-        is_right &= rows.wrong == 0;
-        table.push(rows.line(what, rounds));
-    }
+    });
+    let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    all.sort_by_key(|(kind, _)| *kind);
     println!(
         "\n| what fails | as it should be | s until all ranks are gone: median, worst | mpirun's exit code | what was said |"
     );
     println!("| - | -: | -: | - | - |");
-    table.iter().for_each(|line| println!("{line}"));
+    all.iter_mut().for_each(|(kind, rows)| println!("{}", rows.line(KINDS[*kind].1, rounds)));
     println!();
-    verdict(TEST, is_right && !table.is_empty())
+    verdict(TEST, !all.is_empty() && all.len() == numbers.len() && all.iter().all(|(_, rows)| rows.wrong == 0))
+}
+
+/// All rounds of a kind.
+fn rounds_of(lab: &Lab, kind: usize, rounds: usize, seed: u64) -> Rows {
+    let ((name, _, round), start, mut rows) = (KINDS[kind], Instant::now(), Rows::default());
+    for index in 0..rounds {
+        match round(lab, &mut Random::new(seed, 1000 * kind + index)) {
+            Ok(seen) => rows.add(seen),
+            Err(Trouble::Wrong(why)) => {
+                println!("{name}, round {index}: {why}");
+                rows.wrong += 1;
+            }
+            Err(Trouble::Skipped(why)) => {
+                skip(name, &why);
+                break;
+            }
+        }
+    }
+    println!("{name}: {} of {rounds} as they should be, {:.0} s", rows.right(), start.elapsed().as_secs_f64());
+    rows
 }
 
 /// Into the file that jobs/test.sh reads out at its end, and to whoever watches.

@@ -9,6 +9,8 @@ use crate::outside::Random;
 
 /// Until a run has ended that can write nothing any more, and has tried so often.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Until ranks are given up that cannot meet, because MPI had no memory.
+const MEETING: Duration = Duration::from_secs(70);
 /// Tries.
 const PATIENCE: &str = "--max-failed-checkpoints 2";
 const INTERRUPTED: i32 = 75;
@@ -36,11 +38,17 @@ fn ends_somehow(run: &mut Run<'_>, since: Instant) -> Result<Option<Seen>, Strin
     Ok(Some(Seen::gone(gone, Some(status), short(&line))))
 }
 
+/// Half of the time of the root, and before its first checkpoint: later a run finds all that it needs in what it gave back.
 pub fn taken_away(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     let ranks = 2 + random.below(4);
-    let rank = random.below(ranks);
+    let is_early = random.below(2) == 0;
+    let rank = if is_early { 0 } else { random.below(ranks) };
     let mut run = lab.start(Start { ranks, more: PATIENCE, ..Start::default() })?;
-    run.reach_moment(random)?;
+    if is_early {
+        run.reach(1)?;
+    } else {
+        run.reach_moment(random)?;
+    }
     let process = run.process(rank)?;
     let limit = 1024 * (reserved(process)? + random.below(4000));
     let since = Instant::now();
@@ -52,8 +60,11 @@ pub fn taken_away(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     let Some(seen) = ends_somehow(&mut run, since)? else {
         return Ok(Seen::went_on("nothing; same digest"));
     };
-    is_whole(&run.seen_at, rank > 0)?;
-    run.goes_on(random, &[])?;
+    // There may be nothing yet to go on from.
+    if run.path.exists() {
+        is_whole(&run.seen_at, rank > 0)?;
+        run.goes_on(random, &[])?;
+    }
     Ok(seen)
 }
 
@@ -66,8 +77,8 @@ pub fn short_at_start(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
         format!("[ \"${{OMPI_COMM_WORLD_RANK-$PMI_RANK}}\" != {rank} ] || ulimit -v {kilobytes}; exec \"$0\" \"$@\"");
     let mut run = lab.start(Start { ranks, wrapper: &["sh", "-c", &line], more: PATIENCE, ..Start::default() })?;
     let since = Instant::now();
-    let status = run.end(LIMIT)?;
-    let gone = run.gone(since, LIMIT)?;
+    let status = run.end(MEETING)?;
+    let gone = run.gone(since, MEETING)?;
     if status.success() {
         run.succeed()?;
         return Ok(Seen::went_on("nothing; same digest"));

@@ -9,6 +9,8 @@ mod window;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::ops::Range;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use mpi::collective::{CommunicatorCollectives, Root, SystemOperation};
 use mpi::datatype::{Equivalence, PartitionMut};
@@ -19,6 +21,7 @@ use mpi::topology::{Communicator as _, SimpleCommunicator};
 use mpi::{Count, Threading};
 
 use super::{CHANNELS, Communicator, Nodes, Wire};
+use crate::error::Exit;
 use crate::kernels::Buffer;
 use crate::launch::Library;
 use crate::position;
@@ -27,6 +30,9 @@ use window::Counter;
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;
+
+/// Ranks that have started MPI meet within this time.
+const MEETING: Duration = Duration::from_secs(60);
 
 /// Something that has an address.
 static NOTHING: [u8; 1] = [0];
@@ -64,7 +70,9 @@ impl Mpi {
         if world.size() > 1 {
             abort_when_a_thread_panics(world.rank(), world.size());
         }
+        let soon = end_unless_met_soon(world.rank(), world.size());
         let (world, machine, node, nodes) = by_machine(&world);
+        drop(soon);
         Mpi {
             world,
             machine,
@@ -134,6 +142,28 @@ impl Drop for Mpi {
             unsafe { ffi::MPI_Win_free(&raw mut window) };
         }
     }
+}
+
+/// Ends this process with a line, unless the result is dropped soon: where a rank had no memory left for MPI's own, the first
+/// collective call never returns, on any rank (Open MPI 4.1), and nobody watches the ranks yet.
+fn end_unless_met_soon(rank: i32, size: i32) -> Sender<()> {
+    let (met, waits) = channel::<()>();
+    // One line is enough: the launcher ends the others.
+    let limit = if rank > 0 { MEETING + Duration::from_secs(2) } else { MEETING };
+    let watch = move || {
+        if waits.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            let seconds = limit.as_secs();
+            eprintln!(
+                "error: rank {rank} of {size} on {}: MPI has started, but for {seconds} s its ranks have not reached one another\n  fix: see \
+                 what MPI says above; give every rank more memory (ulimit -v, the batch system's limit), let the machines reach one another",
+                gethostname::gethostname().to_string_lossy()
+            );
+            signal_hook::low_level::exit(Exit::Lost as i32);
+        }
+    };
+    // Where there is no room for a thread, there is none for a watch.
+    let _ = std::thread::Builder::new().spawn(watch);
+    met
 }
 
 /// `Universe` finalizes on unwinding, and finalizing waits for ranks that wait for us: abort first.

@@ -302,7 +302,7 @@ impl Monitor {
         }
         let written = run().and_then(|run| std::fs::metadata(Path::new(&run).join(FAILURES)).ok()?.modified().ok());
         if written.is_some_and(|at| at > self.began) {
-            self.end();
+            self.follow(format!("it is said in {FAILURES}"), None);
         }
     }
 
