@@ -5,6 +5,36 @@ use std::path::{Path, PathBuf};
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// How the process ends: the exit codes that scripts may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The system refused something: disk, memory, a library.
+    Refused = 1,
+    /// What the user gave is not what we need: a setting, a file.
+    Input = 2,
+    /// A rank was lost, or has stalled.
+    Lost = 3,
+    /// A loss, a gradient or a weight is no longer a finite number.
+    Diverged = 4,
+    /// The ranks' weights differ.
+    Differ = 5,
+    /// A signal ended the run behind a checkpoint: `--resume` goes on.
+    Interrupted = 75,
+    /// A signal ended the run, and nothing could be saved.
+    Unsaved = 76,
+}
+
+impl Exit {
+    const ALL: [Exit; 7] =
+        [Exit::Refused, Exit::Input, Exit::Lost, Exit::Diverged, Exit::Differ, Exit::Interrupted, Exit::Unsaved];
+
+    /// The one with this number.
+    pub fn of_code(code: u8) -> Exit {
+        Exit::ALL.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Refused)
+    }
+}
+
 /// Every failure that reaches a user.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +91,16 @@ pub enum Error {
         size: usize,
         /// Its error, in words.
         message: String,
+        /// How all end.
+        exit: Exit,
+    },
+    /// Why a run ended, where that has an exit code of its own.
+    #[error("{message}")]
+    Ended {
+        /// In words.
+        message: String,
+        /// How the process ends.
+        exit: Exit,
     },
     /// The command line could not be understood; the text is clap's own.
     #[error("{0}")]
@@ -107,6 +147,26 @@ impl Error {
         fix: impl Into<String>,
     ) -> Self {
         Error::Invalid { place: place.into(), found: found.into(), expected: expected.into(), fix: fix.into() }
+    }
+
+    /// The same in words, with an exit code of its own.
+    pub fn ended(self, exit: Exit) -> Self {
+        Error::Ended { message: self.to_string(), exit }
+    }
+
+    /// How a process ends that ends with it.
+    pub fn exit(&self) -> Exit {
+        use std::io::ErrorKind::*;
+        match self {
+            Error::OnRank { exit, .. } | Error::Ended { exit, .. } => *exit,
+            Error::Invalid { .. } | Error::Several { .. } | Error::Usage(_) => Exit::Input,
+            Error::Io { source, .. } => match source.kind() {
+                NotFound | AlreadyExists | NotADirectory | IsADirectory | InvalidData => Exit::Input,
+                _ => Exit::Refused,
+            },
+            Error::Hdf5 { action, .. } if action.starts_with("build") => Exit::Refused,
+            Error::Hdf5 { .. } => Exit::Input,
+        }
     }
 
     /// A closure for `map_err`: the operating system refused `action` on `path`.
