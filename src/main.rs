@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use glasses::cli::{Cli, Command};
-use glasses::error::Error;
+use glasses::error::{Error, Exit};
 use glasses::{comm, commands, kernels, report};
 
 /// NFS and Lustre may refuse the locks that HDF5 takes even to read. We never write a file in place, so none is needed;
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         Some(Command::Import(options)) => commands::import::run(options, comm),
         Some(Command::Completions(options)) => commands::completions::completions::<Cli>(options, comm),
         Some(Command::Man(options)) => commands::completions::man::<Cli>(options, comm),
+        Some(Command::Sweep(options)) => commands::sweep::run(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),
         None => commands::train::run(&cli.train, comm),
     });
@@ -64,9 +65,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if comm.is_root() {
-                eprintln!("error: {error}");
+                let kind = if error.exit() == Exit::Interrupted { "" } else { "error: " };
+                eprintln!("{kind}{error}");
             }
-            ExitCode::FAILURE
+            ExitCode::from(error.exit() as u8)
         }
     }
 }

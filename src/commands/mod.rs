@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod completions;
+mod ensemble;
 pub mod eval;
 mod explain;
 pub mod export;
@@ -10,6 +11,7 @@ pub mod info;
 pub mod plan;
 pub mod predict;
 pub mod report;
+pub mod sweep;
 pub mod synth;
 pub mod train;
 pub mod verify;

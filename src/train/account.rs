@@ -5,7 +5,7 @@ use super::trainer::Trainer;
 use crate::comm::Communicator;
 use crate::config::RunConfig;
 use crate::data::Part;
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
 
 impl Trainer<'_> {
@@ -92,6 +92,7 @@ impl Trainer<'_> {
             exchange,
             weights_sha256: self.params.sha256(),
             wall_seconds: progress.wall_seconds,
+            members: Vec::new(),
         }
     }
 
@@ -112,6 +113,7 @@ impl Trainer<'_> {
             "finite numbers",
             format!("lower --lr (it was {}), or limit gradients with --clip-norm 1{checkpoint}", self.config.lr),
         )
+        .ended(Exit::Diverged)
     }
 }
 
