@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a network (this is what `glasses` alone does)
     Train(commands::train::Options),
+    /// Train every combination of some settings' values, and make a table of what came of them
+    Sweep(commands::sweep::Options),
     /// Make a dataset from pictures, IDX files or a CSV table
     Ingest(commands::ingest::Options),
     /// Make a dataset of drawn faces, or the spiral

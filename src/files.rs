@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::NamedTempFile;
 
@@ -11,6 +12,9 @@ use crate::error::{Error, Result};
 /// Names of files that are not whole yet.
 const PREFIX: &str = ".glasses-";
 const SUFFIX: &str = ".part";
+
+/// Nothing is begun any more.
+static ENDS: AtomicBool = AtomicBool::new(false);
 
 /// The folder that `path` lies in; "." where it names none.
 pub fn folder_of(path: &Path) -> &Path {
@@ -25,6 +29,10 @@ pub fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// When the folder refuses it.
 pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+    if ENDS.load(Ordering::Acquire) {
+        let ends = std::io::Error::other("the run is over");
+        return Err(Error::io("create a file in", folder_of(path))(ends));
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
@@ -35,6 +43,12 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
 /// Whether a file of this name is one of [`temporary_beside`]: while nobody writes, a killed process left it.
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
+/// This process ends: it begins no more files, and those that it has begun in `folder` are removed.
+pub fn give_up(folder: &Path) {
+    ENDS.store(true, Ordering::Release);
+    remove_temporaries(folder);
 }
 
 /// Removes files that are not whole yet from a folder and the folders in it; for who is alone in there.

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     set_up_hdf5();
     let parsed = Cli::try_parse();
     // Before anything takes time: a batch system may send one at any moment.
-    let trains = matches!(&parsed, Ok(Cli { command: None | Some(Command::Train(_)), .. }));
+    let trains = matches!(&parsed, Ok(Cli { command: None | Some(Command::Train(_) | Command::Sweep(_)), .. }));
     if trains && let Err(refused) = train::listen() {
         let _ = writeln!(std::io::stderr(), "warning: {refused}");
     }
@@ -85,6 +85,7 @@ fn run(cli: &Cli, launch: &Launch, doctor: Option<&commands::doctor::Options>, c
         Some(Command::Probe(options)) => commands::probe::run(options),
         Some(Command::Completions(options)) => commands::completions::completions::<Cli>(options, comm),
         Some(Command::Man(options)) => commands::completions::man::<Cli>(options, comm),
+        Some(Command::Sweep(options)) => commands::sweep::run(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),
         None => commands::train::run(&cli.train, comm),
     });

@@ -95,8 +95,21 @@ pub struct EpochLine {
     pub slowest: Option<Slowest>,
 }
 
-/// `summary.json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// One network of an ensemble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // As below.
+pub struct Member {
+    pub folder: String,
+    pub seed: u64,
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+    pub val_accuracy: Option<f64>,
+    pub test_accuracy: Option<f64>,
+    pub weights_sha256: String,
+}
+
+/// `summary.json`. Of an ensemble: training figures are means over its members, those on other rows are of all of them together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // The names are those of the lines and settings above.
 pub struct Summary {
     pub model: String,
@@ -125,6 +138,9 @@ pub struct Summary {
     pub failed_checkpoints: u64,
     pub weights_sha256: String,
     pub wall_seconds: f64,
+    /// Of an ensemble.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
 }
 
 /// A file of JSON, an object a line, a line at a time: `metrics.jsonl`, `digests.jsonl`.

@@ -21,6 +21,8 @@ pub enum Purpose {
     Split = 5,
     /// Changes to a training row: `row` is the dataset row, element 0 decides on the mirror.
     Augment = 6,
+    /// Which row stands at a place of a bootstrapped split: `element` is the place.
+    Bootstrap = 7,
 }
 
 /// The address of a stream of numbers; `element` counts within it.

@@ -76,7 +76,14 @@ pub trait Communicator {
     fn barrier(&self);
     /// Payload bytes that this rank has handed to the collectives above so far.
     fn bytes_communicated(&self) -> u64;
-    /// Ends every rank at once with this exit code, without waiting for anyone.
+    /// Returns when every rank has called it, as [`Communicator::barrier`] does; whoever waits leaves the processor to others:
+    /// for waits of minutes.
+    fn rest(&self);
+    /// Collective: the ranks that name the same colour, as a communicator of their own, in the same order; groups that share
+    /// memory stay apart as they are. Its calls concern its ranks only; what it took it gives back when it is dropped, which all of
+    /// them do together.
+    fn split(&self, colour: usize) -> Box<dyn Communicator + '_>;
+    /// Ends every rank at once with this exit code, those of other groups too, without waiting for anyone.
     fn abort(&self, code: i32) -> !;
     /// Whether this is the rank that prints and writes.
     fn is_root(&self) -> bool {

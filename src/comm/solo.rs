@@ -57,6 +57,10 @@ impl Communicator for Solo {
         bytes
     }
     fn barrier(&self) {}
+    fn rest(&self) {}
+    fn split(&self, _colour: usize) -> Box<dyn Communicator + '_> {
+        Box::new(Solo::default())
+    }
     fn bytes_communicated(&self) -> u64 {
         0
     }

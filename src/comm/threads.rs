@@ -34,6 +34,22 @@ struct Shared {
     memory: Mutex<Vec<Option<Buffer>>>,
     /// Messages that nobody has received yet, by channel, sender and receiver.
     messages: Mutex<HashMap<(usize, usize, usize), Messages>>,
+    /// What ranks that split off will have in common, by colour, until everyone has taken it.
+    parts: Mutex<HashMap<usize, Arc<Shared>>>,
+}
+
+impl Shared {
+    fn new(size: usize) -> Arc<Shared> {
+        Arc::new(Shared {
+            meeting: Mutex::new(Meeting { slots: vec![Arc::default(); size], arrived: 0, round: 0, dead: false }),
+            changed: Condvar::new(),
+            arrivals: (0..size).map(|_| AtomicU64::new(0)).collect(),
+            dead: AtomicBool::new(false),
+            memory: Mutex::new((0..size).map(|_| None).collect()),
+            messages: Mutex::default(),
+            parts: Mutex::default(),
+        })
+    }
 }
 
 /// A rendezvous: everyone leaves something, then everyone reads all of it.
@@ -59,14 +75,7 @@ impl Threads {
     /// As [`Threads::run`].
     pub fn run_on<T: Send>(nodes: &[usize], work: impl Fn(&Threads) -> T + Sync) -> Vec<T> {
         let size = nodes.iter().sum();
-        let shared = Arc::new(Shared {
-            meeting: Mutex::new(Meeting { slots: vec![Arc::default(); size], arrived: 0, round: 0, dead: false }),
-            changed: Condvar::new(),
-            arrivals: (0..size).map(|_| AtomicU64::new(0)).collect(),
-            dead: AtomicBool::new(false),
-            memory: Mutex::new((0..size).map(|_| None).collect()),
-            messages: Mutex::default(),
-        });
+        let shared = Shared::new(size);
         std::thread::scope(|scope| {
             let ranks: Vec<_> = (0..size)
                 .map(|rank| {
@@ -238,6 +247,24 @@ impl Communicator for Threads {
     fn barrier(&self) {
         self.rendezvous(|_| ());
     }
+    fn rest(&self) {
+        self.rendezvous(|_| ());
+    }
+    fn split(&self, colour: usize) -> Box<dyn Communicator + '_> {
+        let colours = self.exchange(colour.to_le_bytes().to_vec());
+        let ranks: Vec<usize> = (0..self.size).filter(|&rank| colours[rank][..] == colour.to_le_bytes()).collect();
+        let lock = || self.shared.parts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let shared = lock().entry(colour).or_insert_with(|| Shared::new(ranks.len())).clone();
+        self.rendezvous(|_| ());
+        lock().remove(&colour);
+        // Nobody may split again before everyone has taken what is theirs.
+        self.rendezvous(|_| ());
+        let rank = ranks.iter().position(|&rank| rank == self.rank).unwrap_or(0);
+        let sizes = ranks.chunk_by(|&a, &b| self.nodes.of(a) == self.nodes.of(b)).map(<[usize]>::len);
+        let nodes = Nodes::new(sizes, rank);
+        let (size, bytes, expected) = (ranks.len(), Cell::new(0), RefCell::default());
+        Box::new(Threads { rank, size, shared, bytes, nodes, expected })
+    }
     fn bytes_communicated(&self) -> u64 {
         self.bytes.get()
     }
@@ -246,5 +273,47 @@ impl Communicator for Threads {
     }
     fn describe(&self) -> String {
         format!("{} threads of one process", self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::{Solo, Traced};
+    use crate::trace::Trace;
+
+    /// Odd and even ranks each sum their numbers, and share memory where the whole does.
+    fn parts(comm: &dyn Communicator) {
+        let parity = comm.rank() % 2;
+        for round in 0..10 {
+            let part = comm.split(parity);
+            let mut sum = [comm.rank() as u64];
+            (0..=round * parity).for_each(|_| part.barrier());
+            part.sum_u64(&mut sum);
+            assert_eq!(sum[0], (0..comm.size() as u64).filter(|rank| *rank as usize % 2 == parity).sum::<u64>());
+            assert_eq!((part.rank(), part.size()), (comm.rank() / 2, (comm.size() + 1 - parity) / 2));
+            let mut memory = part.share(3).unwrap();
+            memory[part.nodes().place()].fill(comm.rank() as f32);
+            part.meet();
+            let neighbours = part.nodes().neighbours();
+            assert!(
+                memory.iter().zip(neighbours.clone()).all(|(theirs, rank)| theirs[2] == (2 * rank + parity) as f32)
+            );
+            assert!(neighbours.clone().all(|rank| comm.nodes().of(2 * rank + parity) == comm.nodes().mine()));
+            part.meet();
+            let alone = part.split(part.rank());
+            assert_eq!((alone.size(), alone.gather(b"x").len()), (1, 1));
+        }
+        comm.rest();
+        let mut all = [1];
+        comm.sum_u64(&mut all);
+        assert_eq!(all[0], comm.size() as u64);
+    }
+
+    #[test]
+    fn every_twin_splits_into_parts_that_talk_among_themselves() {
+        parts(&Solo::default());
+        Threads::run(5, |comm| parts(comm));
+        Threads::run_on(&[3, 2, 3], |comm| parts(&Traced::new(comm, Trace::with_room(1 << 12))));
     }
 }

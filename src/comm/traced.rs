@@ -9,9 +9,25 @@ use crate::trace::{Mark, Trace, What};
 
 /// Another communicator, and where what it does is recorded.
 pub struct Traced<'a> {
-    inner: &'a dyn Communicator,
+    inner: Inner<'a>,
     trace: Trace,
     channels: RefCell<Vec<UnderWay>>,
+}
+
+/// One that others keep, or one of our own.
+enum Inner<'a> {
+    Lent(&'a dyn Communicator),
+    Own(Box<dyn Communicator + 'a>),
+}
+
+impl<'a> std::ops::Deref for Inner<'a> {
+    type Target = dyn Communicator + 'a;
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Inner::Lent(comm) => *comm,
+            Inner::Own(comm) => comm.as_ref(),
+        }
+    }
 }
 
 /// What was started on a channel and is not finished.
@@ -26,11 +42,15 @@ struct UnderWay {
 impl<'a> Traced<'a> {
     /// Records what `inner` does.
     pub fn new(inner: &'a dyn Communicator, trace: Trace) -> Traced<'a> {
+        Traced::of(Inner::Lent(inner), trace)
+    }
+
+    fn of(inner: Inner<'a>, trace: Trace) -> Traced<'a> {
         Traced { inner, trace, channels: RefCell::new(vec![UnderWay::default(); CHANNELS]) }
     }
 
     fn collective<T>(&self, bytes: usize, work: impl FnOnce(&dyn Communicator) -> T) -> T {
-        self.trace.span(What::Collective, 0, [bytes as u64, 0, 0, 0], || work(self.inner))
+        self.trace.span(What::Collective, 0, [bytes as u64, 0, 0, 0], || work(&*self.inner))
     }
 
     /// Where messages on `channel` are counted; the first one begins it.
@@ -112,6 +132,12 @@ impl Communicator for Traced<'_> {
     }
     fn barrier(&self) {
         self.trace.span(What::Barrier, 0, [0; 4], || self.inner.barrier());
+    }
+    fn rest(&self) {
+        self.trace.span(What::Barrier, 0, [0; 4], || self.inner.rest());
+    }
+    fn split(&self, colour: usize) -> Box<dyn Communicator + '_> {
+        Box::new(Traced::of(Inner::Own(self.inner.split(colour)), self.trace.clone()))
     }
     fn bytes_communicated(&self) -> u64 {
         self.inner.bytes_communicated()

@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::model::Workspace;
 use crate::report::percent;
 use crate::say;
-use crate::train::{Evaluation, evaluate};
+use crate::train::{Evaluation, Vote, evaluate};
+
+use super::ensemble;
 
 /// Rows that go through the network at once.
 const BATCH: usize = 32;
@@ -20,11 +22,12 @@ const BATCH: usize = 32;
 /// Options of `glasses eval`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    glasses eval --model runs/faces --data faces.h5")]
+    glasses eval --model runs/faces --data faces.h5\n  \
+    glasses eval --model runs/faces runs/two/model.h5 --data faces.h5")]
 pub struct Options {
-    /// Model file that `glasses train` wrote, or the folder of its run
-    #[arg(long, value_name = "MODEL")]
-    pub model: PathBuf,
+    /// Model file that `glasses train` wrote, or the folder of its run or ensemble; of several the probabilities are averaged
+    #[arg(long, value_name = "MODEL", required = true, num_args = 1..)]
+    pub model: Vec<PathBuf>,
     /// Dataset with the rows to judge it by
     #[arg(long, value_name = "FILE.h5")]
     pub data: PathBuf,
@@ -46,6 +49,15 @@ struct Figures {
     classes: Vec<ClassFigures>,
     /// `[true class][said class]`
     confusion: Vec<Vec<u64>>,
+    /// Each model alone, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<MemberFigures>,
+}
+
+#[derive(Serialize)]
+struct MemberFigures {
+    model: String,
+    accuracy: f64,
 }
 
 #[derive(Serialize)]
@@ -63,22 +75,26 @@ struct ClassFigures {
 /// # Errors
 /// The same one on every rank: a file that cannot be read, data that the model does not fit.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let model = super::export::model_file(&options.model);
-    probe::check(&[model.clone(), options.data.clone()], comm)?;
-    let opened = checkpoint::read(&model).and_then(|model| {
+    let files = agree(comm, ensemble::models(&options.model))?;
+    probe::check(&[&files[..], std::slice::from_ref(&options.data)].concat(), comm)?;
+    let opened = checkpoint::read(&files[0]).and_then(|first| {
         let dataset = Dataset::open(&options.data)?;
-        check(options, &model, &dataset)?;
+        check(options, &first, &dataset)?;
         // As many shards as a training run has by default, so that the figures are those of its summary.
         let part = Part::read(&dataset, options.split, comm.size().max(8), comm.rank(), comm.size())?;
-        check_labels(options, &model, &part)?;
-        let batch = room::rows(&model.model, BATCH, 1, &options.model)?;
-        Ok((model, part, batch))
+        check_labels(options, &first, &part)?;
+        let batch = room::rows(&first.model, BATCH, 1, &files[0])?;
+        Ok((first, part, batch))
     });
-    let (saved, part, batch) = agree(comm, opened)?;
-    let mut ws = Workspace::for_inference(&saved.model, batch);
-    let found = evaluate(&saved.model, &saved.params, &mut ws, &part, &saved.normalizer, comm);
+    let (first, part, batch) = agree(comm, opened)?;
+    let (found, members) = if files.len() == 1 {
+        let mut ws = Workspace::for_inference(&first.model, batch);
+        (evaluate(&first.model, &first.params, &mut ws, &part, &first.normalizer, comm), Vec::new())
+    } else {
+        vote(&files, &first, &part, comm)?
+    };
     if comm.is_root() {
-        let figures = figures(options.split, &saved.classes, &found);
+        let figures = Figures { members, ..figures(options.split, &first.classes, &found) };
         if options.json {
             say!("{}", serde_json::to_string(&figures).map_err(|e| Error::io("write", "stdout")(e.into()))?);
         } else {
@@ -86,6 +102,22 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Collective: what all models say together, and how well each does alone. One of them is in memory at a time.
+fn vote(
+    files: &[PathBuf],
+    first: &SavedModel,
+    part: &Part,
+    comm: &dyn Communicator,
+) -> Result<(Evaluation, Vec<MemberFigures>)> {
+    let (mut vote, mut members) = (Vote::new(part, first.classes.len()), Vec::new());
+    for file in files {
+        let next = checkpoint::read(file).and_then(|next| ensemble::same_kind(&files[0], first, file, next));
+        let accuracy = vote.add(&agree(comm, next)?, comm);
+        members.push(MemberFigures { model: file.display().to_string(), accuracy });
+    }
+    Ok((vote.evaluate(comm), members))
 }
 
 fn check(options: &Options, saved: &SavedModel, dataset: &Dataset) -> Result<()> {
@@ -142,6 +174,7 @@ fn figures(split: Split, classes: &[String], found: &Evaluation) -> Figures {
         accuracy: found.accuracy(),
         classes: classes.iter().enumerate().map(class).collect(),
         confusion,
+        members: Vec::new(),
     }
 }
 
@@ -153,6 +186,10 @@ fn print(figures: &Figures) {
         figures.loss,
         percent(figures.accuracy)
     );
+    if !figures.members.is_empty() {
+        say!("(the mean of {} models' probabilities; alone:)", figures.members.len());
+        figures.members.iter().for_each(|member| say!("  {:>8}  {}", percent(member.accuracy), member.model));
+    }
     let name_width = figures.classes.iter().map(|c| c.class.chars().count()).max().unwrap_or(0).max(5);
     say!("\n{:<name_width$}  {:>8}  {:>9}  {:>9}", "class", "rows", "precision", "recall");
     let share = |value: Option<f64>| value.map_or("-".to_owned(), percent);

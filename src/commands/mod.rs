@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completions;
 pub mod doctor;
+mod ensemble;
 pub mod eval;
 mod explain;
 pub mod export;
@@ -13,6 +14,7 @@ pub mod predict;
 pub mod probe;
 pub mod report;
 mod room;
+pub mod sweep;
 pub mod synth;
 pub mod train;
 pub mod verify;

@@ -22,7 +22,7 @@ use crate::report::progress_bar;
 use answers::{Choice, Outcome, Threshold, print};
 use rayon::prelude::*;
 
-use super::export;
+use super::ensemble;
 
 /// Pictures that go through the network at once.
 const BATCH: usize = 32;
@@ -31,12 +31,13 @@ const BATCH: usize = 32;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     glasses predict --model runs/faces/model.h5 photos\n  \
+    glasses predict --model runs/faces --model runs/two photos\n  \
     glasses predict --model runs/faces 'photos/*/*.png' --top 2 --threshold 0.8\n  \
     find photos -name '*.png' | glasses predict --model runs/faces - --csv")]
 pub struct Options {
-    /// Model file that `glasses train` wrote, or the folder of its run
-    #[arg(long, value_name = "MODEL")]
-    pub model: PathBuf,
+    /// Model file that `glasses train` wrote, or the folder of its run or ensemble; may be repeated: probabilities are averaged
+    #[arg(long, value_name = "MODEL", required = true)]
+    pub model: Vec<PathBuf>,
     /// Pictures, folders (sub-folders too), patterns ('photos/**/*.jpg'), or - for names on standard input
     #[arg(required = true, value_name = "IMAGE|FOLDER|PATTERN|-")]
     pub inputs: Vec<PathBuf>,
@@ -63,9 +64,10 @@ pub struct Options {
 /// When the model cannot be read, or after all others have been predicted some picture could not be.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let started = Instant::now();
-    let model = export::model_file(&options.model);
-    probe::check(std::slice::from_ref(&model), comm)?;
-    let saved = agree(comm, checkpoint::read(&model).and_then(takes_images))?;
+    let model_files = agree(comm, ensemble::models(&options.model))?;
+    probe::check(&model_files, comm)?;
+    let models = agree(comm, read(&model_files, options.explain.is_some()))?;
+    let saved = &models[0];
     let choice = agree(comm, Choice::new(options, &saved.classes))?;
     let mut files = Vec::new();
     agree_root(comm, || {
@@ -75,12 +77,12 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let files = share(files, comm);
     let (rank, size) = (comm.rank(), comm.size());
     let own = &files[rank * files.len() / size..(rank + 1) * files.len() / size];
-    let maps = options.explain.as_deref().map(|folder| Maps::new(folder, &saved));
+    let maps = options.explain.as_deref().map(|folder| Maps::new(folder, saved));
     let maps = Mutex::new(agree(comm, maps.transpose())?);
     let cores = if size == 1 { rayon::current_num_threads() } else { 1 };
     let batch = own.len().div_ceil(cores).clamp(1, BATCH);
-    let batch = agree(comm, room::rows(&saved.model, batch, cores, &model))?;
-    let outcomes = predict(&saved, &choice, own, &maps, (cores, batch), comm);
+    let batch = agree(comm, room::rows(&saved.model, batch, cores * models.len(), &model_files[0]))?;
+    let outcomes = predict(&models, &choice, own, &maps, (cores, batch), comm);
     let maps = maps.into_inner().unwrap_or_else(PoisonError::into_inner);
     agree(comm, maps.map_or(Ok(()), Maps::finish))?;
     let outcomes = serde_json::to_vec(&outcomes).map_err(|e| Error::io("gather", "the predictions")(e.into()));
@@ -119,6 +121,25 @@ fn share(files: Vec<PathBuf>, comm: &dyn Communicator) -> Vec<PathBuf> {
     names.map(|name| OsString::from_vec(name.to_vec()).into()).collect()
 }
 
+/// The models, all of which answer.
+fn read(paths: &[PathBuf], explain: bool) -> Result<Vec<SavedModel>> {
+    let files = ensemble::models(paths)?;
+    let mut models = vec![takes_images(checkpoint::read(&files[0])?)?];
+    for file in &files[1..] {
+        models.push(ensemble::same_kind(&files[0], &models[0], file, checkpoint::read(file)?)?);
+    }
+    if explain && models.len() > 1 {
+        let found = format!("{} models", models.len());
+        return Err(Error::invalid(
+            "--explain",
+            found,
+            "one: a map is of what one network looks at",
+            "name one --model",
+        ));
+    }
+    Ok(models)
+}
+
 fn takes_images(saved: SavedModel) -> Result<SavedModel> {
     match saved.shape {
         RowShape::Image { .. } => Ok(saved),
@@ -134,7 +155,7 @@ fn takes_images(saved: SavedModel) -> Result<SavedModel> {
 /// What is said of `files`, in their order, `batch` at a time on each of `cores`. Alone, the rank has all cores, each with batches of its own, from the file to the
 /// probabilities; among others, they have them.
 fn predict(
-    saved: &SavedModel,
+    models: &[SavedModel],
     choice: &Choice,
     files: &[PathBuf],
     maps: &SharedMaps<'_>,
@@ -142,9 +163,9 @@ fn predict(
     comm: &dyn Communicator,
 ) -> Vec<Outcome> {
     let bar = progress_bar(comm.is_root() && files.len() > BATCH, files.len() as u64, "pictures");
-    let workspace = || Workspace::for_inference(&saved.model, batch);
-    let work = |ws: &mut Workspace, files: &[PathBuf]| {
-        let outcomes = predict_batch(saved, choice, ws, files, maps);
+    let workspace = || models.iter().map(|saved| Workspace::for_inference(&saved.model, batch)).collect::<Vec<_>>();
+    let work = |ws: &mut Vec<Workspace>, files: &[PathBuf]| {
+        let outcomes = predict_batch(models, choice, ws, files, maps);
         bar.inc(files.len() as u64);
         outcomes
     };
@@ -160,23 +181,26 @@ fn predict(
 
 /// As many files as `ws` has room for.
 fn predict_batch(
-    saved: &SavedModel,
+    models: &[SavedModel],
     choice: &Choice,
-    ws: &mut Workspace,
+    ws: &mut [Workspace],
     files: &[PathBuf],
     maps: &SharedMaps<'_>,
 ) -> Vec<Outcome> {
-    let [h, w, c] = saved.shape.hwc();
+    let [h, w, c] = models[0].shape.hwc();
     let decode =
         |file: &PathBuf| decode::try_decode(file, h, w, c).map_err(|reason| format!("{}: {reason}", file.display()));
     let pictures: Vec<_> = files.iter().map(decode).collect();
     let good: Vec<&Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
-    let probabilities = probabilities(&saved.model, &saved.params, ws, good.len(), |input| {
-        for (pixels, input) in good.iter().zip(input.chunks_exact_mut(h * w * c)) {
-            saved.normalizer.pixels(pixels, input);
-        }
+    let all = models.iter().zip(ws).map(|(saved, ws)| {
+        probabilities(&saved.model, &saved.params, ws, good.len(), |input| {
+            for (pixels, input) in good.iter().zip(input.chunks_exact_mut(h * w * c)) {
+                saved.normalizer.pixels(pixels, input);
+            }
+        })
     });
-    let mut rows = probabilities.chunks_exact(saved.model.classes);
+    let probabilities = mean(all.collect());
+    let mut rows = probabilities.chunks_exact(models[0].model.classes);
     let outcome = |(file, picture): (&PathBuf, &std::result::Result<Vec<u8>, String>)| {
         let row = if picture.is_ok() { rows.next() } else { None };
         match (picture, row.and_then(|row| Some((kernels::argmax(row)?, row)))) {
@@ -191,6 +215,18 @@ fn predict_batch(
         }
     };
     files.iter().zip(&pictures).map(outcome).collect()
+}
+
+/// The mean of what several models say; what one says stays as it is.
+fn mean(mut all: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut found = all.remove(0);
+    if !all.is_empty() {
+        for (index, value) in found.iter_mut().enumerate() {
+            let sum = all.iter().fold(f64::from(*value), |sum, other| sum + f64::from(other[index]));
+            *value = (sum / (all.len() + 1) as f64) as f32;
+        }
+    }
+    found
 }
 
 /// The probability of each class for `rows` rows, which `prepare` writes into the network's input: `[rows, classes]`.

@@ -21,6 +21,7 @@ const FIRST_RUN: FaceOptions =
 #[command(after_help = "Examples:\n  \
     glasses train --data faces.h5 --epochs 2 --out runs/faces\n  \
     mpirun -n 2 glasses train --data faces.h5 --epochs 2 --out runs/two\n  \
+    glasses train --data faces.h5 --strategy ensemble --members 2 --epochs 1\n  \
     glasses train --resume runs/faces --fork --lr 1e-5 --epochs 1 --out runs/on")]
 pub struct Options {
     /// Settings as TOML; its keys are the options below, and a flag wins

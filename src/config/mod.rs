@@ -1,10 +1,13 @@
 //! What a run does: defaults < recipe < TOML file < flags, validated once. What it prints is what ran.
 
 mod every;
+pub mod grid;
 mod settings;
+mod strategy;
 
 pub use every::Every;
 pub use settings::Settings;
+pub use strategy::{Together, groups};
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -138,6 +141,14 @@ pub struct RunConfig {
     pub augment: Option<Augment>,
     pub shards: usize,
     pub seed: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bootstrap: bool,
+    #[serde(default, skip_serializing_if = "Together::is_lockstep")]
+    pub strategy: Together,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks_per_member: Option<usize>,
     /// Not written to `config.toml`: given back with `--config`, a run gets a folder of its own.
     #[serde(skip_serializing)]
     pub out: Option<PathBuf>,
@@ -158,6 +169,12 @@ pub struct RunConfig {
     pub trace: Option<PathBuf>,
     pub tensorboard: bool,
     pub model: ModelChoice,
+}
+
+/// What older runs did not write stands for what they did.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references.
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The dataset of a run that names none.
@@ -206,6 +223,8 @@ impl RunConfig {
                 check(holds, option, found.to_lowercase(), &expected)?;
             }
         }
+        self.validate_ensemble(ranks)?;
+        let ranks = self.ranks_of_run(ranks);
         if ranks > self.shards {
             return Err(Error::invalid(
                 "--shards",

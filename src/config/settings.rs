@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Every, ModelChoice, Recipe, RunConfig};
+use super::{Batch, Every, ModelChoice, Recipe, RunConfig, Together};
 use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, nearest};
@@ -93,6 +93,22 @@ pub struct Settings {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// Draw the training rows anew, with replacement: each network of an ensemble learns from others
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<bool>,
+    /// What the ranks make together: one network in lockstep, or an ensemble [default: lockstep]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Together>,
+    /// Networks of an ensemble, with seeds one after the other [default: one for each group of ranks]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<usize>,
+    /// Ranks that train one network of an ensemble, in lockstep among themselves [default: 1]
+    #[arg(long, value_name = "R")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks_per_member: Option<usize>,
     /// Folder for the results; must be new or empty [default: a new runs/TIME-MODEL]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,10 +180,9 @@ impl Settings {
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
             invalid(e.to_string().trim_end().replace('\n', "\n    "), "TOML", "see the marked place".to_owned())
         })?;
-        let command = <Settings as clap::Args>::augment_args(clap::Command::new("glasses"));
-        let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
-        if let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) {
-            let fix = match nearest(key, known.iter().copied()) {
+        let known = Settings::keys();
+        if let Some(key) = table.keys().find(|key| !known.contains(key)) {
+            let fix = match nearest(key, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean '{near}'?"),
                 None => format!("known keys: {}", known.join(", ")),
             };
@@ -177,6 +192,12 @@ impl Settings {
             let found = e.to_string().trim_end().replace('\n', "\n    ");
             invalid(found, "a value of the kind that the option takes", "see `glasses train --help`".to_owned())
         })
+    }
+
+    /// The names of all settings.
+    pub fn keys() -> Vec<String> {
+        let command = <Settings as clap::Args>::augment_args(clap::Command::new("glasses"));
+        command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
     }
 
     fn recipe(recipe: Option<Recipe>) -> Settings {
@@ -197,12 +218,12 @@ impl Settings {
     }
 
     /// These settings where they say something, else those of `lower`.
-    fn over(self, lower: Settings) -> Settings {
+    pub(super) fn over(self, lower: Settings) -> Settings {
         macro_rules! over {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
-            clip_norm init kernels normalize augment shards seed out max_steps eval_every reduce comm window wire checkpoint_every
+            clip_norm init kernels normalize augment shards seed bootstrap strategy members ranks_per_member out max_steps eval_every reduce comm window wire checkpoint_every
             keep max_failed_checkpoints stall_timeout digest_every trace tensorboard)
     }
 
@@ -218,6 +239,8 @@ impl Settings {
         // A file's network is written out, so that config.toml is complete.
         let spec = model.resolve()?;
         let reduce = all.reduce.unwrap_or_default();
+        let strategy = all.strategy.unwrap_or_default();
+        let each = if strategy == Together::Ensemble { all.ranks_per_member.unwrap_or(1) } else { ranks };
         let config = RunConfig {
             data: all.data.unwrap_or_else(|| super::DEFAULT_DATA.into()),
             batch: all.batch.unwrap_or(Batch::Rows(16)),
@@ -234,8 +257,12 @@ impl Settings {
             kernels: all.kernels.unwrap_or_default(),
             normalize: all.normalize,
             augment: all.augment,
-            shards: all.shards.unwrap_or(ranks.max(8)),
+            shards: all.shards.unwrap_or(each.max(8)),
             seed: all.seed.unwrap_or(1),
+            bootstrap: all.bootstrap.unwrap_or(false),
+            strategy,
+            members: all.members.or((strategy == Together::Ensemble).then(|| ranks / each.max(1))),
+            ranks_per_member: all.ranks_per_member,
             out: all.out,
             max_steps: all.max_steps,
             eval_every: all.eval_every.unwrap_or(1),

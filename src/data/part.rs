@@ -7,6 +7,7 @@ use twox_hash::XxHash3_64;
 
 use super::{Block, Dataset, Normalizer, Shards, Split, Values};
 use crate::error::Result;
+use crate::rng::{Purpose, Stream};
 
 /// The rows of the shards that one rank owns.
 #[derive(Debug)]
@@ -29,6 +30,26 @@ impl Part {
         let owned = shards.owned(rank, ranks);
         let block = dataset.read(split, shards.rows_of(owned.clone()))?;
         Ok(Part { shards, owned, block, row_len: dataset.shape.len() })
+    }
+
+    /// As [`Part::read`], of a split of as many rows that are drawn from all its rows, with replacement; `seed` decides which.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn draw(
+        dataset: &Dataset,
+        split: Split,
+        shards: usize,
+        (rank, ranks): (usize, usize),
+        seed: u64,
+    ) -> Result<Part> {
+        let (rows, row_len) = (dataset.rows(split), dataset.shape.len());
+        let shards = Shards::new(rows, shards);
+        let owned = shards.owned(rank, ranks);
+        let range = shards.rows_of(owned.clone());
+        let stream = Stream::new(seed, Purpose::Bootstrap, 0, 0, 0);
+        let block = dataset.pick(split, range, |place| stream.below(place, rows))?;
+        Ok(Part { shards, owned, block, row_len })
     }
 
     /// Rows that are in memory, all of their split, as the one rank of a run has them.

@@ -148,6 +148,50 @@ impl Dataset {
         Ok(Block { range, values, labels })
     }
 
+    /// Any rows of a split, read piece by piece: at each of the places `range` the one that `row_at` says.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn pick(&self, split: Split, range: Range<usize>, row_at: impl Fn(usize) -> usize) -> Result<Block> {
+        let (len, count, name) = (self.shape.len(), range.len(), rows_name(self.shape));
+        let place = format!("/{}/{name}", split.name());
+        let mut values = match self.shape {
+            RowShape::Image { .. } => Values::Images(self.memory(&place, count)?),
+            RowShape::Features { .. } => Values::Features(self.memory(&place, count)?),
+        };
+        match &mut values {
+            Values::Images(pixels) => pixels.resize(count * len, 0),
+            Values::Features(features) => features.resize(count * len, 0.0),
+        }
+        let rows: Vec<usize> = range.clone().map(row_at).collect();
+        let mut block = Block { range, values, labels: vec![0; count] };
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&place| rows[place]);
+        let mut places = &order[..];
+        for part in pieces(0..self.rows(split), 4 * len) {
+            let (here, rest) = places.split_at(places.partition_point(|&place| rows[place] < part.end));
+            places = rest;
+            if here.is_empty() {
+                continue;
+            }
+            let piece = self.read(split, part.clone())?;
+            for &place in here {
+                let (from, to) = ((rows[place] - part.start) * len, place * len);
+                block.labels[place] = piece.labels[rows[place] - part.start];
+                match (&mut block.values, &piece.values) {
+                    (Values::Images(all), Values::Images(some)) => {
+                        all[to..to + len].copy_from_slice(&some[from..from + len]);
+                    }
+                    (Values::Features(all), Values::Features(some)) => {
+                        all[to..to + len].copy_from_slice(&some[from..from + len]);
+                    }
+                    _ => unreachable!("a file's rows are all of one kind"),
+                }
+            }
+        }
+        Ok(block)
+    }
+
     /// Rows of each class in a split, piece by piece.
     ///
     /// # Errors

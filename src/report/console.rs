@@ -14,6 +14,8 @@ use crate::metrics::{EpochLine, Summary};
 #[derive(Debug)]
 pub struct Console {
     root: bool,
+    /// The run that warnings are of, where nothing but warnings is said.
+    only_warnings_of: Option<String>,
     bar: ProgressBar,
 }
 
@@ -30,12 +32,26 @@ pub fn progress_bar(root: bool, length: u64, unit: &str) -> ProgressBar {
 impl Console {
     /// Speaks where `root` is true.
     pub fn new(root: bool) -> Console {
-        Console { root, bar: ProgressBar::hidden() }
+        Console { root, only_warnings_of: None, bar: ProgressBar::hidden() }
+    }
+
+    /// Says nothing but warnings, of one of many runs.
+    pub fn warnings(root: bool, run: &str) -> Console {
+        Console { only_warnings_of: Some(run.to_owned()), ..Console::new(root) }
+    }
+
+    fn speaks(&self) -> bool {
+        self.root && self.only_warnings_of.is_none()
+    }
+
+    /// The progress of many runs.
+    pub fn bar_of_runs(&self, runs: usize) -> ProgressBar {
+        progress_bar(self.speaks(), runs as u64, "runs")
     }
 
     /// A plain line.
     pub fn say(&self, line: impl AsRef<str>) {
-        if self.root {
+        if self.speaks() {
             self.bar.suspend(|| {
                 terminal::settle();
                 crate::say!("{}", line.as_ref());
@@ -47,14 +63,15 @@ impl Console {
     /// A warning, on standard error.
     pub fn warn(&self, line: impl AsRef<str>) {
         if self.root {
-            self.bar.suspend(|| drop(writeln!(std::io::stderr(), "warning: {}", line.as_ref())));
+            let run = self.only_warnings_of.as_ref().map_or(String::new(), |run| format!("{run}: "));
+            self.bar.suspend(|| drop(writeln!(std::io::stderr(), "warning: {run}{}", line.as_ref())));
         }
     }
 
     /// Starts the progress of an epoch of `rows` rows, `done` of which are done.
     pub fn start_epoch(&mut self, epoch: usize, epochs: usize, rows: usize, done: u64) {
         let style = ProgressStyle::with_template("epoch {prefix} {wide_bar} {msg}");
-        self.bar = progress_bar(self.root, rows as u64, "images");
+        self.bar = progress_bar(self.speaks(), rows as u64, "images");
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.bar.set_prefix(format!("{epoch}/{epochs}"));
         self.bar.set_position(done);

@@ -11,6 +11,7 @@ mod page;
 mod pictures;
 mod plots;
 mod subject;
+pub mod sweep;
 mod terminal;
 pub mod watch;
 
@@ -24,6 +25,7 @@ pub use page::page;
 pub use pictures::{explained, picture, png};
 pub use plots::figures;
 pub use subject::{Example, Judged, Subject};
+pub use sweep::DIVERGED;
 
 /// Seconds as a person reads them: `0:09`, `12:30`, `3:05:00`.
 pub fn clock(seconds: f64) -> String {

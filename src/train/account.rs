@@ -94,6 +94,7 @@ impl Trainer<'_> {
             failed_checkpoints: progress.failed_writes,
             weights_sha256: self.params.sha256(),
             wall_seconds: progress.wall_seconds,
+            members: Vec::new(),
         }
     }
 

@@ -42,6 +42,10 @@ impl TrainData {
         agree(comm, enough_rows(&dataset, comm.size()))?;
         let read = |split| match dataset.rows(split) {
             0 => Ok(None),
+            _ if split == Split::Train && config.bootstrap => {
+                let ranks = (comm.rank(), comm.size());
+                Part::draw(&dataset, split, config.shards, ranks, config.seed).map(Some)
+            }
             _ => Part::read(&dataset, split, config.shards, comm.rank(), comm.size()).map(Some),
         };
         let parts = Split::ALL.map(read).into_iter().collect::<Result<Vec<_>>>();
@@ -82,17 +86,7 @@ impl TrainData {
 
     /// Rows of the global batch.
     pub fn batch(&self, config: &RunConfig) -> Result<usize> {
-        let rows = self.train.shards.rows();
-        match config.batch {
-            Batch::Full => Ok(rows),
-            Batch::Rows(batch) if batch <= rows => Ok(batch),
-            Batch::Rows(batch) => Err(Error::invalid(
-                "--batch",
-                format!("{batch} rows, more than the {rows} training rows of {}", config.data.display()),
-                format!("at most {rows}"),
-                "say --batch full for plain gradient descent, or a smaller number",
-            )),
-        }
+        batch_of(config, self.train.shards.rows())
     }
 
     /// Sums of gradients that may wait for their other half: none where a step's rows go through at once.
@@ -120,6 +114,20 @@ fn same_data(dataset: &Dataset, comm: &dyn Communicator) -> Result<()> {
     let place = format!("data {}", dataset.path.display());
     let fix = "copy the file to every machine again, or name one that all of them see";
     doctor::same(comm, &place, &outline, "the same dataset on every rank", fix)
+}
+
+/// Rows of the global batch, of `rows` training rows.
+pub fn batch_of(config: &RunConfig, rows: usize) -> Result<usize> {
+    match config.batch {
+        Batch::Full => Ok(rows),
+        Batch::Rows(batch) if batch <= rows => Ok(batch),
+        Batch::Rows(batch) => Err(Error::invalid(
+            "--batch",
+            format!("{batch} rows, more than the {rows} training rows of {}", config.data.display()),
+            format!("at most {rows}"),
+            "say --batch full for plain gradient descent, or a smaller number",
+        )),
+    }
 }
 
 /// Collective: a digest of every row of every split, shard by shard, whoever has them; XXH3, 64 bits, in hexadecimal.

@@ -3,7 +3,9 @@
 mod account;
 mod board;
 mod data;
+mod deal;
 mod digests;
+mod ensemble;
 mod evaluate;
 mod examine;
 mod fault;
@@ -14,6 +16,7 @@ mod lockstep;
 mod memory;
 mod micro_batch;
 mod origin;
+mod prepare;
 mod progress;
 mod pulse;
 mod run_dir;
@@ -21,21 +24,26 @@ mod saver;
 mod timeline;
 mod trainer;
 mod verify;
+mod vote;
 
 pub use data::TrainData;
+pub use deal::{End, Job, deal, failure};
+pub use ensemble::{MEMBER, member_folder};
 pub use evaluate::{Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
 pub use interrupt::listen;
 pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};
 pub use memory::Memory;
 pub use origin::{Origin, finished};
+pub use prepare::{Found, prepare, work_of};
 pub use pulse::Pulse;
 pub use run_dir::check_out;
 pub use saver::check_meta;
 pub use verify::{Verdict, Wrong, check_digests, verify};
+pub use vote::Vote;
 
 use crate::comm::{Communicator, Traced, agree};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Together};
 use crate::error::Result;
 use crate::metrics::Summary;
 use crate::position::{self, Phase};
@@ -58,7 +66,19 @@ const EVALUATION_BATCH: usize = 32;
 /// The same one on every rank: bad data, a model that does not fit, an output folder that refuses, a run that cannot be
 /// resumed so, weights that differ between ranks, a loss that is no longer a number.
 pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<Summary> {
-    let mut console = Console::new(comm.is_root());
+    launch(config, origin, comm, Console::new(comm.is_root()))
+}
+
+/// As [`run`]; what is said goes to `console`.
+fn launch(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console: Console) -> Result<Summary> {
+    match config.strategy {
+        Together::Lockstep => in_lockstep(config, origin, comm, console),
+        Together::Ensemble => ensemble::run(config, origin, comm, &console),
+    }
+}
+
+/// One network, of which all ranks have the same weights after every step.
+fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut console: Console) -> Result<Summary> {
     agree(comm, listen())?;
     let folder = origin.reopen(comm, &console)?;
     pulse::give_up_after(config.stall_timeout);

@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 /// Settings that may change while a run goes on: they do not touch what it computes.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "data",
     "checkpoint-every",
     "keep",
@@ -39,10 +39,11 @@ const FREE: [&str; 11] = [
     "window",
     "trace",
     "tensorboard",
+    "ranks-per-member",
 ];
 
 /// What the settings of a run in a folder are, as it wrote them.
-const CONFIG: &str = "config.toml";
+pub(super) const CONFIG: &str = "config.toml";
 
 /// Collective: how far the run in `dir` came, if it is finished and `config` does not ask for more steps.
 ///
@@ -66,7 +67,7 @@ pub fn finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -> Resu
 /// Steps and weights of a run that is finished.
 fn finish_of(dir: &Path) -> Option<(u64, String)> {
     let summary = summary_of(dir)?;
-    let whole = dir.join("model.h5").exists();
+    let whole = dir.join("model.h5").exists() || summary["members"].is_array();
     Some((summary["steps"].as_u64()?, summary["weights_sha256"].as_str()?.to_owned())).filter(|_| whole)
 }
 
@@ -293,6 +294,12 @@ fn same_run(dir: &Path, meta: &Meta, data: &str, (ranks, plan): (usize, &str), c
 
 /// Whether the settings `text` of the run in `dir` are those of `config`, as far as they decide what is computed.
 fn same_settings(dir: &Path, text: &str, config: &RunConfig) -> Result<()> {
+    let differing = differing(text, config)?;
+    if differing.is_empty() { Ok(()) } else { Err(changed(dir, differing)) }
+}
+
+/// What of the settings `text` is not as in `config`, as far as it decides what is computed.
+pub(super) fn differing(text: &str, config: &RunConfig) -> Result<Vec<String>> {
     let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
     let (old, new) = (parse(text), parse(&config.to_toml()?));
     // Without a schedule, more epochs only come behind those that were.
@@ -300,12 +307,11 @@ fn same_settings(dir: &Path, text: &str, config: &RunConfig) -> Result<()> {
     let is_free = |key: &str| FREE.contains(&key) || (key == "epochs" && more_epochs);
     let show = |value: Option<&toml::Value>| value.map_or("not set".to_owned(), |value| short(&value.to_string()));
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let differing: Vec<String> = keys
+    Ok(keys
         .into_iter()
         .filter(|key| !is_free(key) && old.get(*key) != new.get(*key))
         .map(|key| format!("{key}: {} was {}", show(new.get(key)), show(old.get(key))))
-        .collect();
-    if differing.is_empty() { Ok(()) } else { Err(changed(dir, differing)) }
+        .collect())
 }
 
 /// The values of a whole network would hide the rest.

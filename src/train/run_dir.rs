@@ -108,6 +108,25 @@ impl RunDir {
         Ok(folder)
     }
 
+    /// Collective: makes the folder of an ensemble, whose members have folders of their own in it.
+    ///
+    /// # Errors
+    /// As [`RunDir::create`].
+    pub fn create_for_members(config: &RunConfig, model: &str, comm: &dyn Communicator) -> Result<PathBuf> {
+        let path = agree_root(comm, || {
+            check_out(config)?;
+            let mut unfinished = Unfinished::default();
+            let path = match &config.out {
+                Some(path) => take(path, &mut unfinished)?,
+                None => new_folder(&format!("{model}-ensemble"), &mut unfinished)?,
+            };
+            write_whole(&path.join("config.toml"), with_head(&config.to_toml()?).as_bytes())?;
+            unfinished.folders.clear();
+            Ok(path.display().to_string())
+        })?;
+        Ok(path.into())
+    }
+
     /// Collective: takes the folder of a run that is to go on, as soon as no other process has it, and removes what a killed
     /// one left half-written.
     ///
@@ -201,11 +220,19 @@ impl RunDir {
     /// When the disk refuses.
     pub fn finish(&mut self, summary: &Summary) -> Result<()> {
         self.finish_lines()?;
-        let path = self.path.join(SUMMARY);
-        let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
-        text.push('\n');
-        write_whole(&path, text.as_bytes())
+        write_summary(&self.path, summary)
     }
+}
+
+/// Writes the summary of the run in `path`.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_summary(path: &Path, summary: &Summary) -> Result<()> {
+    let path = path.join(SUMMARY);
+    let mut text = serde_json::to_string_pretty(summary).map_err(|e| Error::io("write", &path)(e.into()))?;
+    text.push('\n');
+    write_whole(&path, text.as_bytes())
 }
 
 /// The checkpoints of the run in `path`.

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A name and what every rank does under it.
 type Check = (&'static str, fn(&dyn Communicator));
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 14] = [
     ("sums_are_the_same_on_every_rank", sums),
     ("ranks_know_who_shares_their_machine", machines),
     ("what_a_rank_writes_its_neighbours_read_after_they_met", memories),
@@ -30,6 +30,9 @@ const CHECKS: [Check; 11] = [
     ("the_root_s_bytes_reach_everyone", broadcasts),
     ("an_error_on_one_rank_becomes_everyone_s", agrees),
     ("what_the_root_does_all_get_or_all_fail_with", root_agrees),
+    ("parts_of_the_ranks_talk_among_themselves", parts),
+    ("parts_come_and_go_with_their_memory", parts_come_and_go),
+    ("ranks_that_rest_are_woken_by_the_last", rests),
     ("bytes_are_counted_only_where_they_travel", counts),
 ];
 
@@ -286,4 +289,74 @@ fn counts(comm: &dyn Communicator) {
     comm.sum_u64(&mut [1, 2, 3]);
     comm.barrier();
     assert_eq!(comm.bytes_communicated() - before, if comm.size() == 1 { 0 } else { 24 });
+}
+
+/// Even and odd ranks, at different paces.
+fn parts(comm: &dyn Communicator) {
+    let (rank, size, parity) = (comm.rank(), comm.size(), comm.rank() % 2);
+    let part = comm.split(parity);
+    assert_eq!((part.rank(), part.size()), (rank / 2, (size + 1 - parity) / 2));
+    assert_eq!(
+        (part.nodes().size(), part.nodes().neighbours().start + part.nodes().place()),
+        (part.size(), part.rank())
+    );
+    // Who shares memory in a part shares it in the whole.
+    for other in part.nodes().neighbours() {
+        assert_eq!(comm.nodes().of(2 * other + parity), comm.nodes().mine());
+    }
+    for _ in 0..=parity {
+        let mut sum = [rank as u64];
+        part.sum_u64(&mut sum);
+        assert_eq!(sum[0], (0..size).filter(|other| other % 2 == parity).sum::<usize>() as u64);
+        assert!(
+            part.gather(&[rank as u8]).iter().enumerate().all(|(at, theirs)| theirs[0] as usize == 2 * at + parity)
+        );
+        assert_eq!(part.broadcast(vec![rank as u8]), [parity as u8]);
+        memories(part.as_ref());
+        messages(part.as_ref());
+    }
+    agrees(part.as_ref());
+    // A part of a part, and all of them at once with the whole.
+    let alone = part.split(part.rank());
+    assert_eq!((alone.rank(), alone.size(), alone.gather(b"x").len()), (0, 1, 1));
+    drop(alone);
+    drop(part);
+    comm.barrier();
+    sums(comm);
+}
+
+/// Many, one after the other: what they take is given back.
+fn parts_come_and_go(comm: &dyn Communicator) {
+    let mut after_first = 0;
+    for turn in 0..20 {
+        let part = comm.split((comm.rank() + turn) % 2);
+        let mut memory = part.share(100_003).unwrap();
+        memory[part.nodes().place()].fill(turn as f32);
+        part.meet();
+        assert!(memory.iter().all(|theirs| theirs[100_002] == turn as f32));
+        part.meet();
+        drop(memory);
+        drop(part);
+        comm.barrier();
+        if turn == 1 {
+            after_first = open_windows();
+        }
+    }
+    assert!(open_windows() <= after_first, "{} mappings of windows became {}", after_first, open_windows());
+}
+
+/// Mappings of this process that are shared memory between ranks.
+fn open_windows() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter(|line| line.contains("/dev/shm") || line.contains("shared_mem") || line.contains("osc")).count()
+}
+
+fn rests(comm: &dyn Communicator) {
+    let last = comm.rank() + 1 == comm.size();
+    if last {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let start = Instant::now();
+    comm.rest();
+    assert!(last || start.elapsed() > Duration::from_millis(50));
 }

@@ -33,6 +33,8 @@ const LIMIT: usize = 1 << 30;
 
 /// Ranks that have started MPI meet within this time.
 const MEETING: Duration = Duration::from_secs(60);
+/// Time between two looks at whether the others have come.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Something that has an address.
 static NOTHING: [u8; 1] = [0];
@@ -55,8 +57,10 @@ pub struct Mpi {
     /// Where the ranks of this machine count how often they came to meet the others.
     counters: RefCell<Vec<Counter>>,
     windows: RefCell<Vec<ffi::MPI_Win>>,
-    // Finalizes MPI when dropped, so it stands last.
-    _universe: Universe,
+    /// How many communicators like this one take memory of this machine.
+    peers: usize,
+    // Finalizes MPI when dropped, so it stands last. Parts of the world have none.
+    _universe: Option<Universe>,
 }
 
 impl Mpi {
@@ -71,8 +75,13 @@ impl Mpi {
             abort_when_a_thread_panics(world.rank(), world.size());
         }
         let soon = end_unless_met_soon(world.rank(), world.size());
-        let (world, machine, node, nodes) = by_machine(&world);
+        let ranks = by_machine(&world);
         drop(soon);
+        Mpi::of(ranks, 1, Some(universe))
+    }
+
+    fn of((world, machine, node): Ranks, peers: usize, universe: Option<Universe>) -> Mpi {
+        let nodes = nodes(&world, &node);
         Mpi {
             world,
             machine,
@@ -83,6 +92,7 @@ impl Mpi {
             spare: RefCell::default(),
             counters: RefCell::default(),
             windows: RefCell::default(),
+            peers,
             _universe: universe,
         }
     }
@@ -102,8 +112,11 @@ impl Mpi {
     }
 }
 
+/// All ranks, those that could share memory, those that do.
+type Ranks = (SimpleCommunicator, SimpleCommunicator, SimpleCommunicator);
+
 /// The ranks of a group next to one another, in the order of their first ones; those of this machine; those of this group.
-fn by_machine(world: &SimpleCommunicator) -> (SimpleCommunicator, SimpleCommunicator, SimpleCommunicator, Nodes) {
+fn by_machine(world: &SimpleCommunicator) -> Ranks {
     let machine = split(world, None, world.rank());
     let most = std::env::var(NODE_RANKS).ok().and_then(|text| text.parse().ok()).filter(|&most| most > 0);
     let mut first = machine.rank() / most.unwrap_or(i32::MAX);
@@ -111,12 +124,17 @@ fn by_machine(world: &SimpleCommunicator) -> (SimpleCommunicator, SimpleCommunic
     // The rank in the world of the first one of this machine says where the machine stands.
     first = world.rank();
     node.process_at_rank(0).broadcast_into(&mut first);
-    let ordered = split(world, Some(0), first);
-    let mut firsts = vec![0; ordered.size() as usize];
-    ordered.all_gather_into(&first, &mut firsts[..]);
+    (split(world, Some(0), first), machine, node)
+}
+
+/// Which of the ranks of `world` share memory: those of a group are next to one another.
+fn nodes(world: &SimpleCommunicator, node: &SimpleCommunicator) -> Nodes {
+    let mut first = world.rank();
+    node.process_at_rank(0).broadcast_into(&mut first);
+    let mut firsts = vec![0; world.size() as usize];
+    world.all_gather_into(&first, &mut firsts[..]);
     let sizes = firsts.chunk_by(|a, b| a == b).map(<[i32]>::len);
-    let nodes = Nodes::new(sizes, ordered.rank() as usize);
-    (ordered, machine, node, nodes)
+    Nodes::new(sizes, world.rank() as usize)
 }
 
 /// The ranks of `of` with the same `color` (without one: those that can share memory), ordered by `key`.
@@ -138,7 +156,7 @@ fn split(of: &SimpleCommunicator, color: Option<i32>, key: i32) -> SimpleCommuni
 impl Drop for Mpi {
     fn drop(&mut self) {
         for mut window in self.windows.borrow_mut().drain(..) {
-            // SAFETY: all ranks of the machine end together, and nobody reaches for the memory any more.
+            // SAFETY: all ranks of the group end together, and nobody reaches for the memory any more.
             unsafe { ffi::MPI_Win_free(&raw mut window) };
         }
     }
@@ -303,12 +321,31 @@ impl Communicator for Mpi {
         self.world.barrier();
     }
 
+    fn rest(&self) {
+        let mut barrier = self.world.immediate_barrier();
+        while let Err(under_way) = barrier.test() {
+            barrier = under_way;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn split(&self, colour: usize) -> Box<dyn Communicator + '_> {
+        let colour = i32::try_from(colour).expect("a colour below 2^31");
+        let of = |ranks| split(ranks, Some(colour), self.world.rank());
+        let ranks = (of(&self.world), of(&self.machine), of(&self.node));
+        let mut colours = vec![0; self.machine.size() as usize];
+        self.machine.all_gather_into(&colour, &mut colours[..]);
+        colours.sort_unstable();
+        colours.dedup();
+        Box::new(Mpi::of(ranks, self.peers * colours.len(), None))
+    }
+
     fn bytes_communicated(&self) -> u64 {
         self.bytes.get()
     }
 
     fn abort(&self, code: i32) -> ! {
-        self.world.abort(code)
+        SimpleCommunicator::world().abort(code)
     }
 
     fn describe(&self) -> String {

@@ -45,8 +45,8 @@ impl Mpi {
         let lengths = self.gather_on_node(floats);
         // Sixteen more, to begin at a cache line.
         let bytes = ((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096);
-        // All groups of a machine take theirs at the same time, from the same place.
-        let all = gather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
+        // All groups of a machine take theirs at the same time, from the same place; so may other parts of the world.
+        let all = self.peers * gather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
         // Pages of a window are only taken when they are touched: a system without them would end us with a signal, later.
         let free = fs4::available_space(SHARED_MEMORY).map_or(usize::MAX, |free| free as usize);
         let free = gather(&self.machine, free).into_iter().min().unwrap_or(0);

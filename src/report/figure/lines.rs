@@ -20,6 +20,8 @@ pub enum Unit {
     Count,
     /// Any numbers.
     Number,
+    /// Powers of ten: -3 is 0.001.
+    Power,
     /// 0.85 is 85 %.
     Percent,
 }
@@ -69,7 +71,8 @@ impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Unit::Percent => format!("{} %", trim(format!("{:.1}", 100.0 * value))),
-            Unit::Count if (value - value.round()).abs() > 1e-9 => String::new(),
+            Unit::Power if (value - value.round()).abs() < 1e-9 => format!("1e{value:.0}"),
+            Unit::Count | Unit::Power if (value - value.round()).abs() > 1e-9 => String::new(),
             _ if value != 0.0 && value.abs() < 0.01 => format!("{value:.1e}"),
             _ if value.abs() >= 1e5 => format!("{value:.0e}"),
             _ if value.abs() >= 100.0 => format!("{value:.0}"),

@@ -14,7 +14,7 @@ use super::links::{Link, Links, Message, parent};
 use super::{DYING, STALL, TOLD, run};
 use crate::comm::Nodes;
 use crate::error::Exit;
-use crate::files::remove_temporaries;
+use crate::files::give_up;
 use crate::position::{self, Patience, Position};
 
 /// Between two looks at the links.
@@ -319,10 +319,10 @@ impl Monitor {
 
     /// Ends this process at once: its rank may be waiting for one that is dead, in MPI, and never return.
     fn end(&mut self) -> ! {
-        self.links.close(GOODBYE);
         if let (0, Some(run)) = (self.links.rank, run()) {
-            wait_for(aside(move || remove_temporaries(Path::new(&run))), SAYING);
+            wait_for(aside(move || give_up(Path::new(&run))), SAYING);
         }
+        self.links.close(GOODBYE);
         signal_hook::low_level::exit(Exit::Lost as i32)
     }
 }

@@ -1,0 +1,200 @@
+//! `--strategy ensemble`: networks that never merge their gradients, and say together what they learned.
+//!
+//! A member is the run that `glasses train` would make with its seed; groups of ranks take members as they take the runs of a
+//! sweep (`deal.rs`), so that their number has nothing to do with that of the ranks.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::deal::{End, deal, failure};
+use super::evaluate::Evaluation;
+use super::origin::{CONFIG, Origin, differing};
+use super::prepare::{Found, prepare, work_of};
+use super::run_dir::{RunDir, summary_of, write_summary};
+use super::vote::Vote;
+use crate::checkpoint;
+use crate::comm::{Communicator, agree, agree_root};
+use crate::config::RunConfig;
+use crate::data::{Dataset, Part, Split};
+use crate::error::{Error, Exit, Result};
+use crate::metrics::{Exchange, Member, Summary};
+use crate::report::{Console, percent};
+
+/// What the folders of members begin with.
+pub const MEMBER: &str = "member-";
+
+/// The folder of a member.
+pub fn member_folder(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!("{MEMBER}{index}"))
+}
+
+/// Collective: trains all members, judges them together, writes the summary.
+///
+/// # Errors
+/// The same one on every rank: a member that failed, diverged or was interrupted; a folder that refuses.
+pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console: &Console) -> Result<Summary> {
+    let (started, members, each) = (Instant::now(), config.members(), config.ranks_of_run(comm.size()));
+    agree_root(comm, || work_of(config).map(|_| String::new()))?;
+    let folder = folder(config, origin, comm)?;
+    console.say(format!(
+        "training an ensemble of {members} networks on {} rank{}, {each} a network{}; nothing travels between networks",
+        comm.size(),
+        if comm.size() == 1 { "" } else { "s" },
+        if config.bootstrap { ", each on rows drawn with replacement" } else { "" },
+    ));
+    let runs = (0..members).map(|index| (format!("{MEMBER}{index}"), config.member(index))).collect();
+    let (mut jobs, mut diverged) = (Vec::new(), Vec::new());
+    for (index, found) in prepare(runs, &folder, comm)?.into_iter().enumerate() {
+        match found {
+            Found::Left(job) => jobs.push(job),
+            Found::Finished => {}
+            Found::Diverged(said) => diverged.push(format!("{MEMBER}{index}: {said}")),
+        }
+    }
+    let ends = deal(&jobs, &folder, each, comm, console)?;
+    let again = format!("`glasses train --resume {}`", folder.display());
+    if let Some(failure) = failure(&jobs, &ends, &again) {
+        return Err(failure);
+    }
+    diverged.extend(jobs.iter().zip(&ends).filter_map(|(job, end)| match end {
+        Some(End::Diverged(said)) => Some(format!("{}: {said}", job.name)),
+        _ => None,
+    }));
+    if !diverged.is_empty() {
+        let what = format!("{} of {members} networks diverged", diverged.len());
+        let fix = "lower --lr, or limit gradients with --clip-norm 1".to_owned();
+        return Err(Error::Several { what, items: diverged, fix }.ended(Exit::Diverged));
+    }
+    let [val, test] = judge(config, &folder, comm)?;
+    let text = agree_root(comm, || {
+        let mut summary = summary(config, &folder, [val.as_ref(), test.as_ref()])?;
+        summary.ranks = comm.size();
+        summary.wall_seconds = started.elapsed().as_secs_f64();
+        write_summary(&folder, &summary)?;
+        serde_json::to_string(&summary).map_err(|e| Error::io("describe", &folder)(e.into()))
+    })?;
+    let summary: Summary = serde_json::from_str(&text).map_err(|e| Error::io("understand", &folder)(e.into()))?;
+    tell(&summary, &folder, console);
+    Ok(summary)
+}
+
+/// Collective: the ensemble's folder, with its settings in it.
+fn folder(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<PathBuf> {
+    match origin {
+        Origin::Scratch => {
+            let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
+            let name = config.model.resolve()?.name;
+            RunDir::create_for_members(&RunConfig { data, ..config.clone() }, &name, comm)
+        }
+        Origin::Resume(dir) => {
+            agree_root(comm, || {
+                let path = dir.join(CONFIG);
+                let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+                let differing = differing(&text, config)?;
+                let what = format!("--resume {}: these are not as they were", dir.display());
+                let fix = "leave them as they were, or start another ensemble".to_owned();
+                if differing.is_empty() {
+                    Ok(String::new())
+                } else {
+                    Err(Error::Several { what, items: differing, fix })
+                }
+            })?;
+            Ok(dir.clone())
+        }
+        Origin::Fork(dir) => Err(Error::invalid(
+            format!("--fork, of {}", dir.display()),
+            "an ensemble",
+            "one network, whose weights others begin with",
+            "name a member's folder, and leave --strategy ensemble away",
+        )),
+    }
+}
+
+/// Collective: what all members say together of the validation and the test rows.
+fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[Option<Evaluation>; 2]> {
+    let dataset = agree(comm, Dataset::open(&config.data))?;
+    let mut found = [None, None];
+    for (split, found) in [Split::Val, Split::Test].into_iter().zip(&mut found) {
+        if dataset.rows(split) == 0 {
+            continue;
+        }
+        let (shards, rank) = (config.shards.max(comm.size()), comm.rank());
+        let part = agree(comm, Part::read(&dataset, split, shards, rank, comm.size()))?;
+        let mut vote: Option<Vote> = None;
+        for index in 0..config.members() {
+            let saved = agree(comm, checkpoint::read(&member_folder(folder, index).join("model.h5")))?;
+            vote.get_or_insert_with(|| Vote::new(&part, saved.classes.len())).add(&saved, comm);
+        }
+        *found = vote.map(|vote| vote.evaluate(comm));
+    }
+    Ok(found)
+}
+
+/// On the root: what all members came to.
+fn summary(config: &RunConfig, folder: &Path, [val, test]: [Option<&Evaluation>; 2]) -> Result<Summary> {
+    let read = |index: usize| {
+        let path = member_folder(folder, index);
+        let value: Value = summary_of(&path).unwrap_or_default();
+        serde_json::from_value::<Summary>(value).map_err(|e| Error::io("read the summary in", &path)(e.into()))
+    };
+    let all = (0..config.members()).map(read).collect::<Result<Vec<_>>>()?;
+    let mean = |get: fn(&Summary) -> f64| all.iter().map(get).sum::<f64>() / all.len() as f64;
+    let mut exchange = Exchange::default();
+    all.iter().for_each(|summary| exchange += summary.exchange);
+    let member = |(index, summary): (usize, &Summary)| Member {
+        folder: format!("{MEMBER}{index}"),
+        seed: config.seed + index as u64,
+        train_loss: summary.train_loss,
+        train_accuracy: summary.train_accuracy,
+        val_accuracy: summary.val_accuracy,
+        test_accuracy: summary.test_accuracy,
+        weights_sha256: summary.weights_sha256.clone(),
+    };
+    Ok(Summary {
+        train_loss: mean(|summary| summary.train_loss),
+        train_accuracy: mean(|summary| summary.train_accuracy),
+        val_loss: val.map(Evaluation::loss),
+        val_accuracy: val.map(Evaluation::accuracy),
+        test_loss: test.map(Evaluation::loss),
+        test_accuracy: test.map(Evaluation::accuracy),
+        best_epoch: None,
+        images_per_sec: mean(|summary| summary.images_per_sec),
+        bytes_communicated: all.iter().map(|summary| summary.bytes_communicated).sum(),
+        exchange,
+        weights_sha256: digest(&all),
+        members: all.iter().enumerate().map(member).collect(),
+        ..all[0].clone()
+    })
+}
+
+/// One digest of the members' digests.
+fn digest(all: &[Summary]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    all.iter().for_each(|summary| hash.update(&summary.weights_sha256));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn tell(summary: &Summary, folder: &Path, console: &Console) {
+    let mut lines = Vec::new();
+    if let Some(accuracy) = summary.test_accuracy {
+        let each: Vec<f64> = summary.members.iter().filter_map(|member| member.test_accuracy).collect();
+        let mean = each.iter().sum::<f64>() / each.len() as f64;
+        let [least, most] = [each.iter().copied().fold(1.0, f64::min), each.iter().copied().fold(0.0, f64::max)];
+        lines.push(format!(
+            "test accuracy {} together ({} rows); alone {} to {}, {} in the mean",
+            percent(accuracy),
+            summary.test_rows,
+            percent(least),
+            percent(most),
+            percent(mean)
+        ));
+    } else {
+        lines.push(format!("training accuracy {} in the mean (no test rows)", percent(summary.train_accuracy)));
+    }
+    lines.push(format!("weights sha256 {} (of all members' digests)", summary.weights_sha256));
+    lines.push(format!("results in {}", folder.display()));
+    lines.iter().for_each(|line| console.say(line));
+}

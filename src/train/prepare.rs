@@ -1,0 +1,139 @@
+//! What has become of runs that are to be dealt out: which are over, which go on, which are new.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::data::batch_of;
+use super::deal::Job;
+use super::origin::{CONFIG, Origin, differing, finished};
+use crate::comm::{Communicator, Solo, agree_root};
+use crate::config::{RunConfig, Settings};
+use crate::data::{Dataset, RowShape, Shards, Split};
+use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::model::Model;
+use crate::report::DIVERGED;
+
+/// What a weight costs a step, in operations: with the paper's network one step of batch 16 takes 53.5 ms, one of 64 takes 171
+/// (`glasses bench`, README.md), 2.45 ms an image and 14.3 a step: 137 GFLOP/s, and 2.2 ns for each of 6.58 million weights.
+const OPERATIONS_OF_A_WEIGHT: f64 = 300.0;
+
+/// What has become of a run.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // One a run of a sweep.
+pub enum Found {
+    /// It is to be run, or to go on.
+    Left(Job),
+    /// It is over.
+    Finished,
+    /// It came to numbers that are none, and would again.
+    Diverged(String),
+}
+
+/// As the root tells the others.
+#[derive(Serialize, Deserialize)]
+enum Told {
+    New,
+    GoesOn(String),
+    Finished,
+    Diverged(String),
+}
+
+/// Collective: looks into the folder of each run in `folder`. A run that is new begins there.
+///
+/// # Errors
+/// When a folder holds a run of other settings, or another thing.
+pub fn prepare(runs: Vec<(String, RunConfig)>, folder: &Path, comm: &dyn Communicator) -> Result<Vec<Found>> {
+    let told = agree_root(comm, || {
+        let told = runs.iter().map(|(name, config)| look(&folder.join(name), config)).collect::<Result<Vec<_>>>()?;
+        serde_json::to_string(&told).map_err(|e| Error::io("describe", folder)(e.into()))
+    })?;
+    let told: Vec<Told> = serde_json::from_str(&told).map_err(|e| Error::io("understand", folder)(e.into()))?;
+    let found = |((name, config), told): ((String, RunConfig), Told)| -> Result<Found> {
+        let folder = folder.join(&name);
+        let job = |config, origin| Found::Left(Job { name, config, origin, folder: folder.clone() });
+        Ok(match told {
+            Told::New => job(RunConfig { out: Some(folder.clone()), ..config }, Origin::Scratch),
+            Told::GoesOn(text) => job(adopt(config, &folder, &text)?, Origin::Resume(folder.clone())),
+            Told::Finished => Found::Finished,
+            Told::Diverged(said) => Found::Diverged(said),
+        })
+    };
+    runs.into_iter().zip(told).map(found).collect()
+}
+
+fn look(folder: &Path, config: &RunConfig) -> Result<Told> {
+    let read = |name: &str| match std::fs::read_to_string(folder.join(name)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        text => text.map(Some).map_err(Error::io("read", folder.join(name))),
+    };
+    if let Some(text) = read(DIVERGED)? {
+        let value: Value = serde_json::from_str(&text).unwrap_or_default();
+        let [said, settings] = ["error", "config"].map(|key| value[key].as_str().unwrap_or_default().to_owned());
+        same(folder, &settings, &adopt(config.clone(), folder, &settings)?)?;
+        return Ok(Told::Diverged(said));
+    }
+    let Some(text) = read(CONFIG)? else { return Ok(Told::New) };
+    let config = adopt(config.clone(), folder, &text)?;
+    same(folder, &text, &config)?;
+    let finished = finished(folder, &config, &Solo::default())?;
+    Ok(if finished.is_some() { Told::Finished } else { Told::GoesOn(text) })
+}
+
+/// What the data decided for a run that has begun, it keeps.
+fn adopt(config: RunConfig, folder: &Path, text: &str) -> Result<RunConfig> {
+    let old: Settings = toml::from_str(text).map_err(|e| {
+        let found = e.to_string().trim_end().replace('\n', "\n    ");
+        let fix = "move the folder away, or name another with --out";
+        Error::invalid(folder.join(CONFIG).display().to_string(), found, "the settings of a run", fix)
+    })?;
+    let (normalize, augment) = (config.normalize.or(old.normalize), config.augment.or(old.augment));
+    Ok(RunConfig { normalize, augment, ..config })
+}
+
+/// Whether the settings `text` of the run in `folder` are those that are asked for.
+fn same(folder: &Path, text: &str, config: &RunConfig) -> Result<()> {
+    let differing = differing(text, config)?;
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Several {
+        what: format!("{} holds a run of other settings", folder.display()),
+        items: differing,
+        fix: "say them as they were, or name another folder with --out".to_owned(),
+    })
+}
+
+/// Keeps why a run has no result but this one, and its settings: it is not tried again.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_divergence(folder: &Path, said: &str, config: &RunConfig) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+    let text = serde_json::json!({ "error": said, "config": config.to_toml()? });
+    write_whole(&folder.join(DIVERGED), format!("{text:#}\n").as_bytes())
+}
+
+/// How much work a run is, in operations: what its rows take forward and backward, and what its steps take whatever their rows.
+/// Of an ensemble: all its members. What is read of its data is the outline.
+///
+/// # Errors
+/// When the data cannot be read, or the model does not fit it.
+pub fn work_of(config: &RunConfig) -> Result<f64> {
+    let dataset = Dataset::open(&config.data)?;
+    let rows = dataset.rows(Split::Train);
+    let batch = batch_of(config, rows)?;
+    let classes = match &dataset.classes {
+        Some(classes) => classes.len(),
+        None => dataset.count_labels(Split::Train)?.len(),
+    };
+    let flat = matches!(dataset.shape, RowShape::Features { .. });
+    let model = Model::new(config.model.resolve()?, dataset.shape.hwc(), flat, classes, config.kernels)?;
+    let steps = config.epochs * Shards::new(rows, config.shards).steps(batch);
+    let made = config.max_steps.unwrap_or(steps).min(steps) as f64;
+    let rows = (config.epochs * rows) as f64 * made / steps as f64;
+    let weights = model.parameters() as f64 * OPERATIONS_OF_A_WEIGHT;
+    Ok((rows * model.training_flops() as f64 + made * weights) * config.members() as f64)
+}

@@ -1,0 +1,88 @@
+//! What several networks say together: the mean of their probabilities.
+
+use super::EVALUATION_BATCH;
+use super::evaluate::Evaluation;
+use crate::checkpoint::SavedModel;
+use crate::comm::Communicator;
+use crate::data::Part;
+use crate::kernels::{self, Score};
+use crate::model::Workspace;
+
+/// The smallest probability that has a loss: a network may say 0 of what is true.
+const LEAST: f64 = 1e-45;
+
+/// The sums of the probabilities that networks give this rank's rows.
+pub struct Vote<'a> {
+    part: &'a Part,
+    classes: usize,
+    /// `[row, class]`
+    sums: Vec<f64>,
+    networks: usize,
+}
+
+impl<'a> Vote<'a> {
+    /// Nobody has spoken yet of the rows of `part`.
+    pub fn new(part: &'a Part, classes: usize) -> Vote<'a> {
+        Vote { part, classes, sums: vec![0.0; part.labels().len() * classes], networks: 0 }
+    }
+
+    /// Collective: a network speaks; its own accuracy.
+    pub fn add(&mut self, saved: &SavedModel, comm: &dyn Communicator) -> f64 {
+        let mut ws = Workspace::for_inference(&saved.model, EVALUATION_BATCH);
+        let range = self.part.shards.rows_of(self.part.owned.clone());
+        let (mut sums, mut labels) = (self.sums.chunks_exact_mut(self.classes), self.part.labels().iter());
+        let (mut rows, mut correct, mut probabilities) = (Vec::new(), [0], Vec::new());
+        for first in range.clone().step_by(ws.capacity) {
+            rows.clear();
+            rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
+            self.part.fill(&rows, &saved.normalizer, &mut ws);
+            saved.model.forward(&saved.params, &mut ws, None);
+            probabilities.clear();
+            probabilities.extend_from_slice(ws.logits());
+            kernels::softmax(self.classes, &mut probabilities);
+            for (row, label) in probabilities.chunks_exact(self.classes).zip(labels.by_ref()) {
+                correct[0] += u64::from(kernels::argmax(row) == Some(*label as usize));
+                let sum = sums.next().into_iter().flatten();
+                sum.zip(row).for_each(|(sum, probability)| *sum += f64::from(*probability));
+            }
+        }
+        self.networks += 1;
+        comm.sum_u64(&mut correct);
+        correct[0] as f64 / self.part.shards.rows() as f64
+    }
+
+    /// Collective: how well all of them do together. Losses are summed as [`evaluate`](super::evaluate()) does.
+    pub fn evaluate(&self, comm: &dyn Communicator) -> Evaluation {
+        let (part, classes) = (self.part, self.classes);
+        let mut losses = vec![0.0; part.shards.count()];
+        let mut counts = vec![0u64; 1 + classes * classes];
+        let mut rows = self.sums.chunks_exact(classes).zip(part.labels());
+        for shard in part.owned.clone() {
+            for (sums, &label) in rows.by_ref().take(part.rows_of(shard).len()) {
+                let probability = sums[label as usize] / self.networks as f64;
+                losses[shard] -= libm::log(probability.max(LEAST));
+                if let Some(said) = most_probable(sums) {
+                    counts[0] += u64::from(said == label as usize);
+                    counts[1 + label as usize * classes + said] += 1;
+                }
+            }
+        }
+        comm.sum_f64(&mut losses);
+        comm.sum_u64(&mut counts);
+        let empty = |shard: usize| part.rows_of(shard).is_empty();
+        let sum = kernels::tree(losses.len(), &mut |s| (!empty(s)).then(|| losses[s]), &|a, b| a + b);
+        Evaluation {
+            score: Score { loss_sum: sum.unwrap_or(0.0), correct: counts[0] },
+            count: part.shards.rows() as u64,
+            confusion: counts[1..].to_vec(),
+        }
+    }
+}
+
+/// The first of the largest numbers; none where one is not a number.
+fn most_probable(sums: &[f64]) -> Option<usize> {
+    if sums.iter().any(|sum| sum.is_nan()) {
+        return None;
+    }
+    (0..sums.len()).reduce(|best, class| if sums[class] > sums[best] { class } else { best })
+}

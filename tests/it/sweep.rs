@@ -1,0 +1,139 @@
+//! `glasses sweep`: every point of a grid is the run that `glasses train` makes, is made once, and stands in the table.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::fixtures::{faces, refused, refused_by_all, refused_by_ranks, words};
+use crate::ranks::assert_same_run;
+use crate::run::{Outcome, glasses, mpirun};
+
+/// What all runs have in common.
+const COMMON: &str = "--data faces.h5 --model tiny.toml --epochs 2 --checkpoint-every 4";
+
+const GRID: &str = "--grid lr=1e-2,0.001 --grid batch=8,16";
+
+const NAMES: [&str; 4] = ["lr0.01-batch8", "lr0.01-batch16", "lr0.001-batch8", "lr0.001-batch16"];
+
+fn sweep(ranks: usize, options: &str, dir: &Path) -> Outcome {
+    let line = format!("sweep {COMMON} {options}");
+    if ranks == 0 { glasses(&words(&line), dir) } else { mpirun(ranks, &words(&line), dir) }
+}
+
+/// Each point by itself, in `single/NAME`.
+fn singles(dir: &Path) {
+    for name in NAMES {
+        let (lr, batch) = name.trim_start_matches("lr").split_once("-batch").unwrap();
+        let line = format!("train {COMMON} --lr {lr} --batch {batch} --out single/{name}");
+        glasses(&words(&line), dir).success();
+    }
+}
+
+fn same_as_singles(folder: &Path, dir: &Path) {
+    for name in NAMES {
+        assert_same_run(&folder.join(name), &dir.join("single").join(name), &format!("{name} of {}", folder.display()));
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn a_point_is_the_run_that_train_makes_on_any_ranks_in_any_groups() {
+    let dir = faces();
+    let dir = dir.path();
+    singles(dir);
+    for (ranks, each, lines) in [(0, "1", 4), (2, "1", 4), (2, "2", 4), (4, "2", 4), (4, "1", 4), (3, "1", 4)] {
+        let out = format!("on-{ranks}-{each}");
+        let said = sweep(ranks, &format!("{GRID} --ranks-per-run {each} --out {out}"), dir).success().stdout;
+        same_as_singles(&dir.join(&out), dir);
+        let done = said.lines().filter(|line| line.starts_with('[') && line.contains("test accuracy")).count();
+        assert_eq!(done, lines, "{said}");
+        assert!(said.contains("best on the test rows") && said.contains("|  0.01 |    16 |"), "{said}");
+        assert!(!dir.join(&out).join(".claims").exists());
+    }
+    // Without a word about groups: as many as there are ranks, while there are runs for them.
+    let said = sweep(4, "--grid lr=1e-2,0.001 --batch 8 --out few", dir).success().stdout;
+    assert!(said.contains("2 of 2 runs are left, for 2 groups of 2 ranks each"), "{said}");
+    assert_same_run(&dir.join("few/lr0.01"), &dir.join("single/lr0.01-batch8"), "two ranks");
+}
+
+#[test]
+fn what_is_finished_is_not_run_again_and_what_is_not_goes_on() {
+    let dir = faces();
+    let dir = dir.path();
+    singles(dir);
+    sweep(0, "--grid lr=1e-2 --grid batch=8,16 --out grid", dir).success();
+    // Two epochs of four and eight steps: one is left in the middle, behind a checkpoint; one is new.
+    let cut = format!("train {COMMON} --lr 0.001 --batch 8 --max-steps 5 --out grid/lr0.001-batch8");
+    glasses(&words(&cut), dir).success();
+    let written =
+        |name: &str| std::fs::metadata(dir.join("grid").join(name).join("model.h5")).unwrap().modified().unwrap();
+    let before = NAMES[..2].iter().map(|name| written(name)).collect::<Vec<_>>();
+    let said = sweep(2, &format!("{GRID} --out grid"), dir).success().stdout;
+    assert!(said.contains("2 of 4 runs are left"), "{said}");
+    assert_eq!(before, NAMES[..2].iter().map(|name| written(name)).collect::<Vec<_>>());
+    same_as_singles(&dir.join("grid"), dir);
+    let said = sweep(3, &format!("{GRID} --out grid"), dir).success().stdout;
+    assert!(said.contains("0 of 4 runs are left") && said.contains("0.001"), "{said}");
+    let other = format!("sweep {COMMON} {GRID} --out grid --seed 2");
+    refused(dir, &other, &["holds a run of other settings", "seed: 2 was 1", "--out"]);
+}
+
+#[test]
+fn a_run_that_diverges_is_a_result_and_one_that_fails_stops_no_other() {
+    let dir = faces();
+    let dir = dir.path();
+    let grid = "--grid lr=0.01,1e30 --optimizer sgd --batch 8 --out grid";
+    let said = sweep(2, grid, dir).success().stdout;
+    assert!(said.contains("lr1000000000000000000000000000000: diverged"), "{said}");
+    let table = json(&sweep(0, &format!("{grid} --json"), dir).success().stdout);
+    let states: Vec<&str> =
+        table["runs"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    assert_eq!((states, &table["keys"][0]), (vec!["finished", "diverged"], &Value::from("lr")));
+    let said = sweep(2, grid, dir).success().stdout;
+    assert!(said.contains("0 of 2 runs are left"), "{said}");
+    // A folder that holds something else is left alone; the others are run.
+    std::fs::create_dir(dir.join("grid/lr0.001")).unwrap();
+    std::fs::write(dir.join("grid/lr0.001/notes.txt"), "mine").unwrap();
+    let failed = sweep(2, &grid.replace("lr=", "lr=0.001,0.003,"), dir).failure();
+    assert!(failed.contains("1 of 2 runs failed") && failed.contains("a folder that holds something"), "{failed}");
+    assert!(dir.join("grid/lr0.003/summary.json").exists());
+    let text = std::fs::read_to_string(dir.join("grid/table.md")).unwrap();
+    assert!(text.contains("not finished") && text.contains("diverged"), "{text}");
+}
+
+#[test]
+fn the_table_is_made_again_from_any_folder_of_runs() {
+    let dir = faces();
+    let dir = dir.path();
+    singles(dir);
+    std::fs::create_dir(dir.join("single/empty")).unwrap();
+    let table = json(&glasses(&words("sweep --table single --json"), dir).success().stdout);
+    assert_eq!(table["keys"], Value::from(vec!["lr", "batch"]));
+    let runs: Vec<&str> = table["runs"].as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap()).collect();
+    assert_eq!(runs, ["lr0.001-batch8", "lr0.001-batch16", "lr0.01-batch8", "lr0.01-batch16"]);
+    for name in ["table.md", "table.csv", "accuracy.svg", "accuracy.png"] {
+        assert!(dir.join("single").join(name).exists(), "{name}");
+    }
+    let summary = json(&std::fs::read_to_string(dir.join("single/lr0.001-batch8/summary.json")).unwrap());
+    assert_eq!(table["runs"][0]["test_accuracy"], summary["test_accuracy"]);
+    refused_by_all(dir, "sweep --table nothing", &["nothing"]);
+    std::fs::create_dir(dir.join("nothing")).unwrap();
+    refused_by_all(dir, "sweep --table nothing", &["no finished run"]);
+}
+
+#[test]
+fn a_grid_that_makes_no_sense_is_refused_before_anything_is_written() {
+    let dir = faces();
+    let dir = dir.path();
+    refused_by_all(dir, &format!("sweep {COMMON} --grid bacth=8,16"), &["did you mean 'batch'?"]);
+    refused_by_all(dir, &format!("sweep {COMMON} --grid lr=0.1,x"), &["invalid value 'x'"]);
+    refused_by_all(dir, &format!("sweep {COMMON} --grid lr=0.1,-1"), &["run lr", "a positive number"]);
+    refused_by_all(dir, &format!("sweep {COMMON} --grid epochs=1,2"), &["--grid epochs", "said twice"]);
+    refused_by_all(dir, &format!("sweep {COMMON} --grid batch=8,65"), &["65 rows, more than the 64"]);
+    refused_by_all(dir, "sweep --data no.h5 --grid lr=0.1", &["no.h5"]);
+    refused_by_all(dir, &format!("sweep {COMMON}"), &["--grid"]);
+    refused_by_ranks(3, dir, &format!("sweep {COMMON} {GRID} --ranks-per-run 2"), &["--ranks-per-run", "1, 3"]);
+}
