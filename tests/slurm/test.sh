@@ -248,22 +248,23 @@ sweep_finished() { [ "$(find "$name" -name summary.json | wc -l)" = 12 ]; }
 # The paper's grid, one tiny epoch a point; one task is interrupted, and that one alone goes back to the queue.
 the_sweep_as_an_array() {
     busy sweep
-    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/sweep.sbatch" "${settings[@]:0:2}" --epochs 1 --checkpoint-every 5steps)
+    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/sweep.sbatch" "${settings[@]:0:2}" --epochs 100 --checkpoint-every 50steps)
     name=sweeps/$id
     local array=$id
     id=${array}_11
-    within 60 "its last task begins" grep -qs '^train.sbatch: job' "glasses-sweep-$id.out"
+    within 60 "its last task begins" test -e "$name/lr1e-4-batch64/live.json"
     scancel --batch --signal=USR1 "$id"
     put_back
     id=$array
-    within 90 "the twelve runs are finished" sweep_finished
+    within 120 "the twelve runs are finished" sweep_finished
     id=${array}_11
     within 10 "the interrupted task is COMPLETED" job_says 'JobState=COMPLETED'
     [ "$(cat "glasses-sweep-${array}"_*.out | grep -c 'train.sbatch: job .* restart')" = 1 ] || fail "other tasks were put back as well"
-    glasses train --recipe paper --lr 1e-1 --batch 16 "${settings[@]:0:2}" --epochs 1 --out sweep-0 >/dev/null
+    glasses train --recipe paper --lr 1e-1 --batch 16 "${settings[@]:0:2}" --epochs 100 --out sweep-0 >/dev/null
     [ "$(digest sweep-0)" = "$(digest "$name/lr1e-1-batch16")" ] || fail "the first point has other weights than the same run by hand"
     [ "$(grep -cE "^(lr = 0.0001|batch = 64)$" "$name/lr1e-4-batch64/config.toml")" = 2 ] || fail "the last point has other settings"
-    glasses report "$name"/* >/dev/null || fail "the sweep's runs cannot be reported on"
+    glasses sweep --table "$name" >/dev/null || fail "there is no table of the sweep's runs"
+    [ "$(grep -c '^|' "$name/table.md")" = 14 ] || fail "the table has not twelve rows"
 }
 
 # Its figures mean nothing here; its way does.
