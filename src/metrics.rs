@@ -135,6 +135,7 @@ pub struct Summary {
     /// What the root moved in the training steps of the whole run.
     pub exchange: Exchange,
     /// Checkpoints, and other files of the run, that the disk refused at first.
+    #[serde(default)]
     pub failed_checkpoints: u64,
     pub weights_sha256: String,
     pub wall_seconds: f64,

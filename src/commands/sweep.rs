@@ -140,6 +140,7 @@ fn show(sweep: &Sweep, folder: &Path, json: bool) -> Result<String> {
     if let Some((accuracy, row)) = best.reduce(|best, next| if next.0 > best.0 { next } else { best }) {
         crate::say!("best on the test rows: {}, {}", row.run, crate::report::percent(accuracy));
     }
-    crate::say!("table in {}, also as table.csv and accuracy.svg", folder.join(table::MARKDOWN).display());
+    let plot = if sweep.figure().is_some() { ", plot in accuracy.svg and accuracy.png" } else { "" };
+    crate::say!("table in {}, also as table.csv{plot}", folder.join(table::MARKDOWN).display());
     Ok(String::new())
 }

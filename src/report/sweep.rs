@@ -55,8 +55,11 @@ pub struct Sweep {
     pub runs: Vec<Row>,
 }
 
+/// A figure of a run.
+type Get = fn(&Row) -> Option<f64>;
+
 /// A column: its name, the form for a person, the value.
-type Column = (&'static str, fn(f64) -> String, fn(&Row) -> Option<f64>);
+type Column = (&'static str, fn(f64) -> String, Get);
 
 static COLUMNS: [Column; 7] = [
     ("train accuracy", percent, |row| row.train_accuracy),
@@ -166,8 +169,7 @@ impl Sweep {
         }
         let mut lines = Vec::new();
         for (color, name) in names.iter().enumerate() {
-            #[allow(clippy::type_complexity)] // A name, a stroke, and which figure.
-            let kinds: [(&str, Stroke, fn(&Row) -> Option<f64>); 2] =
+            let kinds: [(&str, Stroke, Get); 2] =
                 [("test", Stroke::Solid, |row| row.test_accuracy), ("train", Stroke::Dashed, |row| row.train_accuracy)];
             for (kind, stroke, get) in kinds {
                 let of_curve = self.runs.iter().filter(|row| others(row) == *name);

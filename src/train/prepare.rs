@@ -22,7 +22,7 @@ const OPERATIONS_OF_A_WEIGHT: f64 = 300.0;
 
 /// What has become of a run.
 #[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // One a run of a sweep.
+#[allow(clippy::large_enum_variant)] // There is one of them for each run of a sweep.
 pub enum Found {
     /// It is to be run, or to go on.
     Left(Job),

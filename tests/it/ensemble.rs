@@ -91,9 +91,9 @@ fn several_models_answer_with_the_mean_of_their_probabilities() {
         let mean = each.iter().map(|one| one[picture]).sum::<f64>() / 3.0;
         assert!((said - mean).abs() < 1e-6, "{said} {mean}");
     }
-    glasses(&words("synth --size 28 --count 40 --out small.h5"), dir).success();
+    glasses(&words("synth --size 32 --count 40 --out small.h5"), dir).success();
     glasses(&words("train --data small.h5 --model tiny.toml --epochs 1 --out small"), dir).success();
-    refused_by_all(dir, "eval --data faces.h5 --model all small", &["small", "24x24x3", "28x28x3"]);
+    refused_by_all(dir, "eval --data faces.h5 --model all small", &["small", "24x24x3", "32x32x3"]);
     refused(dir, "predict photos --model all --explain maps", &["--explain", "3 models"]);
 }
 
@@ -143,8 +143,11 @@ fn an_ensemble_that_makes_no_sense_is_refused() {
         &format!("{COMMON} --strategy ensemble --members 2 --ranks-per-member 2"),
         &["--ranks-per-member"],
     );
-    let common = COMMON.replace("--batch 8", "--batch 65");
-    refused_by_all(dir, &format!("{common} --strategy ensemble --members 2"), &["65 rows"]);
+    refused_by_all(
+        dir,
+        &format!("{} --strategy ensemble --members 2", COMMON.replace("--batch 8", "--batch 65")),
+        &["65 rows"],
+    );
 }
 
 #[test]

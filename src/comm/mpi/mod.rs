@@ -322,6 +322,7 @@ impl Communicator for Mpi {
     }
 
     fn rest(&self) {
+        let _wait = position::wait();
         let mut barrier = self.world.immediate_barrier();
         while let Err(under_way) = barrier.test() {
             barrier = under_way;
@@ -330,6 +331,7 @@ impl Communicator for Mpi {
     }
 
     fn split(&self, colour: usize) -> Box<dyn Communicator + '_> {
+        let _wait = position::wait();
         let colour = i32::try_from(colour).expect("a colour below 2^31");
         let of = |ranks| split(ranks, Some(colour), self.world.rank());
         let ranks = (of(&self.world), of(&self.machine), of(&self.node));
