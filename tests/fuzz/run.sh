@@ -5,14 +5,17 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || mapfile -t < <(cargo fuzz list --fuzz-dir tests/fuzz) && [ $# -gt 0 ] || set -- "${MAPFILE[@]}"
+if [ $# = 0 ]; then
+    mapfile -t targets < <(cargo fuzz list --fuzz-dir tests/fuzz)
+    set -- "${targets[@]}"
+fi
 # What the readers say belongs to nobody here.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # Targets are built for a stable compiler: without a sanitizer, which only the C library would profit from.
 cargo fuzz build --fuzz-dir tests/fuzz --sanitizer none
 for target; do
-    mkdir -p "tests/fuzz/corpus/$target"
+    mkdir -p "tests/fuzz/corpus/$target" "tests/fuzz/seeds/$target"
     cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none "$target" "tests/fuzz/corpus/$target" "tests/fuzz/seeds/$target" -- \
         -max_total_time="$seconds" -max_len=65536 -timeout=20 -rss_limit_mb=4096 -malloc_limit_mb=3072 -close_fd_mask=1 -print_final_stats=1 \
         >"$log" 2>&1 || { tail -50 "$log"; exit 1; }
