@@ -167,11 +167,13 @@ impl Foreign {
         match self.kind {
             Kind::Model => {
                 [weights("params").into(), vec![item("mean", &[1], &f32s), item("inverse_deviation", &[1], &f32s)]]
-                    .concat()
+                    .into_iter()
+                    .flatten()
+                    .collect()
             }
             Kind::State => [weights("params"), weights("optimizer/first")]
-                .concat()
                 .into_iter()
+                .flatten()
                 .chain([item("meta", &[], &TypeDescriptor::VarLenUnicode)])
                 .collect(),
             _ => ["train", "test"]
