@@ -42,11 +42,15 @@ impl Patience {
         *self = Patience::default();
     }
 
-    /// An attempt failed: the pause before the next one.
-    fn fail(&mut self) -> Duration {
+    /// An attempt failed at this moment: the pause before the next one. What fails in a pause (an epoch's line, say) is not one more
+    /// in a row: short epochs would use up a run's patience in seconds.
+    fn fail(&mut self, now: Instant) -> Duration {
+        if let Some(next) = self.next.filter(|next| now < *next) {
+            return next - now;
+        }
         let pause = Duration::from_secs(1 << self.in_a_row.min(6)).min(LONGEST_PAUSE);
         self.in_a_row += 1;
-        self.next = Some(Instant::now() + pause);
+        self.next = Some(now + pause);
         pause
     }
 }
@@ -124,10 +128,14 @@ impl Trainer<'_> {
 
     /// Notes, on the root, that the disk refused `what`, and says so.
     fn has_failed(&mut self, kind: Kind, what: &str, failure: &Error, console: &Console) {
-        let pause = self.refused.of(kind).fail();
+        let pause = self.refused.of(kind).fail(Instant::now());
         self.progress.failed_writes += 1;
         let (count, most) = (self.refused.of(kind).in_a_row, self.config.max_failed_checkpoints);
-        let next = if count < most { format!("tried again in {} s", pause.as_secs()) } else { "given up".to_owned() };
+        let next = if count < most {
+            format!("tried again in {:.0} s", pause.as_secs_f64().ceil())
+        } else {
+            "given up".to_owned()
+        };
         console.warn(format!("{what} could not be written ({count} of {most} failures in a row), {next}: {failure}"));
     }
 
@@ -256,10 +264,18 @@ mod tests {
     fn pauses_double_up_to_a_minute_and_begin_anew_after_a_success() {
         let mut patience = Patience::default();
         assert!(!patience.is_due());
-        let pauses: Vec<u64> = (0..8).map(|_| patience.fail().as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let mut now = Instant::now();
+        let mut fail_when_due = || {
+            let pause = patience.fail(now);
+            // Too early to count.
+            let half = patience.fail(now + pause / 2);
+            now += pause;
+            (pause.as_secs(), half == pause / 2)
+        };
+        let pauses = [1, 2, 4, 8, 16, 32, 60, 60].map(|seconds| (seconds, true));
+        assert_eq!(std::array::from_fn(|_| fail_when_due()), pauses);
         assert!(!patience.is_due());
         patience.rest();
-        assert_eq!(patience.fail().as_secs(), 1);
+        assert_eq!(patience.fail(now).as_secs(), 1);
     }
 }

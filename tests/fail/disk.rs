@@ -17,6 +17,9 @@ const SIZE: &str = "40m";
 const UNSAVED: i32 = 76;
 const REFUSED: i32 = 1;
 
+/// Seconds between the first of three tries and the last.
+const PAUSES: f64 = 3.0;
+
 /// A disk; it is gone with the process that holds its namespace, which ends with this.
 struct Disk {
     holder: Child,
@@ -139,6 +142,13 @@ pub fn full_for_good(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
     };
     if status.code() != Some(code) || !run.stderr().contains("(3 of 3 failures in a row), given up") {
         return Err(format!("{status}\n{}", run.said()).into());
+    }
+    if gone < PAUSES {
+        return Err(format!(
+            "three tries have pauses of 1 s and 2 s between them: gone after {gone} s\n{}",
+            run.said()
+        )
+        .into());
     }
     is_whole(&run.seen_at, true)?;
     disk.free()?;
