@@ -48,24 +48,16 @@ impl Phase {
     ];
 }
 
-/// How long a rank may take to get further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Steps and evaluations: as long as ranks are waited for.
-    Usual,
-    /// Files: a slow disk is not a dead rank.
-    Long,
-    /// Any time.
-    Endless,
-}
+/// A slow disk is not a dead rank: files may take so many times as long as anything else.
+const FILES: u32 = 10;
 
 impl Phase {
-    /// How long a rank may be in it without getting further.
-    pub fn patience(self) -> Patience {
+    /// How many times as long as a step a rank may be in it without getting further; `None`: any time.
+    pub fn patience(self) -> Option<u32> {
         match self {
-            Phase::Work => Patience::Endless,
-            Phase::Start | Phase::Checkpoint | Phase::Write => Patience::Long,
-            _ => Patience::Usual,
+            Phase::Work => None,
+            Phase::Start | Phase::Checkpoint | Phase::Write => Some(FILES),
+            _ => Some(1),
         }
     }
 }

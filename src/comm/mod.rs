@@ -15,12 +15,14 @@ mod nodes;
 mod solo;
 mod threads;
 mod traced;
+mod values;
 
 pub use agree::{agree, agree_root};
 pub use nodes::Nodes;
 pub use solo::Solo;
 pub use threads::Threads;
 pub use traced::Traced;
+pub use values::{gather, host, hosts};
 
 use std::ops::Range;
 
@@ -92,6 +94,9 @@ pub trait Communicator {
     /// What carries the messages, with its version: for `--version`, logs and reports.
     fn describe(&self) -> String;
 }
+
+/// Where MPI keeps the memory that ranks share.
+pub const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Channels that messages can take.
 pub const CHANNELS: usize = 256;

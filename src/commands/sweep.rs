@@ -3,11 +3,13 @@
 mod paper;
 mod table;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::{probe, train};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::grid::{Axis, Point, points};
-use crate::config::{RunConfig, Settings, groups};
+use crate::config::{DEFAULT_DATA, RunConfig, Settings, groups};
 use crate::error::{Error, Result};
 use crate::report::Console;
 use crate::report::sweep::{State, Sweep};
@@ -54,6 +56,14 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let console = if options.json { Console::warnings(comm.is_root(), "sweep") } else { Console::new(comm.is_root()) };
     let (points, configs, each) = agree(comm, plan(options, comm.size()))?;
     let folder = options.settings.out.clone().unwrap_or_else(|| DEFAULT_OUT.into());
+    let told = configs.iter().map(RunConfig::to_toml).collect::<Result<Vec<_>>>();
+    train::same_settings(&agree(comm, told)?.concat(), comm)?;
+    let named = options.settings.data.is_some() || options.grid.iter().any(|axis| axis.key == "data");
+    if let Some(config) = configs.iter().find(|config| !named && config.data == Path::new(DEFAULT_DATA)) {
+        train::make_default_data(config, comm)?;
+    }
+    let data: BTreeSet<PathBuf> = configs.iter().map(|config| config.data.clone()).collect();
+    probe::check(&data.into_iter().collect::<Vec<_>>(), comm)?;
     let order = longest_first(&configs, comm)?;
     let runs = order.iter().map(|&index| (points[index].name.clone(), configs[index].clone())).collect();
     let found = prepare(runs, &folder, comm)?;

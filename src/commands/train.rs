@@ -48,10 +48,10 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());
     let config = file.and_then(|file| options.settings.clone().lower(file, comm.size()));
     let config = agree(comm, config.and_then(|config| one_folder(options, config)))?;
-    same_settings(options, &config, comm)?;
+    let told = format!("{}\nresume {:?}, fork {}", agree(comm, config.to_toml())?, options.resume, options.fork);
+    same_settings(&told, comm)?;
     if !named {
-        agree(comm, fits_first_run(&config))?;
-        make_default_data(comm)?;
+        make_default_data(&config, comm)?;
     }
     let begun = options.resume.as_deref().map(probe::files_of_run).unwrap_or_default();
     probe::check(&[vec![config.data.clone()], begun].concat(), comm)?;
@@ -71,11 +71,9 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 }
 
 /// Collective: whether all ranks were told the same.
-fn same_settings(options: &Options, config: &RunConfig, comm: &dyn Communicator) -> Result<()> {
-    let text = agree(comm, config.to_toml())?;
-    let text = format!("{text}\nresume {:?}, fork {}", options.resume, options.fork);
+pub(super) fn same_settings(told: &str, comm: &dyn Communicator) -> Result<()> {
     let fix = "give every rank the same command line and the same copy of the --config file";
-    doctor::same(comm, "settings", &text, "the same settings on every rank", fix)
+    doctor::same(comm, "settings", told, "the same settings on every rank", fix)
 }
 
 /// A run that goes on stays in its folder.
@@ -115,7 +113,11 @@ fn fits_first_run(config: &RunConfig) -> Result<()> {
 }
 
 /// Collective: where a run names no data and there is none here, the root makes some and says so; the others wait.
-fn make_default_data(comm: &dyn Communicator) -> Result<()> {
+///
+/// # Errors
+/// When a run of these settings could not train on it, or the disk refuses.
+pub(super) fn make_default_data(config: &RunConfig, comm: &dyn Communicator) -> Result<()> {
+    agree(comm, fits_first_run(config))?;
     let console = Console::new(comm.is_root());
     agree_root(comm, || {
         let path = Path::new(DEFAULT_DATA);

@@ -5,10 +5,7 @@ use std::fs::{File, TryLockError, read_to_string};
 use std::path::{Path, PathBuf};
 
 use super::{Check, Verdict};
-use crate::comm::Communicator;
-
-/// Where MPI keeps the memory that ranks share.
-const SHARED_MEMORY: &str = "/dev/shm";
+use crate::comm::{self, Communicator, SHARED_MEMORY};
 
 /// The variable that says whether HDF5 locks what it reads.
 const HDF5_LOCKS: &str = "HDF5_USE_FILE_LOCKING";
@@ -38,21 +35,17 @@ pub fn examine(folder: &Path, wanted: usize, comm: &dyn Communicator) -> Vec<Che
     let several = comm.nodes().neighbours().len() > 1;
     let mut mine = vec![shared_memory(wanted, several)];
     mine.extend(file_system(folder, |file| file.try_lock()));
-    let bytes = serde_json::to_vec(&mine).unwrap_or_default();
-    let host = gethostname::gethostname().to_string_lossy().into_owned();
-    let hosts = comm.gather(host.as_bytes());
-    let all: Vec<Vec<Check>> =
-        comm.gather(&bytes).iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect();
+    let (hosts, all) = (comm::hosts(comm), comm::gather(comm, &mine));
     mine.iter().enumerate().map(|(place, own)| worst(own, place, &all, &hosts)).collect()
 }
 
 /// The worst of the ranks' checks of one thing, the first of them, with its host's name where others found something else.
-fn worst(own: &Check, place: usize, all: &[Vec<Check>], hosts: &[Vec<u8>]) -> Check {
+fn worst(own: &Check, place: usize, all: &[Vec<Check>], hosts: &[String]) -> Check {
     let of_ranks = || all.iter().enumerate().filter_map(|(rank, checks)| Some((rank, checks.get(place)?)));
     let verdict = of_ranks().map(|(_, check)| check.verdict).max().unwrap_or(own.verdict);
     match of_ranks().find(|(_, check)| check.verdict == verdict) {
         Some((rank, check)) if verdict > Verdict::Ok && all.len() > 1 => {
-            let on = format!("{} (rank {rank} on {})", check.found, String::from_utf8_lossy(&hosts[rank]));
+            let on = format!("{} (rank {rank} on {})", check.found, hosts[rank]);
             Check { found: on, ..check.clone() }
         }
         Some((_, check)) => check.clone(),
@@ -177,7 +170,7 @@ mod tests {
     #[test]
     fn the_worst_of_the_ranks_is_shown_with_its_host() {
         let [good, bad] = [Check::ok("a", "fine"), Check::warning("a", "bad", "good", "do so")];
-        let hosts = [b"n1".to_vec(), b"n2".to_vec()];
+        let hosts = ["n1", "n2"].map(str::to_owned);
         let shown = worst(&good, 0, &[vec![good.clone()], vec![bad]], &hosts);
         assert_eq!((shown.verdict, shown.found.as_str()), (Verdict::Warning, "bad (rank 1 on n2)"));
         assert_eq!(worst(&good, 0, &[vec![good.clone()], vec![good.clone()]], &hosts), good);

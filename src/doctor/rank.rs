@@ -37,7 +37,7 @@ impl Rank {
         };
         let path = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
         let rank = Rank {
-            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            host: comm::host(),
             path,
             commit: build::COMMIT.to_owned(),
             executable: build::executable(),
@@ -51,8 +51,7 @@ impl Rank {
 
     /// Collective: all of them.
     pub fn gather(comm: &dyn Communicator) -> Vec<Rank> {
-        let mine = serde_json::to_vec(&Rank::here()).unwrap_or_default();
-        comm.gather(&mine).iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect()
+        comm::gather(comm, &Rank::here())
     }
 
     /// What tells its program from another.

@@ -2,7 +2,7 @@
 
 use twox_hash::XxHash3_64;
 
-use crate::comm::Communicator;
+use crate::comm::{self, Communicator};
 use crate::error::{Error, Result};
 
 /// Lines of a difference that are shown.
@@ -23,8 +23,7 @@ pub fn same(comm: &dyn Communicator, place: &str, text: &str, expected: &str, fi
     // From here on all know that something differs, and all take part.
     let differ = digests.iter().filter(|digest| **digest != digests[0]).count();
     let place = String::from_utf8_lossy(&comm.broadcast(place.as_bytes().to_vec())).into_owned();
-    let host = gethostname::gethostname().to_string_lossy().into_owned();
-    let hosts = comm.gather(host.as_bytes());
+    let hosts = comm::hosts(comm);
     let texts = comm.gather(if [0, other].contains(&comm.rank()) { text.as_bytes() } else { &[] });
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let [first, second] = [0, other].map(|rank| words(&texts[rank]));
@@ -32,8 +31,8 @@ pub fn same(comm: &dyn Communicator, place: &str, text: &str, expected: &str, fi
     let found = format!(
         "{differ} of {} ranks with others than rank 0: rank {other} on {} has {theirs}, rank 0 on {} has {ours}",
         comm.size(),
-        words(&hosts[other]),
-        words(&hosts[0])
+        hosts[other],
+        hosts[0]
     );
     Err(Error::invalid(place, found, expected, fix))
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::interrupt;
 use super::origin::Origin;
 use super::prepare::write_divergence;
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{self, Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Exit, Result};
 use crate::files::write_whole;
@@ -74,7 +75,7 @@ pub fn deal(
             std::fs::remove_dir_all(&claims).map_err(Error::io("remove the folder", &claims))?;
         }
         std::fs::create_dir(&claims).map_err(Error::io("create the folder", &claims))?;
-        let token = format!("job-{}-{}", gethostname::gethostname().to_string_lossy(), std::process::id());
+        let token = format!("job-{}-{}", comm::host(), std::process::id());
         create(&claims.join(&token))?;
         Ok(token)
     })?;
@@ -86,6 +87,9 @@ pub fn deal(
         let _done = Done(&done);
         if comm.is_root() {
             scope.spawn(|| watch(jobs, &claims, &done, console));
+        }
+        if part.is_root() {
+            scope.spawn(|| obey(&claims, &done));
         }
         let dealt = take_turns(jobs, &claims, part.as_ref(), &mut ends);
         // Others may need hours yet.
@@ -213,6 +217,16 @@ fn end_of(job: &Job, ended: Result<Summary>) -> (End, String) {
                 exit => (End::Failed(text.clone(), exit as u8), format!("{name}: failed: {first}")),
             }
         }
+    }
+}
+
+/// On a group's root, beside its training: where another group was interrupted, this one is, too.
+fn obey(claims: &Path, done: &AtomicBool) {
+    while !done.load(Ordering::Acquire) {
+        if claims.join(STOP).exists() {
+            return interrupt::raise();
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::comm::{Communicator, Nodes};
+use crate::comm::{Communicator, Nodes, hosts};
 use crate::error::{Error, Exit};
 use crate::model::{Param, Params};
 
@@ -226,14 +226,6 @@ impl Found {
         )
         .ended(Exit::Differ)
     }
-}
-
-/// Collective: the machine of each rank.
-pub fn hosts(comm: &dyn Communicator) -> Vec<String> {
-    comm.gather(gethostname::gethostname().to_string_lossy().as_bytes())
-        .iter()
-        .map(|name| String::from_utf8_lossy(name).into_owned())
-        .collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
+use super::keeping::Kind;
 use super::saver::Saver;
 use super::trainer::Trainer;
 use crate::comm::agree_root;
@@ -56,6 +57,13 @@ pub fn caught() -> Option<u8> {
     (signal > 0).then_some(signal as u8)
 }
 
+/// As if this process had got one: another has, and its job ends with it.
+pub fn raise() {
+    if let Some(caught) = CAUGHT.get() {
+        caught.store(SIGUSR1 as usize, Ordering::Relaxed);
+    }
+}
+
 /// What a signal is called.
 pub fn name(signal: u8) -> String {
     if signal == FAILED_WRITES {
@@ -77,14 +85,16 @@ impl Trainer<'_> {
             if self.config.checkpoint_every == Every::Never {
                 return end("nothing is saved, as --checkpoint-every never says".to_owned(), Exit::Unsaved);
             }
-            let saved = self.save_at_once(console);
+            let saved = self.insist(Kind::Checkpoint, "a checkpoint", console, Trainer::write_checkpoint);
             let newest = self.saver.as_mut().and_then(Saver::newest);
             match (saved, newest) {
                 (Ok(()), Some(newest)) if newest == step => {
                     end(format!("saved; `glasses train --resume {path}` goes on from there"), Exit::Interrupted)
                 }
                 (saved, newest) => {
-                    let why = saved.err().map_or_else(|| "no thread for it".to_owned(), |failure| failure.to_string());
+                    let why = saved
+                        .err()
+                        .map_or_else(|| "its numbers are not finite".to_owned(), |failure| failure.to_string());
                     let older = match newest {
                         Some(newest) => format!("`glasses train --resume {path}` goes on from step {newest}"),
                         None => "there is no older one".to_owned(),

@@ -65,9 +65,11 @@ pub struct Refused {
 }
 
 /// Kinds of files: each may fail so often in a row.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// The run's state.
     Checkpoint,
+    /// Lines and models.
     Other,
 }
 
@@ -81,24 +83,42 @@ impl Refused {
 }
 
 impl Trainer<'_> {
-    /// On the root: starts to write a checkpoint.
+    /// On the root: starts to write a checkpoint, and says so if that, or the one before it, failed.
     pub fn save_state(&mut self, console: &Console) {
+        if let Err(failure) = self.start_checkpoint() {
+            self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console);
+        }
+    }
+
+    /// On the root: starts to write a checkpoint, where there are any.
+    ///
+    /// # Errors
+    /// When that, or the one before it, failed.
+    fn start_checkpoint(&mut self) -> Result<()> {
         if self.saver.is_none() || !self.well || self.config.checkpoint_every == Every::Never {
-            return;
+            return Ok(());
         }
         position::enter(Phase::Checkpoint);
         // Its chain of digests counts lines that have to be there.
-        if let Err(failure) = self.folder.finish_lines() {
-            return self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console);
-        }
+        self.folder.finish_lines()?;
         let (meta, sync) = (self.meta(), self.folder.files());
         let Trainer { saver, params, optimizer, .. } = self;
         let start = |saver: &mut Saver| saver.start(meta, params, optimizer, sync);
         let started = self.trace.span(What::Checkpoint, 0, [0; 4], || saver.as_mut().map_or(Ok(()), start));
-        if let Err(failure) = started {
-            self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console);
-        }
         self.folder.keep();
+        started
+    }
+
+    /// On the root: what this run has come to is on disk, and what was left before.
+    ///
+    /// # Errors
+    /// When the disk refuses: it is written when this is called again.
+    pub(super) fn write_checkpoint(&mut self) -> Result<()> {
+        let step = self.progress.step;
+        if self.saver.as_ref().is_some_and(|saver| saver.last_started() != step) {
+            self.start_checkpoint()?;
+        }
+        self.saver.as_mut().map_or(Ok(()), Saver::try_again)
     }
 
     /// On the root: says so if the last checkpoint that was started could not be written.
@@ -140,7 +160,7 @@ impl Trainer<'_> {
     }
 
     /// On the root: does `write`, again and again where the disk refuses.
-    fn insist(
+    pub(super) fn insist(
         &mut self,
         kind: Kind,
         what: &str,
@@ -164,18 +184,6 @@ impl Trainer<'_> {
                 return Err(failure);
             }
         }
-    }
-
-    /// Collective: the root insists, and the others wait for it.
-    fn persist(
-        &mut self,
-        kind: Kind,
-        what: &str,
-        console: &Console,
-        write: impl Fn(&mut Self) -> Result<()>,
-    ) -> Result<()> {
-        agree_root(self.comm, || self.insist(kind, what, console, write).map(|()| String::new()))?;
-        Ok(())
     }
 
     /// On the root: adds an epoch's line, and what is left of former ones; where the disk refuses, they are tried again with the next.
@@ -227,32 +235,25 @@ impl Trainer<'_> {
     /// # Errors
     /// When the disk has refused too often.
     pub fn keep_results(&mut self, console: &Console) -> Result<()> {
-        (self.refused.checkpoints, self.refused.others) = Default::default();
-        // What uses the model is content without it, and the model, which is smaller, may fit where it did not.
-        let _said = self
-            .persist(Kind::Checkpoint, "the last checkpoint", console, |trainer| trainer.finish_checkpoints(console));
-        self.refused.checkpoints.rest();
-        self.persist(Kind::Other, "best.h5", console, Trainer::write_refused_best)?;
-        self.persist(Kind::Other, "model.h5", console, |trainer| trainer.write_model("model.h5", &trainer.params))?;
-        self.persist(Kind::Other, "the run's summary", console, |trainer| trainer.folder.finish(&trainer.summary()))
-    }
-
-    /// On the root: the last checkpoint is written, if one is wanted here, and the ones before it.
-    fn finish_checkpoints(&mut self, console: &Console) -> Result<()> {
-        let (ends, step) = (self.progress.step_of_epoch == 0, self.progress.step);
-        if ends && self.saver.as_ref().is_some_and(|saver| saver.last_started() != step) {
-            self.save_state(console);
-        }
-        self.saver.as_mut().map_or(Ok(()), Saver::try_again)
-    }
-
-    /// On the root: what this run has come to is on disk.
-    pub(super) fn save_at_once(&mut self, console: &Console) -> Result<()> {
-        self.save_state(console);
-        self.insist(Kind::Checkpoint, "a checkpoint", console, |trainer| {
-            trainer.folder.finish_lines()?;
-            trainer.saver.as_mut().map_or(Ok(()), Saver::try_again)
-        })
+        let comm = self.comm;
+        agree_root(comm, || {
+            (self.refused.checkpoints, self.refused.others) = Default::default();
+            // What uses the model is content without it, and the model, which is smaller, may fit where it did not.
+            let finish = |trainer: &mut Trainer<'_>| match trainer.progress.step_of_epoch {
+                0 => trainer.write_checkpoint(),
+                // Only `--max-steps` ends here: what was due has been started.
+                _ => trainer.saver.as_mut().map_or(Ok(()), Saver::try_again),
+            };
+            let _said = self.insist(Kind::Checkpoint, "the last checkpoint", console, finish);
+            self.refused.checkpoints.rest();
+            self.insist(Kind::Other, "best.h5", console, Trainer::write_refused_best)?;
+            let model = |trainer: &mut Trainer<'_>| trainer.write_model("model.h5", &trainer.params);
+            self.insist(Kind::Other, "model.h5", console, model)?;
+            let summary = |trainer: &mut Trainer<'_>| trainer.folder.finish(&trainer.summary());
+            self.insist(Kind::Other, "the run's summary", console, summary)?;
+            Ok(String::new())
+        })?;
+        Ok(())
     }
 }
 

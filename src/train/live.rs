@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::trainer::Trainer;
+use crate::comm;
 use crate::files::replace;
 use crate::report::{Activity, Console, LIVE_FILE, Live, now};
 
@@ -74,7 +75,7 @@ impl Trainer<'_> {
             seconds: sums.seconds,
             wall_seconds: now_at.wall_seconds,
             ranks: self.comm.size(),
-            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            host: comm::host(),
             written: now(),
         }
     }

@@ -42,7 +42,7 @@ pub use saver::check_meta;
 pub use verify::{Verdict, Wrong, check_digests, verify};
 pub use vote::Vote;
 
-use crate::comm::{Communicator, Traced, agree};
+use crate::comm::{Communicator, Traced};
 use crate::config::{RunConfig, Together};
 use crate::error::Result;
 use crate::metrics::Summary;
@@ -79,7 +79,6 @@ fn launch(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console:
 
 /// One network, of which all ranks have the same weights after every step.
 fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut console: Console) -> Result<Summary> {
-    agree(comm, listen())?;
     let folder = origin.reopen(comm, &console)?;
     pulse::give_up_after(config.stall_timeout);
     position::enter(Phase::Start);
@@ -89,7 +88,7 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     let mut trainer = Trainer::new(config, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
-    pulse::in_folder(trainer.folder.path());
+    pulse::in_folder(trainer.folder.path(), comm.is_root());
     let timeline = Timeline::start(&mut trainer, &trace)?;
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {

@@ -7,9 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::digests;
 use super::trainer::Trainer;
-use crate::comm::{CHANNELS, Communicator, Wire, agree_root};
+use crate::comm::{self, CHANNELS, Communicator, Wire, agree_root};
 use crate::error::{Error, Result};
 use crate::files::{folder_of, temporary_beside};
 use crate::kernels::zeros;
@@ -70,7 +69,7 @@ impl<'a> Timeline<'a> {
         let full = of_all.iter().any(|of_rank| of_rank[1] == 1);
         let last = of_all.iter().map(|of_rank| of_rank[2]).min().unwrap_or(0);
         let total: u64 = of_all.iter().map(|of_rank| of_rank[0]).sum();
-        let hosts = digests::hosts(comm);
+        let hosts = comm::hosts(comm);
         if !comm.is_root() {
             send(&spans, comm);
             agree_root(comm, || Ok(String::new()))?;

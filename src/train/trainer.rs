@@ -14,7 +14,7 @@ use super::lockstep::{At, How, Lap, Lockstep, Tells};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::Saver;
-use crate::comm::{Communicator, agree};
+use crate::comm::{self, Communicator, agree};
 use crate::config::RunConfig;
 use crate::data::{EpochOrder, Part};
 use crate::error::Result;
@@ -302,7 +302,7 @@ impl<'a> Trainer<'a> {
 
     /// Collective: who computes from here on.
     pub fn write_start(&mut self, fork: bool) {
-        let (step, hosts) = (self.progress.step, digests::hosts(self.comm));
+        let (step, hosts) = (self.progress.step, comm::hosts(self.comm));
         if self.comm.is_root() {
             let (data, version) = (self.data.fingerprint.clone(), env!("CARGO_PKG_VERSION").to_owned());
             let plan = self.lockstep.binding_plan();

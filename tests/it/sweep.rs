@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::fixtures::{faces, refused, refused_by_all, refused_by_ranks, words};
 use crate::ranks::assert_same_run;
-use crate::run::{Outcome, glasses, mpirun};
+use crate::run::{Outcome, glasses, mpirun, shell};
 
 /// What all runs have in common.
 const COMMON: &str = "--data faces.h5 --model tiny.toml --epochs 2 --checkpoint-every 4";
@@ -136,4 +136,27 @@ fn a_grid_that_makes_no_sense_is_refused_before_anything_is_written() {
     refused_by_all(dir, "sweep --data no.h5 --grid lr=0.1", &["no.h5"]);
     refused_by_all(dir, &format!("sweep {COMMON}"), &["--grid"]);
     refused_by_ranks(3, dir, &format!("sweep {COMMON} {GRID} --ranks-per-run 2"), &["--ranks-per-run", "1, 3"]);
+}
+
+#[test]
+fn a_signal_to_one_rank_ends_the_runs_of_all_groups_and_the_same_command_goes_on() {
+    let dir = faces();
+    let long = "sweep --data faces.h5 --model tiny.toml --batch 2 --epochs 3000 --grid lr=0.001,0.0001 --ranks-per-run 1 --out grid";
+    let script = format!(
+        "${{MPIRUN:-mpirun}} -n 2 $GLASSES {long} & p=$!
+         until [ -e grid/lr0.001/live.json ] && [ -e grid/lr0.0001/live.json ]; do sleep 0.05; done
+         read -r one _ </proc/$p/task/$p/children
+         kill -USR1 $one
+         wait $p"
+    );
+    let end = shell(&script, dir.path());
+    assert_eq!(end.code, Some(75), "{end:?}");
+    assert!(end.stderr.contains("interrupted, saved: 2 of 2 runs are left"), "{end:?}");
+    for run in ["lr0.001", "lr0.0001"] {
+        let saved = dir.path().join("grid").join(run).join("checkpoints").read_dir().unwrap().count();
+        assert!(saved > 0 && !dir.path().join("grid").join(run).join("summary.json").exists(), "{run}: {end:?}");
+    }
+    // The same command, but for what may change.
+    let on = glasses(&words(&format!("{long} --max-steps 1")), dir.path());
+    assert!(on.code != Some(0) && on.stderr.contains("--max-steps"), "it goes on behind the first step: {on:?}");
 }

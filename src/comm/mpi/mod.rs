@@ -31,6 +31,9 @@ use window::Counter;
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;
 
+/// Bytes that are broadcast at once: the rank has got further.
+const PIECE: usize = 1 << 26;
+
 /// Ranks that have started MPI meet within this time.
 const MEETING: Duration = Duration::from_secs(60);
 /// Time between two looks at whether the others have come.
@@ -174,7 +177,7 @@ fn end_unless_met_soon(rank: i32, size: i32) -> Sender<()> {
             eprintln!(
                 "error: rank {rank} of {size} on {}: MPI has started, but for {seconds} s its ranks have not reached one another\n  fix: see \
                  what MPI says above; give every rank more memory (ulimit -v, the batch system's limit), let the machines reach one another",
-                gethostname::gethostname().to_string_lossy()
+                crate::comm::host()
             );
             signal_hook::low_level::exit(Exit::Lost as i32);
         }
@@ -310,8 +313,9 @@ impl Communicator for Mpi {
         if self.is_root() {
             self.count(bytes.len());
         }
-        for part in bytes.chunks_mut(LIMIT) {
+        for part in bytes.chunks_mut(PIECE) {
             root.broadcast_into(part);
+            position::tick();
         }
         bytes
     }

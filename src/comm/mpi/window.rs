@@ -11,10 +11,8 @@ use mpi::raw::AsRaw;
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 
 use super::Mpi;
+use crate::comm::SHARED_MEMORY;
 use crate::kernels::{Buffer, zeros};
-
-/// Where MPI keeps the memory that ranks share.
-const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Looks at a neighbour's counter before we let somebody else have the processor.
 const SPINS: usize = 2000;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::comm::{Communicator, Nodes};
+use crate::comm::{self, Communicator, Nodes};
 use crate::position::Position;
 
 /// For one address of another machine; and for its answer, where it is the right one but has much to do.
@@ -87,14 +87,14 @@ impl Links {
         let door = Door::open(children, rank, secret);
         let port = door.as_ref().map_or(0, |door| door.port);
         let address = if port > 0 { Address { port, hosts: addresses(), secret } } else { Address::default() };
-        let all: Vec<Address> = exchange(comm, &address);
+        let all: Vec<Address> = comm::gather(comm, &address);
         let parent = parent(nodes, rank).map(|parent| {
             let near = nodes.of(parent) == nodes.of(rank);
             connect(rank, parent, &all[parent], near)
         });
         let failed = parent.as_ref().and_then(|parent| parent.as_ref().err()).cloned();
         // From here on nobody comes any more.
-        let failures: Vec<Option<String>> = exchange(comm, &failed);
+        let failures: Vec<Option<String>> = comm::gather(comm, &failed);
         let mut children = door.map(Door::close).unwrap_or_default();
         children.retain(|child| failures[child.rank].is_none());
         let failures = failures.into_iter().enumerate().filter_map(|(rank, failure)| Some((rank, failure?))).collect();
@@ -160,12 +160,6 @@ fn addresses() -> Vec<IpAddr> {
         hosts.filter(|host| !matches!(host, IpAddr::V6(host) if host.is_unicast_link_local())).collect();
     hosts.sort_by_key(IpAddr::is_ipv6);
     hosts
-}
-
-/// Collective: what every rank has, in rank order.
-fn exchange<T: Serialize + DeserializeOwned + Default>(comm: &dyn Communicator, own: &T) -> Vec<T> {
-    let all = comm.gather(&serde_json::to_vec(own).unwrap_or_default());
-    all.iter().map(|bytes| serde_json::from_slice(bytes).unwrap_or_default()).collect()
 }
 
 /// From `rank` to `parent`, at the first of its addresses where it answers: some may be those of other machines, too.

@@ -15,8 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::digests;
-use crate::comm::Communicator;
+use crate::comm::{self, Communicator};
 use crate::report::Console;
 use links::Links;
 use monitor::Monitor;
@@ -30,8 +29,8 @@ static DYING: AtomicBool = AtomicBool::new(false);
 static TOLD: AtomicBool = AtomicBool::new(false);
 /// Seconds after which a stuck rank is given up, if ever.
 static STALL: AtomicU64 = AtomicU64::new(60);
-/// The folder of the run that goes on in this process.
-static RUN: Mutex<Option<String>> = Mutex::new(None);
+/// The folder of the run that goes on in this process, and whether this process writes there.
+static RUN: Mutex<Option<(String, bool)>> = Mutex::new(None);
 
 /// A rank's thread; it ends when this is dropped.
 pub struct Pulse {
@@ -48,7 +47,7 @@ impl Pulse {
             return Pulse { done, thread: None };
         }
         let console = Console::new(comm.is_root());
-        let hosts = digests::hosts(comm);
+        let hosts = comm::hosts(comm);
         let (links, unreached) = Links::open(comm);
         for (rank, failure) in unreached {
             console.warn(format!(
@@ -81,13 +80,13 @@ pub fn give_up_after(seconds: u64) {
     STALL.store(seconds, Ordering::Relaxed);
 }
 
-/// The folder of the run that goes on here: a dying run leaves its line there, too.
-pub fn in_folder(path: &Path) {
-    *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.display().to_string());
+/// The folder of the run that goes on here: a dying run leaves its line there, too, and who `writes` there clears up.
+pub fn in_folder(path: &Path, writes: bool) {
+    *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.display().to_string(), writes));
 }
 
-/// Where the run that goes on here has its folder, if it has one.
-fn run() -> Option<String> {
+/// As [`in_folder`] said, if it has.
+fn run() -> Option<(String, bool)> {
     RUN.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 

@@ -15,7 +15,7 @@ use super::{DYING, STALL, TOLD, run};
 use crate::comm::Nodes;
 use crate::error::Exit;
 use crate::files::give_up;
-use crate::position::{self, Patience, Position};
+use crate::position::{self, Position};
 
 /// Between two looks at the links.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -26,8 +26,6 @@ const MODESTY: Duration = Duration::from_secs(4);
 /// A process whose threads stood still as long as this was held itself, and cannot judge others by the time since then. A rank
 /// that panics has as long to say so.
 const HELD: Duration = Duration::from_secs(1);
-/// Files may take so many times as long as anything else.
-const LONG: u32 = 10;
 /// What is said may take so long; then all end without.
 const SAYING: Duration = Duration::from_millis(500);
 /// What was sent last has so long to arrive.
@@ -238,7 +236,7 @@ impl Monitor {
         let (silent, mut still) = (since(known.heard), since(known.moved));
         let patience = known.at.phase.patience();
         let judges_parent = self.links.parent.is_some();
-        if known.at.waits || judges_parent || patience == Patience::Endless {
+        if known.at.waits || judges_parent || patience.is_none() {
             still = Duration::ZERO;
         }
         if silent + 2 * BEAT >= still {
@@ -246,8 +244,7 @@ impl Monitor {
                 format!("no word from it for {:.0} s (stopped, or its machine is cut off)", silent.as_secs_f64());
             return (silent, self.stall + if judges_parent { HELD } else { Duration::ZERO }, what);
         }
-        let limit = if patience == Patience::Long { self.stall * LONG } else { self.stall };
-        (still, limit, format!("it has not got further for {:.0} s", still.as_secs_f64()))
+        (still, self.stall * patience.unwrap_or(1), format!("it has not got further for {:.0} s", still.as_secs_f64()))
     }
 
     fn warn(&self, rank: usize, what: impl Display) {
@@ -267,7 +264,7 @@ impl Monitor {
         if modest {
             self.let_another_say();
         }
-        let run = run();
+        let run = run().map(|(run, _)| run);
         let further = match &run {
             Some(run) => format!("; `glasses train --resume {run}` goes on from the last checkpoint"),
             None => String::new(),
@@ -300,7 +297,8 @@ impl Monitor {
                 self.follow(why, None);
             }
         }
-        let written = run().and_then(|run| std::fs::metadata(Path::new(&run).join(FAILURES)).ok()?.modified().ok());
+        let written =
+            run().and_then(|(run, _)| std::fs::metadata(Path::new(&run).join(FAILURES)).ok()?.modified().ok());
         if written.is_some_and(|at| at > self.began) {
             self.follow(format!("it is said in {FAILURES}"), None);
         }
@@ -319,7 +317,7 @@ impl Monitor {
 
     /// Ends this process at once: its rank may be waiting for one that is dead, in MPI, and never return.
     fn end(&mut self) -> ! {
-        if let (0, Some(run)) = (self.links.rank, run()) {
+        if let Some((run, true)) = run() {
             wait_for(aside(move || give_up(Path::new(&run))), SAYING);
         }
         self.links.close(GOODBYE);
