@@ -1,6 +1,7 @@
 //! Files made to do harm: each is refused with one message; nothing outside the arguments is read or written, and no memory is taken
 //! that such a file cannot fill. What `tests/fuzz` found stands here too, and its readers are given its seeds again.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -184,6 +185,40 @@ fn one_text_many_times(path: &Path) {
         bytes.copy_within(first..first + 16, first + 16 * name);
     }
     std::fs::write(path, bytes).unwrap();
+}
+
+/// Makes a text of the file claim more bytes than the file has: its length stands in the 8 bytes before it.
+fn one_text_too_long(path: &Path, text: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let stored = [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let place = bytes.windows(stored.len()).position(|window| window == stored).expect("the text");
+    bytes[place + 4] = 0x37;
+    std::fs::write(path, bytes).unwrap();
+}
+
+// Found by `damaged` of tests/fuzz: HDF5 copies as many bytes as the text claims.
+#[test]
+fn damage_that_ends_hdf5_ends_a_process_of_its_own_and_is_one_error() {
+    let dir = faces();
+    let dir = dir.path();
+    glasses(&words("--data faces.h5 --model tiny.toml --epochs 1 --out run"), dir).success();
+    image::RgbImage::from_pixel(9, 9, image::Rgb([1, 2, 3])).save(dir.join("a.png")).unwrap();
+    let commands: [(&str, &[&str]); 2] = [
+        ("faces.h5", &["info bad.h5", "--data bad.h5 --model tiny.toml", "eval --model run/model.h5 --data bad.h5"]),
+        ("run/model.h5", &["info bad.h5", "eval --model bad.h5 --data faces.h5", "predict --model bad.h5 a.png"]),
+    ];
+    for (whole, commands) in commands {
+        std::fs::copy(dir.join(whole), dir.join("bad.h5")).unwrap();
+        one_text_too_long(&dir.join("bad.h5"), "glasses");
+        let ended = Command::new(env!("CARGO_BIN_EXE_glasses")).args(["probe", "bad.h5"]).current_dir(dir).output();
+        let signal = ended.unwrap().status.signal();
+        // Later releases of HDF5 may see it.
+        assert!(signal.is_some() || hdf5::library_version() > (1, 10, 8));
+        let why = if signal.is_some() { "ends HDF5 (by signal " } else { "bad.h5" };
+        for args in commands {
+            refused_by_all(dir, args, &[why]);
+        }
+    }
 }
 
 #[test]

@@ -264,6 +264,8 @@ impl Item {
         if chunk.is_none() && !filters.is_empty() {
             chunk = Some(shape.iter().map(|&size| size.clamp(1, 8)).collect());
         }
+        // The others' own code does not survive parameters that they did not choose.
+        written &= filters.iter().all(|(filter, _)| *filter <= 3);
         if let Some(chunk) = &mut chunk {
             chunk.resize(shape.len(), 1);
         }
