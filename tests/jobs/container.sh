@@ -4,7 +4,7 @@
 #   tests/jobs/container.sh              both stages; as root; ten minutes and 4 GB, most of it for the build
 #   tests/jobs/container.sh GLASSES      the second stage only, with this program in place of the first stage's
 # Knobs: RUST (a toolchain's folder, for the first stage where https://sh.rustup.rs cannot be reached), ROOM (where the Debians go, a new
-# folder in /var/tmp that is removed), MIRROR (http://deb.debian.org/debian).
+# folder in /var/tmp that is removed), MIRROR (debootstrap's own).
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/jobs/apptainer.def
 [ "$(id -u)" = 0 ] || { echo "container: only root can chroot" >&2; exit 77; }
@@ -29,7 +29,7 @@ inside() {
 }
 
 debian() {
-    [ -d "$room/base" ] || debootstrap --variant=minbase bookworm "$room/base" "${MIRROR:-http://deb.debian.org/debian}" >"$room/debootstrap.log"
+    [ -d "$room/base" ] || debootstrap --variant=minbase bookworm "$room/base" ${MIRROR:+"$MIRROR"} >"$room/debootstrap.log"
     rm -rf "${room:?}/$1"
     cp -a "$room/base" "$room/$1"
 }

@@ -229,6 +229,26 @@ a_node_set_down() {
     says "resuming $name after step [1-9]" || fail "the second start began anew"
 }
 
+launcher() {
+    local process
+    for process in /proc/[0-9]*; do
+        if [ "$(cat "$process/comm")" = mpirun ] && tr '\0' ' ' <"$process/cmdline" | grep -q -- "$name"; then echo "${process#/proc/}"; fi
+    done 2>/dev/null
+}
+
+# As one that waits for a machine which is cut off: it has to be ended from outside.
+a_launcher_that_does_not_end() {
+    submit stuck "${two_nodes[@]}" -- --epochs $epochs
+    within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
+    kill -STOP "$(launcher)"
+    kill -KILL "$(processes | tail -n 1)"
+    within 10 "its ranks are gone" gone
+    put_back 60
+    says "ended with code 3" || fail "the launcher's end is not a lost rank"
+    ends_as $epochs
+    says "resuming $name after step [1-9]" || fail "the second start began anew"
+}
+
 # Its processes and its slurmd are gone at once, and nobody says so.
 a_node_without_power() {
     submit node-lost "${two_nodes[@]}" -- --epochs $epochs
@@ -305,12 +325,11 @@ the_documented_way() {
 }
 
 checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
-    srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder the_time_is_up a_cancelled_job a_node_set_down
-    a_node_without_power
-    the_sweep_as_an_array the_scaling_table the_documented_way)
+    srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder the_time_is_up a_cancelled_job a_launcher_that_does_not_end a_node_set_down
+    a_node_without_power the_sweep_as_an_array the_scaling_table the_documented_way)
 if [ "$*" = quick ]; then
-    set -- a_run_on_two_nodes the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on a_cancelled_job a_node_set_down \
-        the_sweep_as_an_array
+    set -- a_run_on_two_nodes the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job \
+        a_node_set_down the_sweep_as_an_array
 fi
 chosen=()
 for check in "${checks[@]}"; do

@@ -226,6 +226,8 @@ impl Item {
         let (mut written, mut fill, mut filters, mut layout) = (true, 0, Vec::new(), None);
         let (mut external, mut is_virtual) = (false, false);
         let name = &*self.name;
+        let canary = Path::new(&file.filename()).with_file_name("canary");
+        let canary = canary.to_str().expect("a path of letters");
         if let Some((group, _)) = name.rsplit_once('/') {
             let mut whole = String::new();
             for part in group.split('/') {
@@ -255,12 +257,24 @@ impl Item {
                 Change::External => external = true,
                 Change::Virtual => is_virtual = true,
                 Change::Soft => return file.link_soft("/somewhere/else", name),
-                Change::Elsewhere => return file.link_external("canary", "/a", name),
+                Change::Elsewhere => return file.link_external(canary, "/a", name),
                 Change::Group => return file.create_group(name).map(drop),
                 Change::Unwritten => written = false,
                 Change::Fill(byte) => fill = *byte,
             }
         }
+        // What overflows cannot be written by the crate; tests/it/hostile.rs has one.
+        while shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size.max(1) as u64)).is_none() {
+            shape.iter_mut().for_each(|size| *size >>= 8);
+        }
+        // Nor does HDF5 survive writing two layouts at once.
+        if layout.is_some() || external || is_virtual {
+            (chunk, filters) = (None, Vec::new());
+        }
+        if layout.is_some() {
+            (external, is_virtual) = (false, false);
+        }
+        external &= !is_virtual;
         if chunk.is_none() && !filters.is_empty() {
             chunk = Some(shape.iter().map(|&size| size.clamp(1, 8)).collect());
         }
@@ -274,10 +288,10 @@ impl Item {
                 p.add_filter(*filter, parameters);
             }
             if external {
-                p.external("canary", 0, 0);
+                p.external(canary, 0, 0);
             }
             if is_virtual {
-                p.virtual_map("canary", "/a", (1,), .., (1,), ..);
+                p.virtual_map(canary, "/a", (1,), .., (1,), ..);
             }
             if let Some(layout) = layout {
                 p.layout(layout);
