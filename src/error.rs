@@ -182,7 +182,11 @@ impl Error {
         fix: &'static str,
     ) -> impl FnOnce(hdf5::Error) -> Self {
         let (action, path) = (action.into(), path.as_ref().to_owned());
-        move |e| Error::Hdf5 { action, path, detail: e.to_string().replace('\n', " "), fix }
+        move |e| {
+            // It has many ways to say that.
+            let memory = if e.contains_major(hdf5::MajorErrorCode::Resource) { " (for want of memory)" } else { "" };
+            Error::Hdf5 { action, path, detail: format!("{}{memory}", e.to_string().replace('\n', " ")), fix }
+        }
     }
 }
 

@@ -45,21 +45,8 @@ fn main() -> ExitCode {
         Ok(comm) => comm,
         Err(code) => return code,
     };
-    let cli = match &parsed {
-        Ok(cli) => cli,
-        Err(usage) => {
-            // Help, version and mistakes: every rank has the same text, one prints it.
-            if comm.is_root() {
-                match usage.kind() {
-                    ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text())),
-                    _ => drop(usage.print()),
-                }
-            }
-            return ExitCode::from(usage.exit_code() as u8);
-        }
-    };
     let pulse = Pulse::begin(comm.as_ref());
-    let code = run(cli, &launch, doctor, comm.as_ref());
+    let code = run(&parsed, &launch, doctor, comm.as_ref());
     // The end of MPI waits for all ranks: it is watched, too.
     drop(comm);
     drop(pulse);
@@ -67,8 +54,20 @@ fn main() -> ExitCode {
 }
 
 /// Collective: does what was asked for.
-fn run(cli: &Cli, launch: &Launch, doctor: Option<&commands::doctor::Options>, comm: &dyn Communicator) -> ExitCode {
-    let result = commands::doctor::start(launch, doctor, comm).and_then(|()| match &cli.command {
+fn run(
+    parsed: &Result<Cli, clap::Error>,
+    launch: &Launch,
+    doctor: Option<&commands::doctor::Options>,
+    comm: &dyn Communicator,
+) -> ExitCode {
+    let same = commands::doctor::same_command(parsed.as_ref().err(), comm);
+    let cli = match (&same, parsed) {
+        (Ok(()), Err(usage)) => return explain(usage, comm),
+        (_, cli) => cli.as_ref().ok(),
+    };
+    let start = || commands::doctor::start(launch, doctor, comm);
+    let command = cli.and_then(|cli| cli.command.as_ref());
+    let result = same.and_then(|()| start()).and_then(|()| match command {
         Some(Command::Ingest(options)) => commands::ingest::run(options, comm),
         Some(Command::Synth(options)) => commands::synth::run(options, comm),
         Some(Command::Eval(options)) => commands::eval::run(options, comm),
@@ -87,7 +86,7 @@ fn run(cli: &Cli, launch: &Launch, doctor: Option<&commands::doctor::Options>, c
         Some(Command::Man(options)) => commands::completions::man::<Cli>(options, comm),
         Some(Command::Sweep(options)) => commands::sweep::run(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),
-        None => commands::train::run(&cli.train, comm),
+        None => cli.map_or(Ok(()), |cli| commands::train::run(&cli.train, comm)),
     });
     let result = result.and_then(|()| match report::output_failure() {
         None => Ok(()),
@@ -104,4 +103,15 @@ fn run(cli: &Cli, launch: &Launch, doctor: Option<&commands::doctor::Options>, c
             ExitCode::from(error.exit() as u8)
         }
     }
+}
+
+/// Help, version and mistakes: every rank has the same text, one prints it.
+fn explain(usage: &clap::Error, comm: &dyn Communicator) -> ExitCode {
+    if comm.is_root() {
+        match usage.kind() {
+            ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text())),
+            _ => drop(usage.print()),
+        }
+    }
+    ExitCode::from(usage.exit_code() as u8)
 }

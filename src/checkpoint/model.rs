@@ -97,7 +97,7 @@ fn fill(
 
 /// Whether an open file says that it is a model.
 pub fn is_model(file: &hdf5::File) -> bool {
-    reader::strings(file, "format").is_ok_and(|format| format.is_some_and(|f| f == [FORMAT]))
+    reader::strings(file, "format", 1).is_ok_and(|format| format.is_some_and(|f| f == [FORMAT]))
 }
 
 /// Reads a model file and checks all of it.
@@ -116,7 +116,7 @@ pub fn read(path: &Path) -> Result<SavedModel> {
         return Err(invalid("version", version.to_string(), format!("{VERSION}; a newer glasses may have written it")));
     }
     let text = |name: &str| -> Result<String> {
-        let found = reader::strings(&file, name).map_err(failed(name))?;
+        let found = reader::strings(&file, name, 1).map_err(failed(name))?;
         found.and_then(|mut t| t.pop()).ok_or_else(|| invalid(name, "nothing".into(), "a text".into()))
     };
     let spec = ModelSpec::parse(&text("spec")?, &place(path, "spec"))?;
@@ -130,7 +130,8 @@ pub fn read(path: &Path) -> Result<SavedModel> {
         (&[1, 1, d], 1) if d > 0 => RowShape::Features { d },
         _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
     };
-    let classes = reader::strings(&file, "classes").map_err(failed("classes"))?.unwrap_or_default();
+    let classes =
+        reader::strings(&file, "classes", reader::MOST_CLASSES).map_err(failed("classes"))?.unwrap_or_default();
     if classes.is_empty() {
         return Err(invalid("classes", "nothing".into(), "the names of the classes".into()));
     }

@@ -110,7 +110,7 @@ impl State {
         self.dataset(name, shape)?.read_into_raw(values).map_err(self.failed(name)).map(drop)
     }
 
-    /// Reads what HDF5 says of each tensor, and no values: whether it survives that.
+    /// Reads what HDF5 looks at for each tensor, and values only where more is done to them than copying: whether it survives that.
     ///
     /// # Errors
     /// When one of them is no such dataset.
@@ -118,7 +118,14 @@ impl State {
         for group in ["params", "optimizer/first", "optimizer/second"] {
             let names = self.file.group(group).and_then(|group| group.member_names()).unwrap_or_default();
             let names = names.into_iter().map(|name| format!("{group}/{name}"));
-            names.map(|name| foreign::dataset(&self.path, &self.file, &name)).collect::<Result<Vec<_>>>()?;
+            for name in names {
+                let Some(dataset) = foreign::dataset(&self.path, &self.file, &name)? else { continue };
+                // Goes through the whole index of chunks.
+                dataset.storage_size();
+                if foreign::is_packed(&dataset).map_err(self.failed(&name))? {
+                    dataset.read_raw::<f32>().map_err(self.failed(&name))?;
+                }
+            }
         }
         Ok(())
     }

@@ -78,6 +78,20 @@ fn say_once(launch: &Launch, doctor: Option<&Options>, trouble: &Error) -> ExitC
     ExitCode::from(WRONG)
 }
 
+/// Collective: whether all ranks were given the same subcommand, and understand what is behind it; a rank that does not has
+/// `refused` it.
+///
+/// # Errors
+/// The same one on every rank, where they were not. What all of them refuse is no error here.
+pub fn same_command(refused: Option<&clap::Error>, comm: &dyn Communicator) -> Result<()> {
+    let first = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let asked = match refused.map(ToString::to_string) {
+        None => format!("the command {}", first.as_deref().unwrap_or("train")),
+        Some(why) => format!("arguments that it refuses ({})", why.lines().next().unwrap_or_default()),
+    };
+    doctor::same_command(comm, &asked)
+}
+
 /// Collective: looks at what can be wrong with a launch, and warns of what makes it slow; nothing where all is shown anyway.
 ///
 /// # Errors

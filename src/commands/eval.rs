@@ -1,15 +1,15 @@
 //! `glasses eval`: how well a model does on the rows of a dataset.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{probe, room};
+use super::probe;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree};
 use crate::data::{Dataset, Part, Split};
 use crate::error::{Error, Result};
-use crate::model::Workspace;
+use crate::model::{Workspace, room};
 use crate::report::percent;
 use crate::say;
 use crate::train::{Evaluation, Vote, evaluate};
@@ -83,7 +83,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         // As many shards as a training run has by default, so that the figures are those of its summary.
         let part = Part::read(&dataset, options.split, comm.size().max(8), comm.rank(), comm.size())?;
         check_labels(options, &first, &part)?;
-        let batch = room::rows(&first.model, BATCH, 1, &files[0])?;
+        let batch = room_for(&first, &files[0], comm)?;
         Ok((first, part, batch))
     });
     let (first, part, batch) = agree(comm, opened)?;
@@ -113,11 +113,21 @@ fn vote(
 ) -> Result<(Evaluation, Vec<MemberFigures>)> {
     let (mut vote, mut members) = (Vote::new(part, first.classes.len()), Vec::new());
     for file in files {
-        let next = checkpoint::read(file).and_then(|next| ensemble::same_kind(&files[0], first, file, next));
-        let accuracy = vote.add(&agree(comm, next)?, comm);
+        let next = checkpoint::read(file).and_then(|next| {
+            let next = ensemble::same_kind(&files[0], first, file, next)?;
+            let batch = room_for(&next, file, comm)?;
+            Ok((next, batch))
+        });
+        let (next, batch) = agree(comm, next)?;
+        let accuracy = vote.add(&next, batch, comm);
         members.push(MemberFigures { model: file.display().to_string(), accuracy });
     }
     Ok((vote.evaluate(comm), members))
+}
+
+/// Rows that each rank of this machine can have in the network at once.
+fn room_for(saved: &SavedModel, file: &Path, comm: &dyn Communicator) -> Result<usize> {
+    room::rows(std::iter::once(&saved.model), BATCH, comm.nodes().neighbours().len(), file)
 }
 
 fn check(options: &Options, saved: &SavedModel, dataset: &Dataset) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
 use crate::files::replace;
-use crate::model::Workspace;
+use crate::model::{Workspace, room};
 use crate::report::{explained, png};
 
 /// Pictures that are painted over at once, where a map is made so.
@@ -21,13 +21,14 @@ pub struct Maps<'a> {
 }
 
 impl<'a> Maps<'a> {
-    /// Into `folder`, which is made where it is missing; of a model that takes pictures.
+    /// Into `folder`, which is made where it is missing; of a model that takes pictures. `workers` of this machine do this.
     ///
     /// # Errors
-    /// When the folder cannot be made.
-    pub fn new(folder: &'a Path, saved: &'a SavedModel) -> Result<Maps<'a>> {
+    /// When the folder cannot be made, or there is no memory for a picture in the network.
+    pub fn new(folder: &'a Path, saved: &'a SavedModel, workers: usize) -> Result<Maps<'a>> {
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-        let ws = Workspace::for_inference(&saved.model, BATCH);
+        let batch = room::rows(std::iter::once(&saved.model), BATCH, workers, folder)?;
+        let ws = Workspace::for_inference(&saved.model, batch);
         Ok(Maps { folder, saved, ws, input: vec![0.0; saved.shape.len()], failure: None })
     }
 

@@ -13,7 +13,6 @@ pub mod plan;
 pub mod predict;
 pub mod probe;
 pub mod report;
-mod room;
 pub mod sweep;
 pub mod synth;
 pub mod train;

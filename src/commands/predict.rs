@@ -10,14 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::explain::Maps;
-use super::{probe, room};
+use super::probe;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
 use crate::data::ingest::decode;
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::model::{Model, Params, Workspace};
+use crate::model::{Model, Params, Workspace, room};
 use crate::report::progress_bar;
 use answers::{Choice, Outcome, Threshold, print};
 use rayon::prelude::*;
@@ -26,6 +26,12 @@ use super::ensemble;
 
 /// Pictures that go through the network at once.
 const BATCH: usize = 32;
+
+/// Bytes of answers that travel at once, about: of all ranks, to each.
+const PIECE: usize = 64 << 20;
+/// What an answer takes as JSON, about: a class's probability, and all else.
+const BYTES_A_CLASS: usize = 24;
+const BYTES_A_NAME: usize = 512;
 
 /// Options of `glasses predict`.
 #[derive(Debug, clap::Args)]
@@ -77,18 +83,17 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let files = share(files, comm);
     let (rank, size) = (comm.rank(), comm.size());
     let own = &files[rank * files.len() / size..(rank + 1) * files.len() / size];
-    let maps = options.explain.as_deref().map(|folder| Maps::new(folder, saved));
+    let neighbours = comm.nodes().neighbours().len();
+    let maps = options.explain.as_deref().map(|folder| Maps::new(folder, saved, neighbours));
     let maps = Mutex::new(agree(comm, maps.transpose())?);
     let cores = if size == 1 { rayon::current_num_threads() } else { 1 };
     let batch = own.len().div_ceil(cores).clamp(1, BATCH);
-    let batch = agree(comm, room::rows(&saved.model, batch, cores * models.len(), &model_files[0]))?;
+    let networks = models.iter().map(|saved| &saved.model);
+    let batch = agree(comm, room::rows(networks, batch, cores * neighbours, &model_files[0]))?;
     let outcomes = predict(&models, &choice, own, &maps, (cores, batch), comm);
     let maps = maps.into_inner().unwrap_or_else(PoisonError::into_inner);
     agree(comm, maps.map_or(Ok(()), Maps::finish))?;
-    let outcomes = serde_json::to_vec(&outcomes).map_err(|e| Error::io("gather", "the predictions")(e.into()));
-    let all = comm.gather(&agree(comm, outcomes)?);
-    let outcomes: Vec<Outcome> =
-        all.iter().flat_map(|part| serde_json::from_slice::<Vec<Outcome>>(part).unwrap_or_default()).collect();
+    let outcomes = gather(outcomes, files.len().div_ceil(size), saved.classes.len(), comm)?;
     let printed = if comm.is_root() { print(options, &saved.classes, &outcomes) } else { Ok(()) };
     agree(comm, printed)?;
     if comm.is_root() && files.len() > 1 {
@@ -96,14 +101,38 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         eprintln!("{count} pictures in {seconds:.2} s, {:.0} pictures/s", count as f64 / seconds);
     }
     let bad: Vec<String> = outcomes.into_iter().filter_map(std::result::Result::err).collect();
-    if bad.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Several {
-        what: format!("{} of {} pictures could not be read", bad.len(), files.len()),
+    let end = || if bad.is_empty() { Ok(String::new()) } else { Err(unreadable(bad, files.len())) };
+    agree_root(comm, end).map(|_| ())
+}
+
+fn unreadable(bad: Vec<String>, of: usize) -> Error {
+    Error::Several {
+        what: format!("{} of {of} pictures could not be read", bad.len()),
         items: bad,
         fix: format!("replace them by {}; the others have been predicted", decode::FORMATS),
-    })
+    }
+}
+
+/// Collective: on the root, what all ranks found, in rank order; each found at most `most`. Others keep nothing. It goes in pieces: what
+/// MPI carries at once, and what ranks hold of others' answers, has a limit.
+fn gather(own: Vec<Outcome>, most: usize, classes: usize, comm: &dyn Communicator) -> Result<Vec<Outcome>> {
+    if comm.size() == 1 {
+        return Ok(own);
+    }
+    let piece = (PIECE / comm.size() / (classes * BYTES_A_CLASS + BYTES_A_NAME)).max(1);
+    let failed = |e: serde_json::Error| Error::io("gather", "the predictions")(e.into());
+    let mut found: Vec<Vec<Outcome>> = (0..comm.size()).map(|_| Vec::new()).collect();
+    for first in (0..most).step_by(piece) {
+        let part = &own[first.min(own.len())..own.len().min(first + piece)];
+        let parts = comm.gather(&agree(comm, serde_json::to_vec(part).map_err(failed))?);
+        agree_root(comm, || {
+            for (found, part) in found.iter_mut().zip(&parts) {
+                found.extend(serde_json::from_slice::<Vec<Outcome>>(part).map_err(failed)?);
+            }
+            Ok(String::new())
+        })?;
+    }
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Maps are drawn one at a time, whoever predicts.
@@ -243,4 +272,27 @@ pub(super) fn probabilities(
     let mut probabilities = ws.logits().to_vec();
     kernels::softmax(model.classes, &mut probabilities);
     probabilities
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::Threads;
+
+    #[test]
+    fn the_root_has_all_answers_in_order_however_many_travel_at_once() {
+        // So many classes that each travels alone; the last rank has one more than the others.
+        for classes in [2, PIECE] {
+            let all = Threads::run(3, |comm| {
+                let own = (0..2 + comm.rank() / 2).map(|index| Err(format!("{}-{index}", comm.rank()))).collect();
+                gather(own, 3, classes, comm)
+                    .unwrap()
+                    .into_iter()
+                    .map(|outcome| outcome.unwrap_err())
+                    .collect::<Vec<_>>()
+            });
+            assert_eq!(all[0], ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1", "2-2"]);
+            assert!(all[1].is_empty() && all[2].is_empty());
+        }
+    }
 }

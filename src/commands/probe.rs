@@ -6,12 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::data::{Dataset, Split, reader};
 use crate::error::{Error, Result};
+use crate::train::member_folder;
 
 /// Memory that reading a file once, piece by piece, may take: so much, and [`BY_BYTE`] for each byte of the file.
 const ROOM: u64 = 1 << 30;
@@ -38,12 +39,15 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let path = &options.file;
     let length = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
-    for (resource, most) in [
-        (Resource::As, ROOM.saturating_add(length.saturating_mul(BY_BYTE))),
-        (Resource::Cpu, SECONDS + (length >> 20)),
-        (Resource::Core, 0),
+    for (resource, most, more) in [
+        (Resource::As, ROOM.saturating_add(length.saturating_mul(BY_BYTE)), 0),
+        // At the first the system says why, at the second it does not.
+        (Resource::Cpu, SECONDS + (length >> 20), 5),
+        (Resource::Core, 0, 0),
     ] {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        // What the process was given it cannot exceed.
+        let given = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let limit = Rlimit { current: Some(most.min(given)), maximum: Some(most.saturating_add(more).min(given)) };
         setrlimit(resource, limit).map_err(|e| Error::io("limit what is taken for", path)(e.into()))?;
     }
     if checkpoint::is_state(path)? {
@@ -65,11 +69,15 @@ pub fn check(files: &[PathBuf], comm: &dyn Communicator) -> Result<()> {
     agree_root(comm, || files.iter().try_for_each(|file| survive(file)).map(|()| String::new())).map(|_| ())
 }
 
-/// The model file and all checkpoints of the run in `dir`.
+/// The model file and all checkpoints of the run in `dir`; of an ensemble, those of its members.
 pub fn files_of_run(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir.join("checkpoints")).into_iter().flatten().flatten();
-    let checkpoints = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "h5"));
-    checkpoints.chain([dir.join("model.h5")]).collect()
+    let members = (0..).map(|index| member_folder(dir, index)).take_while(|folder| folder.is_dir());
+    let files = |dir: PathBuf| {
+        let entries = std::fs::read_dir(dir.join("checkpoints")).into_iter().flatten().flatten();
+        let files = entries.map(|entry| entry.path()).chain([dir.join("model.h5")]);
+        files.filter(|path| path.extension().is_some_and(|end| end == "h5")).collect::<Vec<_>>()
+    };
+    std::iter::once(dir.to_owned()).chain(members).flat_map(files).collect()
 }
 
 fn survive(file: &Path) -> Result<()> {
@@ -83,13 +91,12 @@ fn survive(file: &Path) -> Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let ended = command.output().map_err(Error::io("start a process to read", file))?;
     let said = String::from_utf8_lossy(&ended.stderr).replace(&*file.to_string_lossy(), "");
-    // HDF5 has several ways to say it.
-    let no_memory = ["memory", "allocat"].iter().any(|word| said.contains(word));
+    let no_memory = said.contains("memory");
     let why = match (ended.status.signal(), ended.status.code()) {
         (Some(_), _) if said.contains("memory allocation of") => {
             "asks for more memory than such a file can fill".to_owned()
         }
-        (Some(24), _) => "has HDF5 read without an end".to_owned(),
+        (Some(signal), _) if signal == Signal::XCPU.as_raw() => "has HDF5 read without an end".to_owned(),
         (Some(signal), _) => format!("ends HDF5 (by signal {signal})"),
         (_, Some(101)) => "ends its reader by a panic".to_owned(),
         (_, Some(0)) => return Ok(()),

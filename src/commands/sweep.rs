@@ -13,10 +13,13 @@ use crate::config::{DEFAULT_DATA, RunConfig, Settings, groups};
 use crate::error::{Error, Result};
 use crate::report::Console;
 use crate::report::sweep::{State, Sweep};
-use crate::train::{Found, Job, deal, failure, prepare, work_of};
+use crate::train::{Found, Job, SUMMARY, deal, failure, prepare, work_of};
 
 /// Where a sweep writes that names no place.
 const DEFAULT_OUT: &str = "runs/sweep";
+
+/// What goes on with a sweep.
+const AGAIN: &str = "the same command";
 
 /// Options of `glasses sweep`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +57,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         return agree_root(comm, || show(&table::of_folder(folder)?, folder, options.json)).map(|_| ());
     }
     let console = if options.json { Console::warnings(comm.is_root(), "sweep") } else { Console::new(comm.is_root()) };
-    let (points, configs, each) = agree(comm, plan(options, comm.size()))?;
+    let Plan { points, configs, each, any_shards } = agree(comm, plan(options, comm.size()))?;
     let folder = options.settings.out.clone().unwrap_or_else(|| DEFAULT_OUT.into());
     let told = configs.iter().map(RunConfig::to_toml).collect::<Result<Vec<_>>>();
     train::same_settings(&agree(comm, told)?.concat(), comm)?;
@@ -63,10 +66,12 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         train::make_default_data(config, comm)?;
     }
     let data: BTreeSet<PathBuf> = configs.iter().map(|config| config.data.clone()).collect();
-    probe::check(&data.into_iter().collect::<Vec<_>>(), comm)?;
+    let begun = points.iter().map(|point| folder.join(&point.name)).filter(|run| !run.join(SUMMARY).exists());
+    let begun = begun.flat_map(|run| probe::files_of_run(&run));
+    probe::check(&data.into_iter().chain(begun).collect::<Vec<_>>(), comm)?;
     let order = longest_first(&configs, comm)?;
     let runs = order.iter().map(|&index| (points[index].name.clone(), configs[index].clone())).collect();
-    let found = prepare(runs, &folder, comm)?;
+    let found = prepare(runs, &folder, any_shards, comm)?;
     let jobs: Vec<Job> =
         found.into_iter().filter_map(|found| if let Found::Left(job) = found { Some(job) } else { None }).collect();
     console.say(format!(
@@ -82,14 +87,21 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
         Ok(String::new())
     })?;
-    let ends = deal(&jobs, &folder, each, comm, &console)?;
+    let ends = deal(&jobs, &folder, each, AGAIN, comm, &console)?;
     let keys = options.grid.iter().map(|axis| axis.key.clone()).collect();
     agree_root(comm, || show(&grid(keys, &points, &folder), &folder, options.json))?;
-    failure(&jobs, &ends, "the same command").map_or(Ok(()), Err)
+    failure(&jobs, &ends, AGAIN).map_or(Ok(()), Err)
 }
 
-/// The combinations, their settings, and the ranks of a run.
-fn plan(options: &Options, ranks: usize) -> Result<(Vec<Point>, Vec<RunConfig>, usize)> {
+/// The combinations, their settings, the ranks of a run, and whether nobody says how many shards it has.
+struct Plan {
+    points: Vec<Point>,
+    configs: Vec<RunConfig>,
+    each: usize,
+    any_shards: bool,
+}
+
+fn plan(options: &Options, ranks: usize) -> Result<Plan> {
     let others = Settings { out: None, ..options.settings.clone() };
     if others.trace.is_some() {
         let (found, fix) = ("a timeline of many runs", "trace one of them with `glasses train`");
@@ -107,7 +119,8 @@ fn plan(options: &Options, ranks: usize) -> Result<(Vec<Point>, Vec<RunConfig>, 
         })
     };
     let configs = points.iter().map(config).collect::<Result<_>>()?;
-    Ok((points, configs, each))
+    let any_shards = points.iter().map(|point| &point.settings).chain([&file]).all(|said| said.shards.is_none());
+    Ok(Plan { points, configs, each, any_shards })
 }
 
 /// Ranks of a run so that no rank is without one, if `runs` are enough for that: ranks that share a run wait for one another.

@@ -4,7 +4,8 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use hdf5::types::{TypeDescriptor, VarLenUnicode};
+use hdf5::H5Type;
+use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use ndarray::s;
 
 use super::{RowShape, Split, foreign, rows_name};
@@ -99,8 +100,9 @@ impl Dataset {
                 return Err(invalid(path, "/train", "no such group", "a group with images (or features) and labels"));
             }
         }
-        let classes = strings(&file, "classes").map_err(Error::hdf5("read the class names of", path, FIX))?;
-        let origin = strings(&file, "origin").ok().flatten().and_then(|mut names| names.pop());
+        let classes =
+            strings(&file, "classes", MOST_CLASSES).map_err(Error::hdf5("read the class names of", path, FIX))?;
+        let origin = strings(&file, "origin", 1).ok().flatten().and_then(|mut names| names.pop());
         let shape = shape.unwrap_or(RowShape::Features { d: 0 });
         Ok(Dataset { path: path.to_owned(), shape, classes, origin, file, splits })
     }
@@ -357,31 +359,29 @@ fn check_labels(path: &Path, file: &hdf5::File, name: &str, rows: usize) -> Resu
 /// The most classes that a file may name, or tell of by its labels.
 pub const MOST_CLASSES: usize = 1 << 16;
 
-/// An attribute of one or more strings, whichever way HDF5 stores them (h5py writes variable-length UTF-8).
-pub(crate) fn strings(file: &hdf5::File, name: &str) -> hdf5::Result<Option<Vec<String>>> {
+/// An attribute of one string, or of `most`, whichever way HDF5 stores them (h5py writes variable-length UTF-8). Several may be
+/// one long text of the file: each takes its memory.
+pub(crate) fn strings(file: &hdf5::File, name: &str, most: usize) -> hdf5::Result<Option<Vec<String>>> {
     if !file.attr_names()?.iter().any(|n| n == name) {
         return Ok(None);
     }
     let attribute = file.attr(name)?;
-    if attribute.size() > MOST_CLASSES {
-        return Err(hdf5::Error::Internal(format!("{name} has {} values, not 65536 at most", attribute.size())));
+    if attribute.size() > most {
+        return Err(hdf5::Error::Internal(format!("{name} has {} values, not {most} at most", attribute.size())));
     }
-    let values = attribute.read_raw::<VarLenUnicode>().map(|v| v.iter().map(|s| valid(s.as_bytes())).collect());
-    let values = values.or_else(|_: hdf5::Error| {
-        attribute.read_raw::<hdf5::types::VarLenAscii>().map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
-    });
-    values
-        .or_else(|_| {
-            attribute
-                .read_raw::<hdf5::types::FixedUnicode<256>>()
-                .map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
-        })
-        .or_else(|_| {
-            attribute
-                .read_raw::<hdf5::types::FixedAscii<256>>()
-                .map(|v| v.iter().map(|s| valid(s.as_bytes())).collect())
-        })
-        .map(Some)
+    use TypeDescriptor as Type;
+    let texts = match attribute.dtype()?.to_descriptor()? {
+        Type::VarLenUnicode => texts::<VarLenUnicode>(&attribute)?,
+        Type::VarLenAscii => texts::<VarLenAscii>(&attribute)?,
+        Type::FixedUnicode(_) => texts::<FixedUnicode<256>>(&attribute)?,
+        Type::FixedAscii(_) => texts::<FixedAscii<256>>(&attribute)?,
+        other => return Err(hdf5::Error::Internal(format!("{name} is of {other}, not of text"))),
+    };
+    Ok(Some(texts))
+}
+
+fn texts<T: H5Type + AsRef<[u8]>>(attribute: &hdf5::Attribute) -> hdf5::Result<Vec<String>> {
+    Ok(attribute.read_raw::<T>()?.iter().map(|text| valid(text.as_ref())).collect())
 }
 
 /// HDF5 and its crate promise UTF-8, and look at no byte.

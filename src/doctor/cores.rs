@@ -163,7 +163,13 @@ impl<'a> Host<'a> {
     /// Ranks that have to share CPUs, although there are enough: more of them keep to a few CPUs than those are. Then two threads of
     /// one core, where there is a core for each.
     fn stacked(&self) -> Option<String> {
-        for (_, few, _) in &self.ranks {
+        // Ranks that may use the same are many, as a rule; sets are compared once for each kind.
+        let kinds: BTreeSet<&BTreeSet<usize>> = self.ranks.iter().map(|(_, cpus, _)| cpus).collect();
+        for few in kinds {
+            // Larger than the host's ranks are: none has to share.
+            if few.len() >= self.ranks.len() {
+                continue;
+            }
             let within: Vec<usize> =
                 self.ranks.iter().filter(|(_, cpus, _)| cpus.is_subset(few)).map(|(number, ..)| *number).collect();
             if within.len() > few.len() {

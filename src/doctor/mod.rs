@@ -11,7 +11,7 @@ mod rank;
 mod same;
 
 pub use build::COMMIT;
-pub use same::same;
+pub use same::{same, same_command};
 
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,9 @@
 
 use twox_hash::XxHash3_64;
 
+use super::Verdict;
+use super::build::same_build;
+use super::rank::Rank;
 use crate::comm::{self, Communicator};
 use crate::error::{Error, Result};
 
@@ -35,6 +38,19 @@ pub fn same(comm: &dyn Communicator, place: &str, text: &str, expected: &str, fi
         hosts[0]
     );
     Err(Error::invalid(place, found, expected, fix))
+}
+
+/// Collective: whether every rank was asked for the same; `asked` is in words. Before this, ranks may not work together: one
+/// would wait for what others never do.
+///
+/// # Errors
+/// The same one on every rank. Where builds differ, that is it: another build may not know an option.
+pub fn same_command(comm: &dyn Communicator, asked: &str) -> Result<()> {
+    let fix = "give all ranks one command line: mpirun -n 8 glasses …";
+    same(comm, "launch", asked, "the same command on every rank", fix).map_err(|differ| {
+        let build = same_build(&Rank::gather(comm));
+        if build.verdict == Verdict::Error { Error::from(&build) } else { differ }
+    })
 }
 
 /// The lines that only one of them has, of each.

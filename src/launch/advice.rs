@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::environment::OVERRIDE;
 use super::{Family, Launch, Launcher, Plugin};
 use crate::error::Error;
 
@@ -30,7 +31,9 @@ impl Launch {
             (_, Launcher::Srun(_)) => format!("what this glasses' MPI, {library}, finds its ranks by"),
             _ => format!("the launcher that belongs to this glasses' MPI, {library}"),
         };
-        Error::invalid(format!("launch by {launcher}"), found, expected, self.instead(ranks, &typed(command)))
+        let instead = self.instead(ranks, &typed(command));
+        let fix = format!("{instead}\n  or, where each is a run of its own: {OVERRIDE}=alone in its environment");
+        Error::invalid(format!("launch by {launcher}"), found, expected, fix)
     }
 
     /// What to type.
@@ -162,6 +165,9 @@ mod tests {
             (&one[..], Launcher::Srun(Plugin::None)),
             (&settings, Launcher::Alone),
             (&BATCH, Launcher::Alone),
+            // As many runs as tasks, and settings of libraries that a launcher may use.
+            (&[SRUN[0], SRUN[1], SRUN[2], ("GLASSES_LAUNCH", "alone")], Launcher::Alone),
+            (&[("PMIX_MCA_gds", "hash"), ("PMI_MMAP_SYNC_WAIT_TIME", "300")], Launcher::Alone),
             (&[], Launcher::Alone),
         ] {
             let launch = launch(&[parts], open_mpi());

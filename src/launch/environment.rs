@@ -36,15 +36,20 @@ pub enum Plugin {
     Other,
 }
 
-/// Launchers that are known by how their variables begin, and the variables for rank and ranks, where there are such.
-const OTHERS: [(&str, &str, &str, &str); 6] = [
-    ("PALS_", "PALS (HPE Cray)", "PALS_RANKID", ""),
-    ("ALPS_APP_", "aprun (Cray ALPS)", "ALPS_APP_PE", ""),
-    ("FLUX_TASK_", "flux", "FLUX_TASK_RANK", "FLUX_JOB_SIZE"),
-    ("JSM_NAMESPACE_", "jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),
-    ("MV2_COMM_WORLD_", "mpirun_rsh (MVAPICH)", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
-    ("PMI", "a launcher that speaks PMI", "PMI_RANK", "PMI_SIZE"),
+/// Launchers by the variable with a rank's number, which nobody sets but for a rank, and the one for the number of ranks, where
+/// there is one.
+const OTHERS: [(&str, &str, &str); 7] = [
+    ("PALS (HPE Cray)", "PALS_RANKID", ""),
+    ("aprun (Cray ALPS)", "ALPS_APP_PE", ""),
+    ("flux", "FLUX_TASK_RANK", "FLUX_JOB_SIZE"),
+    ("jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),
+    ("mpirun_rsh (MVAPICH)", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    ("a launcher that speaks PMI", "PMI_RANK", "PMI_SIZE"),
+    ("a launcher that speaks PMIx", "PMIX_RANK", ""),
 ];
+
+/// Set to `alone`: whatever started this process, it works by itself.
+pub const OVERRIDE: &str = "GLASSES_LAUNCH";
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(pairs: T) -> Self {
@@ -82,6 +87,9 @@ impl Environment {
     /// What started the process, the rank and the number of ranks it was given. Launchers are started by one another (`mpirun`
     /// in a job step of `srun`), and what the outer one left is still there: the innermost counts.
     pub(super) fn launcher(&self, family: Family) -> (Launcher, Option<usize>, Option<usize>) {
+        if self.get(OVERRIDE) == Some("alone") {
+            return (Launcher::Alone, None, None);
+        }
         let found = |launcher, rank: &str, ranks: &str| (launcher, self.number(rank), self.number(ranks));
         let open_mpi = self.get("OMPI_COMM_WORLD_SIZE").is_some();
         let hydra = self.get("PMI_RANK").is_some() && (self.any("HYD") || self.get("MPI_LOCALNRANKS").is_some());
@@ -97,8 +105,8 @@ impl Environment {
             let ranks = self.number("SLURM_STEP_NUM_TASKS").or(self.number("SLURM_NTASKS"));
             return (Launcher::Srun(self.plugin()), self.number("SLURM_PROCID"), ranks);
         }
-        match OTHERS.iter().find(|(prefix, ..)| self.any(prefix)) {
-            Some((_, name, rank, ranks)) => found(Launcher::Other(name), rank, ranks),
+        match OTHERS.iter().find(|(_, rank, _)| self.get(rank).is_some()) {
+            Some((name, rank, ranks)) => found(Launcher::Other(name), rank, ranks),
             None => (Launcher::Alone, None, None),
         }
     }

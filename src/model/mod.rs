@@ -7,6 +7,7 @@ mod params;
 mod plan;
 mod probe;
 mod profile;
+pub mod room;
 mod spec;
 mod workspace;
 pub mod zoo;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::interrupt;
 use super::origin::Origin;
 use super::prepare::write_divergence;
+use super::{interrupt, pulse};
 use crate::comm::{self, Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Exit, Result};
@@ -56,7 +56,8 @@ pub enum End {
 }
 
 /// Collective: runs `jobs` in their order, as many at a time as there are groups of `each` ranks; `folder` is one that all ranks
-/// see. How each of them ended, on every rank; `None` where it never began. The root says a line of each to `console`.
+/// see. How each of them ended, on every rank; `None` where it never began. The root says a line of each to `console`; `again` is the
+/// command that goes on where this is cut off.
 ///
 /// # Errors
 /// The same one on every rank: the folder is not everyone's, another process deals in it, or it refuses the claims.
@@ -64,6 +65,7 @@ pub fn deal(
     jobs: &[Job],
     folder: &Path,
     each: usize,
+    again: &str,
     comm: &dyn Communicator,
     console: &Console,
 ) -> Result<Vec<Option<End>>> {
@@ -80,6 +82,7 @@ pub fn deal(
         Ok(token)
     })?;
     agree(comm, sees(&claims, &token))?;
+    pulse::part_of(Some(again));
     let part = comm.split(comm.rank() / each);
     let (done, mut ends) = (AtomicBool::new(false), Vec::new());
     let dealt = std::thread::scope(|scope| {
@@ -88,15 +91,18 @@ pub fn deal(
         if comm.is_root() {
             scope.spawn(|| watch(jobs, &claims, &done, console));
         }
-        if part.is_root() {
-            scope.spawn(|| obey(&claims, &done));
-        }
+        let leads = part.is_root();
+        scope.spawn({
+            let (claims, done) = (&claims, &done);
+            move || heed(claims, leads, done)
+        });
         let dealt = take_turns(jobs, &claims, part.as_ref(), &mut ends);
         // Others may need hours yet.
         comm.rest();
         dealt
     });
     drop(part);
+    pulse::part_of(None);
     agree(comm, dealt)?;
     let own = serde_json::to_vec(&ends).map_err(|e| Error::io("gather", "the runs' ends")(e.into()));
     let all = comm.gather(&agree(comm, own)?);
@@ -220,10 +226,16 @@ fn end_of(job: &Job, ended: Result<Summary>) -> (End, String) {
     }
 }
 
-/// On a group's root, beside its training: where another group was interrupted, this one is, too.
-fn obey(claims: &Path, done: &AtomicBool) {
+/// Beside the training, or the rest: a signal to one rank interrupts all groups, whatever that rank does. Who `leads` a group
+/// looks for all of it.
+fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
+    let stop = claims.join(STOP);
     while !done.load(Ordering::Acquire) {
-        if claims.join(STOP).exists() {
+        if interrupt::caught().is_some() {
+            // What cannot be written here the group's root will try again, when its run is over.
+            return drop(create(&stop));
+        }
+        if leads && stop.exists() {
             return interrupt::raise();
         }
         std::thread::sleep(PAUSE);

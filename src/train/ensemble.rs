@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::EVALUATION_BATCH;
 use super::deal::{End, deal, failure};
 use super::evaluate::Evaluation;
 use super::origin::{CONFIG, Origin, differing};
@@ -46,15 +47,15 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     ));
     let runs = (0..members).map(|index| (format!("{MEMBER}{index}"), config.member(index))).collect();
     let (mut jobs, mut diverged) = (Vec::new(), Vec::new());
-    for (index, found) in prepare(runs, &folder, comm)?.into_iter().enumerate() {
+    for (index, found) in prepare(runs, &folder, false, comm)?.into_iter().enumerate() {
         match found {
             Found::Left(job) => jobs.push(job),
             Found::Finished => {}
             Found::Diverged(said) => diverged.push(format!("{MEMBER}{index}: {said}")),
         }
     }
-    let ends = deal(&jobs, &folder, each, comm, console)?;
     let again = format!("`glasses train --resume {}`", folder.display());
+    let ends = deal(&jobs, &folder, each, &again, comm, console)?;
     if let Some(failure) = failure(&jobs, &ends, &again) {
         return Err(failure);
     }
@@ -125,7 +126,7 @@ fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[
         let mut vote: Option<Vote> = None;
         for index in 0..config.members() {
             let saved = agree(comm, checkpoint::read(&member_folder(folder, index).join("model.h5")))?;
-            vote.get_or_insert_with(|| Vote::new(&part, saved.classes.len())).add(&saved, comm);
+            vote.get_or_insert_with(|| Vote::new(&part, saved.classes.len())).add(&saved, EVALUATION_BATCH, comm);
         }
         *found = vote.map(|vote| vote.evaluate(comm));
     }

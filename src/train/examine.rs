@@ -10,7 +10,7 @@ use crate::data::{Dataset, Normalizer, Part, RowShape, Split, Values};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::kernels;
-use crate::model::{Model, Params, Workspace};
+use crate::model::{Model, Params, Workspace, room};
 use crate::position;
 use crate::report::{self, Console, Example, Judged, RunFiles, Subject};
 
@@ -139,7 +139,8 @@ pub fn subject_of(path: &Path, data: Option<&Path>) -> Result<Subject> {
         let fix = "give the data that the model was made for with --data";
         return Err(Error::invalid(place, format!("label {label}"), expected, fix));
     }
-    let mut ws = Workspace::for_inference(&saved.model, EVALUATION_BATCH);
+    let batch = room::rows(std::iter::once(&saved.model), EVALUATION_BATCH, 1, &model)?;
+    let mut ws = Workspace::for_inference(&saved.model, batch);
     let classes = &saved.classes;
     let examined = Examined { model: &saved.model, params: &saved.params, normalizer: &saved.normalizer, classes };
     fill(&mut subject, examined.judge(split, &part, &mut ws, &Solo::default()), |judged| {

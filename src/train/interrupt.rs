@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
@@ -29,7 +30,8 @@ const ENDED_BY_INT: i32 = 130;
 /// The last one that this process got; 0 is none.
 static CAUGHT: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on these signals are noted; a second Ctrl-C ends the process at once.
+/// From now on these signals are noted, also where this process was started with them blocked (a job's script keeps some from the
+/// launcher); a second Ctrl-C ends the process at once.
 ///
 /// # Errors
 /// When the system refuses.
@@ -44,7 +46,9 @@ pub fn listen() -> Result<()> {
         flag::register(SIGINT, again)?;
         SIGNALS
             .iter()
-            .try_for_each(|(signal, _)| flag::register_usize(*signal, caught.clone(), *signal as usize).map(|_| ()))
+            .try_for_each(|(signal, _)| flag::register_usize(*signal, caught.clone(), *signal as usize).map(|_| ()))?;
+        let heard = SIGNALS.iter().filter_map(|(signal, _)| Signal::try_from(*signal).ok());
+        SigSet::from_iter(heard).thread_unblock().map_err(std::io::Error::from)
     };
     listen().map_err(Error::io("listen to signals in", "this process"))?;
     let _ = CAUGHT.set(caught);

@@ -37,7 +37,7 @@ pub use memory::Memory;
 pub use origin::{Origin, finished};
 pub use prepare::{Found, prepare, work_of};
 pub use pulse::Pulse;
-pub use run_dir::check_out;
+pub use run_dir::{SUMMARY, check_out};
 pub use saver::check_meta;
 pub use verify::{Verdict, Wrong, check_digests, verify};
 pub use vote::Vote;

@@ -41,13 +41,22 @@ enum Told {
     Diverged(String),
 }
 
-/// Collective: looks into the folder of each run in `folder`. A run that is new begins there.
+/// Collective: looks into the folder of each run in `folder`. A run that is new begins there. Where nobody said how many shards a run
+/// has (`any_shards`), one that has begun keeps its own: the default goes by the ranks of a run, which may be others now.
 ///
 /// # Errors
 /// When a folder holds a run of other settings, or another thing.
-pub fn prepare(runs: Vec<(String, RunConfig)>, folder: &Path, comm: &dyn Communicator) -> Result<Vec<Found>> {
+pub fn prepare(
+    runs: Vec<(String, RunConfig)>,
+    folder: &Path,
+    any_shards: bool,
+    comm: &dyn Communicator,
+) -> Result<Vec<Found>> {
     let told = agree_root(comm, || {
-        let told = runs.iter().map(|(name, config)| look(&folder.join(name), config)).collect::<Result<Vec<_>>>()?;
+        let told = runs
+            .iter()
+            .map(|(name, config)| look(&folder.join(name), config, any_shards))
+            .collect::<Result<Vec<_>>>()?;
         serde_json::to_string(&told).map_err(|e| Error::io("describe", folder)(e.into()))
     })?;
     let told: Vec<Told> = serde_json::from_str(&told).map_err(|e| Error::io("understand", folder)(e.into()))?;
@@ -56,7 +65,7 @@ pub fn prepare(runs: Vec<(String, RunConfig)>, folder: &Path, comm: &dyn Communi
         let job = |config, origin| Found::Left(Job { name, config, origin, folder: folder.clone() });
         Ok(match told {
             Told::New => job(RunConfig { out: Some(folder.clone()), ..config }, Origin::Scratch),
-            Told::GoesOn(text) => job(adopt(config, &folder, &text)?, Origin::Resume(folder.clone())),
+            Told::GoesOn(text) => job(adopt(config, &folder, &text, any_shards)?, Origin::Resume(folder.clone())),
             Told::Finished => Found::Finished,
             Told::Diverged(said) => Found::Diverged(said),
         })
@@ -64,7 +73,7 @@ pub fn prepare(runs: Vec<(String, RunConfig)>, folder: &Path, comm: &dyn Communi
     runs.into_iter().zip(told).map(found).collect()
 }
 
-fn look(folder: &Path, config: &RunConfig) -> Result<Told> {
+fn look(folder: &Path, config: &RunConfig, any_shards: bool) -> Result<Told> {
     let read = |name: &str| match std::fs::read_to_string(folder.join(name)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         text => text.map(Some).map_err(Error::io("read", folder.join(name))),
@@ -72,25 +81,26 @@ fn look(folder: &Path, config: &RunConfig) -> Result<Told> {
     if let Some(text) = read(DIVERGED)? {
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         let [said, settings] = ["error", "config"].map(|key| value[key].as_str().unwrap_or_default().to_owned());
-        same(folder, &settings, &adopt(config.clone(), folder, &settings)?)?;
+        same(folder, &settings, &adopt(config.clone(), folder, &settings, any_shards)?)?;
         return Ok(Told::Diverged(said));
     }
     let Some(text) = read(CONFIG)? else { return Ok(Told::New) };
-    let config = adopt(config.clone(), folder, &text)?;
+    let config = adopt(config.clone(), folder, &text, any_shards)?;
     same(folder, &text, &config)?;
     let finished = finished(folder, &config, &Solo::default())?;
     Ok(if finished.is_some() { Told::Finished } else { Told::GoesOn(text) })
 }
 
-/// What the data decided for a run that has begun, it keeps.
-fn adopt(config: RunConfig, folder: &Path, text: &str) -> Result<RunConfig> {
+/// What the data, or the ranks, decided for a run that has begun, it keeps.
+fn adopt(config: RunConfig, folder: &Path, text: &str, any_shards: bool) -> Result<RunConfig> {
     let old: Settings = toml::from_str(text).map_err(|e| {
         let found = e.to_string().trim_end().replace('\n', "\n    ");
         let fix = "move the folder away, or name another with --out";
         Error::invalid(folder.join(CONFIG).display().to_string(), found, "the settings of a run", fix)
     })?;
     let (normalize, augment) = (config.normalize.or(old.normalize), config.augment.or(old.augment));
-    Ok(RunConfig { normalize, augment, ..config })
+    let shards = old.shards.filter(|_| any_shards).unwrap_or(config.shards);
+    Ok(RunConfig { normalize, augment, shards, ..config })
 }
 
 /// Whether the settings `text` of the run in `folder` are those that are asked for.

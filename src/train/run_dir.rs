@@ -21,7 +21,8 @@ use crate::report::{Console, LIVE_FILE};
 const METRICS: &str = "metrics.jsonl";
 /// The chain of digests.
 pub const DIGESTS: &str = "digests.jsonl";
-const SUMMARY: &str = "summary.json";
+/// The results of a finished run.
+pub const SUMMARY: &str = "summary.json";
 const CHECKPOINTS: &str = "checkpoints";
 
 /// How long a run that is to go on waits for its former process to end: ranks outlive a killed mpirun by a second or two.

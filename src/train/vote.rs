@@ -1,6 +1,5 @@
 //! What several networks say together: the mean of their probabilities.
 
-use super::EVALUATION_BATCH;
 use super::evaluate::Evaluation;
 use crate::checkpoint::SavedModel;
 use crate::comm::Communicator;
@@ -26,9 +25,9 @@ impl<'a> Vote<'a> {
         Vote { part, classes, sums: vec![0.0; part.labels().len() * classes], networks: 0 }
     }
 
-    /// Collective: a network speaks; its own accuracy.
-    pub fn add(&mut self, saved: &SavedModel, comm: &dyn Communicator) -> f64 {
-        let mut ws = Workspace::for_inference(&saved.model, EVALUATION_BATCH);
+    /// Collective: a network speaks, of `batch` rows at a time; its own accuracy.
+    pub fn add(&mut self, saved: &SavedModel, batch: usize, comm: &dyn Communicator) -> f64 {
+        let mut ws = Workspace::for_inference(&saved.model, batch);
         let range = self.part.shards.rows_of(self.part.owned.clone());
         let (mut sums, mut labels) = (self.sums.chunks_exact_mut(self.classes), self.part.labels().iter());
         let (mut rows, mut correct, mut probabilities) = (Vec::new(), [0], Vec::new());

@@ -58,14 +58,48 @@ fn ranks_of_another_build_are_named_before_they_work_together() {
     bytes[note + 16] ^= 1;
     std::fs::write(&other, bytes).unwrap();
     std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    for subcommand in ["synth --count 20 --out f.h5", "doctor"] {
-        let parts = [program(), other.to_str().unwrap()].map(|program| (1, format!("{program} {subcommand}")));
+    // An option that one build does not know yet is no more than that.
+    for (ours, theirs) in
+        [("synth --count 20 --out f.h5", "synth --count 20 --out f.h5"), ("doctor", "doctor"), ("--not-yet", "train")]
+    {
+        let parts = [(program(), ours), (other.to_str().unwrap(), theirs)]
+            .map(|(program, line)| (1, format!("{program} {line}")));
         let end = mpirun_of(&parts, dir.path());
         let said = format!("{}{}", end.stdout, end.stderr);
         assert!(said.contains("1 of 2 ranks run another glasses than rank 0: rank 1 on "), "{end:#?}");
         end.failure();
         assert!(!dir.path().join("f.h5").exists());
     }
+}
+
+#[test]
+fn ranks_with_another_command_do_not_wait_for_one_another() {
+    if !cfg!(feature = "mpi") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    glasses(&["synth", "--size", "24", "--count", "60", "--out", "a.h5"], dir.path()).success();
+    let line = |arguments: &str| format!("{} {arguments}", program());
+    for (first, second, found) in [
+        ("--data a.h5", "info a.h5", "rank 1 on "),
+        (
+            "info a.h5",
+            "--data a.h5 --not-yet 1",
+            "has arguments that it refuses (error: unexpected argument '--not-yet'",
+        ),
+        ("--data a.h5 --not-yet 1", "--data a.h5", "has arguments that it refuses"),
+        ("--help", "--data a.h5", "has the command train"),
+        ("doctor", "--data a.h5", "rank 0 on "),
+    ] {
+        let end = mpirun_of(&[(1, line(first)), (2, line(second))], dir.path());
+        assert_eq!(end.code, Some(2), "{end:#?}");
+        let told = "error: launch: found 2 of 3 ranks with others than rank 0";
+        assert_eq!(end.stderr.matches(told).count(), 1, "{first} : {second}: {end:#?}");
+        assert!(end.stderr.contains(found), "{first} : {second}: {end:#?}");
+    }
+    // What all of them refuse, one says.
+    let end = mpirun_of(&[(3, line("--not-yet"))], dir.path());
+    assert_eq!((end.code, end.stderr.matches("error: unexpected argument").count()), (Some(2), 1), "{end:#?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use hdf5::types::VarLenUnicode;
 use tempfile::{TempDir, tempdir};
 
 use crate::fixtures::{DENSE, Raw, TINY, faces, refused, refused_by_all, words};
-use crate::run::glasses;
+use crate::run::{glasses, shell, skipped};
 
 #[path = "../fuzz/src/readers.rs"]
 mod readers;
@@ -166,21 +166,22 @@ fn a_header_that_claims_more_rows_than_the_file_can_hold_is_an_error() {
     refused(dir, IMAGES, &["bad.h5 /train/images (a chunk): found 268435456 bytes"]);
 }
 
-/// A file whose attribute names one long text thousands of times, which is in it once.
-fn one_text_many_times(path: &Path) {
+/// Gives a file an attribute `name` that is one long text thousands of times, which is in it once.
+fn one_text_many_times(path: &Path, name: &str) {
     const LONG: usize = 1 << 20;
-    let file = hdf5::File::create(path).unwrap();
+    let file = hdf5::File::append(path).unwrap();
     let text = |text: String| text.parse::<VarLenUnicode>().unwrap();
     let names: Vec<VarLenUnicode> =
         std::iter::once(text("x".repeat(LONG))).chain((0..3999).map(|i| text(i.to_string()))).collect();
-    file.new_attr_builder().with_data(&names).create("classes").unwrap();
+    file.new_attr_builder().with_data(&names).create(name).unwrap();
     file.close().unwrap();
     let mut bytes = std::fs::read(path).unwrap();
     // Where a text is: its length, the place of its heap, its number there.
     let length = (LONG as u32).to_le_bytes();
-    let is_first =
-        |place: &usize| bytes[*place..].starts_with(&length) && bytes[place + 16..].starts_with(&[1, 0, 0, 0]);
-    let first = (0..bytes.len() - 32).find(is_first).expect("the first text");
+    let is = |place: usize, length: &[u8]| bytes[place..].starts_with(length);
+    // The next two have one letter.
+    let is_first = |&place: &usize| is(place, &length) && [16, 32].iter().all(|more| is(place + more, &[1, 0, 0, 0]));
+    let first = (0..bytes.len() - 48).find(is_first).expect("the first text");
     for name in 1..names.len() {
         bytes.copy_within(first..first + 16, first + 16 * name);
     }
@@ -221,14 +222,55 @@ fn damage_that_ends_hdf5_ends_a_process_of_its_own_and_is_one_error() {
     }
 }
 
+// Where a batch system limits memory, nobody may ask for more than that.
+#[test]
+fn damage_is_one_error_under_limits_too() {
+    let drops = "setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource";
+    let dir = faces();
+    if !shell(&format!("{drops} true"), dir.path()).code.is_some_and(|code| code == 0) {
+        return skipped("hostile::damage_is_one_error_under_limits_too", "no setpriv, or not the right to use it");
+    }
+    std::fs::copy(dir.path().join("faces.h5"), dir.path().join("bad.h5")).unwrap();
+    one_text_too_long(&dir.path().join("bad.h5"), "glasses");
+    let end = shell(&format!("ulimit -v 900000 -t 30; {drops} $GLASSES info bad.h5"), dir.path());
+    assert_eq!(end.code, Some(2), "{end:?}");
+    assert!(end.stderr.contains("error: bad.h5: found a file that ends HDF5 (by signal "), "{end:?}");
+}
+
+#[test]
+fn a_damaged_member_is_one_error() {
+    let dir = faces();
+    let dir = dir.path();
+    let train = "--data faces.h5 --model tiny.toml --epochs 1 --strategy ensemble --members 2 --out run";
+    glasses(&words(train), dir).success();
+    one_text_too_long(&dir.join("run/member-1/model.h5"), "glasses");
+    std::fs::remove_file(dir.join("run/summary.json")).unwrap();
+    for args in ["train --resume run", "eval --model run --data faces.h5"] {
+        refused_by_all(dir, args, &["member-1/model.h5: found a file that "]);
+    }
+}
+
+#[test]
+fn what_is_one_text_is_refused_as_many() {
+    let dir = guarded();
+    one_text_many_times(&dir.path().join("bad.h5"), "format");
+    let start = Instant::now();
+    refused(dir.path(), "predict --model bad.h5 a.png", &["bad.h5: found an HDF5 file that is not a model"]);
+    drop(Raw::create(dir.path(), "bad.h5").images("train", 4));
+    one_text_many_times(&dir.path().join("bad.h5"), "origin");
+    // It is only told.
+    glasses(&words(&format!("{IMAGES} --epochs 1 --out run")), dir.path()).success();
+    assert!(start.elapsed().as_secs() < 20);
+}
+
 #[test]
 fn names_that_would_fill_the_memory_are_refused_by_a_process_that_has_little() {
     let dir = guarded();
-    one_text_many_times(&dir.path().join("bad.h5"));
-    let file = Raw::open(dir.path(), "bad.h5").images("train", 4);
-    drop(file);
-    refused_by_all(dir.path(), IMAGES, &["bad.h5"]);
-    refused(dir.path(), "info bad.h5", &["bad.h5"]);
+    drop(Raw::create(dir.path(), "bad.h5").images("train", 4));
+    one_text_many_times(&dir.path().join("bad.h5"), "classes");
+    let found = "bad.h5: found a file that asks for more memory than such a file can fill";
+    refused_by_all(dir.path(), IMAGES, &[found]);
+    refused(dir.path(), "info bad.h5", &[found]);
 }
 
 #[test]

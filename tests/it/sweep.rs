@@ -160,3 +160,37 @@ fn a_signal_to_one_rank_ends_the_runs_of_all_groups_and_the_same_command_goes_on
     let on = glasses(&words(&format!("{long} --max-steps 1")), dir.path());
     assert!(on.code != Some(0) && on.stderr.contains("--max-steps"), "it goes on behind the first step: {on:?}");
 }
+
+#[test]
+fn a_signal_to_a_rank_that_rests_ends_the_run_of_the_others() {
+    let dir = faces();
+    // One run for two groups: one of the two ranks rests, and each is signalled once.
+    for child in ["$one", "$two"] {
+        let script = format!(
+            "${{MPIRUN:-mpirun}} -n 2 $GLASSES sweep --data faces.h5 --model tiny.toml --batch 2 --epochs 3000 --grid lr=0.001 \
+               --ranks-per-run 1 --out grid & p=$!
+             until grep -q '\"steps\":\\[[1-9]' grid/lr0.001/live.json 2>/dev/null; do sleep 0.05; done
+             read -r one two _ </proc/$p/task/$p/children
+             kill -USR1 {child}
+             wait $p"
+        );
+        let end = shell(&script, dir.path());
+        assert_eq!(end.code, Some(75), "{child}: {end:?}");
+        assert!(end.stderr.contains("interrupted, saved: 1 of 1 runs are left; the same command goes on"), "{end:?}");
+        std::fs::remove_dir_all(dir.path().join("grid")).unwrap();
+    }
+}
+
+#[test]
+fn a_grid_that_grows_keeps_its_runs_whatever_the_ranks_of_a_run() {
+    let dir = faces();
+    let dir = dir.path();
+    let options = "--grid lr=0.01 --batch 16 --out grid";
+    // More ranks a run than the shards that one has by default.
+    sweep(9, options, dir).success();
+    let config = std::fs::read_to_string(dir.join("grid/lr0.01/config.toml")).unwrap();
+    assert!(config.contains("shards = 9"), "{config}");
+    let said = sweep(0, "--grid lr=0.01,0.02 --batch 16 --out grid", dir).success().stdout;
+    assert!(said.contains("1 of 2 runs are left"), "{said}");
+    refused(dir, &format!("sweep {COMMON} {options} --shards 8"), &["shards"]);
+}

@@ -32,6 +32,9 @@ static STALL: AtomicU64 = AtomicU64::new(60);
 /// The folder of the run that goes on in this process, and whether this process writes there.
 static RUN: Mutex<Option<(String, bool)>> = Mutex::new(None);
 
+/// The command that goes on with all of it, where that is not the run's own.
+static AGAIN: Mutex<Option<String>> = Mutex::new(None);
+
 /// A rank's thread; it ends when this is dropped.
 pub struct Pulse {
     done: Arc<AtomicBool>,
@@ -83,6 +86,17 @@ pub fn give_up_after(seconds: u64) {
 /// The folder of the run that goes on here: a dying run leaves its line there, too, and who `writes` there clears up.
 pub fn in_folder(path: &Path, writes: bool) {
     *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.display().to_string(), writes));
+}
+
+/// What goes on with the run is a command that makes several of them; `None` from when it has.
+pub fn part_of(command: Option<&str>) {
+    *AGAIN.lock().unwrap_or_else(PoisonError::into_inner) = command.map(ToOwned::to_owned);
+}
+
+/// What goes on with the run in the folder `run`, in words.
+fn again(run: &str) -> String {
+    let of_several = AGAIN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    of_several.unwrap_or_else(|| format!("`glasses train --resume {run}`"))
 }
 
 /// As [`in_folder`] said, if it has.

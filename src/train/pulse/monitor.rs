@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::links::{Link, Links, Message, parent};
-use super::{DYING, STALL, TOLD, run};
+use super::{DYING, STALL, TOLD, again, run};
 use crate::comm::Nodes;
 use crate::error::Exit;
 use crate::files::give_up;
@@ -266,7 +266,7 @@ impl Monitor {
         }
         let run = run().map(|(run, _)| run);
         let further = match &run {
-            Some(run) => format!("; `glasses train --resume {run}` goes on from the last checkpoint"),
+            Some(run) => format!("; {} goes on from the last checkpoint", again(run)),
             None => String::new(),
         };
         let (name, at) = (self.name(rank), self.ranks[rank].at);

@@ -65,7 +65,8 @@ impl Size {
         match self {
             Size::Small(size) => usize::from(size),
             Size::Large(size) => size as usize,
-            Size::Huge(size) => size as usize,
+            // Beyond that the crate's own arithmetic ends.
+            Size::Huge(size) => (size >> 2) as usize,
         }
     }
 }
