@@ -190,6 +190,15 @@ impl Error {
     }
 }
 
+/// Several lines within a message; the start of each that is longer than a terminal is wide, twice.
+pub fn indented(text: &str) -> String {
+    let line = |line: &str| match line.char_indices().nth(160) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    };
+    text.trim_end().lines().map(line).collect::<Vec<_>>().join("\n    ")
+}
+
 /// A file or folder that is there, and whose name is most like the first part of `path` that is not.
 pub fn nearest_file(path: &Path) -> Option<PathBuf> {
     let missing =

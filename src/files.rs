@@ -1,9 +1,11 @@
 //! Files that appear whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::NamedTempFile;
 
@@ -15,6 +17,8 @@ const SUFFIX: &str = ".part";
 
 /// Nothing is begun any more.
 static ENDS: AtomicBool = AtomicBool::new(false);
+/// Where this process has begun files.
+static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// The folder that `path` lies in; "." where it names none.
 pub fn folder_of(path: &Path) -> &Path {
@@ -33,8 +37,9 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
         let ends = std::io::Error::other("the run is over");
         return Err(Error::io("create a file in", folder_of(path))(ends));
     }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(PREFIX).suffix(SUFFIX);
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).insert(folder_of(path).to_owned());
+    let (prefix, mut builder) = (own_prefix(), tempfile::Builder::new());
+    builder.prefix(&prefix).suffix(SUFFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder_of(path)).map_err(Error::io("create a file in", folder_of(path)))
@@ -45,10 +50,24 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// This process ends: it begins no more files, and those that it has begun in `folder` are removed.
-pub fn give_up(folder: &Path) {
+/// How this process' files begin that are not whole yet.
+fn own_prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
+}
+
+/// This process ends: it begins no more files, and those that it has begun are removed; all of them in `run`, the folder that is
+/// its own.
+pub fn give_up(run: Option<&Path>) {
     ENDS.store(true, Ordering::Release);
-    remove_temporaries(folder);
+    run.into_iter().for_each(remove_temporaries);
+    let own = own_prefix();
+    for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| is_temporary(name) && name.starts_with(&own)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 /// Removes files that are not whole yet from a folder and the folders in it; for who is alone in there.

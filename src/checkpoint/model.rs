@@ -2,14 +2,15 @@
 //! class names.
 //!
 //! Attributes of the file: `format`, `version`, `spec` (the network as TOML), `input` `[h, w, c]`, `features` (1 where
-//! the input is a vector), `classes`, `normalize`, and with dataset normalisation `mean` and `inverse_deviation`.
-//! Datasets: `/params/<name>` f32. The file is built in memory and written as bytes, because HDF5 does not survive a
+//! the input is a vector), `classes`, `normalize`, `values_sha256` (of all numbers: a damaged one is found). Datasets: `/params/<name>`
+//! f32, and with dataset normalisation `mean` and `inverse_deviation`. The file is built in memory and written as bytes, because HDF5 does not survive a
 //! full disk.
 
 use std::path::Path;
 
 use hdf5::types::VarLenUnicode;
 use ndarray::ArrayViewD;
+use sha2::{Digest, Sha256};
 
 use super::image::Image;
 use crate::data::writer::unicode;
@@ -21,6 +22,8 @@ use crate::model::{Model, ModelSpec, Params};
 
 const FORMAT: &str = "glasses model";
 const VERSION: i64 = 1;
+/// The attribute with the digest of all numbers.
+const DIGEST: &str = "values_sha256";
 const FIX: &str = "give a model.h5 that `glasses train` wrote";
 
 /// A model that can be used: everything that `eval` and `predict` need.
@@ -92,7 +95,16 @@ fn fill(
             .map_err(|e| hdf5::Error::Internal(e.to_string()))?;
         group.new_dataset_builder().with_data(values).create(&*param.name)?;
     }
-    Ok(())
+    text(DIGEST, &digest(params, normalizer))
+}
+
+/// SHA-256 of all numbers of a model: its parameters in their order, means, inverse deviations, each little-endian.
+fn digest(params: &Params, normalizer: &Normalizer) -> String {
+    let mut hash = Sha256::new();
+    let (mean, inverse) = normalizer.parts();
+    let tensors = params.table.iter().map(|param| &params.values[param.range.clone()]);
+    tensors.chain([mean, inverse]).for_each(|values| hash.update(bytemuck::cast_slice::<f32, u8>(values)));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether an open file says that it is a model.
@@ -155,6 +167,12 @@ pub fn read(path: &Path) -> Result<SavedModel> {
         values[param.range.clone()].copy_from_slice(&tensor);
     }
     let params = Params { values, table: model.table.clone() };
+    // Older files have none.
+    let said = reader::strings(&file, DIGEST, 1).map_err(failed(DIGEST))?.and_then(|mut said| said.pop());
+    if said.is_some_and(|said| said != digest(&params, &normalizer)) {
+        let found = "numbers that do not match the digest beside them".to_owned();
+        return Err(invalid("/params", found, "those that were written: it is damaged".into()));
+    }
     Ok(SavedModel { model, params, shape, normalizer, classes })
 }
 

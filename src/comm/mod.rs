@@ -191,7 +191,7 @@ pub fn launch() -> Launch {
 pub fn world(launch: &Launch) -> Box<dyn Communicator> {
     #[cfg(feature = "mpi")]
     if launch.starts_mpi() {
-        return Box::new(mpi::Mpi::initialize());
+        return Box::new(mpi::Mpi::initialize(launch));
     }
     let _ = launch;
     Box::new(Solo::default())

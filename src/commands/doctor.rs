@@ -10,7 +10,7 @@ use crate::comm::{self, Communicator, Solo};
 use crate::doctor::{self, Check, Verdict};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Engine, Isa};
-use crate::launch::Launch;
+use crate::launch::{Launch, Launcher};
 use crate::model::{Model, zoo};
 use crate::optim::OptimizerKind;
 use crate::report::Console;
@@ -22,7 +22,7 @@ const WRONG: u8 = 2;
 
 /// How long ranks wait that have nothing to say, before they end with an error: `mpirun`, and `srun --kill-on-bad-exit`, end all
 /// others as soon as one does, the one among them that is about to say why.
-const LAST: Duration = Duration::from_millis(500);
+const LAST: Duration = Duration::from_millis(1500);
 
 /// Options of `glasses doctor`.
 #[derive(Debug, clap::Args)]
@@ -66,6 +66,10 @@ pub fn world(launch: &Launch, doctor: Option<&Options>) -> Result<Box<dyn Commun
 fn say_once(launch: &Launch, doctor: Option<&Options>, trouble: &Error) -> ExitCode {
     if !launch.speaks() {
         std::thread::sleep(LAST);
+        // Had the first refused as well, Open MPI's launcher would have ended this process by now. Others may not.
+        if launch.launcher == Launcher::OpenMpi || launch.others_here_run_another() {
+            let _ = writeln!(std::io::stderr(), "error: {}{trouble}", launch.name());
+        }
     } else if let Some(options) = doctor {
         let lost = Check::from(trouble);
         let found = format!("{}: {}", lost.name, lost.found);

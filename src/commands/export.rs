@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::folder;
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
@@ -43,6 +44,7 @@ pub struct Options {
 /// # Errors
 /// When the model cannot be read or the file not be written.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    agree_root(comm, || folder::one_run(&options.model).map(|()| String::new()))?;
     let files = [model_file(&options.model)].into_iter().chain(options.samples.clone());
     super::probe::check(&files.collect::<Vec<_>>(), comm)?;
     agree_root(comm, || export(options).map(|()| String::new()))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::probe;
+use super::{folder, probe};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
@@ -116,6 +116,15 @@ struct SplitInfo {
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     probe::check(options.file.as_slice(), comm)?;
     agree_root(comm, || {
+        if let Some(file) = options.file.as_deref().filter(|file| file.is_dir()) {
+            folder::one_run(file)?;
+            return Err(Error::invalid(
+                file.display().to_string(),
+                "a folder",
+                "a file: a dataset, a model or a checkpoint",
+                format!("name {}; `glasses report` and `glasses watch` tell of runs", file.join("model.h5").display()),
+            ));
+        }
         let info = match (&options.file, &options.model) {
             (_, Some(model)) => network(options, model)?,
             (Some(file), None) => inspect(file)?,

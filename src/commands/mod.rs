@@ -7,6 +7,7 @@ mod ensemble;
 pub mod eval;
 mod explain;
 pub mod export;
+mod folder;
 pub mod import;
 pub mod info;
 pub mod plan;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::folder;
 use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
@@ -32,6 +33,8 @@ pub struct Options {
 /// # Errors
 /// The same one on every rank: no run in a folder, a damaged model, data that does not fit, a place that refuses the page.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    let ours = || options.runs.iter().try_for_each(|run| folder::one_run(run)).map(|()| String::new());
+    agree_root(comm, ours)?;
     let data = |run: &PathBuf| RunFiles::read(run).ok().and_then(|files| files.data());
     let mut files: Vec<PathBuf> =
         options.data.clone().map_or_else(|| options.runs.iter().filter_map(data).collect(), |data| vec![data]);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::probe;
+use super::{folder, probe};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{Batch, DEFAULT_DATA, RunConfig, Settings};
 use crate::data::synth::{FaceOptions, write_faces};
@@ -43,6 +43,8 @@ pub struct Options {
 /// # Errors
 /// The same one on every rank.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    let ours = || options.resume.as_deref().map_or(Ok(()), folder::not_a_sweep).map(|()| String::new());
+    agree_root(comm, ours)?;
     let from = options.resume.as_ref().map(|dir| dir.join("config.toml"));
     let file = from.as_deref().or(options.config.as_deref()).map_or(Ok(Settings::default()), Settings::read);
     let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::probe;
-use crate::comm::{Communicator, agree};
+use super::{folder, probe};
+use crate::comm::{Communicator, agree, agree_root};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::say;
@@ -45,6 +45,7 @@ fn parse_steps(text: &str) -> Result<RangeInclusive<usize>, String> {
 /// # Errors
 /// The same one on every rank: a run that cannot be read, other data, or a step that went wrong.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
+    agree_root(comm, || folder::one_run(&options.run).map(|()| String::new()))?;
     let settings = Settings::read(&options.run.join("config.toml")).and_then(|file| {
         let flags = Settings { data: options.data.clone(), ..Settings::default() };
         flags.lower(file, comm.size())

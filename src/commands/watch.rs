@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
+use super::folder;
 use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
 use crate::report::watch::{Watched, draw, text};
@@ -35,6 +36,7 @@ pub struct Options {
 /// When there is no run in the folder, or the terminal refuses.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     agree_root(comm, || {
+        folder::one_run(&options.run)?;
         let watched = Watched::read(&options.run)?;
         if options.once || !std::io::stdout().is_terminal() {
             say!("{}", text(&watched, PLAIN).trim_end());

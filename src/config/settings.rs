@@ -1,5 +1,7 @@
 //! Everything that can be set: each a flag, and a key of the same name in the file given with `--config`.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Every, ModelChoice, Recipe, RunConfig, Together};
 use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, indented, nearest};
 use crate::kernels::Engine;
 use crate::model::{Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
@@ -93,7 +95,7 @@ pub struct Settings {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Draw the training rows anew, with replacement: each network of an ensemble learns from others
+    /// Draw the training rows anew, with replacement: each network of an ensemble learns from others [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<bool>,
@@ -161,11 +163,14 @@ pub struct Settings {
     #[arg(long, value_name = "FILE.json")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
-    /// Also write event files for TensorBoard into the run's folder: curves, confusion matrix, example pictures
+    /// Also write event files for TensorBoard into the run's folder: curves, confusion matrix, example pictures [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensorboard: Option<bool>,
 }
+
+/// The most bytes of a settings file.
+const LONGEST: u64 = 1 << 20;
 
 impl Settings {
     /// Reads a settings file.
@@ -173,12 +178,18 @@ impl Settings {
     /// # Errors
     /// When it cannot be read or holds an unknown key (the nearest known one is suggested) or a value of a wrong kind.
     pub fn read(path: &Path) -> Result<Settings> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let invalid = |found: String, expected: &str, fix: String| {
             Error::invalid(path.display().to_string(), found, expected, fix)
         };
+        let mut text = String::new();
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        file.take(LONGEST + 1).read_to_string(&mut text).map_err(Error::io("read", path))?;
+        if text.len() as u64 > LONGEST {
+            let fix = "name the TOML file with the settings".to_owned();
+            return Err(invalid(format!("more than {LONGEST} bytes"), "settings", fix));
+        }
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-            invalid(e.to_string().trim_end().replace('\n', "\n    "), "TOML", "see the marked place".to_owned())
+            invalid(indented(&e.to_string()), "TOML", "see the marked place".to_owned())
         })?;
         let known = Settings::keys();
         if let Some(key) = table.keys().find(|key| !known.contains(key)) {
@@ -189,8 +200,11 @@ impl Settings {
             return Err(invalid(format!("unknown key '{key}'"), "the names of train's options", fix));
         }
         toml::from_str(&text).map_err(|e| {
-            let found = e.to_string().trim_end().replace('\n', "\n    ");
-            invalid(found, "a value of the kind that the option takes", "see `glasses train --help`".to_owned())
+            invalid(
+                indented(&e.to_string()),
+                "a value of the kind that the option takes",
+                "see `glasses train --help`".to_owned(),
+            )
         })
     }
 

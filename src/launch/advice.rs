@@ -82,15 +82,13 @@ impl Launch {
     }
 }
 
-/// What was typed, where a shell would read it as it stands here.
+/// What was typed, as a shell reads it; of a long line the program.
 fn typed(command: &[String]) -> String {
-    let plain =
-        |word: &String| word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+%@".contains(c)) && !word.is_empty();
-    let line = command.join(" ");
-    match command.first() {
-        Some(_) if line.len() <= LONGEST && command.iter().all(plain) => line,
-        Some(program) if plain(program) => format!("{program} …"),
-        _ => "glasses …".to_owned(),
+    let quoted = |words: &[String]| shlex::try_join(words.iter().map(String::as_str)).ok();
+    match (quoted(command), command.first()) {
+        (Some(line), Some(_)) if line.len() <= LONGEST => line,
+        (_, Some(program)) => format!("{} …", quoted(std::slice::from_ref(program)).unwrap_or_default()),
+        (_, None) => "glasses …".to_owned(),
     }
 }
 
@@ -207,10 +205,10 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_a_shell_would_read_otherwise_is_not_repeated() {
+    fn a_command_is_repeated_as_a_shell_reads_it() {
         let words = |words: &[&str]| typed(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
-        assert_eq!(words(&["glasses", "--data", "a b"]), "glasses …");
-        assert_eq!(words(&["/a b/glasses"]), "glasses …");
+        assert_eq!(words(&["glasses", "--data", "a b", "--out", "a$b"]), "glasses --data 'a b' --out 'a$b'");
+        assert_eq!(words(&["/a b/glasses"]), "'/a b/glasses'");
         assert_eq!(words(&["./glasses", "--data", "f.h5"]), "./glasses --data f.h5");
         assert_eq!(words(&["glasses", &"x".repeat(200)]), "glasses …");
     }

@@ -58,6 +58,23 @@ impl Launch {
         }
     }
 
+    /// What this process is called among those that were started together, in front of a message; nothing where it is the only one.
+    pub fn name(&self) -> String {
+        match (self.rank, self.ranks) {
+            (Some(rank), Some(ranks)) if ranks > 1 => format!("rank {rank} of {ranks}: "),
+            _ => String::new(),
+        }
+    }
+
+    /// Whether the launcher started another program than this one on this machine, beside it; where the system says (Linux).
+    pub fn others_here_run_another(&self) -> bool {
+        let parent = std::os::unix::process::parent_id();
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        let program = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
+        let own = program("self");
+        children.split_whitespace().filter_map(program).any(|other| Some(other) != own)
+    }
+
     /// Whether this process is the one that speaks for all: the launcher's first.
     pub fn speaks(&self) -> bool {
         self.rank.unwrap_or(0) == 0

@@ -112,7 +112,9 @@ impl Sweep {
             line.iter().zip(&widths).map(|(cell, width)| format!(" {cell:>width$} |")).collect()
         };
         let mut text: String = lines.iter().map(|line| format!("|{}\n", cells(line))).collect();
-        text += "\nTraining figures are those of the last epoch, counted while it was trained, with dropout on.\n";
+        if self.columns().next().is_some() {
+            text += "\nTraining figures are those of the last epoch, counted while it was trained, with dropout on.\n";
+        }
         if self.runs.iter().any(|row| row.paper_test_accuracy.is_some()) {
             text += "The paper's figures are of 500 real faces, and of its own code.\n";
         }

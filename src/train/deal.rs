@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::SIGUSR1;
 
 use super::origin::Origin;
 use super::prepare::write_divergence;
@@ -82,7 +83,7 @@ pub fn deal(
         Ok(token)
     })?;
     agree(comm, sees(&claims, &token))?;
-    pulse::part_of(Some(again));
+    pulse::part_of(Some((again, folder)));
     let part = comm.split(comm.rank() / each);
     let (done, mut ends) = (AtomicBool::new(false), Vec::new());
     let dealt = std::thread::scope(|scope| {
@@ -231,12 +232,15 @@ fn end_of(job: &Job, ended: Result<Summary>) -> (End, String) {
 fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
     let stop = claims.join(STOP);
     while !done.load(Ordering::Acquire) {
-        if interrupt::caught().is_some() {
-            // What cannot be written here the group's root will try again, when its run is over.
-            return drop(create(&stop));
+        if let Some(signal) = interrupt::caught() {
+            if !stop.exists() {
+                // What cannot be written here the group's root will try again, when its run is over.
+                let _ = write_whole(&stop, signal.to_string().as_bytes());
+            }
+            return;
         }
-        if leads && stop.exists() {
-            return interrupt::raise();
+        if leads && let Ok(signal) = std::fs::read_to_string(&stop) {
+            return interrupt::raise(signal.parse().unwrap_or(SIGUSR1 as u8));
         }
         std::thread::sleep(PAUSE);
     }

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 use super::keeping::Kind;
+use super::pulse;
 use super::saver::Saver;
 use super::trainer::Trainer;
 use crate::comm::agree_root;
@@ -61,10 +62,10 @@ pub fn caught() -> Option<u8> {
     (signal > 0).then_some(signal as u8)
 }
 
-/// As if this process had got one: another has, and its job ends with it.
-pub fn raise() {
+/// As if this process had got the signal: another has, and its job ends with it.
+pub fn raise(signal: u8) {
     if let Some(caught) = CAUGHT.get() {
-        caught.store(SIGUSR1 as usize, Ordering::Relaxed);
+        caught.store(usize::from(signal), Ordering::Relaxed);
     }
 }
 
@@ -80,7 +81,8 @@ pub fn name(signal: u8) -> String {
 impl Trainer<'_> {
     /// Collective: the run ends here because a rank got a signal; what it has come to is saved.
     pub(super) fn interrupted(&mut self, signal: u8, console: &Console) -> Result<()> {
-        let (step, path, comm) = (self.progress.step, self.folder.path().display().to_string(), self.comm);
+        let (step, comm) = (self.progress.step, self.comm);
+        let again = pulse::again(&self.folder.path().display().to_string());
         agree_root(comm, || {
             let end = |what: String, exit: Exit| {
                 let message = format!("interrupted by {} after step {step}: {what}", name(signal));
@@ -93,14 +95,14 @@ impl Trainer<'_> {
             let newest = self.saver.as_mut().and_then(Saver::newest);
             match (saved, newest) {
                 (Ok(()), Some(newest)) if newest == step => {
-                    end(format!("saved; `glasses train --resume {path}` goes on from there"), Exit::Interrupted)
+                    end(format!("saved; {again} goes on from there"), Exit::Interrupted)
                 }
                 (saved, newest) => {
                     let why = saved
                         .err()
                         .map_or_else(|| "its numbers are not finite".to_owned(), |failure| failure.to_string());
                     let older = match newest {
-                        Some(newest) => format!("`glasses train --resume {path}` goes on from step {newest}"),
+                        Some(newest) => format!("{again} goes on from step {newest}"),
                         None => "there is no older one".to_owned(),
                     };
                     end(format!("this step could not be saved; {older}: {why}"), Exit::Unsaved)

@@ -20,6 +20,8 @@ use crate::trace::What;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After a signal there is not much time.
 const AFTER_SIGNAL: Duration = Duration::from_secs(60);
+/// Nor is much to be gained by the checkpoint of a run that is finished: only who wants more steps goes on from it.
+const FINISHED: Duration = Duration::from_secs(60);
 /// A rank that waits for the disk says so often that it lives.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
@@ -167,15 +169,27 @@ impl Trainer<'_> {
         console: &Console,
         write: impl Fn(&mut Self) -> Result<()>,
     ) -> Result<()> {
+        self.insist_until(|waited| interrupt::caught().is_some() && waited >= AFTER_SIGNAL, kind, what, console, write)
+    }
+
+    /// As [`Trainer::insist`], until the time since the first attempt `is_late`.
+    fn insist_until(
+        &mut self,
+        is_late: impl Fn(Duration) -> bool,
+        kind: Kind,
+        what: &str,
+        console: &Console,
+        write: impl Fn(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         position::enter(Phase::Write);
         let start = Instant::now();
+        let is_late = || is_late(start.elapsed());
         loop {
             let Err(failure) = write(self) else {
                 self.refused.of(kind).rest();
                 return Ok(());
             };
             self.has_failed(kind, what, &failure, console);
-            let is_late = || interrupt::caught().is_some() && start.elapsed() >= AFTER_SIGNAL;
             while !self.refused.of(kind).is_due() && !self.is_out_of_patience() && !is_late() {
                 position::tick();
                 std::thread::sleep(SIGN_OF_LIFE);
@@ -230,7 +244,7 @@ impl Trainer<'_> {
         checkpoint::write(&path, &self.model, params, data.shape, &data.normalizer, &data.classes)
     }
 
-    /// Collective: all steps are made: the last checkpoint, the model, the lines that are left, the summary.
+    /// Collective: all steps are made: the model, the last checkpoint, the lines that are left, the summary.
     ///
     /// # Errors
     /// When the disk has refused too often.
@@ -238,17 +252,17 @@ impl Trainer<'_> {
         let comm = self.comm;
         agree_root(comm, || {
             (self.refused.checkpoints, self.refused.others) = Default::default();
-            // What uses the model is content without it, and the model, which is smaller, may fit where it did not.
+            self.insist(Kind::Other, "best.h5", console, Trainer::write_refused_best)?;
+            let model = |trainer: &mut Trainer<'_>| trainer.write_model("model.h5", &trainer.params);
+            self.insist(Kind::Other, "model.h5", console, model)?;
             let finish = |trainer: &mut Trainer<'_>| match trainer.progress.step_of_epoch {
                 0 => trainer.write_checkpoint(),
                 // Only `--max-steps` ends here: what was due has been started.
                 _ => trainer.saver.as_mut().map_or(Ok(()), Saver::try_again),
             };
-            let _said = self.insist(Kind::Checkpoint, "the last checkpoint", console, finish);
+            let is_late = |waited| waited >= FINISHED || interrupt::caught().is_some();
+            let _said = self.insist_until(is_late, Kind::Checkpoint, "the last checkpoint", console, finish);
             self.refused.checkpoints.rest();
-            self.insist(Kind::Other, "best.h5", console, Trainer::write_refused_best)?;
-            let model = |trainer: &mut Trainer<'_>| trainer.write_model("model.h5", &trainer.params);
-            self.insist(Kind::Other, "model.h5", console, model)?;
             let summary = |trainer: &mut Trainer<'_>| trainer.folder.finish(&trainer.summary());
             self.insist(Kind::Other, "the run's summary", console, summary)?;
             Ok(String::new())

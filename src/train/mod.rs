@@ -88,7 +88,6 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     let mut trainer = Trainer::new(config, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
-    pulse::in_folder(trainer.folder.path(), comm.is_root());
     let timeline = Timeline::start(&mut trainer, &trace)?;
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::pulse;
 use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
 use super::trainer::Trainer;
@@ -97,6 +98,7 @@ impl Trainer<'_> {
             Origin::Scratch => {
                 let (config, name) = (self.config_that_runs(), &self.model.spec.name);
                 self.folder = RunDir::create(&config, name, comm, |_| Ok(()))?;
+                pulse::in_folder(self.folder.path(), comm.is_root());
             }
             Origin::Fork(dir) => {
                 self.take_weights(dir, console)?;
@@ -105,8 +107,10 @@ impl Trainer<'_> {
                 // Without it nobody could begin again where this run began.
                 let first = |checkpoints: &Checkpoints| saver::write_first(checkpoints, meta, params, optimizer);
                 self.folder = RunDir::create(&config, &self.model.spec.name, comm, first)?;
+                pulse::in_folder(self.folder.path(), comm.is_root());
             }
             Origin::Resume(dir) => {
+                pulse::in_folder(dir, comm.is_root());
                 newest = self.resume(dir, console)?;
                 let (progress, text) = (&self.progress, self.config_that_runs().to_toml()?);
                 let (folder, lines) = (&mut self.folder, &self.lines);

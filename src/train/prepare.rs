@@ -11,7 +11,7 @@ use super::origin::{CONFIG, Origin, differing, finished};
 use crate::comm::{Communicator, Solo, agree_root};
 use crate::config::{RunConfig, Settings};
 use crate::data::{Dataset, RowShape, Shards, Split};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, indented};
 use crate::files::write_whole;
 use crate::model::Model;
 use crate::report::DIVERGED;
@@ -94,7 +94,7 @@ fn look(folder: &Path, config: &RunConfig, any_shards: bool) -> Result<Told> {
 /// What the data, or the ranks, decided for a run that has begun, it keeps.
 fn adopt(config: RunConfig, folder: &Path, text: &str, any_shards: bool) -> Result<RunConfig> {
     let old: Settings = toml::from_str(text).map_err(|e| {
-        let found = e.to_string().trim_end().replace('\n', "\n    ");
+        let found = indented(&e.to_string());
         let fix = "move the folder away, or name another with --out";
         Error::invalid(folder.join(CONFIG).display().to_string(), found, "the settings of a run", fix)
     })?;

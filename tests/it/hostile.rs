@@ -251,6 +251,30 @@ fn a_damaged_member_is_one_error() {
 }
 
 #[test]
+fn a_model_whose_numbers_have_changed_is_refused() {
+    let dir = faces();
+    let dir = dir.path();
+    glasses(&words("--data faces.h5 --model tiny.toml --epochs 1 --out run"), dir).success();
+    let file = hdf5::File::open_rw(dir.join("run/model.h5")).unwrap();
+    let bias = file.dataset("params/dense4.bias").unwrap();
+    let mut values = bias.read_raw::<f32>().unwrap();
+    values[1] += 1.0;
+    bias.write_raw(&values).unwrap();
+    file.close().unwrap();
+    let found = "run/model.h5 /params: found numbers that do not match the digest beside them";
+    refused_by_all(dir, "eval --model run/model.h5 --data faces.h5", &[found]);
+}
+
+#[test]
+fn settings_without_an_end_are_not_read_to_it() {
+    let dir = guarded();
+    refused(dir.path(), "--config /dev/zero", &["/dev/zero: found more than 1048576 bytes, expected settings"]);
+    std::fs::write(dir.path().join("a.toml"), format!("lr = {}", "[".repeat(100_000))).unwrap();
+    refused(dir.path(), "--config a.toml", &["a.toml: found TOML parse error"]);
+    assert!(glasses(&words("--config a.toml"), dir.path()).stderr.len() < 2000);
+}
+
+#[test]
 fn what_is_one_text_is_refused_as_many() {
     let dir = guarded();
     one_text_many_times(&dir.path().join("bad.h5"), "format");

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use tempfile::{TempDir, tempdir};
 
-use crate::fixtures::{faces, words};
+use crate::fixtures::{faces, refused, words};
 use crate::run::{glasses, mpirun, shell};
 
 /// The faces, a model that was trained on them (`run`), and twelve pictures.
@@ -209,4 +209,38 @@ fn output_that_cannot_be_written_is_an_error_and_a_reader_that_leaves_is_none() 
     assert!(message.contains("cannot write standard output"), "{message}");
     let end = shell("$GLASSES info --model glasses | true; exit ${PIPESTATUS[0]}", dir.path()).success();
     assert_eq!(end.stderr, "");
+}
+
+#[test]
+fn a_folder_of_several_runs_is_not_taken_for_one() {
+    let dir = faces();
+    let dir = dir.path();
+    let common = "--data faces.h5 --model tiny.toml --epochs 1";
+    glasses(&words(&format!("{common} --strategy ensemble --members 2 --out four")), dir).success();
+    glasses(&words(&format!("sweep {common} --grid lr=0.1,0.01 --out grid")), dir).success();
+    let ensemble = "four: found an ensemble's folder, expected the folder of one run";
+    let sweep = "grid: found a folder of several runs, as a sweep makes it";
+    for command in ["info", "export --to onnx --out a.onnx", "verify", "report", "watch"] {
+        refused(dir, &format!("{command} four"), &[ensemble, "name a member: four/member-0"]);
+        refused(dir, &format!("{command} grid"), &[sweep, "name one of them: grid/lr0.01"]);
+    }
+    refused(dir, "train --resume grid", &[sweep]);
+    refused(dir, "info four/member-0", &["found a folder, expected a file", "name four/member-0/model.h5"]);
+}
+
+/// Where a rank dies the root takes what it has begun away.
+#[test]
+fn a_dataset_that_is_not_finished_leaves_nothing_beside_it() {
+    if !cfg!(feature = "mpi") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let script = "${MPIRUN:-mpirun} -n 2 $GLASSES synth --count 200000 --out f.h5 & p=$!
+         until ls -A | grep -q part; do sleep 0.02; done
+         read -r one two _ </proc/$p/task/$p/children
+         for rank in $one $two; do grep -q . /proc/$rank/cmdline && ls -l /proc/$rank/fd 2>/dev/null | grep -q part || kill -KILL $rank; done
+         wait $p";
+    let end = shell(script, dir.path());
+    assert!(end.code != Some(0) && end.stderr.contains("error: rank 1 of 2 on "), "{end:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{end:?}");
 }

@@ -99,6 +99,17 @@ wrong() {
     verdict "$1, doctor" "$trouble"
 }
 
+# mixed NAME LAUNCHER OTHER: the second of two ranks is a build that cannot find the first, and says so.
+mixed() {
+    train_line
+    start "$2 -n 1 $program $train : -n 1 $3 $train"
+    local trouble=
+    [ "$code" != 0 ] || trouble="ended with 0"
+    [ "$(grep -c '^error: rank 1 of 2: launch by ' "$work/err")" = 1 ] || trouble="not one message of rank 1"
+    [ ! -e "$work/run-$number" ] || trouble="made a run"
+    verdict "$1" "$trouble"
+}
+
 # in_a_batch_script NAME RANKS LAUNCHER: Slurm gives a batch script a rank's variables too, and mpirun hands them on.
 in_a_batch_script() {
     train_line
@@ -151,6 +162,8 @@ if command -v mpicc.mpich >/dev/null && command -v mpirun.mpich >/dev/null && co
     echo "matrix: building with MPICH, in target/mpich"
     CARGO_TARGET_DIR=$repository/target/mpich MPICC=mpicc.mpich cargo build --release --locked --quiet --bin glasses
     rows "Open MPI" mpirun.openmpi pmix pmi2 "$open_mpi" mpirun.mpich
+    program=$open_mpi
+    mixed "a rank of the MPICH build, mpirun.openmpi" mpirun.openmpi "$repository/target/mpich/release/glasses"
     rows MPICH mpirun.mpich pmi2 pmix "$repository/target/mpich/release/glasses" mpirun.openmpi
 else
     skip "the MPICH build, and MPICH's mpirun" "no mpicc.mpich (apt-get install mpich libmpich-dev)"

@@ -23,7 +23,7 @@ use mpi::{Count, Threading};
 use super::{CHANNELS, Communicator, Nodes, Wire};
 use crate::error::Exit;
 use crate::kernels::Buffer;
-use crate::launch::Library;
+use crate::launch::{Launch, Library};
 use crate::position;
 use messages::Channel;
 use window::Counter;
@@ -34,6 +34,8 @@ const LIMIT: usize = 1 << 30;
 /// Bytes that are broadcast at once: the rank has got further.
 const PIECE: usize = 1 << 26;
 
+/// MPI starts within this time, also on a thousand nodes.
+const STARTING: Duration = Duration::from_secs(120);
 /// Ranks that have started MPI meet within this time.
 const MEETING: Duration = Duration::from_secs(60);
 /// Time between two looks at whether the others have come.
@@ -71,13 +73,30 @@ impl Mpi {
     ///
     /// # Panics
     /// When called twice in a process.
-    pub fn initialize() -> Self {
+    pub fn initialize(launch: &Launch) -> Self {
+        let place = |rank, size| format!("rank {rank} of {size} on {}", crate::comm::host());
+        let own = place(launch.rank.unwrap_or(0), launch.ranks.map_or("?".to_owned(), |ranks| ranks.to_string()));
+        // Where another rank never starts MPI, this one waits for it in there.
+        let soon = end_unless_dropped(STARTING, launch.speaks(), move |seconds| {
+            format!(
+                "{own}: MPI has not started within {seconds} s: the launcher or another rank does not answer\n  fix: see what they say; start \
+                 all ranks with one launcher and one build, and let the machines reach one another"
+            )
+        });
         let (universe, _) = initialize_with_threading(Threading::Funneled).expect("MPI is started once");
+        drop(soon);
         let world = universe.world();
         if world.size() > 1 {
             abort_when_a_thread_panics(world.rank(), world.size());
         }
-        let soon = end_unless_met_soon(world.rank(), world.size());
+        // Where a rank had no memory left for MPI's own, the first collective call never returns, on any rank (Open MPI 4.1).
+        let own = place(world.rank() as usize, world.size().to_string());
+        let soon = end_unless_dropped(MEETING, world.rank() == 0, move |seconds| {
+            format!(
+                "{own}: MPI has started, but for {seconds} s its ranks have not reached one another\n  fix: see what MPI says above; give \
+                 every rank more memory (ulimit -v, the batch system's limit), let the machines reach one another"
+            )
+        });
         let ranks = by_machine(&world);
         drop(soon);
         Mpi::of(ranks, 1, Some(universe))
@@ -165,26 +184,20 @@ impl Drop for Mpi {
     }
 }
 
-/// Ends this process with a line, unless the result is dropped soon: where a rank had no memory left for MPI's own, the first
-/// collective call never returns, on any rank (Open MPI 4.1), and nobody watches the ranks yet.
-fn end_unless_met_soon(rank: i32, size: i32) -> Sender<()> {
-    let (met, waits) = channel::<()>();
-    // One line is enough: the launcher ends the others.
-    let limit = if rank > 0 { MEETING + Duration::from_secs(2) } else { MEETING };
+/// Ends this process with a line after so many seconds, unless the result is dropped before: nobody watches the ranks yet. Who is
+/// not `first` waits a little longer: one line is enough, the launcher ends the others.
+fn end_unless_dropped(limit: Duration, first: bool, line: impl FnOnce(u64) -> String + Send + 'static) -> Sender<()> {
+    let (dropped, waits) = channel::<()>();
+    let limit = limit + if first { Duration::ZERO } else { Duration::from_secs(2) };
     let watch = move || {
         if waits.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            let seconds = limit.as_secs();
-            eprintln!(
-                "error: rank {rank} of {size} on {}: MPI has started, but for {seconds} s its ranks have not reached one another\n  fix: see \
-                 what MPI says above; give every rank more memory (ulimit -v, the batch system's limit), let the machines reach one another",
-                crate::comm::host()
-            );
+            eprintln!("error: {}", line(limit.as_secs()));
             signal_hook::low_level::exit(Exit::Lost as i32);
         }
     };
     // Where there is no room for a thread, there is none for a watch.
     let _ = std::thread::Builder::new().spawn(watch);
-    met
+    dropped
 }
 
 /// `Universe` finalizes on unwinding, and finalizing waits for ranks that wait for us: abort first.

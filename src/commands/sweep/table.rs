@@ -91,7 +91,8 @@ pub fn of_folder(folder: &Path) -> Result<Sweep> {
     let over = |outcome: &Outcome| outcome.diverged || outcome.summary.is_some();
     let (mut runs, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, outcome)| over(outcome));
     if !left.is_empty() {
-        eprintln!("note: {} runs in {} are not finished, and left out", left.len(), folder.display());
+        let (count, are) = (left.len(), if left.len() == 1 { "run is" } else { "runs are" });
+        eprintln!("note: in {} {count} {are} not finished, and left out", folder.display());
     }
     if runs.is_empty() {
         let (found, expected) = ("no finished run in it", "a folder of runs, each in a folder of its own");

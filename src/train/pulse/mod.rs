@@ -9,7 +9,7 @@
 mod links;
 mod monitor;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +23,9 @@ use monitor::Monitor;
 /// A panicking rank gives its thread so long to tell the others.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// In the run's folder: the lines of runs that died.
+const FAILURES: &str = "failures.log";
+
 /// This process is about to end, and says why itself.
 static DYING: AtomicBool = AtomicBool::new(false);
 /// The others have been told.
@@ -32,8 +35,8 @@ static STALL: AtomicU64 = AtomicU64::new(60);
 /// The folder of the run that goes on in this process, and whether this process writes there.
 static RUN: Mutex<Option<(String, bool)>> = Mutex::new(None);
 
-/// The command that goes on with all of it, where that is not the run's own.
-static AGAIN: Mutex<Option<String>> = Mutex::new(None);
+/// Where the run is one of several: the command that goes on with them, and their folder.
+static WHOLE: Mutex<Option<(String, PathBuf)>> = Mutex::new(None);
 
 /// A rank's thread; it ends when this is dropped.
 pub struct Pulse {
@@ -88,15 +91,25 @@ pub fn in_folder(path: &Path, writes: bool) {
     *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.display().to_string(), writes));
 }
 
-/// What goes on with the run is a command that makes several of them; `None` from when it has.
-pub fn part_of(command: Option<&str>) {
-    *AGAIN.lock().unwrap_or_else(PoisonError::into_inner) = command.map(ToOwned::to_owned);
+/// From now on runs are parts of what `command` makes in `folder`; `None`: no longer.
+pub fn part_of(whole: Option<(&str, &Path)>) {
+    let whole = whole.map(|(command, folder)| (command.to_owned(), folder.to_owned()));
+    *WHOLE.lock().unwrap_or_else(PoisonError::into_inner) = whole;
 }
 
-/// What goes on with the run in the folder `run`, in words.
-fn again(run: &str) -> String {
-    let of_several = AGAIN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    of_several.unwrap_or_else(|| format!("`glasses train --resume {run}`"))
+fn whole() -> Option<(String, PathBuf)> {
+    WHOLE.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The command that goes on with the run in the folder `run`.
+pub fn again(run: &str) -> String {
+    whole().map_or_else(|| format!("`glasses train --resume {run}`"), |(command, _)| command)
+}
+
+/// Where the lines of runs that died are kept, if a run goes on here: its folder, or the one of all its like.
+fn failures() -> Option<PathBuf> {
+    let (own, _) = run()?;
+    Some(whole().map_or_else(|| own.into(), |(_, folder)| folder).join(FAILURES))
 }
 
 /// As [`in_folder`] said, if it has.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::links::{Link, Links, Message, parent};
-use super::{DYING, STALL, TOLD, again, run};
+use super::{DYING, FAILURES, STALL, TOLD, again, failures, run, whole};
 use crate::comm::Nodes;
 use crate::error::Exit;
 use crate::files::give_up;
@@ -30,8 +30,6 @@ const HELD: Duration = Duration::from_secs(1);
 const SAYING: Duration = Duration::from_millis(500);
 /// What was sent last has so long to arrive.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// In the run's folder: the lines of runs that died.
-const FAILURES: &str = "failures.log";
 
 /// What is known of a rank.
 #[derive(Clone, Debug, Default)]
@@ -264,19 +262,15 @@ impl Monitor {
         if modest {
             self.let_another_say();
         }
-        let run = run().map(|(run, _)| run);
-        let further = match &run {
-            Some(run) => format!("; {} goes on from the last checkpoint", again(run)),
-            None => String::new(),
-        };
         let (name, at) = (self.name(rank), self.ranks[rank].at);
-        let line = format!("error: {name} is lost in {at}: {why}; all ranks end{further}\n");
+        let line = format!("error: {name} is lost in {at}: {why}; all ranks end");
         let said = line.clone();
         // Disk and terminal may be what all of this is about: nobody waits for them for long.
         let saying = aside(move || {
+            let said = format!("{said}{}\n", further());
             let _ = std::io::stderr().write_all(said.as_bytes());
-            if let Some(run) = run {
-                let file = OpenOptions::new().append(true).create(true).open(Path::new(&run).join(FAILURES));
+            if let Some(failures) = failures() {
+                let file = OpenOptions::new().append(true).create(true).open(failures);
                 let time = jiff::Timestamp::now();
                 let _ = file.map(|mut file| file.write_all(format!("{time} {said}").as_bytes()));
             }
@@ -297,8 +291,7 @@ impl Monitor {
                 self.follow(why, None);
             }
         }
-        let written =
-            run().and_then(|(run, _)| std::fs::metadata(Path::new(&run).join(FAILURES)).ok()?.modified().ok());
+        let written = failures().and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
         if written.is_some_and(|at| at > self.began) {
             self.follow(format!("it is said in {FAILURES}"), None);
         }
@@ -317,12 +310,24 @@ impl Monitor {
 
     /// Ends this process at once: its rank may be waiting for one that is dead, in MPI, and never return.
     fn end(&mut self) -> ! {
-        if let Some((run, true)) = run() {
-            wait_for(aside(move || give_up(Path::new(&run))), SAYING);
-        }
+        let own = run().and_then(|(run, writes)| writes.then_some(run));
+        wait_for(aside(move || give_up(own.as_deref().map(Path::new))), SAYING);
         self.links.close(GOODBYE);
         signal_hook::low_level::exit(Exit::Lost as i32)
     }
+}
+
+/// How the run goes on, if one does here.
+fn further() -> String {
+    let Some((run, _)) = run() else { return String::new() };
+    let mut checkpoints = std::fs::read_dir(Path::new(&run).join("checkpoints")).into_iter().flatten().flatten();
+    let has_checkpoint = checkpoints.any(|entry| entry.path().extension().is_some_and(|end| end == "h5"));
+    let on = match (whole().is_some(), has_checkpoint) {
+        (true, _) => "goes on with what is left",
+        (false, true) => "goes on from the last checkpoint",
+        (false, false) => "begins it anew",
+    };
+    format!("; {} {on}", again(&run))
 }
 
 /// Does what may block in a thread of its own.

@@ -1,6 +1,7 @@
 //! HDF5 files that are valid and hostile: what `glasses` expects, with any part of it changed.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use arbitrary::Arbitrary;
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor, VarLenUnicode};
@@ -31,6 +32,9 @@ pub struct Foreign {
     /// Bytes to change in the finished file: a place, and what is added there.
     pub damage: Vec<(u16, u8)>,
 }
+
+/// The text of a state, where it is to be a real one.
+pub static META: OnceLock<String> = OnceLock::new();
 
 /// What is changed of a dataset.
 #[derive(Arbitrary, Clone, Debug)]
@@ -91,9 +95,15 @@ struct Item {
     changes: Vec<Change>,
 }
 
-const SPEC: &str = "name = \"t\"\nlayers = [\"conv 3x3x2\", \"relu\", \"flatten\", \"dense classes\"]";
+/// The network of models and states.
+pub const SPEC: &str = "name = \"t\"\nlayers = [\"conv 3x3x2\", \"relu\", \"flatten\", \"dense classes\"]";
 
 impl Foreign {
+    /// What it should be.
+    pub fn plain(kind: Kind) -> Foreign {
+        Foreign { kind, rows: 8, latest: false, changes: Vec::new(), attributes: Vec::new(), damage: Vec::new() }
+    }
+
     /// Writes it; where HDF5 does not make such a thing, it is left out.
     pub fn write(&self, folder: &Path) -> PathBuf {
         let path = folder.join(if self.kind == Kind::State { "step-000000003.h5" } else { "foreign.h5" });
@@ -172,7 +182,7 @@ impl Foreign {
                     .flatten()
                     .collect()
             }
-            Kind::State => [weights("params"), weights("optimizer/first")]
+            Kind::State => [weights("params"), weights("optimizer/first"), weights("optimizer/second")]
                 .into_iter()
                 .flatten()
                 .chain([item("meta", &[], &TypeDescriptor::VarLenUnicode)])
@@ -305,7 +315,8 @@ impl Item {
         let dataset = builder.empty_as(&kind_of).shape(shape.clone()).create(name)?;
         let count = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         if self.name == "meta" {
-            let text: VarLenUnicode = "{\"glasses\":\"0.1.0\"}".parse().expect("no NUL");
+            let text = META.get().map_or("{\"glasses\":\"0.1.0\"}", String::as_str);
+            let text: VarLenUnicode = text.parse().expect("no NUL");
             return dataset.write_scalar(&text);
         }
         match count.filter(|&count| written && count <= 1 << 14) {
