@@ -5,10 +5,13 @@
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 GLASSES=$(realpath "${GLASSES:-${CARGO_TARGET_DIR:-$repository/target}/release/glasses}")
-export GLASSES PATH="${GLASSES%/*}:$PATH"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+# On PATH it has to have that name, whatever its file is called.
+mkdir bin
+ln -s "$GLASSES" bin/glasses
+export GLASSES PATH="$work/bin:$PATH"
 
 fail() {
     echo "FAILED: $*" >&2
