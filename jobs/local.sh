@@ -16,7 +16,8 @@ glasses=$(command -v glasses) || glasses=${CARGO_TARGET_DIR:-$repository/target}
 physical_cores() {
     local cores usable
     if [ "$(uname)" = Darwin ]; then sysctl -n hw.physicalcpu; return; fi
-    usable=$(nproc)
+    # nproc obeys these; they are for threads, and this counts ranks.
+    usable=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
     cores=$(lscpu --parse=Core,Socket 2>/dev/null | grep -v '^#' | sort -u | wc -l)
     if [ "$cores" -ge 1 ] && [ "$cores" -lt "$usable" ]; then echo "$cores"; else echo "$usable"; fi
 }

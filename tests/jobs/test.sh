@@ -5,10 +5,13 @@
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 GLASSES=$(realpath "${GLASSES:-${CARGO_TARGET_DIR:-$repository/target}/release/glasses}")
-export GLASSES PATH="${GLASSES%/*}:$PATH"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+# On PATH it has to have that name, whatever its file is called.
+mkdir bin
+ln -s "$GLASSES" bin/glasses
+export GLASSES PATH="$work/bin:$PATH"
 
 fail() {
     echo "FAILED: $*" >&2
@@ -23,6 +26,9 @@ same() { [ "$(digest "$1")" = "$(digest alone)" ] || fail "$1: other weights tha
 
 timeout 60 "$repository/jobs/local.sh" "${settings[@]}" --out cores >local.out 2>&1 || fail "local.sh"
 same cores
+OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1 timeout 60 "$repository/jobs/local.sh" "${settings[@]}" --out threads >threads.out 2>&1 || fail "local.sh with threads"
+[ "$(sed -n 's/^local: \(.* cores\):.*/\1/p' threads.out)" = "$(sed -n 's/^local: \(.* cores\):.*/\1/p' local.out)" ] ||
+    fail "OMP_NUM_THREADS changes the ranks of local.sh"
 RANKS=5 timeout 60 "$repository/jobs/local.sh" "${settings[@]}" --out five >five.out 2>&1 || fail "local.sh on five ranks"
 same five
 grep -q '^local: 5 ranks' five.out || fail "local.sh does not say its ranks"

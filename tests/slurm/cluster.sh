@@ -5,15 +5,16 @@
 #   eval "$(tests/slurm/cluster.sh env)"    points this terminal's sbatch, srun, squeue and scontrol at it
 #   tests/slurm/cluster.sh stop             ends its jobs and its daemons, and nothing else
 #   tests/slurm/cluster.sh run COMMAND…     all three around a command
+#   tests/slurm/cluster.sh lose n2          takes the power from a node: whatever runs there ends with it, unsaid
 #   tests/slurm/cluster.sh node n2          starts a node that was lost
 #
 # Each node is a mount, UTS and process namespace: own hostname, /tmp, /dev/shm and process numbers, else Open MPI takes the two for
-# one host (and crashes). Whatever runs on a node ends with it; `kill -KILL $(cat $CLUSTER/n2.pid)` is a node that lost its power.
+# one host (and crashes).
 # Needs root; installs slurm-wlm and munge (Debian, Ubuntu) where they are missing. Exit code 77: there can be no cluster here.
 # Knobs: CLUSTER (its folder, /tmp/glasses-slurm), PORT (17000; the daemons take this one and the next two), CPUS (of each node, 8),
 # SHARE (folders under /tmp that the nodes see as they are, colon between; the repository and the working folder always are).
 set -euo pipefail
-cluster=${CLUSTER:-/tmp/glasses-slurm}
+cluster=$(realpath --canonicalize-missing "${CLUSTER:-/tmp/glasses-slurm}")
 port=${PORT:-17000}
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export SLURM_CONF=$cluster/slurm.conf
@@ -111,10 +112,10 @@ start_node() {
 
 start() {
     local name
-    mkdir -p "$cluster/state" "$cluster/spool-n1" "$cluster/spool-n2"
-    cluster=$(realpath "$cluster")
+    mkdir -p "$cluster"
     for name in munged slurmctld n1 n2; do
-        ! alive "$name" || { say "one runs in $cluster already; stop it, or name another folder and port: CLUSTER=… PORT=…"; exit 2; }
+        # That one is not for `run` to stop.
+        ! alive "$name" || { trap - EXIT; say "one runs in $cluster already; stop it, or name another folder and port: CLUSTER=… PORT=…"; exit 2; }
     done
     need_slurm
     rm -rf "$cluster/state" "$cluster"/spool-n*
@@ -143,16 +144,23 @@ start() {
     exit 1
 }
 
-alive() { [ -s "$cluster/$1.pid" ] && kill -0 "$(cat "$cluster/$1.pid")" 2>/dev/null; }
+# alive NAME: sets `pid`. What a former cluster left in that file may be the number of anything by now, and this is root: its own
+# processes have the folder among their arguments.
+alive() {
+    local argument
+    pid=$(cat "$cluster/$1.pid" 2>/dev/null) || return 1
+    while IFS= read -rd '' argument; do
+        case $argument in "$cluster" | "$cluster"/*) return 0 ;; esac
+    done 2>/dev/null <"/proc/$pid/cmdline"
+    return 1
+}
 
 # end NAME SIGNAL: waits until it is gone, five seconds at most, then for good.
 end() {
     alive "$1" || { rm -f "$cluster/$1.pid"; return 0; }
-    local pid
-    pid=$(cat "$cluster/$1.pid")
     kill "-$2" "$pid" 2>/dev/null || true
-    for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-    kill -KILL "$pid" 2>/dev/null || true
+    for _ in $(seq 50); do alive "$1" || break; sleep 0.1; done
+    ! alive "$1" || kill -KILL "$pid" 2>/dev/null || true
     rm -f "$cluster/$1.pid"
 }
 
@@ -168,6 +176,7 @@ case ${1-} in
     start) start ;;
     stop) stop ;;
     env) echo "export SLURM_CONF='$SLURM_CONF'" ;;
+    lose) end "$2" KILL ;;
     node) start_node "$2" ;;
     run)
         trap stop EXIT

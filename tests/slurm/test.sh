@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The job scripts on a real Slurm of two nodes (cluster.sh), with the real glasses: every check is one job or array, and ends in the weights
 # of a run that nobody disturbed.
-#   tests/slurm/test.sh              all checks; six minutes on two busy cores
-#   tests/slurm/test.sh quick        one of each kind; half of that
+#   tests/slurm/test.sh              all checks; nine minutes on two busy cores
+#   tests/slurm/test.sh quick        one of each kind; four minutes
 #   tests/slurm/test.sh WORD…        those with one of the words in their name (their names stand at the end of this file)
 # Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh),
 # KEEP (set: its folder stays).
@@ -49,9 +49,11 @@ within() {
 
 # Four ranks on two cores that wait busily for one another: some 30 ms a step, so that a signal finds the run at work. `haste` makes the
 # next start of that run ten times as fast: glasses on PATH is a script that lets the ranks yield then, and is the real one in all else.
+# While there is $HASTE-not, it does not begin.
 mkdir -p bin
 cat >bin/glasses <<SCRIPT
 #!/bin/sh
+while [ -e "\$HASTE-not" ]; do sleep 0.2; done
 [ ! -e "\$HASTE" ] || export OMPI_MCA_mpi_yield_when_idle=1
 exec "$GLASSES" "\$@"
 SCRIPT
@@ -128,8 +130,9 @@ epochs=30
 two_nodes=(--nodes=2 --ntasks-per-node=2)
 
 a_run_on_two_nodes() {
-    submit two-nodes "${two_nodes[@]}" -- --epochs 5
+    OMP_NUM_THREADS=1 submit two-nodes "${two_nodes[@]}" -- --epochs 5
     ends_as 5
+    [ "$(nproc)" = 1 ] || ! says 'not pinned' || fail "OMP_NUM_THREADS has the ranks not pinned"
     says '2 groups of 2 ranks' || fail "the ranks are not on two nodes"
 }
 
@@ -189,6 +192,22 @@ a_run_without_a_folder() {
     interrupted_by scancel --batch --signal=USR1 "$id"
 }
 
+# What its second start is told has to be the whole of what was asked for.
+a_longer_run_put_back_before_it_begins() {
+    name=longer
+    busy $name
+    glasses train "${settings[@]}" --schedule constant --epochs 2 --out $name >/dev/null
+    glasses train "${settings[@]}" --schedule constant --epochs 4 --out longer-reference >/dev/null
+    touch "$HASTE-not"
+    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/train.sbatch" --resume $name --epochs 4)
+    within 20 "its launcher runs" says 'mpirun .*--resume'
+    scontrol requeue "$id"
+    put_back
+    rm "$HASTE-not"
+    within 30 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    [ "$(digest $name)" = "$(digest longer-reference)" ] || fail "its second start did not make more epochs"
+}
+
 # Slurm looks at limits every half minute, and sends the signal up to that much earlier.
 the_time_is_up() {
     submit time-limit "${two_nodes[@]}" --time=1 --signal=B:USR1@30 -- --epochs 150
@@ -236,12 +255,14 @@ launcher() {
     done 2>/dev/null
 }
 
+kill_a_rank() { kill -KILL "$(processes | tail -n 1)"; }
+
 # As one that waits for a machine which is cut off: it has to be ended from outside.
 a_launcher_that_does_not_end() {
     submit stuck "${two_nodes[@]}" -- --epochs $epochs
     within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
     kill -STOP "$(launcher)"
-    kill -KILL "$(processes | tail -n 1)"
+    kill_a_rank
     within 10 "its ranks are gone" gone
     put_back 60
     says "ended with code 3" || fail "the launcher's end is not a lost rank"
@@ -249,18 +270,65 @@ a_launcher_that_does_not_end() {
     says "resuming $name after step [1-9]" || fail "the second start began anew"
 }
 
+# Its checkpoints and its failures.log are in the networks' folders.
+an_ensemble_with_a_launcher_that_does_not_end() {
+    submit ensemble --ntasks-per-node=2 -- --epochs 300 --strategy ensemble --members 2
+    within 30 "a checkpoint" compgen -G "$name/member-1/checkpoints/*" >/dev/null
+    kill -STOP "$(launcher)"
+    kill_a_rank
+    within 10 "its ranks are gone" gone
+    put_back 60
+    within 60 "the ensemble is finished" finished
+    says "ended with code 3" || fail "the launcher's end is not a lost rank"
+    [ "$(digest "$name/member-0")" = "$(reference 300)" ] || fail "other weights than an undisturbed run's"
+}
+
+a_sweep_that_loses_a_rank() {
+    busy grid
+    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/train.sbatch" sweep "${settings[@]}" --epochs 300 --grid seed=1,2)
+    name='sweep'
+    within 30 "a checkpoint" compgen -G "runs/sweep/seed2/checkpoints/*" >/dev/null
+    kill_a_rank
+    put_back
+    within 60 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    [ "$(digest runs/sweep/seed1)" = "$(reference 300)" ] || fail "other weights than an undisturbed run's"
+}
+
+# Who cannot tell its daemons how to start is started as it is. (dash would unblock signals itself.)
+another_launcher_is_not_shielded() {
+    # shellcheck disable=SC2016 # for the other shell
+    printf '#!/bin/bash\n[ "$1" != --version ] || exec echo HYDRA build details\ngrep ^SigBlk /proc/self/status\n' >bin/hydra
+    chmod +x bin/hydra
+    id=$(MPIRUN=$PWD/bin/hydra sbatch --parsable --ntasks-per-node=1 "$jobs/train.sbatch" doctor)
+    within 20 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    says 'SigBlk:[[:space:]]*0*$' || fail "it starts with a signal blocked"
+}
+
 # Its processes and its slurmd are gone at once, and nobody says so.
 a_node_without_power() {
     submit node-lost "${two_nodes[@]}" -- --epochs $epochs
     within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
-    kill -KILL "$(cat "$CLUSTER/n2.pid")"
+    "$here/cluster.sh" lose n2
     within 60 "job $id is back in the queue" job_says 'Restarts=1'
     within 5 "its processes are gone" gone
     "$here/cluster.sh" node n2
     within 20 "n2 takes jobs" node_is_back
+    # Twelve seconds after the loss n2 is told to end step 0 of this job: the first start's is meant, a second start's would be hit.
+    sleep 10
     put_back
     ends_as $epochs
     says "resuming $name after step [1-9]" || fail "the second start began anew"
+}
+
+# What an earlier cluster left is no reason to end whoever has that number now.
+an_old_pid_file() {
+    mkdir old
+    sleep 60 &
+    local other=$!
+    echo $other >old/n1.pid
+    CLUSTER=$PWD/old "$here/cluster.sh" stop
+    kill $other 2>/dev/null || fail "a process that was no cluster's is ended"
+    [ ! -e old/n1.pid ] || fail "the file is left"
 }
 
 sweep_finished() { [ "$(find "$name" -name summary.json | wc -l)" = 12 ]; }
@@ -268,7 +336,12 @@ sweep_finished() { [ "$(find "$name" -name summary.json | wc -l)" = 12 ]; }
 # The paper's grid, one tiny epoch a point; one task is interrupted, and that one alone goes back to the queue.
 the_sweep_as_an_array() {
     busy sweep
-    id=$(sbatch --parsable --ntasks-per-node=2 "$jobs/sweep.sbatch" "${settings[@]:0:2}" --epochs 100 --checkpoint-every 50steps)
+    # As a site's own it reads what nobody has set.
+    # shellcheck disable=SC2317 # called in the job
+    module() { echo "modules${NOBODY_HAS_SET_THIS}: $*"; }
+    export -f module
+    id=$(MODULES="gcc openmpi" sbatch --parsable --ntasks-per-node=2 "$jobs/sweep.sbatch" "${settings[@]:0:2}" --epochs 100 --checkpoint-every 50steps)
+    unset -f module
     name=sweeps/$id
     local array=$id
     id=${array}_11
@@ -279,6 +352,7 @@ the_sweep_as_an_array() {
     within 120 "the twelve runs are finished" sweep_finished
     id=${array}_11
     within 10 "the interrupted task is COMPLETED" job_says 'JobState=COMPLETED'
+    grep -q '^modules: load gcc openmpi$' "glasses-sweep-${array}_0.out" || fail "no modules were loaded"
     [ "$(cat "glasses-sweep-${array}"_*.out | grep -c 'train.sbatch: job .* restart')" = 1 ] || fail "other tasks were put back as well"
     glasses train --recipe paper --lr 1e-1 --batch 16 "${settings[@]:0:2}" --epochs 100 --out sweep-0 >/dev/null
     [ "$(digest sweep-0)" = "$(digest "$name/lr1e-1-batch16")" ] || fail "the first point has other weights than the same run by hand"
@@ -325,8 +399,10 @@ the_documented_way() {
 }
 
 checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
-    srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder the_time_is_up a_cancelled_job a_launcher_that_does_not_end a_node_set_down
-    a_node_without_power the_sweep_as_an_array the_scaling_table the_documented_way)
+    srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder
+    a_longer_run_put_back_before_it_begins the_time_is_up a_cancelled_job another_launcher_is_not_shielded a_launcher_that_does_not_end
+    an_ensemble_with_a_launcher_that_does_not_end a_sweep_that_loses_a_rank a_node_set_down a_node_without_power an_old_pid_file
+    the_sweep_as_an_array the_scaling_table the_documented_way)
 if [ "$*" = quick ]; then
     set -- a_run_on_two_nodes the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job \
         a_node_set_down the_sweep_as_an_array
