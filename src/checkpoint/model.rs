@@ -2,15 +2,16 @@
 //! class names.
 //!
 //! Attributes of the file: `format`, `version`, `spec` (the network as TOML), `input` `[h, w, c]`, `features` (1 where
-//! the input is a vector), `classes`, `normalize`, `values_sha256` (of all numbers: a damaged one is found). Datasets: `/params/<name>`
+//! the input is a vector), `classes`, `normalize`, `values_xxh3` (of all numbers: a damaged one is found). Datasets: `/params/<name>`
 //! f32, and with dataset normalisation `mean` and `inverse_deviation`. The file is built in memory and written as bytes, because HDF5 does not survive a
 //! full disk.
 
+use std::hash::Hasher;
 use std::path::Path;
 
 use hdf5::types::VarLenUnicode;
 use ndarray::ArrayViewD;
-use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_64;
 
 use super::image::Image;
 use crate::data::writer::unicode;
@@ -23,7 +24,7 @@ use crate::model::{Model, ModelSpec, Params};
 const FORMAT: &str = "glasses model";
 const VERSION: i64 = 1;
 /// The attribute with the digest of all numbers.
-const DIGEST: &str = "values_sha256";
+const DIGEST: &str = "values_xxh3";
 const FIX: &str = "give a model.h5 that `glasses train` wrote";
 
 /// A model that can be used: everything that `eval` and `predict` need.
@@ -83,6 +84,7 @@ fn fill(
     let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
     file.new_attr_builder().with_data(&names).create("classes")?;
     text("normalize", normalizer.mode().name())?;
+    text(DIGEST, &digest(params, normalizer))?;
     let (mean, inverse) = normalizer.parts();
     let group = file.create_group("params")?;
     if !mean.is_empty() {
@@ -95,16 +97,17 @@ fn fill(
             .map_err(|e| hdf5::Error::Internal(e.to_string()))?;
         group.new_dataset_builder().with_data(values).create(&*param.name)?;
     }
-    text(DIGEST, &digest(params, normalizer))
+    Ok(())
 }
 
-/// SHA-256 of all numbers of a model: its parameters in their order, means, inverse deviations, each little-endian.
+/// XXH3 of all numbers of a model: its parameters in their order, means, inverse deviations, each little-endian. It is for accidents, and
+/// takes no time.
 fn digest(params: &Params, normalizer: &Normalizer) -> String {
-    let mut hash = Sha256::new();
+    let mut hash = XxHash3_64::default();
     let (mean, inverse) = normalizer.parts();
     let tensors = params.table.iter().map(|param| &params.values[param.range.clone()]);
-    tensors.chain([mean, inverse]).for_each(|values| hash.update(bytemuck::cast_slice::<f32, u8>(values)));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    tensors.chain([mean, inverse]).for_each(|values| hash.write(bytemuck::cast_slice::<f32, u8>(values)));
+    format!("{:016x}", hash.finish())
 }
 
 /// Whether an open file says that it is a model.

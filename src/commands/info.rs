@@ -116,8 +116,10 @@ struct SplitInfo {
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     probe::check(options.file.as_slice(), comm)?;
     agree_root(comm, || {
-        if let Some(file) = options.file.as_deref().filter(|file| file.is_dir()) {
+        if let Some(file) = &options.file {
             folder::one_run(file)?;
+        }
+        if let Some(file) = options.file.as_deref().filter(|file| file.join("model.h5").exists()) {
             return Err(Error::invalid(
                 file.display().to_string(),
                 "a folder",

@@ -252,17 +252,25 @@ impl Trainer<'_> {
         let comm = self.comm;
         agree_root(comm, || {
             (self.refused.checkpoints, self.refused.others) = Default::default();
-            self.insist(Kind::Other, "best.h5", console, Trainer::write_refused_best)?;
-            let model = |trainer: &mut Trainer<'_>| trainer.write_model("model.h5", &trainer.params);
-            self.insist(Kind::Other, "model.h5", console, model)?;
             let finish = |trainer: &mut Trainer<'_>| match trainer.progress.step_of_epoch {
                 0 => trainer.write_checkpoint(),
                 // Only `--max-steps` ends here: what was due has been started.
                 _ => trainer.saver.as_mut().map_or(Ok(()), Saver::try_again),
             };
-            let is_late = |waited| waited >= FINISHED || interrupt::caught().is_some();
-            let _said = self.insist_until(is_late, Kind::Checkpoint, "the last checkpoint", console, finish);
-            self.refused.checkpoints.rest();
+            let checkpoint = |trainer: &mut Self, is_late: &dyn Fn(Duration) -> bool| {
+                let end = trainer.insist_until(is_late, Kind::Checkpoint, "the last checkpoint", console, finish);
+                trainer.refused.checkpoints.rest();
+                end
+            };
+            // One attempt, so that none is under way: both would take memory.
+            let saved = checkpoint(self, &|_| true);
+            // What uses the model is content without it, and the model, which is smaller, may fit where it did not.
+            self.insist(Kind::Other, "best.h5", console, Trainer::write_refused_best)?;
+            let model = |trainer: &mut Trainer<'_>| trainer.write_model("model.h5", &trainer.params);
+            self.insist(Kind::Other, "model.h5", console, model)?;
+            if saved.is_err() {
+                let _said = checkpoint(self, &|waited| waited >= FINISHED || interrupt::caught().is_some());
+            }
             let summary = |trainer: &mut Trainer<'_>| trainer.folder.finish(&trainer.summary());
             self.insist(Kind::Other, "the run's summary", console, summary)?;
             Ok(String::new())

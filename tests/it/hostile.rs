@@ -260,6 +260,7 @@ fn a_model_whose_numbers_have_changed_is_refused() {
     let mut values = bias.read_raw::<f32>().unwrap();
     values[1] += 1.0;
     bias.write_raw(&values).unwrap();
+    drop(bias);
     file.close().unwrap();
     let found = "run/model.h5 /params: found numbers that do not match the digest beside them";
     refused_by_all(dir, "eval --model run/model.h5 --data faces.h5", &[found]);

@@ -107,7 +107,6 @@ impl Foreign {
     /// Writes it; where HDF5 does not make such a thing, it is left out.
     pub fn write(&self, folder: &Path) -> PathBuf {
         let path = folder.join(if self.kind == Kind::State { "step-000000003.h5" } else { "foreign.h5" });
-        std::fs::write(folder.join("canary"), vec![1u8; 4096]).expect("room");
         self.build(&path).expect("a file can be made");
         let mut bytes = std::fs::read(&path).expect("it is there");
         for &(place, add) in &self.damage {
@@ -123,6 +122,8 @@ impl Foreign {
             bytes[..head.len()].copy_from_slice(head.as_bytes());
         }
         std::fs::write(&path, bytes).expect("room");
+        // What a file leads to: whoever reads that file leaves it alone. (Who wrote it did not.)
+        std::fs::write(folder.join("canary"), vec![1u8; 4096]).expect("room");
         path
     }
 
