@@ -3,7 +3,7 @@
 #
 # A figure of a round is images/s over all ranks. Of glasses: the rows of all epochs but the first, over the time that it counts for
 # training them (metrics.jsonl: evaluation is no part of it). Of a peer: the rows of a step over the median time of its steps after two.
-# Knobs: GLASSES (target/release/glasses), DATA (a dataset of 80x80x3; default: PICTURES drawn faces, 1000), EPOCHS (3 of glasses a round),
+# Knobs: GLASSES (target/release/glasses), DATA (a dataset of 80x80x3; default: PICTURES drawn faces, 1000), EPOCHS (3 of glasses a round, 2 at least),
 # STEPS (of a peer a round: 40, 20 between hosts), PYTHON (~/peers-venv/bin/python), SECONDS_A_RUN (120, then a run is killed), MPIRUN (mpirun).
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,6 +17,7 @@ limit=(timeout --kill-after 5 "${SECONDS_A_RUN:-120}")
 rounds_begin() {
     rounds=$1 extra=("${@:2}")
     [ -x "$glasses" ] || { echo "no $glasses: cargo build --release, or GLASSES=…" >&2; exit 2; }
+    [ "${EPOCHS:-3}" -ge 2 ] || { echo "EPOCHS=$EPOCHS: two at least, as the first is not counted" >&2; exit 2; }
     if [ -n "${DATA-}" ]; then data=$(realpath "$DATA"); fi
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT

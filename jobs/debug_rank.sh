@@ -19,6 +19,10 @@ done
 glasses=${GLASSES:-$(command -v glasses || echo "${CARGO_TARGET_DIR:-$repository/target}/release/glasses")}
 [ -x "$glasses" ] || fail "no $glasses; build it, or name it: GLASSES=…"
 if [ -n "${BACKTRACE-}" ]; then tool=gdb; else tool=gdbserver; fi
+# Another session, perhaps one that was killed.
+if [ -z "${BACKTRACE-}" ] && (: <"/dev/tcp/localhost/$port") 2>/dev/null; then
+    fail "somebody listens at port $port of this machine already (another debug_rank.sh?): end it, or give another: PORT=$((port + 1))"
+fi
 command -v "$tool" >/dev/null || fail "no $tool here (Debian, Ubuntu: apt-get install gdb gdbserver; Fedora: dnf install gdb gdb-gdbserver)"
 
 # Who sits in a debugger is silent, not lost.

@@ -5,6 +5,7 @@
 NR > 1 {
     speed[$1, ++count[$1]] = $4
     ranks[$1, count[$1]] = $2
+    if ($4 + 0 <= 0) { print "no speed in the table: " $0 > "/dev/stderr"; failed = 1; exit 2 }
     if ($2 > most) most = $2
     if (!least || $4 < least) least = $4
     if ($4 > greatest) greatest = $4
@@ -27,6 +28,7 @@ function curve(kind, colour, legend,    i) {
 }
 
 END {
+    if (failed) exit 2
     if (!count["weak"]) { print "no row of weak scaling in the table" > "/dev/stderr"; exit 2 }
     ideal = speed["weak", 1] * most
     if (ideal > greatest) greatest = ideal
