@@ -248,10 +248,11 @@ a_node_set_down() {
     says "resuming $name after step [1-9]" || fail "the second start began anew"
 }
 
+# launcher [srun]: the run's launchers.
 launcher() {
     local process
     for process in /proc/[0-9]*; do
-        if [ "$(cat "$process/comm")" = mpirun ] && tr '\0' ' ' <"$process/cmdline" | grep -q -- "$name"; then echo "${process#/proc/}"; fi
+        if [ "$(cat "$process/comm")" = "${1:-mpirun}" ] && tr '\0' ' ' <"$process/cmdline" | grep -q -- "$name"; then echo "${process#/proc/}"; fi
     done 2>/dev/null
 }
 
@@ -268,6 +269,30 @@ a_launcher_that_does_not_end() {
     says "ended with code 3" || fail "the launcher's end is not a lost rank"
     ends_as $epochs
     says "resuming $name after step [1-9]" || fail "the second start began anew"
+}
+
+# srun has a process that launches and one that looks after it; nobody else knows of their end.
+a_killed_srun() {
+    LAUNCH=srun submit srun-killed --ntasks-per-node=4 -- --epochs 100
+    within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
+    # shellcheck disable=SC2046 # one or two
+    kill -KILL $(launcher srun)
+    within 10 "its ranks are gone" gone
+    put_back
+    ends_as 100
+    says "resuming $name after step [1-9]" || fail "the second start began anew"
+}
+
+# One of its tasks; the others end as well, and srun says how.
+a_killed_rank_under_srun() {
+    LAUNCH=srun submit srun-lost --ntasks-per-node=4 -- --epochs 100
+    within 30 "a checkpoint" compgen -G "$name/checkpoints/*" >/dev/null
+    kill_a_rank
+    within 10 "its ranks are gone" gone
+    put_back
+    says "error: rank [0-3] of 4 on .* is lost in epoch" || fail "no rank is named"
+    says "ended with code \(3\|137\)" || fail "another exit code of srun"
+    ends_as 100
 }
 
 # Its checkpoints and its failures.log are in the networks' folders.
@@ -399,7 +424,7 @@ the_documented_way() {
 }
 
 checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
-    srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_run_without_a_folder
+    srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_killed_srun a_killed_rank_under_srun a_run_without_a_folder
     a_longer_run_put_back_before_it_begins the_time_is_up a_cancelled_job another_launcher_is_not_shielded a_launcher_that_does_not_end
     an_ensemble_with_a_launcher_that_does_not_end a_sweep_that_loses_a_rank a_node_set_down a_node_without_power an_old_pid_file
     the_sweep_as_an_array the_scaling_table the_documented_way)
