@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands;
+use crate::config::Settings;
 
 /// Trains convolutional image classifiers from scratch on clusters of CPUs.
 ///
@@ -16,6 +17,18 @@ pub struct Cli {
     /// Options of `train`, which may stand alone.
     #[command(flatten)]
     pub train: commands::train::Options,
+}
+
+impl Cli {
+    /// What a flag said of the training, where there is to be one.
+    pub fn settings(&self) -> Option<&Settings> {
+        match &self.command {
+            None => Some(&self.train.settings),
+            Some(Command::Train(options)) => Some(&options.settings),
+            Some(Command::Sweep(options)) => Some(&options.settings),
+            Some(_) => None,
+        }
+    }
 }
 
 /// The subcommands.

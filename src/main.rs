@@ -32,8 +32,10 @@ fn main() -> ExitCode {
     set_up_hdf5();
     let parsed = Cli::try_parse();
     // Before anything takes time: a batch system may send one at any moment.
-    let trains = matches!(&parsed, Ok(Cli { command: None | Some(Command::Train(_) | Command::Sweep(_)), .. }));
-    if trains && let Err(refused) = train::listen() {
+    let settings = parsed.as_ref().ok().and_then(Cli::settings);
+    if settings.is_some()
+        && let Err(refused) = train::listen()
+    {
         let _ = writeln!(std::io::stderr(), "warning: {refused}");
     }
     let launch = comm::launch();
@@ -41,7 +43,8 @@ fn main() -> ExitCode {
         Ok(Cli { command: Some(Command::Doctor(options)), .. }) => Some(options),
         _ => None,
     };
-    let comm = match commands::doctor::world(&launch, doctor) {
+    let patient = settings.is_some_and(|settings| settings.stall_timeout == Some(0));
+    let comm = match commands::doctor::world(&launch, doctor, patient) {
         Ok(comm) => comm,
         Err(code) => return code,
     };

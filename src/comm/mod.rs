@@ -186,14 +186,16 @@ pub fn launch() -> Launch {
 /// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else
 /// one.
 ///
+/// Where a rank does not come, the others end after minutes, but who is `patient` waits for ever.
+///
 /// Call it once, first thing: with MPI it also makes a panic on any rank end all of them (the alternative is a hang,
 /// because the others would wait for this rank for ever).
-pub fn world(launch: &Launch) -> Box<dyn Communicator> {
+pub fn world(launch: &Launch, patient: bool) -> Box<dyn Communicator> {
     #[cfg(feature = "mpi")]
     if launch.starts_mpi() {
-        return Box::new(mpi::Mpi::initialize(launch));
+        return Box::new(mpi::Mpi::initialize(launch, patient));
     }
-    let _ = launch;
+    let _ = (launch, patient);
     Box::new(Solo::default())
 }
 

@@ -15,14 +15,14 @@ use crate::model::{Model, zoo};
 use crate::optim::OptimizerKind;
 use crate::report::Console;
 use crate::say;
-use crate::train::Memory;
+use crate::train::{Memory, caught};
 
 /// The exit code where ranks cannot find one another: the command line is wrong.
 const WRONG: u8 = 2;
 
 /// How long ranks wait that have nothing to say, before they end with an error: `mpirun`, and `srun --kill-on-bad-exit`, end all
 /// others as soon as one does, the one among them that is about to say why.
-const LAST: Duration = Duration::from_millis(1500);
+const LAST: Duration = Duration::from_millis(2500);
 
 /// Options of `glasses doctor`.
 #[derive(Debug, clap::Args)]
@@ -46,28 +46,34 @@ struct Findings<'a> {
     checks: &'a [Check],
 }
 
-/// The ranks that were started together; they have found one another.
+/// The ranks that were started together; they have found one another. Who is `patient` waits for ever for one that does not come.
 ///
 /// # Errors
 /// The exit code, where several processes cannot find one another, or did not; one of them has said so.
-pub fn world(launch: &Launch, doctor: Option<&Options>) -> Result<Box<dyn Communicator>, ExitCode> {
-    let command: Vec<String> = std::env::args().collect();
+pub fn world(launch: &Launch, doctor: Option<&Options>, patient: bool) -> Result<Box<dyn Communicator>, ExitCode> {
+    let command = command();
     if let Some(trouble) = launch.trouble(&command) {
         return Err(say_once(launch, doctor, &trouble));
     }
-    let comm = comm::world(launch);
+    let comm = comm::world(launch, patient);
     match launch.alone_of_many(comm.size(), &command) {
         Some(trouble) => Err(say_once(launch, doctor, &trouble)),
         None => Ok(comm),
     }
 }
 
+/// What was typed; names of files need not be text.
+fn command() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 /// Each of these processes takes itself for the only one; the launcher's first speaks.
 fn say_once(launch: &Launch, doctor: Option<&Options>, trouble: &Error) -> ExitCode {
     if !launch.speaks() {
         std::thread::sleep(LAST);
-        // Had the first refused as well, Open MPI's launcher would have ended this process by now. Others may not.
-        if launch.launcher == Launcher::OpenMpi || launch.others_here_run_another() {
+        // Had the first refused as well, Open MPI's launcher would have asked this process to end by now. Others may not.
+        let outlives = launch.launcher == Launcher::OpenMpi && caught().is_none();
+        if outlives || launch.others_here_run_another() {
             let _ = writeln!(std::io::stderr(), "error: {}{trouble}", launch.name());
         }
     } else if let Some(options) = doctor {
@@ -88,7 +94,7 @@ fn say_once(launch: &Launch, doctor: Option<&Options>, trouble: &Error) -> ExitC
 /// # Errors
 /// The same one on every rank, where they were not. What all of them refuse is no error here.
 pub fn same_command(refused: Option<&clap::Error>, comm: &dyn Communicator) -> Result<()> {
-    let first = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let first = command().into_iter().nth(1).filter(|word| !word.starts_with('-'));
     let asked = match refused.map(ToString::to_string) {
         None => format!("the command {}", first.as_deref().unwrap_or("train")),
         Some(why) => format!("arguments that it refuses ({})", why.lines().next().unwrap_or_default()),

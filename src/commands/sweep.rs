@@ -13,7 +13,7 @@ use crate::config::{DEFAULT_DATA, RunConfig, Settings, groups};
 use crate::error::{Error, Result};
 use crate::report::Console;
 use crate::report::sweep::{State, Sweep};
-use crate::train::{Found, Job, SUMMARY, deal, failure, prepare, work_of};
+use crate::train::{Found, Job, SUMMARY, deal, failure, part_of, prepare, work_of};
 
 /// Where a sweep writes that names no place.
 const DEFAULT_OUT: &str = "runs/sweep";
@@ -71,7 +71,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     probe::check(&data.into_iter().chain(begun).collect::<Vec<_>>(), comm)?;
     let order = longest_first(&configs, comm)?;
     let runs = order.iter().map(|&index| (points[index].name.clone(), configs[index].clone())).collect();
-    let found = prepare(runs, &folder, any_shards, comm)?;
+    let found = prepare(runs, &folder, (each, any_shards), comm)?;
     let jobs: Vec<Job> =
         found.into_iter().filter_map(|found| if let Found::Left(job) = found { Some(job) } else { None }).collect();
     console.say(format!(
@@ -87,7 +87,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
         Ok(String::new())
     })?;
-    let ends = deal(&jobs, &folder, each, AGAIN, comm, &console)?;
+    let _part = part_of(AGAIN, &folder);
+    let ends = deal(&jobs, &folder, each, comm, &console)?;
     let keys = options.grid.iter().map(|axis| axis.key.clone()).collect();
     agree_root(comm, || show(&grid(keys, &points, &folder), &folder, options.json))?;
     failure(&jobs, &ends, AGAIN).map_or(Ok(()), Err)

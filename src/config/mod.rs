@@ -224,6 +224,14 @@ impl RunConfig {
             }
         }
         self.validate_ensemble(ranks)?;
+        self.enough_shards(ranks)
+    }
+
+    /// Whether each of `ranks` ranks has a shard.
+    ///
+    /// # Errors
+    /// When one has none.
+    pub fn enough_shards(&self, ranks: usize) -> Result<()> {
         let ranks = self.ranks_of_run(ranks);
         if ranks > self.shards {
             return Err(Error::invalid(

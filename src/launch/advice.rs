@@ -12,6 +12,10 @@ const LONGEST: usize = 120;
 impl Launch {
     /// What is certain to go wrong, before MPI is started: several processes that cannot find one another.
     pub fn trouble(&self, command: &[String]) -> Option<Error> {
+        if let Some(value) = &self.misread {
+            let fix = format!("say {OVERRIDE}=alone, or nothing");
+            return Some(Error::invalid(OVERRIDE, value.clone(), "alone: this process works by itself", fix));
+        }
         let several = self.ranks.filter(|&ranks| ranks > 1)?;
         (self.connects() == Some(false)).then(|| self.strangers(several, command))
     }

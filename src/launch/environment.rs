@@ -38,13 +38,14 @@ pub enum Plugin {
 
 /// Launchers by the variable with a rank's number, which nobody sets but for a rank, and the one for the number of ranks, where
 /// there is one.
-const OTHERS: [(&str, &str, &str); 7] = [
+const OTHERS: [(&str, &str, &str); 8] = [
     ("PALS (HPE Cray)", "PALS_RANKID", ""),
     ("aprun (Cray ALPS)", "ALPS_APP_PE", ""),
     ("flux", "FLUX_TASK_RANK", "FLUX_JOB_SIZE"),
     ("jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),
     ("mpirun_rsh (MVAPICH)", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
     ("a launcher that speaks PMI", "PMI_RANK", "PMI_SIZE"),
+    ("a launcher that speaks PMI", "PMI_ID", "PMI_SIZE"),
     ("a launcher that speaks PMIx", "PMIX_RANK", ""),
 ];
 

@@ -21,6 +21,8 @@ pub struct Launch {
     pub ranks: Option<usize>,
     /// On how many machines, where the launcher says so.
     pub hosts: Option<usize>,
+    /// What stands in `GLASSES_LAUNCH` and has no meaning.
+    pub misread: Option<String>,
     /// The MPI that the program was built with.
     pub library: Library,
 }
@@ -33,7 +35,8 @@ impl Launch {
             Launcher::Srun(_) => environment.number("SLURM_STEP_NUM_NODES"),
             _ => None,
         };
-        Launch { launcher, rank, ranks, hosts, library }
+        let said = environment.get(environment::OVERRIDE).filter(|said| !said.is_empty() && *said != "alone");
+        Launch { launcher, rank, ranks, hosts, misread: said.map(str::to_owned), library }
     }
 
     /// Whether MPI is to be started. Without a launcher it would find nobody either, and Open MPI would start a daemon first,

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGUSR1;
 
+use super::interrupt;
 use super::origin::Origin;
 use super::prepare::write_divergence;
-use super::{interrupt, pulse};
 use crate::comm::{self, Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Exit, Result};
@@ -57,8 +57,7 @@ pub enum End {
 }
 
 /// Collective: runs `jobs` in their order, as many at a time as there are groups of `each` ranks; `folder` is one that all ranks
-/// see. How each of them ended, on every rank; `None` where it never began. The root says a line of each to `console`; `again` is the
-/// command that goes on where this is cut off.
+/// see. How each of them ended, on every rank; `None` where it never began. The root says a line of each to `console`.
 ///
 /// # Errors
 /// The same one on every rank: the folder is not everyone's, another process deals in it, or it refuses the claims.
@@ -66,7 +65,6 @@ pub fn deal(
     jobs: &[Job],
     folder: &Path,
     each: usize,
-    again: &str,
     comm: &dyn Communicator,
     console: &Console,
 ) -> Result<Vec<Option<End>>> {
@@ -83,7 +81,6 @@ pub fn deal(
         Ok(token)
     })?;
     agree(comm, sees(&claims, &token))?;
-    pulse::part_of(Some((again, folder)));
     let part = comm.split(comm.rank() / each);
     let (done, mut ends) = (AtomicBool::new(false), Vec::new());
     let dealt = std::thread::scope(|scope| {
@@ -103,7 +100,6 @@ pub fn deal(
         dealt
     });
     drop(part);
-    pulse::part_of(None);
     agree(comm, dealt)?;
     let own = serde_json::to_vec(&ends).map_err(|e| Error::io("gather", "the runs' ends")(e.into()));
     let all = comm.gather(&agree(comm, own)?);
@@ -111,6 +107,14 @@ pub fn deal(
     for (index, end) in all.iter().flat_map(|own| serde_json::from_slice::<Vec<(usize, End)>>(own).unwrap_or_default())
     {
         found[index] = Some(end);
+    }
+    // A signal that came while the last runs were about to end has interrupted none of them: those that have not begun.
+    let stop = agree_root(comm, || Ok(std::fs::read_to_string(claims.join(STOP)).map_or(String::new(), signal_name)))?;
+    if !stop.is_empty() {
+        let not_begun = || End::Interrupted(format!("not begun: {stop}"), Exit::Interrupted as u8);
+        for end in &mut found {
+            end.get_or_insert_with(not_begun);
+        }
     }
     if comm.is_root() {
         let _ = std::fs::remove_dir_all(&claims);
@@ -227,20 +231,30 @@ fn end_of(job: &Job, ended: Result<Summary>) -> (End, String) {
     }
 }
 
+/// The signal that stands in the file; one that means as much, where the disk had no room for its number.
+fn signal_of(text: &str) -> u8 {
+    text.parse().unwrap_or(SIGUSR1 as u8)
+}
+
+fn signal_name(text: String) -> String {
+    interrupt::name(signal_of(&text))
+}
+
 /// Beside the training, or the rest: a signal to one rank interrupts all groups, whatever that rank does. Who `leads` a group
 /// looks for all of it.
 fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
     let stop = claims.join(STOP);
     while !done.load(Ordering::Acquire) {
-        if let Some(signal) = interrupt::caught() {
-            if !stop.exists() {
-                // What cannot be written here the group's root will try again, when its run is over.
-                let _ = write_whole(&stop, signal.to_string().as_bytes());
-            }
+        let caught = interrupt::caught();
+        if let Some(signal) = caught.filter(|_| !stop.exists()) {
+            // A full disk may have room for a file without a word in it; else it is tried again.
+            let written = write_whole(&stop, signal.to_string().as_bytes());
+            let _ = written.is_err() && create(&stop).is_ok();
+        } else if caught.is_some() {
             return;
         }
         if leads && let Ok(signal) = std::fs::read_to_string(&stop) {
-            return interrupt::raise(signal.parse().unwrap_or(SIGUSR1 as u8));
+            return interrupt::raise(signal_of(&signal));
         }
         std::thread::sleep(PAUSE);
     }

@@ -13,6 +13,7 @@ use super::deal::{End, deal, failure};
 use super::evaluate::Evaluation;
 use super::origin::{CONFIG, Origin, differing};
 use super::prepare::{Found, prepare, work_of};
+use super::pulse::part_of;
 use super::run_dir::{RunDir, summary_of, write_summary};
 use super::vote::Vote;
 use crate::checkpoint;
@@ -47,7 +48,7 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     ));
     let runs = (0..members).map(|index| (format!("{MEMBER}{index}"), config.member(index))).collect();
     let (mut jobs, mut diverged) = (Vec::new(), Vec::new());
-    for (index, found) in prepare(runs, &folder, false, comm)?.into_iter().enumerate() {
+    for (index, found) in prepare(runs, &folder, (each, false), comm)?.into_iter().enumerate() {
         match found {
             Found::Left(job) => jobs.push(job),
             Found::Finished => {}
@@ -55,7 +56,8 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
         }
     }
     let again = format!("`glasses train --resume {}`", folder.display());
-    let ends = deal(&jobs, &folder, each, &again, comm, console)?;
+    let _part = part_of(&again, &folder);
+    let ends = deal(&jobs, &folder, each, comm, console)?;
     if let Some(failure) = failure(&jobs, &ends, &again) {
         return Err(failure);
     }

@@ -244,7 +244,8 @@ impl Trainer<'_> {
         checkpoint::write(&path, &self.model, params, data.shape, &data.normalizer, &data.classes)
     }
 
-    /// Collective: all steps are made: the model, the last checkpoint, the lines that are left, the summary.
+    /// Collective: all steps are made: the last checkpoint, if the disk takes it at once; the model; else now the checkpoint; the lines
+    /// that are left, the summary.
     ///
     /// # Errors
     /// When the disk has refused too often.

@@ -42,14 +42,14 @@ enum Told {
 }
 
 /// Collective: looks into the folder of each run in `folder`. A run that is new begins there. Where nobody said how many shards a run
-/// has (`any_shards`), one that has begun keeps its own: the default goes by the ranks of a run, which may be others now.
+/// has (`any_shards`), one that has begun keeps its own: the default goes by the ranks of a run, `each`, which may be others now.
 ///
 /// # Errors
 /// When a folder holds a run of other settings, or another thing.
 pub fn prepare(
     runs: Vec<(String, RunConfig)>,
     folder: &Path,
-    any_shards: bool,
+    (each, any_shards): (usize, bool),
     comm: &dyn Communicator,
 ) -> Result<Vec<Found>> {
     let told = agree_root(comm, || {
@@ -65,7 +65,11 @@ pub fn prepare(
         let job = |config, origin| Found::Left(Job { name, config, origin, folder: folder.clone() });
         Ok(match told {
             Told::New => job(RunConfig { out: Some(folder.clone()), ..config }, Origin::Scratch),
-            Told::GoesOn(text) => job(adopt(config, &folder, &text, any_shards)?, Origin::Resume(folder.clone())),
+            Told::GoesOn(text) => {
+                let config = adopt(config, &folder, &text, any_shards)?;
+                config.enough_shards(each)?;
+                job(config, Origin::Resume(folder.clone()))
+            }
             Told::Finished => Found::Finished,
             Told::Diverged(said) => Found::Diverged(said),
         })

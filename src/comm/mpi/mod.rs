@@ -69,15 +69,15 @@ pub struct Mpi {
 }
 
 impl Mpi {
-    /// Starts MPI and makes a panic on this rank end all ranks.
+    /// Starts MPI and makes a panic on this rank end all ranks. Who is not `patient` ends where others do not come.
     ///
     /// # Panics
     /// When called twice in a process.
-    pub fn initialize(launch: &Launch) -> Self {
+    pub fn initialize(launch: &Launch, patient: bool) -> Self {
         let place = |rank, size| format!("rank {rank} of {size} on {}", crate::comm::host());
         let own = place(launch.rank.unwrap_or(0), launch.ranks.map_or("?".to_owned(), |ranks| ranks.to_string()));
         // Where another rank never starts MPI, this one waits for it in there.
-        let soon = end_unless_dropped(STARTING, launch.speaks(), move |seconds| {
+        let soon = end_unless_dropped((STARTING, patient), launch.speaks(), move |seconds| {
             format!(
                 "{own}: MPI has not started within {seconds} s: the launcher or another rank does not answer\n  fix: see what they say; start \
                  all ranks with one launcher and one build, and let the machines reach one another"
@@ -91,7 +91,7 @@ impl Mpi {
         }
         // Where a rank had no memory left for MPI's own, the first collective call never returns, on any rank (Open MPI 4.1).
         let own = place(world.rank() as usize, world.size().to_string());
-        let soon = end_unless_dropped(MEETING, world.rank() == 0, move |seconds| {
+        let soon = end_unless_dropped((MEETING, patient), world.rank() == 0, move |seconds| {
             format!(
                 "{own}: MPI has started, but for {seconds} s its ranks have not reached one another\n  fix: see what MPI says above; give \
                  every rank more memory (ulimit -v, the batch system's limit), let the machines reach one another"
@@ -184,17 +184,28 @@ impl Drop for Mpi {
     }
 }
 
-/// Ends this process with a line after so many seconds, unless the result is dropped before: nobody watches the ranks yet. Who is
-/// not `first` waits a little longer: one line is enough, the launcher ends the others.
-fn end_unless_dropped(limit: Duration, first: bool, line: impl FnOnce(u64) -> String + Send + 'static) -> Sender<()> {
+/// Ends this process with a line after so long, unless the result is dropped before, or it is `patient`: nobody watches the ranks
+/// yet. Time in which this process itself is held does not count. Who is not `first` waits a little longer: one line is enough, the
+/// launcher ends the others.
+fn end_unless_dropped(
+    (limit, patient): (Duration, bool),
+    first: bool,
+    line: impl FnOnce(u64) -> String + Send + 'static,
+) -> Sender<()> {
     let (dropped, waits) = channel::<()>();
     let limit = limit + if first { Duration::ZERO } else { Duration::from_secs(2) };
     let watch = move || {
-        if waits.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("error: {}", line(limit.as_secs()));
-            signal_hook::low_level::exit(Exit::Lost as i32);
+        for _ in 0..limit.as_secs() {
+            if waits.recv_timeout(Duration::from_secs(1)) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
         }
+        eprintln!("error: {}", line(limit.as_secs()));
+        signal_hook::low_level::exit(Exit::Lost as i32);
     };
+    if patient {
+        return dropped;
+    }
     // Where there is no room for a thread, there is none for a watch.
     let _ = std::thread::Builder::new().spawn(watch);
     dropped

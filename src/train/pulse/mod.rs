@@ -91,10 +91,20 @@ pub fn in_folder(path: &Path, writes: bool) {
     *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.display().to_string(), writes));
 }
 
-/// From now on runs are parts of what `command` makes in `folder`; `None`: no longer.
-pub fn part_of(whole: Option<(&str, &Path)>) {
-    let whole = whole.map(|(command, folder)| (command.to_owned(), folder.to_owned()));
-    *WHOLE.lock().unwrap_or_else(PoisonError::into_inner) = whole;
+/// While this is held, runs are parts of what one command makes.
+pub struct Part(Option<(String, PathBuf)>);
+
+/// Runs are parts of what `command` makes in `folder`, until the result is dropped.
+#[must_use]
+pub fn part_of(command: &str, folder: &Path) -> Part {
+    let whole = Some((command.to_owned(), folder.to_owned()));
+    Part(std::mem::replace(&mut *WHOLE.lock().unwrap_or_else(PoisonError::into_inner), whole))
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        *WHOLE.lock().unwrap_or_else(PoisonError::into_inner) = self.0.take();
+    }
 }
 
 fn whole() -> Option<(String, PathBuf)> {
@@ -108,8 +118,8 @@ pub fn again(run: &str) -> String {
 
 /// Where the lines of runs that died are kept, if a run goes on here: its folder, or the one of all its like.
 fn failures() -> Option<PathBuf> {
-    let (own, _) = run()?;
-    Some(whole().map_or_else(|| own.into(), |(_, folder)| folder).join(FAILURES))
+    let folder = whole().map(|(_, folder)| folder).or_else(|| run().map(|(own, _)| own.into()));
+    Some(folder?.join(FAILURES))
 }
 
 /// As [`in_folder`] said, if it has.

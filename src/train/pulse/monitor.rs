@@ -28,6 +28,8 @@ const MODESTY: Duration = Duration::from_secs(4);
 const HELD: Duration = Duration::from_secs(1);
 /// What is said may take so long; then all end without.
 const SAYING: Duration = Duration::from_millis(500);
+/// Of which the disk has so long to tell of checkpoints.
+const LOOKING: Duration = Duration::from_millis(200);
 /// What was sent last has so long to arrive.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -319,13 +321,22 @@ impl Monitor {
 
 /// How the run goes on, if one does here.
 fn further() -> String {
-    let Some((run, _)) = run() else { return String::new() };
-    let mut checkpoints = std::fs::read_dir(Path::new(&run).join("checkpoints")).into_iter().flatten().flatten();
-    let has_checkpoint = checkpoints.any(|entry| entry.path().extension().is_some_and(|end| end == "h5"));
-    let on = match (whole().is_some(), has_checkpoint) {
-        (true, _) => "goes on with what is left",
-        (false, true) => "goes on from the last checkpoint",
-        (false, false) => "begins it anew",
+    let run = match (whole(), run()) {
+        (Some((command, _)), _) => return format!("; {command} goes on with what is left"),
+        (None, Some((run, _))) => run,
+        (None, None) => return String::new(),
+    };
+    // Where the disk does not answer it is not waited for.
+    let (tell, told) = std::sync::mpsc::channel();
+    let folder = Path::new(&run).join("checkpoints");
+    let look = move || {
+        let mut files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let _ = tell.send(files.any(|entry| entry.path().extension().is_some_and(|end| end == "h5")));
+    };
+    let _looking = aside(look);
+    let on = match told.recv_timeout(LOOKING) {
+        Ok(false) => "begins it anew",
+        _ => "goes on from the last checkpoint",
     };
     format!("; {} {on}", again(&run))
 }
