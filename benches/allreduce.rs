@@ -25,7 +25,7 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 fn main() -> ExitCode {
-    let comm = comm::world(&comm::launch());
+    let comm = comm::world(&comm::launch(), false);
     let comm = comm.as_ref();
     let (rank, size) = (comm.rank(), comm.size());
     if size == 1 || comm.nodes().count() > 1 {

@@ -88,11 +88,16 @@ impl Launch {
 
 /// What was typed, as a shell reads it; of a long line the program.
 fn typed(command: &[String]) -> String {
-    let quoted = |words: &[String]| shlex::try_join(words.iter().map(String::as_str)).ok();
-    match (quoted(command), command.first()) {
-        (Some(line), Some(_)) if line.len() <= LONGEST => line,
-        (_, Some(program)) => format!("{} …", quoted(std::slice::from_ref(program)).unwrap_or_default()),
-        (_, None) => "glasses …".to_owned(),
+    let plain = |word: &str| word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+%@".contains(c)) && !word.is_empty();
+    // The crate quotes more than a shell needs.
+    let quoted = |word: &String| {
+        if plain(word) { word.clone() } else { shlex::try_quote(word).unwrap_or_default().into_owned() }
+    };
+    let line = command.iter().map(quoted).collect::<Vec<_>>().join(" ");
+    match command.first() {
+        Some(_) if line.len() <= LONGEST => line,
+        Some(program) => format!("{} …", quoted(program)),
+        None => "glasses …".to_owned(),
     }
 }
 

@@ -36,11 +36,6 @@ impl Raw {
         Raw(hdf5::File::create(dir.join(name)).unwrap())
     }
 
-    /// Goes on with `name` in `dir`.
-    pub fn open(dir: &Path, name: &str) -> Raw {
-        Raw(hdf5::File::open_rw(dir.join(name)).unwrap())
-    }
-
     /// Any dataset: its groups are made as needed.
     pub fn put<T: H5Type>(self, name: &str, shape: &[usize], values: &[T]) -> Raw {
         let values = ArrayViewD::from_shape(shape, values).unwrap();

@@ -235,10 +235,12 @@ fn a_dataset_that_is_not_finished_leaves_nothing_beside_it() {
         return;
     }
     let dir = tempdir().unwrap();
-    let script = "${MPIRUN:-mpirun} -n 2 $GLASSES synth --count 200000 --out f.h5 & p=$!
+    let script = r"${MPIRUN:-mpirun} -n 2 $GLASSES synth --count 200000 --out f.h5 & p=$!
          until ls -A | grep -q part; do sleep 0.02; done
          read -r one two _ </proc/$p/task/$p/children
-         for rank in $one $two; do grep -q . /proc/$rank/cmdline && ls -l /proc/$rank/fd 2>/dev/null | grep -q part || kill -KILL $rank; done
+         for rank in $one $two; do
+             if tr '\0' '\n' </proc/$rank/environ | grep -Eq '^(OMPI_COMM_WORLD|PMI)_RANK=1$'; then kill -KILL $rank; fi
+         done
          wait $p";
     let end = shell(script, dir.path());
     assert!(end.code != Some(0) && end.stderr.contains("error: rank 1 of 2 on "), "{end:?}");

@@ -100,7 +100,7 @@ fn launch(ranks: usize, most: Option<usize>, trouble: Option<&str>) -> Result<()
 }
 
 fn inside() -> ExitCode {
-    let comm = comm::world(&comm::launch());
+    let comm = comm::world(&comm::launch(), false);
     if std::env::var(INSIDE).is_ok_and(|what| what == "panic") {
         assert!(comm.rank() != 1, "rank 1 panics while the others wait for it");
         comm.barrier();
