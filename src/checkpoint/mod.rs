@@ -7,5 +7,5 @@ mod model;
 mod state;
 
 pub use folder::Checkpoints;
-pub use model::{SavedModel, is_model, read, write};
+pub use model::{SavedModel, is_model, look, read, write};
 pub use state::{State, Tensor, is_state, read_state, write_state};

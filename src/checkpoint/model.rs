@@ -115,11 +115,16 @@ pub fn is_model(file: &hdf5::File) -> bool {
     reader::strings(file, "format", 1).is_ok_and(|format| format.is_some_and(|f| f == [FORMAT]))
 }
 
-/// Reads a model file and checks all of it.
-///
-/// # Errors
-/// When it is not a whole model file of a version that we know.
-pub fn read(path: &Path) -> Result<SavedModel> {
+/// An open model file, of which all but the numbers has been read and checked.
+struct Opened {
+    file: hdf5::File,
+    model: Model,
+    shape: RowShape,
+    mode: Normalize,
+    classes: Vec<String>,
+}
+
+fn open(path: &Path) -> Result<Opened> {
     let file = reader::open(path)?;
     let invalid = |what: &str, found: String, expected: String| Error::invalid(place(path, what), found, expected, FIX);
     if !is_model(&file) {
@@ -155,26 +160,59 @@ pub fn read(path: &Path) -> Result<SavedModel> {
     let mode = text("normalize")?;
     let mode = <Normalize as clap::ValueEnum>::from_str(&mode, false)
         .map_err(|_| invalid("normalize", mode, "per-image, dataset, unit or none".into()))?;
+    foreign::fits(path, "params", model.parameters().checked_mul(4))?;
+    Ok(Opened { file, model, shape, mode, classes })
+}
+
+/// Reads what HDF5 looks at in a model file, and numbers only where more is done to them than copying: whether it survives that.
+///
+/// # Errors
+/// As [`read`], but for the numbers themselves.
+pub fn look(path: &Path) -> Result<()> {
+    let Opened { file, model, shape, mode, .. } = open(path)?;
+    let look = |name: &str, shape: &[usize]| {
+        let failed = || Error::hdf5(format!("read /{name} of"), path, FIX);
+        let dataset = dataset(path, &file, name, shape)?;
+        // Goes through the whole index of chunks.
+        dataset.storage_size();
+        let is_plain =
+            dataset.dtype().map_err(failed())?.is::<f32>() && !foreign::is_packed(&dataset).map_err(failed())?;
+        if is_plain { Ok(()) } else { dataset.read_raw::<f32>().map(drop).map_err(failed()) }
+    };
+    if mode == Normalize::Dataset {
+        ["mean", "inverse_deviation"].iter().try_for_each(|name| look(name, &[shape.hwc()[2]]))?;
+    }
+    model.table.iter().try_for_each(|param| look(&format!("params/{}", param.name), &param.shape))
+}
+
+/// Reads a model file and checks all of it.
+///
+/// # Errors
+/// When it is not a whole model file of a version that we know.
+pub fn read(path: &Path) -> Result<SavedModel> {
+    let Opened { file, model, shape, mode, classes } = open(path)?;
     let channels = shape.hwc()[2];
     let normalizer = if mode == Normalize::Dataset {
-        let (mean, inverse) =
-            (tensor(path, &file, "mean", &[channels])?, tensor(path, &file, "inverse_deviation", &[channels])?);
-        Normalizer::from_parts(mode, channels, mean, inverse)
+        let numbers = |name: &str| {
+            // Before there is memory for them.
+            dataset(path, &file, name, &[channels])?;
+            let mut numbers = vec![0.0; channels];
+            read_into(path, &file, name, &[channels], &mut numbers).map(|()| numbers)
+        };
+        Normalizer::from_parts(mode, channels, numbers("mean")?, numbers("inverse_deviation")?)
     } else {
         Normalizer::new(mode, channels)
     };
-    foreign::fits(path, "params", model.parameters().checked_mul(4))?;
     let mut values = zeros(model.parameters());
     for param in model.table.iter() {
-        let tensor = tensor(path, &file, &format!("params/{}", param.name), &param.shape)?;
-        values[param.range.clone()].copy_from_slice(&tensor);
+        read_into(path, &file, &format!("params/{}", param.name), &param.shape, &mut values[param.range.clone()])?;
     }
     let params = Params { values, table: model.table.clone() };
     // Older files have none.
-    let said = reader::strings(&file, DIGEST, 1).map_err(failed(DIGEST))?.and_then(|mut said| said.pop());
-    if said.is_some_and(|said| said != digest(&params, &normalizer)) {
-        let found = "numbers that do not match the digest beside them".to_owned();
-        return Err(invalid("/params", found, "those that were written: it is damaged".into()));
+    let said = reader::strings(&file, DIGEST, 1).map_err(Error::hdf5(format!("read {DIGEST} of"), path, FIX))?;
+    if said.and_then(|mut said| said.pop()).is_some_and(|said| said != digest(&params, &normalizer)) {
+        let found = "numbers that do not match the digest beside them";
+        return Err(Error::invalid(place(path, "/params"), found, "those that were written: it is damaged", FIX));
     }
     Ok(SavedModel { model, params, shape, normalizer, classes })
 }
@@ -183,9 +221,8 @@ fn place(path: &Path, what: &str) -> String {
     format!("{} {what}", path.display()).trim_end().to_owned()
 }
 
-/// A dataset of exactly this shape; nothing is allocated before the shape is known to be right.
-fn tensor(path: &Path, file: &hdf5::File, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-    let failed = || Error::hdf5(format!("read /{name} of"), path, FIX);
+/// A dataset of exactly this shape.
+fn dataset(path: &Path, file: &hdf5::File, name: &str, shape: &[usize]) -> Result<hdf5::Dataset> {
     let dataset = foreign::dataset(path, file, name)?;
     let dataset =
         dataset.ok_or_else(|| Error::invalid(place(path, &format!("/{name}")), "nothing", "a dataset", FIX))?;
@@ -193,9 +230,15 @@ fn tensor(path: &Path, file: &hdf5::File, name: &str, shape: &[usize]) -> Result
         let found = format!("shape {:?}", dataset.shape());
         return Err(Error::invalid(place(path, &format!("/{name}")), found, format!("{shape:?}"), FIX));
     }
-    let values = dataset.read_raw::<f32>().map_err(failed())?;
+    Ok(dataset)
+}
+
+/// Its values, where they belong.
+fn read_into(path: &Path, file: &hdf5::File, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
+    let read = dataset(path, file, name, shape)?.read_into_raw(values);
+    read.map_err(Error::hdf5(format!("read /{name} of"), path, FIX))?;
     match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(values),
+        None => Ok(()),
         Some(at) => {
             let found = format!("{} as value {at}", values[at]);
             Err(Error::invalid(place(path, &format!("/{name}")), found, "finite numbers", FIX))

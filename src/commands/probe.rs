@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
         return checkpoint::read_state(path)?.look();
     }
     if checkpoint::is_model(&reader::open(path)?) {
-        return checkpoint::read(path).map(drop);
+        return checkpoint::look(path);
     }
     let dataset = Dataset::open(path)?;
     Split::ALL.into_iter().try_for_each(|split| dataset.look(split))
