@@ -37,7 +37,9 @@ const PIECE: usize = 1 << 26;
 /// MPI starts within this time, also on a thousand nodes.
 const STARTING: Duration = Duration::from_secs(120);
 /// Ranks that have started MPI meet within this time.
-const MEETING: Duration = Duration::from_secs(60);
+const MEETING: Duration = Duration::from_secs(20);
+/// The launcher ends all ranks of which one has ended within this time.
+const LAUNCHER: Duration = Duration::from_secs(10);
 /// Time between two looks at whether the others have come.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -193,7 +195,7 @@ fn end_unless_dropped(
     line: impl FnOnce(u64) -> String + Send + 'static,
 ) -> Sender<()> {
     let (dropped, waits) = channel::<()>();
-    let limit = limit + if first { Duration::ZERO } else { Duration::from_secs(2) };
+    let limit = limit + if first { Duration::ZERO } else { LAUNCHER };
     let watch = move || {
         for _ in 0..limit.as_secs() {
             if waits.recv_timeout(Duration::from_secs(1)) != Err(RecvTimeoutError::Timeout) {
