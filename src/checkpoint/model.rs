@@ -2,9 +2,9 @@
 //! class names.
 //!
 //! Attributes of the file: `format`, `version`, `spec` (the network as TOML), `input` `[h, w, c]`, `features` (1 where
-//! the input is a vector), `classes`, `normalize`, `values_xxh3` (of all numbers: a damaged one is found). Datasets: `/params/<name>`
-//! f32, and with dataset normalisation `mean` and `inverse_deviation`. The file is built in memory and written as bytes, because HDF5 does not survive a
-//! full disk.
+//! the input is a vector), `classes`, `normalize`, `values_xxh3` (of all numbers: a damaged one is found). Datasets:
+//! `/params/<name>` f32, and with dataset normalisation `mean` and `inverse_deviation`. The file is built in memory and
+//! written as bytes, because HDF5 does not survive a full disk.
 
 use std::hash::Hasher;
 use std::path::Path;
@@ -171,13 +171,12 @@ fn open(path: &Path) -> Result<Opened> {
 pub fn look(path: &Path) -> Result<()> {
     let Opened { file, model, shape, mode, .. } = open(path)?;
     let look = |name: &str, shape: &[usize]| {
-        let failed = || Error::hdf5(format!("read /{name} of"), path, FIX);
         let dataset = dataset(path, &file, name, shape)?;
-        // Goes through the whole index of chunks.
-        dataset.storage_size();
-        let is_plain =
-            dataset.dtype().map_err(failed())?.is::<f32>() && !foreign::is_packed(&dataset).map_err(failed())?;
-        if is_plain { Ok(()) } else { dataset.read_raw::<f32>().map(drop).map_err(failed()) }
+        let look = || -> hdf5::Result<()> {
+            let is_packed = foreign::look(&dataset)?;
+            if is_packed || !dataset.dtype()?.is::<f32>() { dataset.read_raw::<f32>().map(drop) } else { Ok(()) }
+        };
+        look().map_err(Error::hdf5(format!("read /{name} of"), path, FIX))
     };
     if mode == Normalize::Dataset {
         ["mean", "inverse_deviation"].iter().try_for_each(|name| look(name, &[shape.hwc()[2]]))?;
@@ -194,10 +193,9 @@ pub fn read(path: &Path) -> Result<SavedModel> {
     let channels = shape.hwc()[2];
     let normalizer = if mode == Normalize::Dataset {
         let numbers = |name: &str| {
-            // Before there is memory for them.
-            dataset(path, &file, name, &[channels])?;
+            let dataset = dataset(path, &file, name, &[channels])?;
             let mut numbers = vec![0.0; channels];
-            read_into(path, &file, name, &[channels], &mut numbers).map(|()| numbers)
+            read_into(path, name, &dataset, &mut numbers).map(|()| numbers)
         };
         Normalizer::from_parts(mode, channels, numbers("mean")?, numbers("inverse_deviation")?)
     } else {
@@ -205,7 +203,9 @@ pub fn read(path: &Path) -> Result<SavedModel> {
     };
     let mut values = zeros(model.parameters());
     for param in model.table.iter() {
-        read_into(path, &file, &format!("params/{}", param.name), &param.shape, &mut values[param.range.clone()])?;
+        let name = format!("params/{}", param.name);
+        let dataset = dataset(path, &file, &name, &param.shape)?;
+        read_into(path, &name, &dataset, &mut values[param.range.clone()])?;
     }
     let params = Params { values, table: model.table.clone() };
     // Older files have none.
@@ -233,10 +233,9 @@ fn dataset(path: &Path, file: &hdf5::File, name: &str, shape: &[usize]) -> Resul
     Ok(dataset)
 }
 
-/// Its values, where they belong.
-fn read_into(path: &Path, file: &hdf5::File, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
-    let read = dataset(path, file, name, shape)?.read_into_raw(values);
-    read.map_err(Error::hdf5(format!("read /{name} of"), path, FIX))?;
+/// The numbers of a dataset of as many, where they belong.
+fn read_into(path: &Path, name: &str, dataset: &hdf5::Dataset, values: &mut [f32]) -> Result<()> {
+    dataset.read_into_raw(values).map_err(Error::hdf5(format!("read /{name} of"), path, FIX))?;
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(at) => {

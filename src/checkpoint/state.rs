@@ -120,9 +120,7 @@ impl State {
             let names = names.into_iter().map(|name| format!("{group}/{name}"));
             for name in names {
                 let Some(dataset) = foreign::dataset(&self.path, &self.file, &name)? else { continue };
-                // Goes through the whole index of chunks.
-                dataset.storage_size();
-                if foreign::is_packed(&dataset).map_err(self.failed(&name))? {
+                if foreign::look(&dataset).map_err(self.failed(&name))? {
                     dataset.read_raw::<f32>().map_err(self.failed(&name))?;
                 }
             }

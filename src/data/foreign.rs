@@ -60,8 +60,10 @@ pub fn dataset(path: &Path, file: &hdf5::File, name: &str) -> Result<Option<hdf5
     Ok(Some(dataset))
 }
 
-/// Whether more is done to the values of a dataset than copying them.
-pub fn is_packed(dataset: &hdf5::Dataset) -> hdf5::Result<bool> {
+/// Has HDF5 go through the whole index of a dataset's chunks; whether more is done to its values than copying them, so that only
+/// reading them shows what it makes of them.
+pub fn look(dataset: &hdf5::Dataset) -> hdf5::Result<bool> {
+    dataset.storage_size();
     Ok(!outside(dataset.dcpl()?.id()).1.is_empty())
 }
 

@@ -222,11 +222,7 @@ impl Dataset {
             return Ok(());
         }
         self.count_labels(split)?;
-        let packed = self.file.dataset(&place).and_then(|dataset| {
-            // Goes through the whole index of chunks.
-            dataset.storage_size();
-            foreign::is_packed(&dataset)
-        });
+        let packed = self.file.dataset(&place).and_then(|dataset| foreign::look(&dataset));
         let packed = packed.map_err(Error::hdf5(format!("read {place} of"), &self.path, FIX))?;
         let row = self.shape.len().saturating_mul(if matches!(self.shape, RowShape::Image { .. }) { 1 } else { 4 });
         let mut parts = pieces(0..if packed { rows } else { 1 }, row);
