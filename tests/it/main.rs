@@ -10,6 +10,7 @@ mod bench;
 mod checkpoint_file;
 mod cli;
 mod dense_parts;
+mod digests;
 mod docs;
 mod doctor;
 mod elementwise;
