@@ -9,8 +9,8 @@ use std::fmt::{self, Display, Formatter};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use glasses::kernels::conv::{self, ConvBlock, Frame};
+use glasses::kernels::rng::{Purpose, Stream};
 use glasses::kernels::{self, Buffer, ConvShape, DenseShape, Isa, Leaf, Padding, Rectifier, Window, zeros};
-use glasses::rng::{Purpose, Stream};
 
 fn main() {
     for shape in CONVOLUTIONS {

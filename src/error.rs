@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::kernels::NoSuchIsa;
+
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -187,6 +189,14 @@ impl Error {
             let memory = if e.contains_major(hdf5::MajorErrorCode::Resource) { " (for want of memory)" } else { "" };
             Error::Hdf5 { action, path, detail: format!("{}{memory}", e.to_string().replace('\n', " ")), fix }
         }
+    }
+}
+
+impl From<NoSuchIsa> for Error {
+    fn from(wrong: NoSuchIsa) -> Self {
+        let missing = if wrong.known { ", which this processor does not have" } else { "" };
+        let found = format!("'{}'{missing}", wrong.found);
+        Error::invalid(NoSuchIsa::VARIABLE, found, wrong.expected(), "unset it: the best one is chosen then")
     }
 }
 

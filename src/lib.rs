@@ -16,8 +16,8 @@ pub mod doctor;
 pub mod model;
 pub mod optim;
 pub mod comm;
-pub mod kernels;
-pub mod rng;
+#[doc(inline)]
+pub use glasses_kernels as kernels;
 pub mod files;
 pub mod lock;
 pub mod trace;

@@ -18,7 +18,8 @@ use crate::data::writer::unicode;
 use crate::data::{Normalize, Normalizer, RowShape, foreign, reader};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;
-use crate::kernels::{Engine, zeros};
+use crate::kernels::zeros;
+use crate::model::Engine;
 use crate::model::{Model, ModelSpec, Params};
 
 const FORMAT: &str = "glasses model";

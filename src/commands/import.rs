@@ -10,7 +10,7 @@ use crate::data::{Normalize, Normalizer, RowShape};
 use crate::error::{Error, Result};
 use crate::export::weights::{WeightsFile, fill, fits, match_modules};
 use crate::files::write_whole;
-use crate::kernels::Engine;
+use crate::model::Engine;
 use crate::model::{Init, Model, ModelSpec, Params};
 use crate::say;
 

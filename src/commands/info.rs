@@ -10,7 +10,7 @@ use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
 use crate::data::{Dataset, Normalize, RowShape, Split, reader};
 use crate::error::{Error, Result};
-use crate::kernels::Engine;
+use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
 use crate::say;

@@ -11,7 +11,7 @@ use crate::comm::{Comm, Communicator, Strategy, Window, Wire, agree_root};
 use crate::config::ModelChoice;
 use crate::data::RowShape;
 use crate::error::{Error, Result};
-use crate::kernels::Engine;
+use crate::model::Engine;
 use crate::model::Model;
 use crate::optim::OptimizerKind;
 use crate::say;

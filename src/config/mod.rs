@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result};
-use crate::kernels::Engine;
+use crate::model::Engine;
 use crate::model::{Init, ModelSpec, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 

@@ -11,7 +11,7 @@ use super::{Batch, Every, ModelChoice, Recipe, RunConfig, Together};
 use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, indented, nearest};
-use crate::kernels::Engine;
+use crate::model::Engine;
 use crate::model::{Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 

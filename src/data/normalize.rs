@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels;
+
 /// How a row is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -39,8 +41,8 @@ pub struct Normalizer {
     inverse: Vec<f32>,
 }
 
-/// Count, sum and sum of squares.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Mean, and one over the deviation (0 where there is none).
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Moments {
     mean: f32,
     inverse: f32,
@@ -98,16 +100,13 @@ impl Normalizer {
     /// One image `[h, w, c]`.
     pub fn pixels(&self, row: &[u8], output: &mut [f32]) {
         match self.mode {
-            Normalize::None => shift_and_scale(row, output, &[0.0], &[1.0]),
-            Normalize::Unit => shift_and_scale(row, output, &[0.0], &[1.0 / 255.0]),
-            Normalize::Dataset => shift_and_scale(row, output, &self.mean, &self.inverse),
+            // All channels alike.
+            Normalize::None => kernels::standardise(1, 0, &[0.0], &[1.0], row, output),
+            Normalize::Unit => kernels::standardise(1, 0, &[0.0], &[1.0 / 255.0], row, output),
+            Normalize::Dataset => kernels::standardise(self.channels, 0, &self.mean, &self.inverse, row, output),
             Normalize::PerImage => {
-                // 16 channels at a time, their moments on the stack: the step allocates nothing.
-                let mut moments = [Moments::default(); 16];
-                for first in (0..self.channels).step_by(moments.len()) {
-                    let count = moments.len().min(self.channels - first);
-                    per_channel(row, self.channels, first, &mut moments[..count]);
-                    standardise(row, output, self.channels, first, &moments[..count]);
+                for first in (0..self.channels).step_by(TOGETHER) {
+                    standardise_by_itself(row, output, self.channels, first);
                 }
             }
         }
@@ -135,32 +134,19 @@ impl Normalizer {
     }
 }
 
-/// Mean and deviation in one image of `channels` channels, for those from `first` on that `moments` has room for.
-fn per_channel(row: &[u8], channels: usize, first: usize, moments: &mut [Moments]) {
-    for (channel, moments) in moments.iter_mut().enumerate() {
-        let (mut sum, mut squares) = (0u64, 0u64);
-        for &value in row[first + channel..].iter().step_by(channels) {
-            sum += u64::from(value);
-            squares += u64::from(value) * u64::from(value);
-        }
-        *moments = Moments::of_integers((row.len() / channels) as u64, sum, squares);
-    }
-}
+/// Channels that are standardised together: their sums and moments lie on the stack, the step allocates nothing.
+const TOGETHER: usize = 16;
 
-fn standardise(row: &[u8], output: &mut [f32], channels: usize, first: usize, moments: &[Moments]) {
-    for (pixel, out) in row.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-        for ((out, &value), moments) in out[first..].iter_mut().zip(&pixel[first..]).zip(moments) {
-            *out = (f32::from(value) - moments.mean) * moments.inverse;
-        }
+/// One image `[h, w, channels]` by its own moments: at most [`TOGETHER`] channels, from `first` on.
+fn standardise_by_itself(row: &[u8], output: &mut [f32], channels: usize, first: usize) {
+    let count = TOGETHER.min(channels - first);
+    let (mut sums, mut mean, mut inverse) = ([[0; 2]; TOGETHER], [0.0; TOGETHER], [0.0; TOGETHER]);
+    kernels::channel_sums(channels, first, row, &mut sums[..count]);
+    for (channel, [sum, squares]) in sums[..count].iter().enumerate() {
+        let moments = Moments::of_integers((row.len() / channels) as u64, *sum, *squares);
+        (mean[channel], inverse[channel]) = (moments.mean, moments.inverse);
     }
-}
-
-fn shift_and_scale(row: &[u8], output: &mut [f32], mean: &[f32], scale: &[f32]) {
-    for (pixel, out) in row.chunks_exact(mean.len()).zip(output.chunks_exact_mut(mean.len())) {
-        for (((out, &value), mean), scale) in out.iter_mut().zip(pixel).zip(mean).zip(scale) {
-            *out = (f32::from(value) - mean) * scale;
-        }
-    }
+    kernels::standardise(channels, first, &mean[..count], &inverse[..count], row, output);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use twox_hash::XxHash3_64;
 
 use super::{Block, Dataset, Normalizer, Shards, Split, Values};
 use crate::error::Result;
-use crate::rng::{Purpose, Stream};
+use crate::kernels::rng::{Purpose, Stream};
 
 /// The rows of the shards that one rank owns.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::rng::{Purpose, Stream};
+use crate::kernels::rng::{Purpose, Stream};
 
 /// How `rows` rows are cut into shards.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use super::Split;
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, Stream};
+use crate::kernels::rng::{Purpose, Stream};
 
 /// Source rows of each split, in the order in which they are to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, build, cores};
 use crate::comm::{self, Communicator};
+use crate::error::Error;
 use crate::kernels;
 
 /// A rank, as it sees itself. Every field may be missing: another build may send another list.
@@ -33,7 +34,7 @@ impl Rank {
     fn here() -> Rank {
         let (isa, isa_wrong) = match kernels::choose() {
             Ok(isa) => (isa.name().to_owned(), None),
-            Err(error) => (String::new(), Some(Check::from(&error))),
+            Err(wrong) => (String::new(), Some(Check::from(&Error::from(wrong)))),
         };
         let path = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
         let rank = Rank {

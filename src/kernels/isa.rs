@@ -1,16 +1,14 @@
 //! Which instruction set the kernels run on: chosen once, at run time, for the processor that is there.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::OnceLock;
-
-use crate::error::{Error, Result};
 
 /// The variable that forces an instruction set.
 const VARIABLE: &str = "GLASSES_ISA";
 
 /// An instruction set that the kernels are compiled for. All give the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
     /// One lane: the reference.
     Scalar,
@@ -89,23 +87,46 @@ pub fn isa() -> Isa {
     FORCED.get().unwrap_or_else(|| *CHOSEN.get_or_init(|| choose().unwrap_or_else(|error| panic!("{error}"))))
 }
 
+/// `GLASSES_ISA` names no instruction set, or one that this processor does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchIsa {
+    /// What it says.
+    pub found: String,
+    /// Whether there is an instruction set of that name.
+    pub known: bool,
+}
+
+impl NoSuchIsa {
+    /// The variable.
+    pub const VARIABLE: &str = VARIABLE;
+
+    /// What could stand there instead.
+    pub fn expected(&self) -> String {
+        let names: Vec<&str> = Isa::available().map(Isa::name).collect();
+        format!("one of {}", names.join(", "))
+    }
+}
+
+impl fmt::Display for NoSuchIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{VARIABLE}: found '{}', expected {}", self.found, self.expected())
+    }
+}
+
+impl std::error::Error for NoSuchIsa {}
+
 /// The best instruction set of this processor, or the one that `GLASSES_ISA` names. The program asks once, at its start.
 ///
 /// # Errors
 /// When the variable names none, or one that this processor does not have.
-pub fn choose() -> Result<Isa> {
+pub fn choose() -> Result<Isa, NoSuchIsa> {
     let Some(wanted) = std::env::var_os(VARIABLE) else {
         return Ok(Isa::best());
     };
     let known = Isa::ALL.into_iter().find(|isa| wanted == isa.name());
-    known.filter(|isa| isa.is_available()).ok_or_else(|| {
-        let names: Vec<&str> = Isa::available().map(Isa::name).collect();
-        let found = match known {
-            Some(_) => format!("'{}', which this processor does not have", wanted.to_string_lossy()),
-            None => format!("'{}'", wanted.to_string_lossy()),
-        };
-        Error::invalid(VARIABLE, found, format!("one of {}", names.join(", ")), "unset it: the best one is chosen then")
-    })
+    known
+        .filter(|isa| isa.is_available())
+        .ok_or_else(|| NoSuchIsa { found: wanted.to_string_lossy().into_owned(), known: known.is_some() })
 }
 
 /// Defines a function that runs `generic::<S>` compiled for the instruction set in use, `S` being its
@@ -116,21 +137,21 @@ macro_rules! dispatch {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name($($arg: $type),*) $(-> $ret)? {
-            use $crate::kernels::isa::{Isa, isa};
+            use $crate::isa::{Isa, isa};
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
             fn avx512($($arg: $type),*) $(-> $ret)? {
-                $generic::<$crate::kernels::simd::Avx512>($($arg),*)
+                $generic::<$crate::simd::Avx512>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $type),*) $(-> $ret)? {
-                $generic::<$crate::kernels::simd::Avx2>($($arg),*)
+                $generic::<$crate::simd::Avx2>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "fma")]
             fn scalar_fma($($arg: $type),*) $(-> $ret)? {
-                $generic::<$crate::kernels::simd::Scalar>($($arg),*)
+                $generic::<$crate::simd::Scalar>($($arg),*)
             }
             match isa() {
                 // SAFETY: `Isa` values other than `Scalar` are only chosen where `is_available` says yes, and it asks the
@@ -141,12 +162,12 @@ macro_rules! dispatch {
                 // SAFETY: as above.
                 Isa::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
-                Isa::Neon => $generic::<$crate::kernels::simd::Neon>($($arg),*),
+                Isa::Neon => $generic::<$crate::simd::Neon>($($arg),*),
                 // Without the feature, `mul_add` is a slow call. The result is the same.
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: asked for right here.
                 _ if is_x86_feature_detected!("fma") => unsafe { scalar_fma($($arg),*) },
-                _ => $generic::<$crate::kernels::simd::Scalar>($($arg),*),
+                _ => $generic::<$crate::simd::Scalar>($($arg),*),
             }
         }
     };

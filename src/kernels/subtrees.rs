@@ -167,7 +167,7 @@ pub fn join_sums<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{most_waiting, tree};
+    use crate::{most_waiting, tree};
 
     /// The tree as text: each owner forms its sums, then they are joined.
     fn by_owners(rows: &[usize], owners: usize) -> Option<String> {

@@ -155,11 +155,7 @@ macro_rules! with_rows {
         macro_rules! arm {
             ($value:literal) => {{
                 const $P: usize = $value;
-                if $P <= $crate::kernels::tile::most_rows::<$S>($n) {
-                    $work
-                } else {
-                    unreachable!("a tile of {} rows", $P)
-                }
+                if $P <= $crate::tile::most_rows::<$S>($n) { $work } else { unreachable!("a tile of {} rows", $P) }
             }};
         }
         match $rows {

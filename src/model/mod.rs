@@ -1,5 +1,6 @@
 //! The network: text to plan, forward, loss, backward. It does not know that ranks exist.
 
+mod engine;
 mod explain;
 pub mod layers;
 mod backward;
@@ -12,6 +13,7 @@ mod spec;
 mod workspace;
 pub mod zoo;
 
+pub use engine::Engine;
 pub use explain::{Evidence, Method};
 pub use layers::{Pass, Training};
 pub use params::{Gradients, Init, Param, Params, UNIT_INPUTS, units};
@@ -25,7 +27,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::kernels::{self, Buffer, Engine, Score};
+use crate::kernels::{self, Buffer, Score};
 use crate::trace::What;
 use layers::Forward;
 use plan::{Plan, Step};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::kernels::rng::{Purpose, Stream};
 use crate::kernels::{Buffer, Score, zeros};
-use crate::rng::{Purpose, Stream};
 
 /// One named tensor in the block.
 #[derive(Clone, Debug, PartialEq)]

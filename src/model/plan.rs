@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use super::Engine;
 use super::layers::{
     ActivationLayer, AvgPool, Conv, Copy, Dense, Dropout, GemmConv, GemmDense, InPlace, Layer, MaxPool,
 };
 use super::params::Param;
 use super::spec::{LayerSpec, ModelSpec};
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, ConvShape, DenseShape, Engine, Padding, PoolShape, Rectifier, Window};
+use crate::kernels::{Activation, ConvShape, DenseShape, Padding, PoolShape, Rectifier, Window};
 
 /// The most weights that we plan for: 32 GiB of them.
 const MOST_WEIGHTS: usize = 1 << 33;

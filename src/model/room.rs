@@ -73,7 +73,7 @@ fn left_in(line: &str, mount: &Path) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Engine;
+    use crate::model::Engine;
     use crate::model::ModelSpec;
 
     #[test]

@@ -232,7 +232,7 @@ impl Found {
 mod tests {
     use super::*;
     use crate::comm::Threads;
-    use crate::kernels::Engine;
+    use crate::model::Engine;
     use crate::model::{Init, Model, units, zoo};
 
     /// What a rank says when the weights of `odd` differ from the others' by one bit.

@@ -16,7 +16,7 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
 use crate::error::{Error, Result};
-use crate::kernels::Engine;
+use crate::model::Engine;
 use crate::model::Param;
 use crate::report::{Console, progress_bar};
 

@@ -6,8 +6,8 @@ use std::cell::Cell;
 
 use glasses::comm::{Comm, Solo};
 use glasses::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
-use glasses::kernels::Engine;
 use glasses::metrics::Seconds;
+use glasses::model::Engine;
 use glasses::model::{Init, Model, zoo};
 use glasses::optim::{OptimizerKind, Settings};
 use glasses::train::{At, How, Lockstep, Tells, TrainData};

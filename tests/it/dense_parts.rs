@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use glasses::kernels::{
-    self, DENSE_BLOCK, DenseShape, Engine, Groups, GroupsMut, Isa, Leaf, Rows, RowsMut, Subtrees, leaves, tree,
+    self, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Isa, Leaf, Rows, RowsMut, Subtrees, leaves, tree,
 };
-use glasses::model::{Init, Model, Params, units, zoo};
+use glasses::model::{Engine, Init, Model, Params, units, zoo};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
 
 use crate::kernels::numbers;

@@ -94,7 +94,13 @@ fn runs_that_state_every_setting_end_in_their_digests() {
             other.push(format!("{}: found {found}, expected '{}'", run.name, run.weights_sha256));
         }
     }
-    assert!(other.is_empty(), "{} of {} runs end in other weights:\n{}", other.len(), contract.run.len(), other.join("\n"));
+    assert!(
+        other.is_empty(),
+        "{} of {} runs end in other weights:\n{}",
+        other.len(),
+        contract.run.len(),
+        other.join("\n")
+    );
 }
 
 /// What decides a run's weights is stated, so that no default can change it.

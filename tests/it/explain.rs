@@ -4,7 +4,8 @@ use std::path::Path;
 
 use glasses::checkpoint;
 use glasses::data::synth::faces;
-use glasses::kernels::{self, Engine};
+use glasses::kernels;
+use glasses::model::Engine;
 use glasses::model::{Init, Method, Model, ModelSpec, Params, Workspace};
 
 use crate::fixtures::words;

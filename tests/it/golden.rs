@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use glasses::kernels::{self, Engine, Leaf};
+use glasses::kernels::{self, Leaf};
+
+use glasses::model::Engine;
 use glasses::model::layers::{self, Backward, Forward, Layer};
 use glasses::model::{Gradients, LayerSpec, Model, ModelSpec, Params, Workspace};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};

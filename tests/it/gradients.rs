@@ -1,8 +1,10 @@
 //! Every backward pass against central differences of its own forward pass, the loss in f64.
 
-use glasses::kernels::{Engine, Score};
+use glasses::kernels::Score;
+
+use glasses::kernels::rng::{Purpose, Stream};
+use glasses::model::Engine;
 use glasses::model::{Gradients, Init, Model, ModelSpec, Params, Workspace, zoo};
-use glasses::rng::{Purpose, Stream};
 
 const TRAINING: (u64, usize) = (5, 2);
 

@@ -1,8 +1,8 @@
 //! The kernels of every instruction set against plain loops (`plain.rs`), bit for bit, over a grid of shapes.
 
+use glasses::kernels::rng::{Purpose, Stream};
 use glasses::kernels::{ConvShape, DenseShape, Isa, Leaf, Padding, Rectifier, Window, leaves};
 use glasses::model::layers::{Backward, Conv, Dense, Forward, GemmConv, GemmDense, Layer};
-use glasses::rng::{Purpose, Stream};
 
 use crate::golden::assert_close;
 use crate::plain::{self, Block, Results};

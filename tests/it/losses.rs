@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use glasses::data::{EpochOrder, Normalize, Normalizer, Shards};
-use glasses::kernels::Engine;
+use glasses::kernels::rng::{Purpose, Stream};
+use glasses::model::Engine;
 use glasses::model::{Gradients, Init, Model, Params, Workspace, zoo};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
-use glasses::rng::{Purpose, Stream};
 use serde_json::Value;
 
 const ROWS: usize = 100;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use glasses::rng::{Purpose, Stream};
+use glasses::kernels::rng::{Purpose, Stream};
 use serde_json::Value;
 
 /// What stood behind the program's name.

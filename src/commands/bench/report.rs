@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::measure::median;
 use crate::comm::Communicator;
 use crate::error::{Error, Result};
-use crate::kernels::Engine;
+use crate::model::Engine;
 use crate::optim::OptimizerKind;
 use crate::report::percent;
 use crate::say;

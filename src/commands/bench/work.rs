@@ -6,10 +6,10 @@ use super::super::predict::probabilities;
 use crate::comm::Solo;
 use crate::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
 use crate::error::Result;
+use crate::kernels::rng::{Purpose, Stream};
 use crate::metrics::Seconds;
 use crate::model::{Init, Model, Params, Workspace};
 use crate::optim::{self, Optimizer, OptimizerKind};
-use crate::rng::{Purpose, Stream};
 use crate::train::{At, How, Lockstep, Tells, TrainData};
 
 /// Shards that rows are cut into, as a run on up to eight ranks has them.

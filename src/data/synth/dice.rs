@@ -1,6 +1,6 @@
 //! A cursor over one addressed stream: what a drawing rolls, one number after the other.
 
-use crate::rng::{Purpose, Stream, unit};
+use crate::kernels::rng::{Purpose, Stream, unit};
 
 /// Rolls the elements of one row's stream in order. Each row has streams of its own, so rows can be drawn in any order
 /// and by any thread.

@@ -1,6 +1,6 @@
 //! The three-armed spiral: two features, three classes, and no straight line between them.
 
-use crate::rng::{Purpose, Stream};
+use crate::kernels::rng::{Purpose, Stream};
 
 /// The names of the classes, in label order.
 pub const CLASSES: [&str; 3] = ["arm 0", "arm 1", "arm 2"];

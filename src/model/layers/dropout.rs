@@ -13,7 +13,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    fn each_row(&self, pass: Pass<'_>, values: &mut [f32], mask: fn(crate::rng::Stream, f32, &mut [f32])) {
+    fn each_row(&self, pass: Pass<'_>, values: &mut [f32], mask: fn(crate::kernels::rng::Stream, f32, &mut [f32])) {
         if let Some(training) = pass.training.filter(|_| self.p > 0.0) {
             let length = values.len() / pass.batch;
             for (index, row) in values.chunks_exact_mut(length).enumerate() {

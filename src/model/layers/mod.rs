@@ -20,7 +20,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crate::kernels::Leaf;
-use crate::rng::{Purpose, Stream};
+use crate::kernels::rng::{Purpose, Stream};
 use crate::trace::Mark;
 
 /// What the rows of a micro-batch are, where randomness needs to know.

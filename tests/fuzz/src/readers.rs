@@ -7,7 +7,7 @@ use glasses::comm::Solo;
 use glasses::commands::import;
 use glasses::config::{ModelChoice, Settings};
 use glasses::data::ingest::{self, Content, Request, decode};
-use glasses::kernels::Engine;
+use glasses::model::Engine;
 use glasses::model::{Model, ModelSpec};
 use glasses::optim::OptimizerKind;
 use glasses::report::{self, RunFiles, Subject, watch};

@@ -7,9 +7,6 @@
 //! fused. So all instruction sets ([`Isa`]) and batch tilings give the same bits. A kernel is written once,
 //! over a vector of lanes (`simd`), and compiled for each instruction set; `isa` chooses at run time.
 
-// One of the few places where it may be: see ARCHITECTURE.md.
-#![allow(unsafe_code)]
-
 mod activation;
 mod buffer;
 pub mod conv;
@@ -17,8 +14,10 @@ mod dense;
 pub mod gemm;
 mod half;
 mod isa;
+mod normalize;
 mod peak;
 mod pool;
+pub mod rng;
 mod shape;
 mod simd;
 mod softmax;
@@ -36,7 +35,8 @@ pub use dense::{
     dense_forward_sums, dense_outputs, dense_scratch, dense_turn, dense_turned,
 };
 pub use half::{pack_bf16, packed_len, round_to_bf16, unpack_bf16};
-pub use isa::{Isa, choose, isa};
+pub use isa::{Isa, NoSuchIsa, choose, isa};
+pub use normalize::{channel_sums, standardise};
 pub use peak::fma_chains;
 pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
@@ -44,14 +44,3 @@ pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
 pub use subtrees::{Subtrees, join_sums};
 pub use sum::{Leaf, MOST_JOINS, add, leaves, most_waiting, sum_of_squares, tree};
 pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, sgd_update};
-
-/// Who computes convolutions and dense layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// Direct kernels: the same bits from every instruction set
-    #[default]
-    Direct,
-    /// im2col and the crate matrixmultiply, which orders its sums as it likes
-    Gemm,
-}
