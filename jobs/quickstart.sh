@@ -15,7 +15,9 @@ echo "quickstart: 1/3  what the build needs"
 . jobs/setup.sh || exit 1
 
 echo "quickstart: 2/3  build"
-cargo build --release --locked
+# shellcheck source=jobs/explain.sh
+. jobs/explain.sh
+build_or_explain cargo build --release --locked || exit 1
 
 glasses=${CARGO_TARGET_DIR:-target}/release/glasses
 echo "quickstart: 3/3  in $PWD:  mpirun -n $ranks $glasses $*"

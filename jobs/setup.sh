@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes this machine able to build and launch glasses: finds a C compiler, MPI, HDF5, libclang and Rust, and installs what
-# is missing. What is there is used as it is (a cluster's modules, MPICH or Open MPI), so a re-run installs nothing.
+# Makes this machine able to build and launch glasses: finds a C compiler, MPI, HDF5, libclang and Rust (needs.sh tries them as the
+# build does), and installs what is missing. What is there is used as it is (a cluster's modules, MPICH or Open MPI), so a re-run installs nothing.
 #   . jobs/setup.sh      in a script or terminal: also leaves MPICC, MPIRUN, PATH and the launcher's variables set
 #   ./jobs/setup.sh      installs only
 # Knobs: MPICC, MPIRUN, HDF5_DIR, LIBCLANG_PATH, NO_INSTALL=1 (say what is missing, install nothing); see jobs/README.md.
@@ -12,76 +12,8 @@ setup_say() { echo "setup: $*" >&2; }
 
 # ---- finding ------------------------------------------------------------------------------------------------------------
 
-have_compiler() { command -v "${CC:-cc}" >/dev/null; }
-
-have_curl() { command -v curl >/dev/null; }
-
-have_pkgconfig() { command -v pkg-config >/dev/null; }
-
-# A wrapper without its headers (Debian's openmpi-bin alone) is no MPI to build with, so it has to find mpi.h.
-mpicc_works() { echo '#include <mpi.h>' | "$1" -E -x c - >/dev/null 2>&1; }
-
-have_mpi() {
-    local dir
-    if [ -z "${MPICC-}" ] && ! command -v mpicc >/dev/null; then
-        # Fedora and RHEL keep MPI off PATH until `module load mpi/…`; its library folder is off the loader's path too.
-        for dir in /usr/lib64/openmpi /usr/lib64/mpich; do
-            if [ -x "$dir/bin/mpicc" ]; then
-                export PATH="$dir/bin:$PATH" LD_LIBRARY_PATH="$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-                break
-            fi
-        done
-    fi
-    if [ -n "${MPICC-}" ] && ! mpicc_works "$MPICC"; then
-        setup_say "MPICC=$MPICC finds no mpi.h; correct or unset it"
-        return 1
-    fi
-    export MPICC="${MPICC:-mpicc}"
-    mpicc_works "$MPICC" && find_mpirun
-}
-
-# The launcher has to be of the same MPI as the compiler wrapper, else every rank is rank 0 of 1: look beside mpicc first.
-find_mpirun() {
-    local mpicc dir name
-    [ -z "${MPIRUN-}" ] || { export MPIRUN; command -v "$MPIRUN" >/dev/null; return; }
-    mpicc=$(command -v "$MPICC")
-    dir=$(dirname "$mpicc")
-    for name in "$(basename "$mpicc" | sed 's/mpicc/mpirun/')" mpirun mpiexec; do
-        if [ "$name" != "$(basename "$mpicc")" ] && [ -x "$dir/$name" ]; then
-            export MPIRUN="$dir/$name"
-            return
-        fi
-    done
-    MPIRUN=$(command -v mpirun || command -v mpiexec) && export MPIRUN
-}
-
-# Where the build script of hdf5-metno-sys looks by itself: HDF5_DIR, pkg-config, Debian's and Fedora's folders, Homebrew.
-# For a module that only puts its tools on PATH, or names its folder otherwise, HDF5_DIR is set here.
-have_hdf5() {
-    local dir tool
-    [ -n "${HDF5_DIR-}" ] && [ -e "$HDF5_DIR/include/hdf5.h" ] && return
-    [ -z "${HDF5_DIR-}" ] || { setup_say "HDF5_DIR=$HDF5_DIR has no include/hdf5.h; correct or unset it"; return 1; }
-    tool=$(command -v h5cc || command -v h5pcc || true)
-    for dir in "${HDF5_ROOT-}" "${HDF5_HOME-}" "${EBROOTHDF5-}" "$(brew_prefix hdf5)" "${tool:+${tool%/bin/*}}"; do
-        if [ -n "$dir" ] && [ "$dir" != /usr ] && [ -e "$dir/include/hdf5.h" ]; then
-            export HDF5_DIR="$dir" LD_LIBRARY_PATH="$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-            return
-        fi
-    done
-    { have_pkgconfig && pkg-config --exists hdf5; } || [ -e /usr/include/hdf5/serial/hdf5.h ] || [ -e /usr/include/hdf5.h ]
-}
-
-# bindgen (for MPI's headers) loads libclang, from where it looks by itself: LIBCLANG_PATH, llvm-config, the system's folders.
-# Only Homebrew's has to be named; naming one needlessly would make cargo build bindgen anew at every change of hands.
-have_libclang() {
-    local dir
-    for dir in "${LIBCLANG_PATH-}" "$(if command -v llvm-config >/dev/null; then llvm-config --libdir; fi)" \
-        /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib /Library/Developer/CommandLineTools/usr/lib; do
-        if compgen -G "${dir:-/nowhere}/libclang*.so*" >/dev/null || [ -e "$dir/libclang.dylib" ]; then return; fi
-    done
-    dir=$(brew_prefix llvm)/lib
-    [ -e "$dir/libclang.dylib" ] && export LIBCLANG_PATH="$dir"
-}
+# shellcheck source=jobs/needs.sh
+. "$setup_root/jobs/needs.sh"
 
 brew_prefix() { if command -v brew >/dev/null; then brew --prefix "$1" 2>/dev/null; fi; }
 
@@ -103,9 +35,14 @@ version_at_least() {
     }'
 }
 
+# Without an MPI there is no launcher to ask for: it comes along.
 missing_system() {
     local need
-    for need in compiler curl pkgconfig mpi hdf5 libclang; do
+    for need in compiler git certificates curl pkgconfig; do
+        "have_$need" || printf '%s ' "$need"
+    done
+    if ! have_mpi; then printf 'mpi '; elif ! have_launcher; then printf 'launcher '; fi
+    for need in hdf5 libclang; do
         "have_$need" || printf '%s ' "$need"
     done
 }
@@ -126,21 +63,24 @@ packages_for() {
     shift
     for need in "$@"; do
         case $kind-$need in
-            apt-compiler) echo build-essential ;;
+            apt-compiler) echo gcc libc6-dev ;;
             apt-mpi) echo libopenmpi-dev openmpi-bin ;;
-            apt-hdf5) echo libhdf5-dev hdf5-tools ;;
-            apt-libclang) echo libclang-dev clang ;;
+            apt-launcher) if [ "$(compiled_with)" = openmpi ]; then echo openmpi-bin; else echo mpich; fi ;;
+            apt-hdf5) echo libhdf5-dev ;;
+            apt-libclang) echo libclang-dev ;;
             apt-pkgconfig) echo pkg-config ;;
-            apt-curl) echo curl ca-certificates ;;
             dnf-compiler) echo gcc make ;;
             dnf-mpi) echo openmpi-devel ;;
+            dnf-launcher) if [ "$(compiled_with)" = openmpi ]; then echo openmpi; else echo mpich; fi ;;
             dnf-hdf5) echo hdf5 hdf5-devel ;;
             dnf-libclang) echo clang clang-devel ;;
             dnf-pkgconfig) echo pkgconf-pkg-config ;;
-            brew-mpi) echo open-mpi ;;
+            brew-mpi | brew-launcher) echo open-mpi ;;
             brew-hdf5) echo hdf5 ;;
             brew-libclang) echo llvm ;;
             brew-pkgconfig) echo pkgconf ;;
+            *-certificates) echo ca-certificates ;;
+            *-git) echo git ;;
             *-curl) echo curl ;;
         esac
     done
@@ -150,7 +90,8 @@ packages_for() {
 install_line() {
     local kind=$1 packages=$2
     case $kind in
-        apt) echo "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y $packages" ;;
+        # What Debian only recommends is 130 MB more, and nothing of it is used.
+        apt) echo "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages" ;;
         dnf)
             # RHEL and its rebuilds have HDF5 in EPEL, which needs CRB; Fedora has both built in.
             grep -qs '^ID="*fedora' /etc/os-release || printf 'dnf install -y epel-release && crb enable && '
@@ -158,6 +99,14 @@ install_line() {
             ;;
         brew) echo "brew install $packages" ;;
     esac
+}
+
+# LINE as this user types it.
+as_root() {
+    if [ "$1" = brew ] || [ "$(id -u)" = 0 ]; then echo "$2"
+    elif command -v sudo >/dev/null; then echo "sudo sh -c '$2'"
+    else echo "su -c '$2'"
+    fi
 }
 
 install_system() {
@@ -174,13 +123,19 @@ install_system() {
     elif [ "$kind" = brew ] && { ! command -v brew >/dev/null || ! have_compiler; }; then
         setup_say "first install Homebrew (https://brew.sh) and Apple's compiler:  xcode-select --install"
         return 1
-    elif [ "$kind" != brew ] && [ "$(id -u)" != 0 ]; then
-        line="sudo sh -c '$line'"
     fi
-    if [ -n "${NO_INSTALL-}" ] || { [ "${line#sudo}" != "$line" ] && ! sudo -n true 2>/dev/null; }; then
-        setup_say "cannot install it (not root, no passwordless sudo; or NO_INSTALL is set). Type this, then run the script again:"
-        echo "    $line" >&2
+    if [ -n "${NO_INSTALL-}" ]; then
+        setup_say "NO_INSTALL is set, nothing is installed. Type this, then run the script again:"
+        echo "    $(as_root "$kind" "$line")" >&2
         return 1
+    fi
+    if [ "$kind" != brew ] && [ "$(id -u)" != 0 ]; then
+        line=$(as_root "$kind" "$line")
+        if ! sudo -n true 2>/dev/null; then
+            setup_say "cannot install it (not root, no sudo without a password). Type this, then run the script again:"
+            echo "    $line" >&2
+            return 1
+        fi
     fi
     setup_say "installing:  $line"
     sh -c "$line" </dev/null >&2 || { setup_say "the line above failed; see its messages"; return 1; }
@@ -208,6 +163,14 @@ install_rust() {
 # ---- the whole ----------------------------------------------------------------------------------------------------------
 
 setup() {
+    local code=0
+    setup_scratch=$(mktemp -d) || return
+    set_up || code=$?
+    rm -rf "$setup_scratch"
+    return "$code"
+}
+
+set_up() {
     local missing
     read -r -a missing <<<"$(missing_system)"
     if [ "${#missing[@]}" -gt 0 ]; then
@@ -219,7 +182,7 @@ setup() {
         fi
     fi
     # Once more, here: missing_system ran in a subshell, and what was found has to stay set.
-    have_mpi && have_hdf5 && have_libclang
+    have_mpi && have_launcher && have_hdf5 && have_libclang || return
     have_rust || install_rust || return
     # shellcheck source=jobs/mpi_env.sh
     . "$setup_root/jobs/mpi_env.sh"
@@ -235,7 +198,10 @@ forget_other_mpi() {
         setup_say "another MPI than the last build's (or the first use of this script): mpi is built anew"
         (cd "$setup_root" && cargo clean --quiet --release -p mpi-sys -p mpi)
     fi
-    mkdir -p "$target" && echo "$now" >"$target/.mpicc"
+    # Root may be setting this machine up for the one who builds, and must leave nothing in the way: no folder, no file to be written to.
+    if [ -d "$target" ] || [ -O "$setup_root/Cargo.toml" ]; then
+        mkdir -p "$target" && rm -f "$target/.mpicc" && echo "$now" >"$target/.mpicc"
+    fi
 }
 
 setup || { # as a command: fail; sourced: the caller decides

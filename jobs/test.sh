@@ -7,13 +7,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Where there is no such Python, the tests that need it say so at the end.
 . jobs/python.sh
 
-# What only tests start: a browser for reports, a terminal for `glasses watch`, networks. Without the right to install, those tests are
+# What only tests start: HDF5's tools, a browser for reports, a terminal for `glasses watch`, networks. Without the right to install, those tests are
 # skipped, and said to be.
 wanted=
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     wanted=chromium
 command -v tmux >/dev/null || wanted="$wanted tmux"
 kind=$(system_kind)
+# HDF5's own tools, which have to read our files (Fedora has them in the package that set-up installs).
+command -v h5dump >/dev/null || [ "$kind" != apt ] || wanted="$wanted hdf5-tools"
 # Hosts in network namespaces.
 command -v tc >/dev/null || [ "$kind" != apt ] || wanted="$wanted iproute2"
 command -v tc >/dev/null || [ "$kind" != dnf ] || wanted="$wanted iproute-tc"
