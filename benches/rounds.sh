@@ -103,7 +103,7 @@ circumstances() {
     local cpu
     cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
     echo "- $cpu, $(nproc --all) cores; $(uname -sr); $("${MPIRUN:-mpirun}" --version | head -n 1)"
-    echo "- $("$glasses" --version | paste -sd';' | tr -s ' '), repository at $(git -C "$repository" describe --always --dirty); arguments besides:${extra[*]+ ${extra[*]}}"
+    echo "- $("$glasses" --version), repository at $(git -C "$repository" describe --always --dirty); arguments besides:${extra[*]+ ${extra[*]}}"
     ! ls version.* >/dev/null 2>&1 || sed 's/^{/- /; s/}$//; s/"//g' version.*
     echo "- medians of $rounds rounds in turns (least–greatest); ratios are taken round by round"
     echo

@@ -14,6 +14,9 @@ pub struct Cli {
     /// What to do; nothing means train.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// With --version: more, on several lines (as `glasses version`)
+    #[arg(short, long, requires = "version")]
+    pub verbose: bool,
     /// Options of `train`, which may stand alone.
     #[command(flatten)]
     pub train: commands::train::Options,
@@ -72,4 +75,6 @@ pub enum Command {
     Completions(commands::completions::CompletionOptions),
     /// Print the manual page, or write one for every subcommand
     Man(commands::completions::ManOptions),
+    /// Say what this program was built from and what it runs on
+    Version(commands::version::Options),
 }

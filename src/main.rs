@@ -87,6 +87,7 @@ fn run(
         Some(Command::Probe(options)) => commands::probe::run(options),
         Some(Command::Completions(options)) => commands::completions::completions::<Cli>(options, comm),
         Some(Command::Man(options)) => commands::completions::man::<Cli>(options, comm),
+        Some(Command::Version(options)) => commands::version::run(options, comm),
         Some(Command::Sweep(options)) => commands::sweep::run(options, comm),
         Some(Command::Train(options)) => commands::train::run(options, comm),
         None => cli.map_or(Ok(()), |cli| commands::train::run(&cli.train, comm)),
@@ -108,11 +109,17 @@ fn run(
     }
 }
 
+/// Whether `--verbose` stands beside `--version`, at which clap stops to read.
+fn wants_more() -> bool {
+    let short = |word: &str| word.starts_with('-') && !word.starts_with("--") && word.contains('v');
+    std::env::args_os().skip(1).any(|word| word == "--verbose" || word.to_str().is_some_and(short))
+}
+
 /// Help, version and mistakes: every rank has the same text, one prints it.
 fn explain(usage: &clap::Error, comm: &dyn Communicator) -> ExitCode {
     if comm.is_root() {
         match usage.kind() {
-            ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text())),
+            ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text(wants_more()))),
             _ => drop(usage.print()),
         }
     }

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 
 use hdf5::plist::dataset_create::Layout;
-use hdf5_sys::h5l::{H5L_info1_t, H5Lget_info1};
+use hdf5_sys::h5l::{self, H5L_info1_t};
 use hdf5_sys::h5p::{H5P_DEFAULT, H5Pget_external_count, H5Pget_filter2, H5Pget_nfilters};
 use hdf5_sys::h5z::{H5Z_FILTER_DEFLATE, H5Z_FILTER_FLETCHER32, H5Z_FILTER_SHUFFLE};
 
@@ -97,7 +97,7 @@ fn link(file: &hdf5::File, name: &str) -> Option<i32> {
         // SAFETY: the file is open, the name ends with a NUL, and there is room for what HDF5 writes, which begins with the
         // kind, a C `int`; zeros are one too.
         unsafe {
-            let status = H5Lget_info1(id, name.as_ptr(), info.as_mut_ptr(), H5P_DEFAULT);
+            let status = h5l::H5Lget_info1(id, name.as_ptr(), info.as_mut_ptr(), H5P_DEFAULT);
             (status, *info.as_ptr().cast::<i32>())
         }
     };

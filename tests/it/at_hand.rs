@@ -145,9 +145,9 @@ fn there_is_a_manual_page_for_every_command() {
 #[test]
 fn the_version_says_what_it_was_built_from_and_runs_on() {
     let dir = tempfile::tempdir().unwrap();
-    let text = glasses(&["--version"], dir.path()).success().stdout;
+    let text = glasses(&["version"], dir.path()).success().stdout;
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 5, "{text}");
+    assert_eq!(lines.len(), 7, "{text}");
     assert_eq!(lines[0], format!("glasses {}", env!("CARGO_PKG_VERSION")));
     let value = |line: usize, name: &str| lines[line].strip_prefix(name).map(str::trim).unwrap_or_default().to_owned();
     let commit = value(1, "commit");
@@ -157,11 +157,25 @@ fn the_version_says_what_it_was_built_from_and_runs_on() {
     let numbers = value(3, "HDF5");
     assert!(numbers.split('.').count() == 3 && numbers.starts_with('1'), "{text}");
     let isa = ["scalar", "neon", "avx2", "avx512"];
-    assert!(isa.contains(&value(4, "ISA").as_str()), "{text}");
-    let line = "GLASSES_ISA=scalar glasses --version | tail -1; GLASSES_ISA=mmx glasses --version | tail -1; glasses -V | wc -l";
+    let best = value(4, "ISA").split_once(" (of ").unwrap().0.to_owned();
+    assert!(isa.contains(&best.as_str()), "{text}");
+    // For scripts: one line, one object.
+    let mpi = if cfg!(feature = "mpi") { value(2, "MPI") } else { "no MPI".to_owned() };
+    let line = format!("glasses {} (commit {commit}, {mpi}, HDF5 {numbers}, {best})\n", env!("CARGO_PKG_VERSION"));
+    for option in ["-V", "--version"] {
+        assert_eq!(glasses(&[option], dir.path()).success().stdout, line);
+    }
+    let object: serde_json::Value =
+        serde_json::from_str(&glasses(&["version", "--json"], dir.path()).success().stdout).unwrap();
+    assert_eq!((object["commit"].as_str(), object["isa"].as_str()), (Some(commit.as_str()), Some(best.as_str())));
+    for options in [&["-V", "-v"][..], &["-v", "-V"], &["-Vv"], &["--version", "--verbose"]] {
+        assert_eq!(glasses(options, dir.path()).success().stdout, text, "{options:?}");
+    }
+    let alone = glasses(&["--verbose"], dir.path());
+    assert!(alone.code == Some(2) && alone.stderr.contains("--version"), "{alone:?}");
+    let line = "GLASSES_ISA=scalar glasses -V; GLASSES_ISA=mmx glasses -V";
     let forced = typed(line, dir.path(), &[]).success().stdout;
-    assert!(forced.contains("ISA    scalar\n") && forced.contains("GLASSES_ISA: found 'mmx'"), "{forced}");
-    assert!(forced.trim_end().ends_with('5'), "{forced}");
+    assert!(forced.contains(", scalar)\n") && forced.contains("GLASSES_ISA: found 'mmx'"), "{forced}");
 }
 
 #[test]
