@@ -12,8 +12,8 @@ use crate::say;
 /// Options of `glasses version`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    glasses --version          # the same on one line\n  \
-    glasses version --json     # for scripts")]
+    glasses version\n  \
+    glasses version --json     # for scripts; glasses --version is one line")]
 pub struct Options {
     /// Print one JSON object instead of lines
     #[arg(long)]
