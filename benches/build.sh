@@ -20,7 +20,7 @@ cargo fetch -q --locked
 measure() {
     local times
     TIMEFORMAT='%R %U %S'
-    times=$({ time cargo build -q --release --locked >&2; } 2>&1 | tail -n 1)
+    times=$({ time cargo build -q --release --locked >"$folder/log" 2>&1; } 2>&1) || { cat "$folder/log" >&2; exit 1; }
     awk -v what="$1" '{ printf "| %s | %.1f | %.1f |\n", what, $1 / 60, ($2 + $3) / 60 }' <<<"$times"
 }
 

@@ -63,6 +63,7 @@ impl Buffer {
 
     /// The same memory once more: for what travels while its owner goes on to use the rest of it. Who holds it promises what those
     /// who share memory promise.
+    #[inline]
     pub fn alias(&self) -> Buffer {
         self.part(0..self.len)
     }
@@ -71,12 +72,14 @@ impl Buffer {
     ///
     /// # Panics
     /// When it has no such part.
+    #[inline]
     pub fn part(&self, place: std::ops::Range<usize>) -> Buffer {
         let start = NonNull::from(&self[place.clone()]).cast();
         Buffer { start, len: place.len(), memory: self.memory.clone() }
     }
 
     /// Where it begins.
+    #[inline]
     pub fn address(&self) -> *mut f32 {
         self.start.as_ptr()
     }
@@ -84,6 +87,7 @@ impl Buffer {
 
 impl Deref for Buffer {
     type Target = [f32];
+    #[inline]
     fn deref(&self) -> &[f32] {
         // SAFETY: the promise of whoever made it.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
@@ -91,6 +95,7 @@ impl Deref for Buffer {
 }
 
 impl DerefMut for Buffer {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }

@@ -2,7 +2,7 @@
 
     cd tests/golden && python make_layers.py          # torch 2.15.0, numpy 2.4.6, h5py 3.16.0
 
-Inputs are f32 numbers of the Philox streams of src/rng.rs (seed 7), the work is done in f64, results are stored as f32.
+Inputs are f32 numbers of the Philox streams of src/kernels/rng.rs (seed 7), the work is done in f64, results are stored as f32.
 Gradients are sums over the rows of the batch. The same versions make the same file, byte for byte.
 
     /<case>   attributes layer (text), input_shape [h, w, c] (a vector of d is [1, 1, d]), batch

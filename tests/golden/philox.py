@@ -1,4 +1,4 @@
-"""Philox4x32-10 streams, the twin of src/rng.rs in numpy: the same bits for the same address.
+"""Philox4x32-10 streams, the twin of src/kernels/rng.rs in numpy: the same bits for the same address.
 
 A number is a pure function of (seed, purpose, layer, epoch, row, element). Used by make_layers.py and make_losses.py.
 `python philox.py` runs the known-answer test of Random123. Written with numpy 2.4.
@@ -61,7 +61,7 @@ class Stream:
 
 
 def known_answers():
-    """The known answers of Random123, as in the tests of src/rng.rs."""
+    """The known answers of Random123, as in the tests of src/kernels/rng.rs."""
     full = 0xFFFFFFFF
     for counter, key, answer in [
         ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
