@@ -5,6 +5,7 @@ mod share;
 use std::path::{Path, PathBuf};
 
 use crate::comm::{Communicator, agree_root};
+use crate::data::ingest::class_folders::Folders;
 use crate::data::ingest::{Content, Request, Source, check_classes, discover};
 use crate::data::split::{Assignment, assign};
 use crate::data::writer::check_place;
@@ -37,6 +38,10 @@ pub struct Options {
     /// are looked for in SRC and its sub-folders]
     #[arg(long, value_name = "PATTERN")]
     pub pattern: Option<String>,
+    /// What the sub-folders of SRC are, where there is no CSV [default: classes; splits where they are called train, val and
+    /// test, and the classes lie in them]
+    #[arg(long, value_enum)]
+    pub folders: Option<Folders>,
     /// Names for the classes, in the order of their labels, separated by commas, such as 'no glasses,glasses'
     /// [default: the labels as written, or the folders' names]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -176,6 +181,7 @@ fn prepare(options: &Options) -> Result<Source> {
         labels: options.labels.clone(),
         label_column: options.label_column.clone(),
         pattern: options.pattern.clone(),
+        folders: options.folders,
         classes: options.classes.as_ref().map(|names| names.iter().map(|name| name.trim().to_owned()).collect()),
         size: options.size,
         channels: options.channels,

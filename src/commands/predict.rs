@@ -14,7 +14,7 @@ use super::probe;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
-use crate::data::ingest::decode;
+use crate::data::picture;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
@@ -109,7 +109,7 @@ fn unreadable(bad: Vec<String>, of: usize) -> Error {
     Error::Several {
         what: format!("{} of {of} pictures could not be read", bad.len()),
         items: bad,
-        fix: format!("replace them by {}; the others have been predicted", decode::FORMATS),
+        fix: format!("replace them by {}; the others have been predicted", picture::FORMATS),
     }
 }
 
@@ -171,7 +171,13 @@ fn read(paths: &[PathBuf], explain: bool) -> Result<Vec<SavedModel>> {
 
 fn takes_images(saved: SavedModel) -> Result<SavedModel> {
     match saved.shape {
-        RowShape::Image { .. } => Ok(saved),
+        RowShape::Image { c, .. } if picture::CHANNELS.contains(&c) => Ok(saved),
+        RowShape::Image { c, .. } => Err(Error::invalid(
+            "--model",
+            format!("a model of rows with {c} channels"),
+            "one of pictures, which have 1, 3 or 4",
+            "judge it on a dataset with `glasses eval`",
+        )),
         RowShape::Features { d } => Err(Error::invalid(
             "--model",
             format!("a model of {d} features a row"),
@@ -218,7 +224,7 @@ fn predict_batch(
 ) -> Vec<Outcome> {
     let [h, w, c] = models[0].shape.hwc();
     let decode =
-        |file: &PathBuf| decode::try_decode(file, h, w, c).map_err(|reason| format!("{}: {reason}", file.display()));
+        |file: &PathBuf| picture::try_decode(file, h, w, c).map_err(|reason| format!("{}: {reason}", file.display()));
     let pictures: Vec<_> = files.iter().map(decode).collect();
     let good: Vec<&Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
     let all = models.iter().zip(ws).map(|(saved, ws)| {

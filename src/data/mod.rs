@@ -6,6 +6,7 @@ pub mod ingest;
 pub mod normalize;
 mod outline;
 pub mod part;
+pub mod picture;
 pub mod reader;
 pub mod shards;
 pub mod split;

@@ -28,6 +28,7 @@ mod kernels;
 mod layout;
 mod losses;
 mod memory;
+mod pictures;
 mod plain;
 mod plans;
 mod predict;

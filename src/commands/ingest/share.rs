@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::BLOCK;
 use crate::comm::Communicator;
-use crate::data::ingest::decode::try_decode;
+use crate::data::picture::try_decode;
 use crate::error::Result;
 
 /// Pictures a rank decodes before the ranks meet; bounds how long the progress bar stands still.

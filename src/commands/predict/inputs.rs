@@ -5,36 +5,39 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::data::ingest::decode;
+use crate::data::picture;
 use crate::error::{Error, Result};
 
 /// The pictures: files as given, folders and patterns in the order of their names.
 pub fn list(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     for input in inputs {
         if input == Path::new("-") {
             files.extend(names(std::io::stdin().lock())?);
         } else if input.is_dir() {
             let before = files.len();
-            add_folder(input, &mut files)?;
+            add_folder(input, &mut files, &mut others)?;
             if files.len() == before {
                 return Err(Error::invalid(
                     input.display().to_string(),
                     "a folder without pictures",
-                    decode::FORMATS,
-                    "name the files themselves if their names do not end like a picture's",
+                    picture::FORMATS,
+                    "check the folder",
                 ));
             }
         } else if let Some(pattern) = pattern(input) {
-            add_matches(pattern, &mut files)?;
+            add_matches(pattern, &mut files, &mut others)?;
         } else {
             files.push(input.clone());
         }
     }
+    if let Some(text) = picture::left_out(others.iter().map(PathBuf::as_path)) {
+        eprintln!("note: {text}");
+    }
     Ok(files)
 }
 
-fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+fn add_folder(folder: &Path, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Result<()> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
     let mut entries = entries.map_err(Error::io("read the folder", folder))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -42,9 +45,9 @@ fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry.path();
         // A link to a folder is not followed: it may lead in a circle.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            add_folder(&path, files)?;
-        } else if decode::is_picture(&path) {
-            files.push(path);
+            add_folder(&path, files, others)?;
+        } else {
+            (if picture::is_picture(&path) { &mut *files } else { &mut *others }).push(path);
         }
     }
     Ok(())
@@ -55,7 +58,7 @@ fn pattern(input: &Path) -> Option<&str> {
     input.to_str().filter(|text| text.contains(['*', '?', '[']) && !input.exists())
 }
 
-fn add_matches(pattern: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+fn add_matches(pattern: &str, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Result<()> {
     let invalid = |found: String| {
         let fix =
             "check the pattern; * stands for any part of a name, ** for any folders, and quotes keep the shell off it";
@@ -66,7 +69,7 @@ fn add_matches(pattern: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     for path in matches {
         let path = path.map_err(|e| Error::io("read the folder", e.path().to_owned())(e.into()))?;
         if path.is_dir() {
-            add_folder(&path, files)?;
+            add_folder(&path, files, others)?;
         } else {
             files.push(path);
         }

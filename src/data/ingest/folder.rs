@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::decode::is_picture;
+use crate::data::picture::is_picture;
 use crate::error::{Error, Result};
 
 /// Deeper than any real collection: links that lead in a circle end here.
@@ -98,6 +98,11 @@ impl Index {
     /// The numbers of all pictures.
     pub fn pictures(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.files.len()).filter(|&number| is_picture(&self.files[number]))
+    }
+
+    /// All files that are no pictures.
+    pub fn others(&self) -> impl Iterator<Item = &Path> + '_ {
+        self.files.iter().map(PathBuf::as_path).filter(|file| !is_picture(file))
     }
 
     /// The file whose name, name without ending, or path below the root is `id`; or `face-<id>`.

@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::decode::prepare_grey;
 use super::labels::classes_of;
 use super::{Content, Request, Source, folder};
 use crate::data::foreign::MOST;
+use crate::data::picture::prepare_grey;
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
 

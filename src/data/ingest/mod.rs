@@ -1,14 +1,14 @@
 //! Where the rows of a new dataset come from: it finds out what SRC is and lists its rows, without decoding pictures.
 //!
-//! - [`pictures`]: a folder of pictures with a CSV of labels, or a folder a class;
+//! - [`pictures`]: a folder of pictures with a CSV of labels;
+//! - [`class_folders`]: pictures in a folder a class;
 //! - [`idx`]: MNIST's files;
-//! - [`features`]: a table of numbers;
-//! - [`decode`]: one picture file to one row.
+//! - [`features`]: a table of numbers.
 
+pub mod class_folders;
 pub mod pictures;
 pub mod idx;
 pub mod features;
-pub mod decode;
 mod folder;
 mod labels;
 mod table;
@@ -35,6 +35,8 @@ pub struct Request {
     pub size: Option<(usize, usize)>,
     /// 1 grey, 3 RGB, 4 RGBA.
     pub channels: Option<usize>,
+    /// What sub-folders without a CSV are; found out where it is not said.
+    pub folders: Option<class_folders::Folders>,
     /// Leave bad rows out.
     pub skip_bad: bool,
 }
@@ -93,15 +95,20 @@ pub fn discover(request: &Request) -> Result<Source> {
     } else if request.labels.is_none() && idx::is_idx_folder(path)? {
         not_with(request.label_column.is_some(), "--label-column", "IDX files", "leave it out")?;
         not_with(request.pattern.is_some(), "--pattern", "IDX files", "leave it out")?;
+        not_with(request.folders.is_some(), "--folders", "IDX files", "leave it out")?;
         idx::read(request)?
     } else {
         match request.labels.clone().map_or_else(|| pictures::find_labels(path), |file| Ok(Some(file)))? {
-            Some(file) => pictures::with_csv(request, &file)?,
+            Some(file) => {
+                let why = "a CSV of labels, which says the class of every picture";
+                not_with(request.folders.is_some(), "--folders", why, "leave it out, or move the CSV away")?;
+                pictures::with_csv(request, &file)?
+            }
             None => {
                 let why = "sub-folders as classes; a CSV is named with --labels";
                 not_with(request.label_column.is_some(), "--label-column", why, "name the CSV with --labels")?;
                 not_with(request.pattern.is_some(), "--pattern", why, "name the CSV with --labels")?;
-                pictures::with_class_folders(request)?
+                class_folders::read(request)?
             }
         }
     };
@@ -178,7 +185,8 @@ fn not_with(said: bool, option: &str, source: &str, fix: &str) -> Result<()> {
 fn only_for_pictures(request: &Request, source: &str) -> Result<()> {
     not_with(request.size.is_some(), "--size", source, "leave it out: it is for pictures")?;
     not_with(request.channels.is_some(), "--channels", source, "leave it out: it is for pictures")?;
-    not_with(request.pattern.is_some(), "--pattern", source, "leave it out: it is for pictures")
+    not_with(request.pattern.is_some(), "--pattern", source, "leave it out: it is for pictures")?;
+    not_with(request.folders.is_some(), "--folders", source, "leave it out: it is for pictures")
 }
 
 fn ends_with(path: &Path, ending: &str) -> bool {

@@ -1,15 +1,15 @@
-//! Folders of pictures: with a CSV of labels (Kaggle's layout is one of them), or a folder a class.
+//! Pictures with a CSV of labels (Kaggle's layout is one of them).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use super::decode::{FORMATS, is_picture};
 use super::folder::{self, Index, Lookup};
 use super::labels::{classes_of, is_missing, number};
 use super::{Content, DEFAULT_SIDE, Request, Source, brief, table};
-use crate::data::{RowShape, Split};
+use crate::data::RowShape;
+use crate::data::picture::{ends_like_picture, is_picture, left_out};
 use crate::error::{Error, Result};
 
 /// The CSV that lies with the pictures: `train.csv`, `labels.csv`, or the only one beside pictures.
@@ -74,7 +74,7 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         ));
     }
     let unlabelled = found.unlabelled + finder.without_line(&found.used);
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = finder.others(file).into_iter().collect();
     if request.labels.is_none() {
         notes.push(format!("the labels are column {column} of {} (--labels names another)", file.display()));
     }
@@ -91,7 +91,8 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     })
 }
 
-fn shape(request: &Request) -> RowShape {
+/// What a picture becomes.
+pub fn shape(request: &Request) -> RowShape {
     let (h, w) = request.size.unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
     RowShape::Image { h, w, c: request.channels.unwrap_or(3) }
 }
@@ -133,6 +134,14 @@ impl Finder {
         match self {
             Finder::Pattern(root, pattern) => root.join(pattern.replace("{id}", id)).display().to_string(),
             Finder::Index(_) => format!("{id}.png, face-{id}.png (or another kind of picture), in sub-folders too"),
+        }
+    }
+
+    /// What is said of the files that are no pictures. Who gives a pattern has chosen.
+    fn others(&self, labels: &Path) -> Option<String> {
+        match self {
+            Finder::Pattern(..) => None,
+            Finder::Index(index) => left_out(index.others().filter(|file| *file != labels)),
         }
     }
 
@@ -181,7 +190,7 @@ fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Li
     // A header: its 'label' is no other row's, and its 'id' is no picture and does not look like one.
     let is_row = lines.iter().any(|other| other.label == head.label)
         || number(&head.id).is_some()
-        || is_picture(Path::new(&head.id))
+        || ends_like_picture(Path::new(&head.id))
         || matches!(finder.find(&head.id), Found::File(_));
     let mut name = format!("{}", column.index + 1);
     if column.named || !is_row {
@@ -239,89 +248,4 @@ fn assign<'a>(lines: &'a [Line], finder: &Finder) -> Result<Assigned<'a>> {
         }
     }
     Ok(out)
-}
-
-/// A folder a class. Where the sub-folders are called `train`, `val` and `test` and hold the classes, those are the
-/// splits.
-///
-/// # Errors
-/// When there are no sub-folders, or one without pictures.
-pub fn with_class_folders(request: &Request) -> Result<Source> {
-    let source = &request.source;
-    let (files, folders) = folder::entries(source)?;
-    if folders.is_empty() {
-        let found = if files.iter().any(|file| is_picture(file)) {
-            "pictures but no labels: no sub-folders, no CSV"
-        } else {
-            "neither sub-folders nor anything else we know"
-        };
-        return Err(super::unknown(source, found));
-    }
-    let splits: Option<Vec<Option<Split>>> = folders.iter().map(|folder| split_of(folder)).collect();
-    let mut rows: Vec<(String, PathBuf, Option<Split>)> = Vec::new();
-    match splits {
-        Some(splits) if splits.contains(&None) => {
-            for (folder, split) in folders.iter().zip(splits) {
-                let classes = folder::entries(folder)?.1;
-                if classes.is_empty() {
-                    let found = "no sub-folders, although its name is a split's";
-                    return Err(super::unknown(folder, found));
-                }
-                for class in classes {
-                    class_rows(&class, split, &mut rows)?;
-                }
-            }
-        }
-        _ => {
-            for folder in &folders {
-                class_rows(folder, None, &mut rows)?;
-            }
-        }
-    }
-    let mut classes: Vec<String> = rows.iter().map(|(class, ..)| class.clone()).collect();
-    classes.sort();
-    classes.dedup();
-    if classes.iter().all(|class| number(class).is_some()) {
-        classes.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
-    }
-    let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
-    let labels = rows.iter().map(|(class, ..)| numbers[class.as_str()]).collect();
-    let given = rows.iter().map(|(.., split)| *split).collect();
-    Ok(Source {
-        shape: shape(request),
-        content: Content::Pictures(rows.into_iter().map(|(_, path, _)| path).collect()),
-        labels,
-        given,
-        bad: Vec::new(),
-        unlabelled: files.iter().filter(|file| is_picture(file)).count(),
-        origin: format!("the pictures in {}, a folder a class", source.display()),
-        notes: Vec::new(),
-        classes,
-    })
-}
-
-/// The split that a folder's name means; `None` inside for train, from which more can be held back.
-fn split_of(folder: &Path) -> Option<Option<Split>> {
-    match folder.file_name()?.to_str()?.to_lowercase().as_str() {
-        "train" | "training" => Some(None),
-        "val" | "valid" | "validation" => Some(Some(Split::Val)),
-        "test" | "testing" => Some(Some(Split::Test)),
-        _ => None,
-    }
-}
-
-fn class_rows(folder: &Path, split: Option<Split>, rows: &mut Vec<(String, PathBuf, Option<Split>)>) -> Result<()> {
-    let class = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let before = rows.len();
-    let files = folder::walk(folder)?;
-    rows.extend(files.into_iter().filter(|file| is_picture(file)).map(|file| (class.clone(), file, split)));
-    if rows.len() == before {
-        return Err(Error::invalid(
-            folder.display().to_string(),
-            "no pictures",
-            format!("files that are {FORMATS}, as each sub-folder is a class"),
-            "put pictures there, or move the folder away",
-        ));
-    }
-    Ok(())
 }

@@ -1,22 +1,26 @@
 //! From a picture file to the pixels of one row: one preparation for making datasets and for predicting.
+//!
+//! - [`kind`]: which files are pictures;
+//! - [`jpeg`]: what the JPEG decoder does not say.
 
-use std::io::Cursor;
+mod jpeg;
+mod kind;
+
+pub use kind::{FORMATS, ends_like_picture, is_picture, left_out};
+
+use std::fs::File;
+use std::io::{Cursor, ErrorKind, Read};
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbaImage};
+use image::{
+    ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, Rgba, RgbaImage,
+};
 
 use crate::error::{Error, Result, nearest_file};
 
-/// What `glasses` can decode, for messages.
-pub const FORMATS: &str = "a PNG, JPEG, PGM, BMP, WebP or TIFF picture";
-
-/// File endings of pictures, in lower case. Those that cannot be decoded stand here too, so that they are reported
-/// and not silently passed over.
-const ENDINGS: [&str; 19] = [
-    "png", "jpg", "jpeg", "pgm", "ppm", "pbm", "pnm", "pam", "bmp", "webp", "tif", "tiff", "gif", "heic", "heif",
-    "avif", "jp2", "jxl", "tga",
-];
+/// Channels that a picture can be given.
+pub const CHANNELS: [usize; 3] = [1, 3, 4];
 
 /// No side of a picture may be longer than this; with the limit on memory, it stops decompression bombs.
 const LONGEST_SIDE: u32 = 1 << 16;
@@ -28,17 +32,11 @@ const MOST_BYTES: u64 = 512 << 20;
 /// rows it has then.
 const MOST_PIXELS: u64 = MOST_BYTES / 3;
 
-/// Whether the file name ends like a picture's.
-pub fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-    ENDINGS.contains(&ending.as_str())
-}
-
-/// The picture as u8 `[h, w, c]`: turned upright (EXIF), brought to `c` channels (1 grey, 3 RGB, 4 RGBA; what is
-/// transparent becomes white unless there are 4), resized with Lanczos3 without keeping its proportions.
+/// The picture as u8 `[h, w, c]`: turned upright (EXIF), brought to `c` channels (1 grey, by the weights of ITU-R 601-2; 3 RGB,
+/// 4 RGBA; what is transparent becomes white unless there are 4), resized with Lanczos3 without keeping its proportions.
 ///
 /// # Errors
-/// When the file cannot be read, is no picture or a damaged one.
+/// When the file cannot be read, is no picture or a damaged one, or `c` is none of [`CHANNELS`].
 pub fn decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
     try_decode(path, h, w, c).map_err(|reason| {
         Error::invalid(path.display().to_string(), reason, FORMATS, "replace the file, or convert it to PNG")
@@ -50,24 +48,54 @@ pub fn decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`decode`].
 pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>, String> {
-    let bytes = std::fs::read(path).map_err(|e| match nearest_file(path) {
-        Some(near) => format!("{e}; did you mean '{}'?", near.display()),
-        None => e.to_string(),
-    })?;
+    if !CHANNELS.contains(&c) {
+        return Err(format!("{c} channels were asked for, a picture has 1, 3 or 4"));
+    }
+    let bytes = read(path)?;
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
     }
-    let image = open(path, &bytes).map_err(|e| e.to_string().replace('\n', " "))?;
+    let image = open(path, whole(&bytes)?).map_err(|e| e.to_string().replace('\n', " "))?;
     if image.width() == 0 || image.height() == 0 {
         return Err(format!("a picture of {}x{} pixels", image.height(), image.width()));
     }
     if u64::from(image.width()) * h as u64 > MOST_PIXELS {
         return Err(format!("{} pixels in a row, too many to resize {h} rows of them", image.width()));
     }
-    if is_cut_short(&bytes) {
-        return Err("a JPEG file that ends too early".to_owned());
+    if matches!(image.color(), ColorType::Rgb32F | ColorType::Rgba32F) {
+        return Err("pixels in floating point, whose range nobody knows; convert it to 8 or 16 bits".to_owned());
     }
     Ok(prepare(&image, h, w, c))
+}
+
+/// All bytes of a regular file: a pipe may never end, a device either.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let named = |e: std::io::Error| match (std::fs::read_link(path), nearest_file(path)) {
+        (Ok(to), _) if e.kind() == ErrorKind::NotFound => format!("a link to {}, which is not there", to.display()),
+        (_, Some(near)) => format!("{e}; did you mean '{}'?", near.display()),
+        _ => e.to_string(),
+    };
+    let data = std::fs::metadata(path).map_err(named)?;
+    if !data.is_file() {
+        return Err(if data.is_dir() { "a folder" } else { "no regular file: a pipe, a socket or a device" }.to_owned());
+    }
+    let mut bytes = Vec::new();
+    let room = usize::try_from(data.len()).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(room).map_err(|_| format!("{} bytes, more than there is memory for", data.len()))?;
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(named)?;
+    Ok(bytes)
+}
+
+/// The bytes of the picture itself, after a look at what its decoder passes over.
+fn whole(bytes: &[u8]) -> Result<&[u8], String> {
+    if !jpeg::begins(bytes) {
+        return Ok(bytes);
+    }
+    let outline = jpeg::outline(bytes).ok_or("a JPEG file that ends too early")?;
+    if outline.coarse_brightness {
+        return Err("a JPEG file whose brightness is sampled more coarsely than its colours".to_owned());
+    }
+    Ok(&bytes[..outline.len])
 }
 
 fn open(path: &Path, bytes: &[u8]) -> image::ImageResult<DynamicImage> {
@@ -84,6 +112,7 @@ fn open(path: &Path, bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     limits.max_image_height = Some(LONGEST_SIDE);
     limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits.clone());
+    let format = reader.format();
     let mut decoder = reader.into_decoder()?;
     limits.reserve(decoder.total_bytes())?;
     let (w, h) = decoder.dimensions();
@@ -93,34 +122,64 @@ fn open(path: &Path, bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     }
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
+    if format == Some(ImageFormat::Bmp) && all_transparent(&image) {
+        // The fourth byte is there, and nobody wrote it: what shows pictures shows these.
+        image = DynamicImage::ImageRgb8(image.to_rgb8());
+    }
     image.apply_orientation(orientation);
     Ok(image)
 }
 
-/// The JPEG decoder fills what is missing with grey and says nothing. After the last start of a scan (FF DA) a whole
-/// file has an end of image (FF D9); neither can occur inside compressed data.
-fn is_cut_short(bytes: &[u8]) -> bool {
-    if !bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-        return false;
-    }
-    let last = |marker: u8| bytes.windows(2).rposition(|two| two == [0xff, marker]);
-    match (last(0xda), last(0xd9)) {
-        (Some(scan), Some(end)) => end < scan,
-        _ => true,
-    }
+fn all_transparent(image: &DynamicImage) -> bool {
+    image.as_rgba8().is_some_and(|rgba| rgba.pixels().all(|pixel| pixel[3] == 0))
 }
 
 /// Channels first: the colours of transparent pixels must not bleed into their neighbours when resizing.
 fn prepare(image: &DynamicImage, h: usize, w: usize, c: usize) -> Vec<u8> {
-    let image = match c {
-        4 => DynamicImage::ImageRgba8(image.to_rgba8()),
-        1 => DynamicImage::ImageLuma8(opaque(image).to_luma8()),
-        _ => DynamicImage::ImageRgb8(opaque(image).to_rgb8()),
-    };
     let (h, w) = (h as u32, w as u32);
-    let image =
-        if (image.height(), image.width()) == (h, w) { image } else { image.resize_exact(w, h, FilterType::Lanczos3) };
-    image.into_bytes()
+    let same = (image.height(), image.width()) == (h, w);
+    let resized = |image: DynamicImage| if same { image } else { image.resize_exact(w, h, FilterType::Lanczos3) };
+    match c {
+        4 if same || !image.color().has_alpha() => resized(DynamicImage::ImageRgba8(image.to_rgba8())).into_bytes(),
+        4 => divided(&resized(multiplied(&image.to_rgba8()))),
+        1 => resized(DynamicImage::ImageLuma8(grey(&opaque(image)))).into_bytes(),
+        _ => resized(DynamicImage::ImageRgb8(opaque(image).to_rgb8())).into_bytes(),
+    }
+}
+
+/// Colours times alpha, alpha times 255: what has no weight in a mean.
+fn multiplied(image: &RgbaImage) -> DynamicImage {
+    let pixel = |x, y| {
+        let Rgba([r, g, b, a]) = *image.get_pixel(x, y);
+        Rgba([r, g, b, 255].map(|value| u16::from(value) * u16::from(a)))
+    };
+    DynamicImage::ImageRgba16(image::ImageBuffer::from_fn(image.width(), image.height(), pixel))
+}
+
+/// The way back.
+fn divided(image: &DynamicImage) -> Vec<u8> {
+    let pixels = image.as_rgba16().map(image::ImageBuffer::pixels).into_iter().flatten();
+    pixels
+        .flat_map(|&Rgba([r, g, b, a])| {
+            let colour = |value: u16| match a {
+                0 => 0,
+                _ => (u32::from(value) * 255 + u32::from(a) / 2).div_euclid(u32::from(a)).min(255) as u8,
+            };
+            [colour(r), colour(g), colour(b), ((u32::from(a) + 127) / 255).min(255) as u8]
+        })
+        .collect()
+}
+
+/// ITU-R 601-2, as Pillow, OpenCV and torchvision weigh; a grey picture stays as it is.
+fn grey(image: &DynamicImage) -> GrayImage {
+    if !image.color().has_color() {
+        return image.to_luma8();
+    }
+    let rgb = image.to_rgb8();
+    GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| {
+        let [r, g, b] = rgb.get_pixel(x, y).0.map(u32::from);
+        Luma([((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8])
+    })
 }
 
 /// Composed over white.
@@ -141,7 +200,7 @@ fn opaque(image: &DynamicImage) -> std::borrow::Cow<'_, DynamicImage> {
 }
 
 /// Grey pixels `[h, w]` as `[new_h, new_w, c]`: what [`decode`] does, for images that are not files.
-pub(super) fn prepare_grey(pixels: &[u8], (h, w): (usize, usize), new: (usize, usize), c: usize) -> Vec<u8> {
+pub fn prepare_grey(pixels: &[u8], (h, w): (usize, usize), new: (usize, usize), c: usize) -> Vec<u8> {
     match image::GrayImage::from_raw(w as u32, h as u32, pixels.to_vec()) {
         Some(grey) => prepare(&DynamicImage::ImageLuma8(grey), new.0, new.1, c),
         None => unreachable!("h * w pixels were handed over"),
@@ -191,6 +250,66 @@ mod tests {
         assert_eq!(decode(&path, 4, 4, 4).unwrap(), rgba.into_raw());
         assert_eq!(decode(&path, 4, 4, 3).unwrap()[..12], [10, 20, 30, 10, 20, 30, 255, 255, 255, 255, 255, 255]);
         assert_eq!(decode(&path, 4, 4, 1).unwrap()[2..4], [255, 255]);
+    }
+
+    #[test]
+    fn colours_are_weighed_as_pillow_does() {
+        let rgb =
+            RgbImage::from_fn(4, 1, |x, _| Rgb([[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 100, 50]][x as usize]));
+        let (_folder, path) = write(&DynamicImage::ImageRgb8(rgb), "a.png");
+        // Pillow: Image.convert("L").
+        assert_eq!(decode(&path, 1, 4, 1).unwrap(), [76, 150, 29, 124]);
+    }
+
+    #[test]
+    fn colours_below_transparent_pixels_do_not_bleed_when_resizing() {
+        let rgba = RgbaImage::from_fn(8, 8, |x, _| Rgba(if x < 4 { [200, 40, 0, 255] } else { [0, 255, 255, 0] }));
+        let (_folder, path) = write(&DynamicImage::ImageRgba8(rgba), "a.png");
+        for pixel in decode(&path, 5, 5, 4).unwrap().chunks_exact(4).filter(|pixel| pixel[3] > 8) {
+            assert!(pixel[0].abs_diff(200) <= 2 && pixel[1].abs_diff(40) <= 2 && pixel[2] <= 2, "{pixel:?}");
+        }
+        // What is opaque stays opaque, and as it is without alpha.
+        let (opaque, rgb) = (gradient(9, 7), gradient(9, 7));
+        let (_one, with) = write(&DynamicImage::ImageRgba8(DynamicImage::ImageRgb8(opaque).to_rgba8()), "a.png");
+        let (_two, without) = write(&DynamicImage::ImageRgb8(rgb), "b.png");
+        let (with, without) = (decode(&with, 4, 5, 4).unwrap(), decode(&without, 4, 5, 4).unwrap());
+        assert!(with.iter().zip(&without).all(|(a, b)| a.abs_diff(*b) <= 1), "{with:?} {without:?}");
+    }
+
+    /// A 32-bit BMP with masks for four channels (BITMAPV4HEADER), one row of two pixels.
+    fn bitmap(alpha: [u8; 2]) -> Vec<u8> {
+        let mut bytes = b"BM".to_vec();
+        let word = |value: u32| value.to_le_bytes();
+        let head =
+            [122 + 8, 0, 122, 108, 2, 1, 1 | 32 << 16, 3, 8, 0, 0, 0, 0, 0xff << 16, 0xff << 8, 0xff, 0xff << 24];
+        bytes.extend(head.iter().flat_map(|&value| word(value)));
+        bytes.extend(b"BGRs");
+        bytes.resize(122, 0);
+        bytes.extend([3, 2, 1, alpha[0], 6, 5, 4, alpha[1]]);
+        bytes
+    }
+
+    #[test]
+    fn a_bitmap_whose_alpha_nobody_wrote_is_opaque() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bmp");
+        std::fs::write(&path, bitmap([0, 0])).unwrap();
+        assert_eq!(decode(&path, 1, 2, 3).unwrap(), [1, 2, 3, 4, 5, 6]);
+        std::fs::write(&path, bitmap([255, 0])).unwrap();
+        assert_eq!(decode(&path, 1, 2, 3).unwrap(), [1, 2, 3, 255, 255, 255]);
+    }
+
+    #[test]
+    fn other_channels_than_a_picture_has_and_other_things_than_files_are_refused() {
+        let (folder, path) = write(&DynamicImage::ImageRgb8(gradient(4, 4)), "a.png");
+        for channels in [0, 2, 5, 16] {
+            assert!(try_decode(&path, 4, 4, channels).unwrap_err().contains("1, 3 or 4"));
+        }
+        let link = folder.path().join("link.png");
+        std::os::unix::fs::symlink("nowhere.png", &link).unwrap();
+        assert_eq!(try_decode(&link, 4, 4, 3).unwrap_err(), "a link to nowhere.png, which is not there");
+        assert!(try_decode(Path::new("/dev/zero"), 4, 4, 3).unwrap_err().contains("device"));
+        assert_eq!(try_decode(folder.path(), 4, 4, 3).unwrap_err(), "a folder");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use glasses::comm::Solo;
 use glasses::commands::import;
 use glasses::config::{ModelChoice, Settings};
-use glasses::data::ingest::{self, Content, Request, decode};
+use glasses::data::ingest::{self, Content, Request};
+use glasses::data::picture;
 use glasses::model::Engine;
 use glasses::model::{Model, ModelSpec};
 use glasses::optim::OptimizerKind;
@@ -131,7 +132,7 @@ fn csv(bytes: &[u8], folder: &Path) {
 fn picture(bytes: &[u8], folder: &Path) {
     let path = put(folder, "picture.png", bytes);
     for channels in [1, 3, 4] {
-        if let Ok(pixels) = decode::try_decode(&path, 5, 7, channels) {
+        if let Ok(pixels) = picture::try_decode(&path, 5, 7, channels) {
             assert_eq!(pixels.len(), 5 * 7 * channels);
         }
     }
