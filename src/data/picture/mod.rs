@@ -147,11 +147,12 @@ fn prepare(image: &DynamicImage, h: usize, w: usize, c: usize) -> Vec<u8> {
     }
 }
 
-/// Colours times alpha, alpha times 255: what has no weight in a mean.
+/// Colours times alpha, alpha times 255: means of these weigh nothing that cannot be seen. Halved, since Lanczos shoots over at edges, and
+/// colour and alpha have to do that together.
 fn multiplied(image: &RgbaImage) -> DynamicImage {
     let pixel = |x, y| {
         let Rgba([r, g, b, a]) = *image.get_pixel(x, y);
-        Rgba([r, g, b, 255].map(|value| u16::from(value) * u16::from(a)))
+        Rgba([r, g, b, 255].map(|value| u16::from(value) * u16::from(a) / 2))
     };
     DynamicImage::ImageRgba16(image::ImageBuffer::from_fn(image.width(), image.height(), pixel))
 }
@@ -165,7 +166,7 @@ fn divided(image: &DynamicImage) -> Vec<u8> {
                 0 => 0,
                 _ => (u32::from(value) * 255 + u32::from(a) / 2).div_euclid(u32::from(a)).min(255) as u8,
             };
-            [colour(r), colour(g), colour(b), ((u32::from(a) + 127) / 255).min(255) as u8]
+            [colour(r), colour(g), colour(b), ((2 * u32::from(a) + 127) / 255).min(255) as u8]
         })
         .collect()
 }
