@@ -71,8 +71,8 @@ pub struct Options {
 }
 
 const LONG: &str = "\
-Pictures are PNG, JPEG, PGM, BMP, WebP or TIFF files. They are turned upright as their EXIF data says, brought to \
---channels (transparency becomes white unless there are 4) and resized with Lanczos3 without keeping their proportions.
+Pictures are PNG, JPEG, PGM, BMP, WebP or TIFF files, known by their names' endings or their content. They are turned upright as their EXIF data says, brought to \
+--channels (grey by the weights of ITU-R 601-2; transparency becomes white unless there are 4) and resized with Lanczos3 without keeping their proportions.
 
 Examples:
   glasses ingest photos --out photos.h5 --size 64x48  # photos/cats/*, …
