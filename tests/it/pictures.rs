@@ -151,3 +151,18 @@ fn a_model_of_other_channels_than_a_picture_has_predicts_none() {
         assert!(message.contains(&found), "{message}");
     }
 }
+
+#[test]
+fn a_label_is_its_text_and_a_lost_quote_is_refused() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    put(dir, "t.csv", b"x,y,label\n1,2,007\n3,4,7\n5,6,10\n7,8,07\n");
+    let end = glasses(&words("ingest t.csv --test 0 --out d.h5"), dir).success();
+    assert!(end.stdout.contains("4 classes: 007 (1), 07 (1), 7 (1), 10 (1)"), "{end:?}");
+    assert!(
+        end.stderr.contains("note: one number, written differently, makes classes of its own: 007, 07, 7"),
+        "{end:?}"
+    );
+    put(dir, "q.csv", b"x,y,label\n1,2,\"cat\n3,4,dog\n5,6,cat\"\n7,8,dog\n");
+    refused(dir, "ingest q.csv --out e.h5", &["q.csv, line 2", "a text with a line break: 'cat…'", "quotation mark"]);
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::labels::number;
+use super::labels::in_order;
 use super::pictures::shape;
 use super::{Content, Request, Source, brief, folder};
 use crate::data::Split;
@@ -99,7 +99,7 @@ pub fn read(request: &Request) -> Result<Source> {
             class_rows(&part.path, None, &mut rows, &mut left)?;
         }
     }
-    let classes = class_names(&rows);
+    let classes = in_order(rows.iter().map(|row| row.class.clone()).collect());
     let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
     let labels = rows.iter().map(|row| numbers[row.class.as_str()]).collect();
     let given = rows.iter().map(|row| row.given).collect();
@@ -168,17 +168,6 @@ fn one_too_deep(source: &Path, named: &[Named]) -> Result<()> {
         "a folder a class",
         format!("go one folder deeper: glasses ingest {}", only.path.display()),
     ))
-}
-
-/// In numerical order where all are numbers, else in that of the alphabet.
-fn class_names(rows: &[Row]) -> Vec<String> {
-    let mut classes: Vec<String> = rows.iter().map(|row| row.class.clone()).collect();
-    classes.sort();
-    classes.dedup();
-    if classes.iter().all(|class| number(class).is_some()) {
-        classes.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
-    }
-    classes
 }
 
 /// All pictures below a class's folder; other files go to `left`.

@@ -1,6 +1,8 @@
-//! From label values as written to class numbers.
+//! From label values as written to class numbers. A label is its text: `007` and `7` are two classes.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use super::brief;
 
 /// A label value that means: none given. `nan` is what pandas writes.
 pub fn is_missing(value: &str) -> bool {
@@ -12,27 +14,37 @@ pub fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|value| value.is_finite())
 }
 
-/// Class numbers and class names. Where all values are numbers, equal numbers are one class (`1.0` is `1`) and the
-/// classes are in numerical order; else in alphabetical order.
+/// Class numbers and class names, in the order of [`in_order`].
 pub fn classes_of<'a>(values: impl Iterator<Item = &'a str> + Clone) -> (Vec<usize>, Vec<String>) {
-    let numbers: Option<Vec<f64>> = values.clone().map(number).collect();
-    match numbers {
-        Some(numbers) => {
-            // Adding zero turns -0 into 0.
-            let numbers: Vec<f64> = numbers.into_iter().map(|value| value + 0.0).collect();
-            let mut names = numbers.clone();
-            names.sort_by(f64::total_cmp);
-            names.dedup();
-            let labels = numbers.iter().map(|v| names.partition_point(|n| n < v)).collect();
-            (labels, names.iter().map(f64::to_string).collect())
-        }
-        None => {
-            let mut names: BTreeMap<&str, usize> = values.clone().map(|value| (value, 0)).collect();
-            names.values_mut().enumerate().for_each(|(i, number)| *number = i);
-            let labels = values.map(|value| names[value]).collect();
-            (labels, names.into_keys().map(str::to_owned).collect())
-        }
+    let names = in_order(values.clone().map(str::to_owned).collect());
+    let numbers: HashMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    let labels = values.map(|value| numbers[value]).collect();
+    (labels, names)
+}
+
+/// Each name once: in numerical order where all are integers, else in that of their characters.
+pub fn in_order(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names.dedup();
+    let numbers: Option<Vec<i128>> = names.iter().map(|name| name.parse().ok()).collect();
+    if numbers.is_some() {
+        // Stable: two spellings of a number stay in the order of their characters.
+        names.sort_by_cached_key(|name| name.parse::<i128>().unwrap_or_default());
     }
+    names
+}
+
+/// What is said where several classes are one number: `7` and `007`.
+pub fn spellings(names: &[String]) -> Option<String> {
+    let mut numbers: Vec<(f64, &String)> = names.iter().filter_map(|name| Some((number(name)? + 0.0, name))).collect();
+    numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let same: Vec<String> = numbers
+        .chunk_by(|a, b| a.0 == b.0)
+        .find(|same| same.len() > 1)?
+        .iter()
+        .map(|(_, name)| (*name).clone())
+        .collect();
+    Some(format!("one number, written differently, makes classes of its own: {}", brief(&same)))
 }
 
 #[cfg(test)]
@@ -45,9 +57,19 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_compared_as_numbers_and_words_as_words() {
-        assert_eq!(classes(&["1.0", "0", "1", "0.0", "-0"]), (vec![1, 0, 1, 0, 0], "0 1".to_owned()));
-        assert_eq!(classes(&["10", "9", "0.5"]), (vec![2, 1, 0], "0.5 9 10".to_owned()));
+    fn a_label_is_its_text_and_integers_are_in_numerical_order() {
+        assert_eq!(classes(&["10", "9", "-1", "9"]), (vec![2, 1, 0, 1], "-1 9 10".to_owned()));
+        assert_eq!(classes(&["7", "007", "10", "07"]), (vec![2, 0, 3, 1], "007 07 7 10".to_owned()));
+        assert_eq!(classes(&["1e2", "100"]), (vec![1, 0], "100 1e2".to_owned()));
+        assert_eq!(classes(&["01234", "1233"]), (vec![1, 0], "1233 01234".to_owned()));
         assert_eq!(classes(&["10", "9", "cat"]), (vec![0, 1, 2], "10 9 cat".to_owned()));
+    }
+
+    #[test]
+    fn two_spellings_of_a_number_are_said() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert!(spellings(&names(&["007", "7", "8"])).unwrap().ends_with("007, 7"));
+        assert!(spellings(&names(&["100", "1e2", "cat"])).unwrap().ends_with("100, 1e2"));
+        assert_eq!(spellings(&names(&["0", "1", "cat", "nine"])), None);
     }
 }

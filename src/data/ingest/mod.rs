@@ -115,6 +115,7 @@ pub fn discover(request: &Request) -> Result<Source> {
     if let Some(names) = &request.classes {
         rename(&mut source.classes, names, path)?;
     }
+    source.notes.extend(labels::spellings(&source.classes));
     check_classes(&source.labels, &source.classes, path)?;
     Ok(source)
 }

@@ -16,10 +16,20 @@ pub fn open(path: &Path) -> Result<csv::Reader<File>> {
 
 /// Reads the next record; false at the end.
 pub fn next(reader: &mut csv::Reader<File>, record: &mut StringRecord, path: &Path) -> Result<bool> {
-    reader.read_record(record).map_err(|e| {
+    let more = reader.read_record(record).map_err(|e| {
         let place = path.display().to_string();
         Error::invalid(place, e.to_string(), "a CSV file in UTF-8", "save it again as a CSV in UTF-8")
-    })
+    })?;
+    // A quotation mark that nobody closes makes one text of all lines up to the next one.
+    match record.iter().find(|cell| cell.contains(['\n', '\r'])) {
+        Some(cell) => Err(Error::invalid(
+            format!("{}, line {}", path.display(), line(record)),
+            format!("a text with a line break: '{}…'", cell.lines().next().unwrap_or_default()),
+            "texts of one line",
+            "look for a quotation mark that is missing, or one too many",
+        )),
+        None => Ok(more),
+    }
 }
 
 /// The line on which a record starts.
