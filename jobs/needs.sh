@@ -8,6 +8,9 @@ setup_scratch=${setup_scratch-}
 
 missing_because() { setup_say "$*"; return 1; }
 
+# For what is named wrongly: nothing that could be installed would mend it, and set-up stops. (A file, as it is asked in a subshell.)
+refuse() { : >"$setup_scratch/refused"; missing_because "$*"; }
+
 # Rust links with `cc`, whatever CC is. A compiler without its C library (gcc without libc6-dev) links nothing.
 have_compiler() {
     command -v cc >/dev/null || missing_because "compiler: no cc on PATH, which Rust links with" || return
@@ -57,8 +60,12 @@ have_mpi() {
     fi
     command -v "${MPICC:-mpicc}" >/dev/null || missing_because "mpi: no mpicc on PATH" || return
     mpicc_works "${MPICC:-mpicc}" || missing_because "mpi: mpicc builds no program: $(first_error)" || return
-    export MPICC="${MPICC:-mpicc}"
+    keep MPICC "${MPICC:-mpicc}"
 }
+
+# keep NAME VALUE: exported, and still after `NAME=… . jobs/setup.sh`, which bash otherwise undoes at the end of that line: the build
+# would then be with another MPI than MPIRUN's.
+keep() { unset "$1"; export "$1=$2"; }
 
 # mpi-sys compiles with the wrapper; Rust then links, with what the wrapper shows. A wrapper may lack its headers (openmpi-bin
 # alone), headers their library.
@@ -70,26 +77,51 @@ mpicc_works() {
 }
 
 # The launcher has to be of the same MPI as the compiler wrapper, else every rank is rank 0 of 1. Beside mpicc first; with two MPIs,
-# Debian's mpicc and mpirun may each be of another: mpirun.mpich is then MPICH's.
+# Debian's mpicc and mpirun may each be of another: mpirun.mpich is then MPICH's. What set-up chose itself (SETUP_MPIRUN), here or in the
+# shell that started this one, is chosen anew each time: MPICC or a module may have changed since.
 have_launcher() {
-    local mpicc dir suffix launcher
-    [ -z "${MPIRUN-}" ] || { export MPIRUN; command -v "$MPIRUN" >/dev/null || missing_because "launcher: MPIRUN=$MPIRUN is no program"; return; }
-    mpicc=$(command -v "$MPICC")
+    local mpicc dir suffix launcher compiled launched beside
+    compiled=$(compiled_with)
+    if [ -n "${MPIRUN-}" ] && [ "$MPIRUN" != "${SETUP_MPIRUN-}" ]; then
+        keep MPIRUN "$MPIRUN"
+        command -v "$MPIRUN" >/dev/null || missing_because "launcher: MPIRUN=$MPIRUN is no program" || return
+        launched=$(launched_by "$MPIRUN")
+        [ "$launched" = "$compiled" ] || [ "$launched" = unknown ] || [ "$compiled" = unknown ] ||
+            refuse "launcher: MPIRUN=$MPIRUN is of $launched, and ${MPICC-the MPI to build with} of $compiled: every rank would be rank 0 of 1; correct one, or unset MPIRUN"
+        return
+    fi
+    unset MPIRUN SETUP_MPIRUN
+    mpicc=$(command -v "${MPICC:-mpicc}")
     dir=$(dirname "$mpicc")
     suffix=$(basename "$mpicc" | sed 's/.*mpicc//')
     for launcher in "$dir/mpirun$suffix" "$dir/mpirun" "$dir/mpiexec" "$dir/mpirun.openmpi" "$dir/mpirun.mpich" mpirun mpiexec; do
-        launcher=$(command -v "$launcher") && [ "$(launched_by "$launcher")" = "$(compiled_with)" ] && export MPIRUN="$launcher" && return
+        beside=${launcher%/*}
+        launcher=$(command -v "$launcher") || continue
+        launched=$(launched_by "$launcher")
+        # One of no known kind (a site's own script, IBM's) is believed where it stands beside mpicc.
+        if { [ "$launched" = "$compiled" ] && [ "$launched" != unknown ]; } ||
+            { [ "$beside" = "$dir" ] && { [ "$launched" = unknown ] || [ "$compiled" = unknown ]; }; }; then
+            export MPIRUN="$launcher" SETUP_MPIRUN="$launcher"
+            return
+        fi
     done
-    missing_because "launcher: no mpirun of the same MPI as $MPICC ($(compiled_with))"
+    missing_because "launcher: no mpirun of the same MPI as ${MPICC-the one to build with} ($compiled)"
 }
 
-# Open MPI, or one of the many that are MPICH and start with its launcher or a kindred one (Intel, MVAPICH, Cray).
-compiled_with() { if "$MPICC" -E -dM "$setup_probes/mpi.c" 2>/dev/null | grep '^#define OPEN_MPI ' >/dev/null; then echo openmpi; else echo mpich; fi; }
+# openmpi; mpich, as the many are that come from it and start with its launcher or a kindred one (Intel, MVAPICH); or unknown.
+compiled_with() {
+    case $("$MPICC" -E -dM "$setup_probes/mpi.c" 2>/dev/null | grep -E '^#define (OPEN_MPI|MPICH2?_(NAME|VERSION)|MVAPICH2?_VERSION|I_MPI_VERSION) ') in
+        *OPEN_MPI*) echo openmpi ;;
+        ?*) echo mpich ;;
+        *) echo unknown ;;
+    esac
+}
 
 launched_by() {
-    case $("$1" --version 2>&1) in
+    case $("$1" --version 2>&1 </dev/null) in
         *'Open MPI'* | *OpenRTE* | *PRRTE*) echo openmpi ;;
-        *) echo mpich ;;
+        *HYDRA* | *Hydra* | *MPICH* | *MVAPICH* | *'Intel(R) MPI'*) echo mpich ;;
+        *) echo unknown ;;
     esac
 }
 

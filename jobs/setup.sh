@@ -173,6 +173,7 @@ setup() {
 set_up() {
     local missing
     read -r -a missing <<<"$(missing_system)"
+    [ ! -e "$setup_scratch/refused" ] || return
     if [ "${#missing[@]}" -gt 0 ]; then
         install_system "${missing[@]}" || return
         read -r -a missing <<<"$(missing_system)"

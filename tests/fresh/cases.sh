@@ -117,6 +117,19 @@ case_both_mpis() {
     set_up_and_build
     launcher_is openmpi
     launcher_is mpich MPICC=mpicc.mpich
+    other_mpi_in_one_shell
+    # One that the user named, of the other MPI: said, and nothing is installed against it.
+    # shellcheck disable=SC2016 # for the inner shell
+    as someone env MPIRUN=mpirun.mpich bash -c '! said=$(. jobs/setup.sh 2>&1) && echo "$said" && grep "MPIRUN=mpirun.mpich is of mpich" <<<"$said" && ! grep missing: <<<"$said"'
+}
+
+# Set up again in the same terminal with another MPI: what set-up had chosen for the first must not stay.
+other_mpi_in_one_shell() {
+    local said
+    # shellcheck disable=SC2016 # for the inner shell
+    said=$(as someone bash -ec 'of() { echo "$MPICC $(compiled_with) $(launched_by "$MPIRUN")"; }
+        . jobs/setup.sh; of; MPICC=mpicc.mpich . jobs/setup.sh; of; (. jobs/setup.sh; of); export MPICC=mpicc; . jobs/setup.sh; of' | tr '\n' ,)
+    [ "$said" = "mpicc openmpi openmpi,mpicc.mpich mpich mpich,mpicc.mpich mpich mpich,mpicc openmpi openmpi," ] || fail "in one shell: $said"
 }
 
 # Debian's plain `mpirun` is Open MPI's here, its `mpicc` MPICH's.
