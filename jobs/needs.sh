@@ -164,12 +164,25 @@ hdf5_place() {
 
 hdf5_headers() { [ -e "$1/H5pubconf.h" ] || [ -e "$1/H5pubconf-64.h" ]; }
 
+# The line that mends an HDF5_DIR which the build script refuses.
+hdf5_dir_mended() {
+    case ${HDF5_DIR-} in
+        '' | /*) ;;
+        *) if hdf5_headers "$HDF5_DIR/include"; then printf 'export HDF5_DIR=%q\n' "$(cd "$HDF5_DIR" && pwd)"; return; fi ;;
+    esac
+    echo "unset HDF5_DIR"
+}
+
 # For a module that only puts its tools on PATH, or names its folder otherwise, and for Homebrew, HDF5_DIR is set here.
 name_hdf5() {
     local dir tool
-    if [ -n "${HDF5_DIR-}" ]; then
-        hdf5_headers "$HDF5_DIR/include" || missing_because "hdf5: HDF5_DIR=$HDF5_DIR has no include/H5pubconf.h; correct or unset it"
-        return
+    if [ -n "${HDF5_DIR+set}" ]; then
+        case $HDF5_DIR in
+            /*) ! hdf5_headers "$HDF5_DIR/include" || return 0; refuse "hdf5: HDF5_DIR=$HDF5_DIR has no include/H5pubconf.h. Correct it, or type:" ;;
+            *) refuse "hdf5: HDF5_DIR=$HDF5_DIR is not an absolute path, and the build takes no other. Type:" ;;
+        esac
+        echo "    $(hdf5_dir_mended)" >&2
+        return 1
     fi
     tool=$(command -v h5cc || command -v h5pcc || true)
     for dir in "${HDF5_ROOT-}" "${HDF5_HOME-}" "${EBROOTHDF5-}" "$(brew_prefix hdf5)" "${tool:+${tool%/bin/*}}"; do

@@ -179,6 +179,9 @@ case_ends() {
     ends_mended hdf5 "it found no HDF5"
     as someone sh -c 'mkdir -p /tmp/old/include /tmp/old/lib && echo "#define H5_VERSION \"1.6.10\"" >/tmp/old/include/H5pubconf.h'
     ends old-hdf5 "its HDF5 (HDF5_DIR=/tmp/old: unset it) is too old" HDF5_DIR=/tmp/old
+    ends hdf5-dir "HDF5_DIR=old has to be the absolute path" HDF5_DIR=old
+    refused someone HDF5_DIR=old
+    refused someone HDF5_DIR=/tmp/nowhere
     mkdir "$(root)/small"
     mount -t tmpfs -o size=2m,mode=1777 small "$(root)/small"
     ends space "no space left" CARGO_TARGET_DIR=/small
