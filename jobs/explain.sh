@@ -1,6 +1,9 @@
 # shellcheck shell=bash
-# Why a build failed, and what mends it. Sourced, after setup.sh (which knows this system's packages), by quickstart.sh:
+# Why a build failed, and what mends it. Sourced, after setup.sh (which knows this system's packages), by quickstart.sh and test.sh:
 #   build_or_explain cargo build --release --locked
+# explained_script: the script to run again (quickstart).
+
+explained_script=${explained_script:-quickstart}
 
 # Runs a command of cargo's, shown as it would be without this, and says after a failure what it comes from.
 build_or_explain() {
@@ -46,15 +49,15 @@ build_end() {
 }
 
 explain_end() {
-    local say="quickstart: the build failed:"
+    local say="$explained_script: the build failed:"
     case $1 in
         space)
             echo "$say no space left: it takes 2 GB in ${CARGO_TARGET_DIR:-$setup_root/target}, and some in ${TMPDIR:-/tmp}. Free some (df -h), or build elsewhere:"
-            echo "    CARGO_TARGET_DIR=/with/space ./jobs/quickstart.sh"
+            echo "    CARGO_TARGET_DIR=/with/space ./jobs/$explained_script.sh"
             ;;
         memory)
             echo "$say a compiler ran out of memory (it takes 2 GB a core). One at a time:"
-            echo "    CARGO_BUILD_JOBS=1 ./jobs/quickstart.sh"
+            echo "    CARGO_BUILD_JOBS=1 ./jobs/$explained_script.sh"
             ;;
         rust)
             echo "$say $(cargo --version 2>/dev/null || echo 'this cargo') is too old, $(rust_wanted) or newer is wanted. Type:"
@@ -97,6 +100,6 @@ explain_missing() {
     shift
     kind=$(system_kind)
     packages=$(packages_for "$kind" "$@" | tr '\n' ' ' | sed 's/ $//')
-    echo "quickstart: the build failed: $why. Type this, then run the script again:"
+    echo "$explained_script: the build failed: $why. Type this, then run the script again:"
     if [ "$kind" = unknown ]; then echo "    . jobs/setup.sh      # says what to install by hand"; else echo "    $(as_root "$kind" "$(install_line "$kind" "$packages")")"; fi
 }
