@@ -39,12 +39,34 @@ have_certificates() {
 # For rustup's installer only.
 have_curl() { have_rust || command -v curl >/dev/null || missing_because "curl: not found; Rust's installer comes by it"; }
 
-have_pkgconfig() { command -v "${PKG_CONFIG:-pkg-config}" >/dev/null || missing_because "pkg-config: not found; the build asks it for HDF5"; }
+pkg_config() { "${PKG_CONFIG:-pkg-config}" "$@"; }
 
 # ---- MPI ----------------------------------------------------------------------------------------------------------------
 
-have_mpi() {
+# The entry of pkg-config's that the build (build-probe-mpi) takes before it asks mpicc: the one that MPI_PKG_CONFIG names, good or not, or
+# that of CRAY_MPICH_DIR, if there is one.
+mpi_entry() {
     local dir
+    printenv MPI_PKG_CONFIG || { dir=$(printenv CRAY_MPICH_DIR) && pkg_config --exists "$dir/lib/pkgconfig/mpich.pc" 2>/dev/null && echo "$dir/lib/pkgconfig/mpich.pc"; }
+}
+
+have_mpi_entry() {
+    local entry=$1 flags
+    if flags=$(pkg_config --cflags --libs "$entry" 2>"$setup_scratch/errors"); then
+        # shellcheck disable=SC2086 # words
+        cc "$setup_probes/mpi.c" $flags -o "$setup_scratch/mpi" 2>"$setup_scratch/errors" && return
+    fi
+    refuse "mpi: the build takes pkg-config's '$entry' in place of mpicc's MPI, and builds no program with it: $(first_error); correct or unset $(mpi_entry_named)"
+}
+
+mpi_entry_named() { if printenv MPI_PKG_CONFIG >/dev/null; then echo MPI_PKG_CONFIG; else echo CRAY_MPICH_DIR; fi; }
+
+have_mpi() {
+    local dir entry
+    if entry=$(mpi_entry); then
+        have_mpi_entry "$entry"
+        return
+    fi
     if [ -z "${MPICC-}" ] && ! command -v mpicc >/dev/null; then
         # Fedora and RHEL keep MPI off PATH until `module load mpi/…`; its library folder is off the loader's path too.
         for dir in /usr/lib64/openmpi /usr/lib64/mpich; do
@@ -91,7 +113,8 @@ have_launcher() {
         return
     fi
     unset MPIRUN SETUP_MPIRUN
-    mpicc=$(command -v "${MPICC:-mpicc}")
+    # Without an mpicc, beside its library (…/lib, …/bin).
+    mpicc=$(command -v "${MPICC:-mpicc}") || mpicc=$(mpi_entry && pkg_config --variable=prefix "$(mpi_entry)")/bin/mpicc
     dir=$(dirname "$mpicc")
     suffix=$(basename "$mpicc" | sed 's/.*mpicc//')
     for launcher in "$dir/mpirun$suffix" "$dir/mpirun" "$dir/mpiexec" "$dir/mpirun.openmpi" "$dir/mpirun.mpich" mpirun mpiexec; do
@@ -110,7 +133,10 @@ have_launcher() {
 
 # openmpi; mpich, as the many are that come from it and start with its launcher or a kindred one (Intel, MVAPICH); or unknown.
 compiled_with() {
-    case $("$MPICC" -E -dM "$setup_probes/mpi.c" 2>/dev/null | grep -E '^#define (OPEN_MPI|MPICH2?_(NAME|VERSION)|MVAPICH2?_VERSION|I_MPI_VERSION) ') in
+    local entry compiler=("${MPICC:-mpicc}")
+    # shellcheck disable=SC2207 # words
+    ! entry=$(mpi_entry) || compiler=(cc $(pkg_config --cflags "$entry"))
+    case $("${compiler[@]}" -E -dM "$setup_probes/mpi.c" 2>/dev/null | grep -E '^#define (OPEN_MPI|MPICH2?_(NAME|VERSION)|MVAPICH2?_VERSION|I_MPI_VERSION) ') in
         *OPEN_MPI*) echo openmpi ;;
         ?*) echo mpich ;;
         *) echo unknown ;;
@@ -131,7 +157,7 @@ launched_by() {
 have_hdf5() {
     local place flags=() folder
     name_hdf5 || return
-    place=$(hdf5_place) || missing_because "hdf5: no HDF5_DIR, no pkg-config entry of headers, none in /usr/include" || return
+    place=$(hdf5_place) || missing_because "hdf5: no HDF5_DIR, $(hdf5_tried)" || return
     for folder in ${place#* }; do flags+=("-L$folder"); done
     cc -I"${place%% *}" "$setup_probes/hdf5.c" ${flags[@]+"${flags[@]}"} -lhdf5 -o "$setup_scratch/hdf5" 2>"$setup_scratch/errors" ||
         missing_because "hdf5: no program can be built with the one in ${place%% *}: $(first_error)" || return
@@ -141,6 +167,26 @@ have_hdf5() {
     same_mpi_as_hdf5 "${place%% *}" "$folder"
 }
 
+hdf5_tried() {
+    if [ "$(uname)" = Darwin ]; then echo "none of Homebrew's"
+    elif command -v "${PKG_CONFIG:-pkg-config}" >/dev/null; then echo "no pkg-config entry of headers, none in /usr/include"
+    else echo "no pkg-config to ask, none in /usr/include"
+    fi
+}
+
+# What to install where there is no HDF5 to build with. pkg-config is wanted only where none is found without it; it alone, if it would find one.
+hdf5_needs() {
+    local file
+    if [ -n "${HDF5_DIR-}" ] || [ "$(uname)" = Darwin ] || command -v "${PKG_CONFIG:-pkg-config}" >/dev/null; then
+        echo hdf5
+        return
+    fi
+    for file in /usr/lib*/pkgconfig/hdf5.pc /usr/lib*/*/pkgconfig/hdf5.pc /usr/share/pkgconfig/hdf5.pc; do
+        if [ -e "$file" ]; then echo pkgconfig; return; fi
+    done
+    echo hdf5 pkgconfig
+}
+
 # The folder of the headers, and those to link in.
 hdf5_place() {
     local folder include=
@@ -148,11 +194,13 @@ hdf5_place() {
         echo "$HDF5_DIR/include $HDF5_DIR/lib"
         return
     fi
-    for folder in $("${PKG_CONFIG:-pkg-config}" --cflags-only-I hdf5 2>/dev/null | tr ' ' '\n' | sed -n 's/^-I//p') ; do
+    # There the build script asks Homebrew only (name_hdf5 has, and found none).
+    [ "$(uname)" != Darwin ] || return
+    for folder in $(pkg_config --cflags-only-I hdf5 2>/dev/null | tr ' ' '\n' | sed -n 's/^-I//p') ; do
         [ -n "$include" ] || ! hdf5_headers "$folder" || include=$folder
     done
     if [ -n "$include" ]; then
-        echo "$include" "$("${PKG_CONFIG:-pkg-config}" --libs-only-L hdf5 | tr ' ' '\n' | sed -n 's/^-L//p' | tr '\n' ' ')"
+        echo "$include" "$(pkg_config --libs-only-L hdf5 | tr ' ' '\n' | sed -n 's/^-L//p' | tr '\n' ' ')"
     elif hdf5_headers /usr/include/hdf5/serial; then
         echo /usr/include/hdf5/serial /usr/lib/x86_64-linux-gnu/hdf5/serial
     elif hdf5_headers /usr/include; then
@@ -185,7 +233,7 @@ name_hdf5() {
         return 1
     fi
     tool=$(command -v h5cc || command -v h5pcc || true)
-    for dir in "${HDF5_ROOT-}" "${HDF5_HOME-}" "${EBROOTHDF5-}" "$(brew_prefix hdf5)" "${tool:+${tool%/bin/*}}"; do
+    for dir in "${HDF5_ROOT-}" "${HDF5_HOME-}" "${EBROOTHDF5-}" "$(brew_prefix hdf5)" "$(brew_prefix hdf5-mpi)" "${tool:+${tool%/bin/*}}"; do
         if [ -n "$dir" ] && [ "$dir" != /usr ] && hdf5_headers "$dir/include"; then
             export HDF5_DIR="$dir" LD_LIBRARY_PATH="$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
             return

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # repository, system and names are run.sh's
 
 # shellcheck disable=SC2034 # for run.sh
-all_cases="root user no-install libclang-cpp libclang-bare clang openmpi-bin hdf5-openmpi mpich both-mpis other-launcher ends"
+all_cases="root user no-install libclang-cpp libclang-bare clang openmpi-bin no-launcher hdf5-openmpi pkg-config mpich both-mpis other-launcher ends"
 
 # The two crates whose build scripts look for MPI, libclang and HDF5, anew; what they depend on is compiled once a system.
 build() {
@@ -84,6 +84,44 @@ case_clang() { start mpi-hdf5; install clang; set_up_and_build; }
 
 # mpicc without mpi.h.
 case_openmpi_bin() { start libclang; install openmpi-bin; set_up_and_build; }
+
+# Open MPI without its launcher: that is what comes along, not another's.
+case_no_launcher() {
+    start libclang
+    install libopenmpi-dev
+    without openmpi-bin
+    set_up_and_build
+    ! has_package mpich || fail "MPICH's launcher was installed for Open MPI"
+    launcher_is openmpi
+}
+
+# HDF5 in a usual place is found without pkg-config, in the others by it alone; and MPI where MPI_PKG_CONFIG says, without any mpicc.
+case_pkg_config() {
+    start libclang
+    as root ./jobs/setup.sh
+    build_by_entry
+    as root rm -f /usr/bin/pkg-config /usr/bin/pkgconf
+    as root env NO_INSTALL=1 ./jobs/setup.sh
+    build
+    without libhdf5-dev
+    install libhdf5-openmpi-dev
+    as root rm -f /usr/bin/pkg-config /usr/bin/pkgconf
+    refused someone
+    grep -w pkg-config <<<"$line" >/dev/null || fail "pkg-config is missing"
+    ! grep hdf5 <<<"$line" >/dev/null || fail "pkg-config alone is missing"
+}
+
+build_by_entry() {
+    local said
+    as root sh -c 'mkdir /hidden && mv /usr/bin/mpicc* /hidden'
+    as someone cargo clean --quiet --release --locked -p mpi-sys
+    # shellcheck disable=SC2016 # for the inner shell
+    said=$(as someone env MPI_PKG_CONFIG=ompi-c bash -ec '. jobs/setup.sh; cargo build --release --locked -p mpi-sys; "$MPIRUN" -n 2 true' 2>&1) || fail "$said"
+    grep 'MPI_PKG_CONFIG is set: the build links what pkg-config says of ompi-c' <<<"$said" || fail "not said: $said"
+    ! said=$(as someone env MPI_PKG_CONFIG=none bash -ec '. jobs/setup.sh' 2>&1) || fail "taken: $said"
+    grep "the build takes pkg-config's 'none'" <<<"$said" || fail "not said: $said"
+    as root sh -c 'mv /hidden/* /usr/bin'
+}
 
 # A parallel HDF5 is one to build with, if it is of the same MPI and pkg-config is there to find it.
 case_hdf5_openmpi() {
