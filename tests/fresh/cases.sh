@@ -229,7 +229,7 @@ case_ends() {
     install libhdf5-openmpi-dev
     as root rm -f /usr/bin/pkg-config /usr/bin/pkgconf
     ends parallel-hdf5 "the parallel one in .* is found by pkg-config alone"
-    sed -i 's/^rust-version.*/rust-version = "1.999"/' "$(root)/home/someone/glasses/Cargo.toml"
+    sed -i 's/^rust-version =.*/rust-version = "1.999"/' "$(root)/home/someone/glasses/Cargo.toml"
     crates='' ends rust "is too old, 1.999 or newer is wanted"
 }
 
