@@ -8,6 +8,9 @@ setup_scratch=${setup_scratch-}
 
 missing_because() { setup_say "$*"; return 1; }
 
+# For what is named wrongly: nothing that could be installed would mend it, and set-up stops. (A file, as it is asked in a subshell.)
+refuse() { : >"$setup_scratch/refused"; missing_because "$*"; }
+
 # Rust links with `cc`, whatever CC is. A compiler without its C library (gcc without libc6-dev) links nothing.
 have_compiler() {
     command -v cc >/dev/null || missing_because "compiler: no cc on PATH, which Rust links with" || return
@@ -36,12 +39,34 @@ have_certificates() {
 # For rustup's installer only.
 have_curl() { have_rust || command -v curl >/dev/null || missing_because "curl: not found; Rust's installer comes by it"; }
 
-have_pkgconfig() { command -v "${PKG_CONFIG:-pkg-config}" >/dev/null || missing_because "pkg-config: not found; the build asks it for HDF5"; }
+pkg_config() { "${PKG_CONFIG:-pkg-config}" "$@"; }
 
 # ---- MPI ----------------------------------------------------------------------------------------------------------------
 
-have_mpi() {
+# The entry of pkg-config's that the build (build-probe-mpi) takes before it asks mpicc: the one that MPI_PKG_CONFIG names, good or not, or
+# that of CRAY_MPICH_DIR, if there is one.
+mpi_entry() {
     local dir
+    printenv MPI_PKG_CONFIG || { dir=$(printenv CRAY_MPICH_DIR) && pkg_config --exists "$dir/lib/pkgconfig/mpich.pc" 2>/dev/null && echo "$dir/lib/pkgconfig/mpich.pc"; }
+}
+
+have_mpi_entry() {
+    local entry=$1 flags
+    if flags=$(pkg_config --cflags --libs "$entry" 2>"$setup_scratch/errors"); then
+        # shellcheck disable=SC2086 # words
+        cc "$setup_probes/mpi.c" $flags -o "$setup_scratch/mpi" 2>"$setup_scratch/errors" && return
+    fi
+    refuse "mpi: the build takes pkg-config's '$entry' in place of mpicc's MPI, and builds no program with it: $(first_error); correct or unset $(mpi_entry_named)"
+}
+
+mpi_entry_named() { if printenv MPI_PKG_CONFIG >/dev/null; then echo MPI_PKG_CONFIG; else echo CRAY_MPICH_DIR; fi; }
+
+have_mpi() {
+    local dir entry
+    if entry=$(mpi_entry); then
+        have_mpi_entry "$entry"
+        return
+    fi
     if [ -z "${MPICC-}" ] && ! command -v mpicc >/dev/null; then
         # Fedora and RHEL keep MPI off PATH until `module load mpi/…`; its library folder is off the loader's path too.
         for dir in /usr/lib64/openmpi /usr/lib64/mpich; do
@@ -57,8 +82,12 @@ have_mpi() {
     fi
     command -v "${MPICC:-mpicc}" >/dev/null || missing_because "mpi: no mpicc on PATH" || return
     mpicc_works "${MPICC:-mpicc}" || missing_because "mpi: mpicc builds no program: $(first_error)" || return
-    export MPICC="${MPICC:-mpicc}"
+    keep MPICC "${MPICC:-mpicc}"
 }
+
+# keep NAME VALUE: exported, and still after `NAME=… . jobs/setup.sh`, which bash otherwise undoes at the end of that line: the build
+# would then be with another MPI than MPIRUN's.
+keep() { unset "$1"; export "$1=$2"; }
 
 # mpi-sys compiles with the wrapper; Rust then links, with what the wrapper shows. A wrapper may lack its headers (openmpi-bin
 # alone), headers their library.
@@ -70,26 +99,55 @@ mpicc_works() {
 }
 
 # The launcher has to be of the same MPI as the compiler wrapper, else every rank is rank 0 of 1. Beside mpicc first; with two MPIs,
-# Debian's mpicc and mpirun may each be of another: mpirun.mpich is then MPICH's.
+# Debian's mpicc and mpirun may each be of another: mpirun.mpich is then MPICH's. What set-up chose itself (SETUP_MPIRUN), here or in the
+# shell that started this one, is chosen anew each time: MPICC or a module may have changed since.
 have_launcher() {
-    local mpicc dir suffix launcher
-    [ -z "${MPIRUN-}" ] || { export MPIRUN; command -v "$MPIRUN" >/dev/null || missing_because "launcher: MPIRUN=$MPIRUN is no program"; return; }
-    mpicc=$(command -v "$MPICC")
+    local mpicc dir suffix launcher compiled launched beside
+    compiled=$(compiled_with)
+    if [ -n "${MPIRUN-}" ] && [ "$MPIRUN" != "${SETUP_MPIRUN-}" ]; then
+        keep MPIRUN "$MPIRUN"
+        command -v "$MPIRUN" >/dev/null || missing_because "launcher: MPIRUN=$MPIRUN is no program" || return
+        launched=$(launched_by "$MPIRUN")
+        [ "$launched" = "$compiled" ] || [ "$launched" = unknown ] || [ "$compiled" = unknown ] ||
+            refuse "launcher: MPIRUN=$MPIRUN is of $launched, and ${MPICC-the MPI to build with} of $compiled: every rank would be rank 0 of 1; correct one, or unset MPIRUN"
+        return
+    fi
+    unset MPIRUN SETUP_MPIRUN
+    # Without an mpicc, beside its library (…/lib, …/bin).
+    mpicc=$(command -v "${MPICC:-mpicc}") || mpicc=$(mpi_entry && pkg_config --variable=prefix "$(mpi_entry)")/bin/mpicc
     dir=$(dirname "$mpicc")
     suffix=$(basename "$mpicc" | sed 's/.*mpicc//')
     for launcher in "$dir/mpirun$suffix" "$dir/mpirun" "$dir/mpiexec" "$dir/mpirun.openmpi" "$dir/mpirun.mpich" mpirun mpiexec; do
-        launcher=$(command -v "$launcher") && [ "$(launched_by "$launcher")" = "$(compiled_with)" ] && export MPIRUN="$launcher" && return
+        beside=${launcher%/*}
+        launcher=$(command -v "$launcher") || continue
+        launched=$(launched_by "$launcher")
+        # One of no known kind (a site's own script, IBM's) is believed where it stands beside mpicc.
+        if { [ "$launched" = "$compiled" ] && [ "$launched" != unknown ]; } ||
+            { [ "$beside" = "$dir" ] && { [ "$launched" = unknown ] || [ "$compiled" = unknown ]; }; }; then
+            export MPIRUN="$launcher" SETUP_MPIRUN="$launcher"
+            return
+        fi
     done
-    missing_because "launcher: no mpirun of the same MPI as $MPICC ($(compiled_with))"
+    missing_because "launcher: no mpirun of the same MPI as ${MPICC-the one to build with} ($compiled)"
 }
 
-# Open MPI, or one of the many that are MPICH and start with its launcher or a kindred one (Intel, MVAPICH, Cray).
-compiled_with() { if "$MPICC" -E -dM "$setup_probes/mpi.c" 2>/dev/null | grep '^#define OPEN_MPI ' >/dev/null; then echo openmpi; else echo mpich; fi; }
+# openmpi; mpich, as the many are that come from it and start with its launcher or a kindred one (Intel, MVAPICH); or unknown.
+compiled_with() {
+    local entry compiler=("${MPICC:-mpicc}")
+    # shellcheck disable=SC2207 # words
+    ! entry=$(mpi_entry) || compiler=(cc $(pkg_config --cflags "$entry"))
+    case $("${compiler[@]}" -E -dM "$setup_probes/mpi.c" 2>/dev/null | grep -E '^#define (OPEN_MPI|MPICH2?_(NAME|VERSION)|MVAPICH2?_VERSION|I_MPI_VERSION) ') in
+        *OPEN_MPI*) echo openmpi ;;
+        ?*) echo mpich ;;
+        *) echo unknown ;;
+    esac
+}
 
 launched_by() {
-    case $("$1" --version 2>&1) in
+    case $("$1" --version 2>&1 </dev/null) in
         *'Open MPI'* | *OpenRTE* | *PRRTE*) echo openmpi ;;
-        *) echo mpich ;;
+        *HYDRA* | *Hydra* | *MPICH* | *MVAPICH* | *'Intel(R) MPI'*) echo mpich ;;
+        *) echo unknown ;;
     esac
 }
 
@@ -99,7 +157,7 @@ launched_by() {
 have_hdf5() {
     local place flags=() folder
     name_hdf5 || return
-    place=$(hdf5_place) || missing_because "hdf5: no HDF5_DIR, no pkg-config entry of headers, none in /usr/include" || return
+    place=$(hdf5_place) || missing_because "hdf5: no HDF5_DIR, $(hdf5_tried)" || return
     for folder in ${place#* }; do flags+=("-L$folder"); done
     cc -I"${place%% *}" "$setup_probes/hdf5.c" ${flags[@]+"${flags[@]}"} -lhdf5 -o "$setup_scratch/hdf5" 2>"$setup_scratch/errors" ||
         missing_because "hdf5: no program can be built with the one in ${place%% *}: $(first_error)" || return
@@ -109,6 +167,26 @@ have_hdf5() {
     same_mpi_as_hdf5 "${place%% *}" "$folder"
 }
 
+hdf5_tried() {
+    if [ "$(uname)" = Darwin ]; then echo "none of Homebrew's"
+    elif command -v "${PKG_CONFIG:-pkg-config}" >/dev/null; then echo "no pkg-config entry of headers, none in /usr/include"
+    else echo "no pkg-config to ask, none in /usr/include"
+    fi
+}
+
+# What to install where there is no HDF5 to build with. pkg-config is wanted only where none is found without it; it alone, if it would find one.
+hdf5_needs() {
+    local file
+    if [ -n "${HDF5_DIR-}" ] || [ "$(uname)" = Darwin ] || command -v "${PKG_CONFIG:-pkg-config}" >/dev/null; then
+        echo hdf5
+        return
+    fi
+    for file in /usr/lib*/pkgconfig/hdf5.pc /usr/lib*/*/pkgconfig/hdf5.pc /usr/share/pkgconfig/hdf5.pc; do
+        if [ -e "$file" ]; then echo pkgconfig; return; fi
+    done
+    echo hdf5 pkgconfig
+}
+
 # The folder of the headers, and those to link in.
 hdf5_place() {
     local folder include=
@@ -116,11 +194,13 @@ hdf5_place() {
         echo "$HDF5_DIR/include $HDF5_DIR/lib"
         return
     fi
-    for folder in $("${PKG_CONFIG:-pkg-config}" --cflags-only-I hdf5 2>/dev/null | tr ' ' '\n' | sed -n 's/^-I//p') ; do
+    # There the build script asks Homebrew only (name_hdf5 has, and found none).
+    [ "$(uname)" != Darwin ] || return
+    for folder in $(pkg_config --cflags-only-I hdf5 2>/dev/null | tr ' ' '\n' | sed -n 's/^-I//p') ; do
         [ -n "$include" ] || ! hdf5_headers "$folder" || include=$folder
     done
     if [ -n "$include" ]; then
-        echo "$include" "$("${PKG_CONFIG:-pkg-config}" --libs-only-L hdf5 | tr ' ' '\n' | sed -n 's/^-L//p' | tr '\n' ' ')"
+        echo "$include" "$(pkg_config --libs-only-L hdf5 | tr ' ' '\n' | sed -n 's/^-L//p' | tr '\n' ' ')"
     elif hdf5_headers /usr/include/hdf5/serial; then
         echo /usr/include/hdf5/serial /usr/lib/x86_64-linux-gnu/hdf5/serial
     elif hdf5_headers /usr/include; then
@@ -132,15 +212,28 @@ hdf5_place() {
 
 hdf5_headers() { [ -e "$1/H5pubconf.h" ] || [ -e "$1/H5pubconf-64.h" ]; }
 
+# The line that mends an HDF5_DIR which the build script refuses.
+hdf5_dir_mended() {
+    case ${HDF5_DIR-} in
+        '' | /*) ;;
+        *) if hdf5_headers "$HDF5_DIR/include"; then printf 'export HDF5_DIR=%q\n' "$(cd "$HDF5_DIR" && pwd)"; return; fi ;;
+    esac
+    echo "unset HDF5_DIR"
+}
+
 # For a module that only puts its tools on PATH, or names its folder otherwise, and for Homebrew, HDF5_DIR is set here.
 name_hdf5() {
     local dir tool
-    if [ -n "${HDF5_DIR-}" ]; then
-        hdf5_headers "$HDF5_DIR/include" || missing_because "hdf5: HDF5_DIR=$HDF5_DIR has no include/H5pubconf.h; correct or unset it"
-        return
+    if [ -n "${HDF5_DIR+set}" ]; then
+        case $HDF5_DIR in
+            /*) ! hdf5_headers "$HDF5_DIR/include" || return 0; refuse "hdf5: HDF5_DIR=$HDF5_DIR has no include/H5pubconf.h. Correct it, or type:" ;;
+            *) refuse "hdf5: HDF5_DIR=$HDF5_DIR is not an absolute path, and the build takes no other. Type:" ;;
+        esac
+        echo "    $(hdf5_dir_mended)" >&2
+        return 1
     fi
     tool=$(command -v h5cc || command -v h5pcc || true)
-    for dir in "${HDF5_ROOT-}" "${HDF5_HOME-}" "${EBROOTHDF5-}" "$(brew_prefix hdf5)" "${tool:+${tool%/bin/*}}"; do
+    for dir in "${HDF5_ROOT-}" "${HDF5_HOME-}" "${EBROOTHDF5-}" "$(brew_prefix hdf5)" "$(brew_prefix hdf5-mpi)" "${tool:+${tool%/bin/*}}"; do
         if [ -n "$dir" ] && [ "$dir" != /usr ] && hdf5_headers "$dir/include"; then
             export HDF5_DIR="$dir" LD_LIBRARY_PATH="$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
             return

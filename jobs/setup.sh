@@ -17,7 +17,7 @@ setup_say() { echo "setup: $*" >&2; }
 
 brew_prefix() { if command -v brew >/dev/null; then brew --prefix "$1" 2>/dev/null; fi; }
 
-rust_wanted() { sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$setup_root/Cargo.toml"; }
+rust_wanted() { sed -n '/^rust-version *= *"/ { s/.*"\(.*\)"/\1/p; q; }' "$setup_root/Cargo.toml"; }
 
 have_rust() {
     local found
@@ -38,13 +38,12 @@ version_at_least() {
 # Without an MPI there is no launcher to ask for: it comes along.
 missing_system() {
     local need
-    for need in compiler git certificates curl pkgconfig; do
+    for need in compiler git certificates curl; do
         "have_$need" || printf '%s ' "$need"
     done
     if ! have_mpi; then printf 'mpi '; elif ! have_launcher; then printf 'launcher '; fi
-    for need in hdf5 libclang; do
-        "have_$need" || printf '%s ' "$need"
-    done
+    have_hdf5 || printf '%s ' "$(hdf5_needs)"
+    have_libclang || printf 'libclang '
 }
 
 # ---- installing ---------------------------------------------------------------------------------------------------------
@@ -65,13 +64,13 @@ packages_for() {
         case $kind-$need in
             apt-compiler) echo gcc libc6-dev ;;
             apt-mpi) echo libopenmpi-dev openmpi-bin ;;
-            apt-launcher) if [ "$(compiled_with)" = openmpi ]; then echo openmpi-bin; else echo mpich; fi ;;
+            apt-launcher) if [ "$(have_mpi 2>/dev/null; compiled_with)" = openmpi ]; then echo openmpi-bin; else echo mpich; fi ;;
             apt-hdf5) echo libhdf5-dev ;;
             apt-libclang) echo libclang-dev ;;
             apt-pkgconfig) echo pkg-config ;;
             dnf-compiler) echo gcc make ;;
             dnf-mpi) echo openmpi-devel ;;
-            dnf-launcher) if [ "$(compiled_with)" = openmpi ]; then echo openmpi; else echo mpich; fi ;;
+            dnf-launcher) if [ "$(have_mpi 2>/dev/null; compiled_with)" = openmpi ]; then echo openmpi; else echo mpich; fi ;;
             dnf-hdf5) echo hdf5 hdf5-devel ;;
             dnf-libclang) echo clang clang-devel ;;
             dnf-pkgconfig) echo pkgconf-pkg-config ;;
@@ -171,8 +170,9 @@ setup() {
 }
 
 set_up() {
-    local missing
+    local missing entry
     read -r -a missing <<<"$(missing_system)"
+    [ ! -e "$setup_scratch/refused" ] || return
     if [ "${#missing[@]}" -gt 0 ]; then
         install_system "${missing[@]}" || return
         read -r -a missing <<<"$(missing_system)"
@@ -187,13 +187,14 @@ set_up() {
     # shellcheck source=jobs/mpi_env.sh
     . "$setup_root/jobs/mpi_env.sh"
     forget_other_mpi
-    setup_say "$(cargo --version | cut -d' ' -f1,2); $("$MPIRUN" --version 2>&1 | head -1) ($MPICC, $MPIRUN)"
+    ! entry=$(mpi_entry) || setup_say "$(mpi_entry_named) is set: the build links what pkg-config says of $entry, not what mpicc names"
+    setup_say "$(cargo --version | cut -d' ' -f1,2); $("$MPIRUN" --version 2>&1 | head -1) (${entry:-${MPICC-}}, $MPIRUN)"
 }
 
 # mpi-sys does not notice that MPICC or a module changed and would go on linking the old MPI: then every rank is rank 0 of 1.
 forget_other_mpi() {
     local target=${CARGO_TARGET_DIR:-$setup_root/target} now
-    now=$(command -v "$MPICC"; "$MPICC" -show)
+    now=$(if mpi_entry; then pkg_config --cflags --libs "$(mpi_entry)"; else command -v "$MPICC"; "$MPICC" -show; fi)
     if [ -d "$target/release/build" ] && [ "$now" != "$(cat "$target/.mpicc" 2>/dev/null)" ]; then
         setup_say "another MPI than the last build's (or the first use of this script): mpi is built anew"
         (cd "$setup_root" && cargo clean --quiet --release -p mpi-sys -p mpi)

@@ -6,6 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . jobs/setup.sh || exit 1
 # Where there is no such Python, the tests that need it say so at the end.
 . jobs/python.sh
+explained_script="test"
+# shellcheck source=jobs/explain.sh
+. jobs/explain.sh
 
 # What only tests start: HDF5's tools, a browser for reports, a terminal for `glasses watch`, networks. Without the right to install, those tests are
 # skipped, and said to be.
@@ -34,14 +37,16 @@ trap 'rm -f "$SKIPPED_TESTS" "$log"' EXIT
 # Without MPI first: the same folder serves both (only glasses itself is built twice), and it has to end up holding the
 # binary with MPI, which `mpirun -n 8 target/release/glasses` expects.
 echo "test: without MPI (--no-default-features)"
-cargo build --release --locked --no-default-features
+build_or_explain cargo build --release --locked --no-default-features || exit 1
 work=$(mktemp -d)
 program=$PWD/target/release/glasses
 (cd "$work" && "$program" synth --size 24 --count 80 --out faces.h5 && "$program" --data faces.h5 --epochs 1 --out run)
 rm -r "$work"
+build_or_explain cargo test --no-run --release --locked --no-default-features --lib || exit 1
 cargo test --release --locked --no-default-features --lib -- "$@" 2>&1 | tee "$log"
 
 echo "test: with MPI, mpirun is $MPIRUN"
+build_or_explain cargo test --no-run --release --locked || exit 1
 cargo test --release --locked -- "$@" 2>&1 | tee -a "$log"
 
 # Every launcher against every MPI; a word in the arguments names other tests.

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # repository, system and names are run.sh's
 
 # shellcheck disable=SC2034 # for run.sh
-all_cases="root user no-install libclang-cpp libclang-bare clang openmpi-bin hdf5-openmpi mpich both-mpis other-launcher ends"
+all_cases="root user no-install libclang-cpp libclang-bare clang openmpi-bin no-launcher hdf5-openmpi pkg-config mpich both-mpis other-launcher ends"
 
 # The two crates whose build scripts look for MPI, libclang and HDF5, anew; what they depend on is compiled once a system.
 build() {
@@ -85,6 +85,44 @@ case_clang() { start mpi-hdf5; install clang; set_up_and_build; }
 # mpicc without mpi.h.
 case_openmpi_bin() { start libclang; install openmpi-bin; set_up_and_build; }
 
+# Open MPI without its launcher: that is what comes along, not another's.
+case_no_launcher() {
+    start libclang
+    install libopenmpi-dev
+    without openmpi-bin
+    set_up_and_build
+    ! has_package mpich || fail "MPICH's launcher was installed for Open MPI"
+    launcher_is openmpi
+}
+
+# HDF5 in a usual place is found without pkg-config, in the others by it alone; and MPI where MPI_PKG_CONFIG says, without any mpicc.
+case_pkg_config() {
+    start libclang
+    as root ./jobs/setup.sh
+    build_by_entry
+    as root rm -f /usr/bin/pkg-config /usr/bin/pkgconf
+    as root env NO_INSTALL=1 ./jobs/setup.sh
+    build
+    without libhdf5-dev
+    install libhdf5-openmpi-dev
+    as root rm -f /usr/bin/pkg-config /usr/bin/pkgconf
+    refused someone
+    grep -w pkg-config <<<"$line" >/dev/null || fail "pkg-config is missing"
+    ! grep hdf5 <<<"$line" >/dev/null || fail "pkg-config alone is missing"
+}
+
+build_by_entry() {
+    local said
+    as root sh -c 'mkdir /hidden && mv /usr/bin/mpicc* /hidden'
+    as someone cargo clean --quiet --release --locked -p mpi-sys
+    # shellcheck disable=SC2016 # for the inner shell
+    said=$(as someone env MPI_PKG_CONFIG=ompi-c bash -ec '. jobs/setup.sh; cargo build --release --locked -p mpi-sys; "$MPIRUN" -n 2 true' 2>&1) || fail "$said"
+    grep 'MPI_PKG_CONFIG is set: the build links what pkg-config says of ompi-c' <<<"$said" || fail "not said: $said"
+    ! said=$(as someone env MPI_PKG_CONFIG=none bash -ec '. jobs/setup.sh' 2>&1) || fail "taken: $said"
+    grep "the build takes pkg-config's 'none'" <<<"$said" || fail "not said: $said"
+    as root sh -c 'mv /hidden/* /usr/bin'
+}
+
 # A parallel HDF5 is one to build with, if it is of the same MPI and pkg-config is there to find it.
 case_hdf5_openmpi() {
     start libclang
@@ -117,6 +155,19 @@ case_both_mpis() {
     set_up_and_build
     launcher_is openmpi
     launcher_is mpich MPICC=mpicc.mpich
+    other_mpi_in_one_shell
+    # One that the user named, of the other MPI: said, and nothing is installed against it.
+    # shellcheck disable=SC2016 # for the inner shell
+    as someone env MPIRUN=mpirun.mpich bash -c '! said=$(. jobs/setup.sh 2>&1) && echo "$said" && grep "MPIRUN=mpirun.mpich is of mpich" <<<"$said" && ! grep missing: <<<"$said"'
+}
+
+# Set up again in the same terminal with another MPI: what set-up had chosen for the first must not stay.
+other_mpi_in_one_shell() {
+    local said
+    # shellcheck disable=SC2016 # for the inner shell
+    said=$(as someone bash -ec 'of() { echo "$MPICC $(compiled_with) $(launched_by "$MPIRUN")"; }
+        . jobs/setup.sh; of; MPICC=mpicc.mpich . jobs/setup.sh; of; (. jobs/setup.sh; of); export MPICC=mpicc; . jobs/setup.sh; of' | tr '\n' ,)
+    [ "$said" = "mpicc openmpi openmpi,mpicc.mpich mpich mpich,mpicc.mpich mpich mpich,mpicc openmpi openmpi," ] || fail "in one shell: $said"
 }
 
 # Debian's plain `mpirun` is Open MPI's here, its `mpicc` MPICH's.
@@ -166,6 +217,9 @@ case_ends() {
     ends_mended hdf5 "it found no HDF5"
     as someone sh -c 'mkdir -p /tmp/old/include /tmp/old/lib && echo "#define H5_VERSION \"1.6.10\"" >/tmp/old/include/H5pubconf.h'
     ends old-hdf5 "its HDF5 (HDF5_DIR=/tmp/old: unset it) is too old" HDF5_DIR=/tmp/old
+    ends hdf5-dir "HDF5_DIR=old has to be the absolute path" HDF5_DIR=old
+    refused someone HDF5_DIR=old
+    refused someone HDF5_DIR=/tmp/nowhere
     mkdir "$(root)/small"
     mount -t tmpfs -o size=2m,mode=1777 small "$(root)/small"
     ends space "no space left" CARGO_TARGET_DIR=/small
@@ -175,7 +229,7 @@ case_ends() {
     install libhdf5-openmpi-dev
     as root rm -f /usr/bin/pkg-config /usr/bin/pkgconf
     ends parallel-hdf5 "the parallel one in .* is found by pkg-config alone"
-    sed -i 's/^rust-version.*/rust-version = "1.999"/' "$(root)/home/someone/glasses/Cargo.toml"
+    sed -i 's/^rust-version =.*/rust-version = "1.999"/' "$(root)/home/someone/glasses/Cargo.toml"
     crates='' ends rust "is too old, 1.999 or newer is wanted"
 }
 
@@ -190,7 +244,9 @@ case_whole() {
     as someone env RANKS=4 CARGO_TARGET_DIR=target ./jobs/quickstart.sh 2>&1 | tee "$(room)/run/whole.txt"
     out=$(cat "$(room)/run/whole.txt")
     digest=$(sed -n 's/^weights sha256 \([0-9a-f]*\).*/\1/p' <<<"$out")
+    grep -E '^[0-9a-f]{64}$' <<<"$digest" >/dev/null || fail "no digest of 64 digits: '$digest'"
     [ "$digest" = "$(readme_digest)" ] || fail "other weights than README's: $digest"
-    ! grep '^warning: .*deprecated' <<<"$out" || fail "the build warns"
+    # Of rustc, of cargo and of the build scripts' compilers; the one of glasses itself is of this machine.
+    ! grep -E '^warning(\[|:)|: warning: ' <<<"$out" | grep -v '^warning: more ranks than CPUs' || fail "the build warns"
     echo "NOTE: $(sed -n 's/^setup: cargo [^;]*; \(.*\) (.*/\1/p' <<<"$out" | tail -1), digest $(cut -c1-12 <<<"$digest"), $(sed -n 's/^test accuracy \([0-9.]* %\).*/\1/p' <<<"$out")"
 }

@@ -75,6 +75,7 @@ run_system() {
 }
 
 mkdir -p "$cache"
+overlay_works || cannot "no overlay can be mounted in $cache ($why); with 10 GB of free memory, or GLASSES_FRESH_CACHE on a disk of its own, one can"
 bad=0 processes=()
 for one in "${systems[@]}"; do
     run_system "$one" &

@@ -5,6 +5,25 @@
 room() { echo "$cache/$system"; }
 root() { echo "$cache/$system/root"; }
 
+# In memory, where there is enough: no half minute a case for removing it.
+in_memory() {
+    if [ "$(awk '/^MemAvailable/ { print int($2 / 1e6) }' /proc/meminfo)" -ge 10 ]; then mount -t tmpfs -o size=5g fresh "$1"; fi
+}
+
+# Whether what a case writes can lie over a system here: a folder on an overlay (a container's) takes no second one. Leaves why not in `why`.
+overlay_works() {
+    local trial code=0
+    trial=$(mktemp -d "$cache/trial.XXXXXX")
+    in_memory "$trial"
+    mkdir "$trial/below" "$trial/top" "$trial/work" "$trial/root"
+    # shellcheck disable=SC2034 # for run.sh
+    why=$(mount -t overlay fresh -o "lowerdir=$trial/below,upperdir=$trial/top,workdir=$trial/work" "$trial/root" 2>&1 | head -1) || code=$?
+    umount "$trial/root" 2>/dev/null || true
+    umount "$trial" 2>/dev/null || true
+    rm -rf --one-file-system "$trial"
+    return "$code"
+}
+
 # Makes the untouched system, once; takes the lock, and clears up what a killed run left.
 prepare_system() {
     mkdir -p "$(room)/archives/partial"
@@ -12,8 +31,7 @@ prepare_system() {
     flock -n 9 || { echo "fresh: another run is using $(room)" >&2; return 1; }
     clear_up
     mkdir -p "$(room)/run" "$(room)/root" "$(room)/target"
-    # In memory, where there is enough: no half minute a case for removing it.
-    if [ "$(awk '/^MemAvailable/ { print int($2 / 1e6) }' /proc/meminfo)" -ge 10 ]; then mount -t tmpfs -o size=5g fresh "$(room)/run"; fi
+    in_memory "$(room)/run"
     git clone --quiet --no-hardlinks "$repository" "$(room)/repository" || return
     [ -d "$(room)/base" ] || make_base >"$cache/$system.log" 2>&1
 }
