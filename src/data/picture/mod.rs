@@ -1,7 +1,7 @@
 //! From a picture file to the pixels of one row: one preparation for making datasets and for predicting.
 //!
-//! - [`kind`]: which files are pictures;
-//! - [`jpeg`]: what the JPEG decoder does not say.
+//! - `kind`: which files are pictures;
+//! - `jpeg`: what the JPEG decoder does not say.
 
 mod jpeg;
 mod kind;
