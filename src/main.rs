@@ -7,29 +7,18 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use glasses::cli::{Cli, Command};
 use glasses::comm::Communicator;
+use glasses::data::open;
 use glasses::error::{Error, Exit};
 use glasses::launch::Launch;
 use glasses::train::Pulse;
 use glasses::{comm, commands, report, train};
 
-/// NFS and Lustre may refuse the locks that HDF5 takes even to read. We never write a file in place, so none is needed;
-/// who sets the variable decides otherwise. The crate has no call for it that older libraries know too.
-///
-/// And no file may have HDF5 load a plug-in: `::` is its word for none.
-fn set_up_hdf5() {
-    for (name, value) in [("HDF5_USE_FILE_LOCKING", "FALSE"), ("HDF5_PLUGIN_PRELOAD", "::")] {
-        if std::env::var_os(name).is_none() {
-            // SAFETY: the first thing the program does: there is no other thread that could read the environment.
-            #[allow(unsafe_code)]
-            unsafe {
-                std::env::set_var(name, value);
-            }
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    set_up_hdf5();
+    // SAFETY: the first thing the program does: there is no other thread that could read the environment.
+    #[allow(unsafe_code)]
+    unsafe {
+        open::set_up_hdf5();
+    }
     let parsed = Cli::try_parse();
     // Before anything takes time: a batch system may send one at any moment.
     let settings = parsed.as_ref().ok().and_then(Cli::settings);

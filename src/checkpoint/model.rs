@@ -15,7 +15,7 @@ use twox_hash::XxHash3_64;
 
 use super::image::Image;
 use crate::data::writer::unicode;
-use crate::data::{Normalize, Normalizer, RowShape, foreign, reader};
+use crate::data::{Normalize, Normalizer, RowShape, foreign, open, schema};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;
 use crate::kernels::zeros;
@@ -113,12 +113,12 @@ fn digest(params: &Params, normalizer: &Normalizer) -> String {
 
 /// Whether an open file says that it is a model.
 pub fn is_model(file: &hdf5::File) -> bool {
-    reader::strings(file, "format", 1).is_ok_and(|format| format.is_some_and(|f| f == [FORMAT]))
+    schema::strings(file, "format", 1).is_ok_and(|format| format.is_some_and(|f| f == [FORMAT]))
 }
 
 /// An open model file, of which all but the numbers has been read and checked.
 struct Opened {
-    file: hdf5::File,
+    file: open::OpenFile,
     model: Model,
     shape: RowShape,
     mode: Normalize,
@@ -126,7 +126,7 @@ struct Opened {
 }
 
 fn open(path: &Path) -> Result<Opened> {
-    let file = reader::open(path)?;
+    let file = open::open(path)?;
     let invalid = |what: &str, found: String, expected: String| Error::invalid(place(path, what), found, expected, FIX);
     if !is_model(&file) {
         return Err(invalid("", "an HDF5 file that is not a model".into(), format!("attribute format = '{FORMAT}'")));
@@ -137,7 +137,7 @@ fn open(path: &Path) -> Result<Opened> {
         return Err(invalid("version", version.to_string(), format!("{VERSION}; a newer glasses may have written it")));
     }
     let text = |name: &str| -> Result<String> {
-        let found = reader::strings(&file, name, 1).map_err(failed(name))?;
+        let found = schema::strings(&file, name, 1).map_err(failed(name))?;
         found.and_then(|mut t| t.pop()).ok_or_else(|| invalid(name, "nothing".into(), "a text".into()))
     };
     let spec = ModelSpec::parse(&text("spec")?, &place(path, "spec"))?;
@@ -152,7 +152,7 @@ fn open(path: &Path) -> Result<Opened> {
         _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
     };
     let classes =
-        reader::strings(&file, "classes", reader::MOST_CLASSES).map_err(failed("classes"))?.unwrap_or_default();
+        schema::strings(&file, "classes", schema::MOST_CLASSES).map_err(failed("classes"))?.unwrap_or_default();
     if classes.is_empty() {
         return Err(invalid("classes", "nothing".into(), "the names of the classes".into()));
     }
@@ -210,7 +210,7 @@ pub fn read(path: &Path) -> Result<SavedModel> {
     }
     let params = Params { values, table: model.table.clone() };
     // Older files have none.
-    let said = reader::strings(&file, DIGEST, 1).map_err(Error::hdf5(format!("read {DIGEST} of"), path, FIX))?;
+    let said = schema::strings(&file, DIGEST, 1).map_err(Error::hdf5(format!("read {DIGEST} of"), path, FIX))?;
     if said.and_then(|mut said| said.pop()).is_some_and(|said| said != digest(&params, &normalizer)) {
         let found = "numbers that do not match the digest beside them";
         return Err(Error::invalid(place(path, "/params"), found, "those that were written: it is damaged", FIX));

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::image::Image;
 use crate::data::writer::unicode;
-use crate::data::{foreign, reader};
+use crate::data::{foreign, schema};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;
 
@@ -157,7 +157,7 @@ pub fn read_state(path: &Path) -> Result<State> {
     let file = hdf5::File::open(path).map_err(failed("open"))?;
     let meta = foreign::dataset(path, &file, "meta")?.ok_or_else(|| "there is no /meta".into());
     let meta = meta.and_then(|meta| meta.read_scalar::<VarLenUnicode>());
-    let meta = reader::valid(meta.map_err(failed("read /meta of"))?.as_bytes());
+    let meta = schema::valid(meta.map_err(failed("read /meta of"))?.as_bytes());
     Ok(State { meta, path: path.to_owned(), file })
 }
 

@@ -8,7 +8,7 @@ use super::{folder, probe};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
-use crate::data::{Dataset, Normalize, RowShape, Split, reader};
+use crate::data::{Dataset, Normalize, RowShape, Split, open};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
@@ -180,7 +180,7 @@ fn sizes(shape: RowShape) -> Vec<usize> {
 }
 
 fn inspect(path: &Path) -> Result<Info> {
-    if checkpoint::is_model(&reader::open(path)?) {
+    if checkpoint::is_model(&*open::open(path)?) {
         let saved = checkpoint::read(path)?;
         let mut info = describe(&saved.model, saved.shape, None);
         if let Info::Model { classes, normalize, weights_sha256, .. } = &mut info {

@@ -27,13 +27,18 @@ pub struct Options {
     /// The dataset to write
     #[arg(long, value_name = "FILE.h5")]
     pub out: PathBuf,
-    /// The labels of the pictures: a CSV with the id or file name in its first column [default: SRC/train.csv or
+    /// The labels of the pictures: a CSV with an id or file name and a label a line [default: SRC/train.csv or
     /// SRC/labels.csv where there is one]
     #[arg(long, value_name = "FILE.csv")]
     pub labels: Option<PathBuf>,
-    /// The label's column in the CSV: its name, or its number from 1 [default: the last]
+    /// The labels' column in the CSV: its name, or its number from 1 [default: the one called label, class, target or y,
+    /// else the last]
     #[arg(long, value_name = "NAME|NUMBER")]
     pub label_column: Option<String>,
+    /// The column that names the rows, by its name, or its number from 1: what finds their pictures, and is no feature [default:
+    /// for pictures the first that does not only number the rows, for features the one called id]
+    #[arg(long, value_name = "NAME|NUMBER")]
+    pub id_column: Option<String>,
     /// Where in SRC the picture of an id is, such as 'images/face-{id}.png' [default: ID.png, face-ID.png and the like
     /// are looked for in SRC and its sub-folders]
     #[arg(long, value_name = "PATTERN")]
@@ -180,6 +185,7 @@ fn prepare(options: &Options) -> Result<Source> {
         source: options.source.clone(),
         labels: options.labels.clone(),
         label_column: options.label_column.clone(),
+        id_column: options.id_column.clone(),
         pattern: options.pattern.clone(),
         folders: options.folders,
         classes: options.classes.as_ref().map(|names| names.iter().map(|name| name.trim().to_owned()).collect()),

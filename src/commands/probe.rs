@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
-use crate::data::{Dataset, Split, reader};
+use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::train::member_folder;
 
@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<()> {
     if checkpoint::is_state(path)? {
         return checkpoint::read_state(path)?.look();
     }
-    if checkpoint::is_model(&reader::open(path)?) {
+    if checkpoint::is_model(&*open::open(path)?) {
         return checkpoint::look(path);
     }
     let dataset = Dataset::open(path)?;
@@ -84,6 +84,8 @@ fn survive(file: &Path) -> Result<()> {
     if !file.is_file() {
         return Ok(());
     }
+    // What another program is writing may look damaged.
+    let _lock = open::lock(file)?;
     let program = std::env::current_exe().map_err(Error::io("start a process to read", file))?;
     let kept = std::env::vars_os().filter(|(name, _)| KEPT.iter().any(|kept| name.to_string_lossy().starts_with(kept)));
     let mut command = Command::new(program);

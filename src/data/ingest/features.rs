@@ -5,7 +5,7 @@ use std::path::Path;
 use csv::StringRecord;
 
 use super::labels::{classes_of, is_missing, number};
-use super::table::{self, LabelColumn};
+use super::table::{self, Roles};
 use super::{Content, Request, Source};
 use crate::data::RowShape;
 use crate::error::{Error, Result};
@@ -21,25 +21,28 @@ struct Row {
 
 /// What is the same for all rows.
 struct Layout {
-    columns: usize,
-    label: LabelColumn,
-    /// A column that is left out because it names the row.
-    id: Option<usize>,
+    roles: Roles,
+    /// The columns that are features.
+    features: Vec<usize>,
 }
 
 impl Layout {
+    fn new(roles: Roles) -> Layout {
+        let left_out = |i: &usize| *i == roles.label || roles.id == Some(*i) || roles.index.contains(i);
+        let features = (0..roles.columns).filter(|i| !left_out(i)).collect();
+        Layout { roles, features }
+    }
+
     fn row(&self, record: &StringRecord) -> Row {
-        let label = record.get(self.label.index).unwrap_or_default().to_owned();
+        let label = record.get(self.roles.label).unwrap_or_default().to_owned();
         let line = table::line(record);
-        if record.len() != self.columns {
-            let values = Err(format!("line {line}: found {} columns, expected {}", record.len(), self.columns));
+        if record.len() != self.roles.columns {
+            let values = Err(format!("line {line}: found {} columns, expected {}", record.len(), self.roles.columns));
             return Row { label, values };
         }
-        let mut values = Vec::with_capacity(self.columns);
-        for (column, cell) in record.iter().enumerate() {
-            if column == self.label.index || Some(column) == self.id {
-                continue;
-            }
+        let mut values = Vec::with_capacity(self.features.len());
+        for &column in &self.features {
+            let cell = &record[column];
             match cell.parse::<f32>() {
                 Ok(value) if value.is_finite() => values.push(value),
                 _ => {
@@ -51,8 +54,33 @@ impl Layout {
         Row { label, values: Ok(values) }
     }
 
-    fn features(&self) -> usize {
-        self.columns - 1 - usize::from(self.id.is_some())
+    /// What the columns were taken for.
+    fn notes(&self, path: &Path, first: &StringRecord, table: &Columns) -> Vec<String> {
+        let roles = &self.roles;
+        let mut note = format!(
+            "{}: the labels are {}, the {} features {}",
+            path.display(),
+            roles.name(first, roles.label),
+            self.features.len(),
+            roles.names(first, &self.features),
+        );
+        if let Some(id) = roles.id {
+            note.push_str(&format!("; left out: {}, which names the rows", roles.name(first, id)));
+        }
+        if !roles.index.is_empty() {
+            note.push_str(&format!("; left out: {}, which numbers the rows", roles.names(first, &roles.index)));
+        }
+        let mut notes = vec![note];
+        let counting: Vec<usize> = table.counting(self.features.len()).map(|i| self.features[i]).collect();
+        if !counting.is_empty() {
+            notes.push(format!(
+                "{}: {} counts the rows; where that is no feature, --id-column {} leaves it out",
+                path.display(),
+                roles.names(first, &counting),
+                counting[0] + 1,
+            ));
+        }
+        notes
     }
 }
 
@@ -67,11 +95,13 @@ pub fn read(request: &Request) -> Result<Source> {
     if !table::next(&mut reader, &mut first, path)? {
         return Err(empty(path));
     }
-    let label = table::label_column(&first, request.label_column.as_deref(), path)?;
-    let mut layout = Layout { columns: first.len(), label, id: None };
-    let id = first.iter().position(|name| name.eq_ignore_ascii_case("id")).filter(|&id| id != label.index);
-    layout.id = id;
-    if layout.features() == 0 {
+    let mut roles = Roles::new(&first, request, path)?;
+    if roles.id.is_none() {
+        roles.id = first.iter().position(|name| name.eq_ignore_ascii_case("id")).filter(|&id| id != roles.label);
+        roles.header |= roles.id.is_some();
+    }
+    let mut layout = Layout::new(roles);
+    if layout.features.is_empty() {
         return Err(Error::invalid(
             path.display().to_string(),
             "a label but no feature columns",
@@ -84,7 +114,8 @@ pub fn read(request: &Request) -> Result<Source> {
     while table::next(&mut reader, &mut record, path)? {
         table.add(layout.row(&record));
     }
-    if !is_header(&first, &layout, &table) {
+    layout.roles.header |= is_header(&first, &layout, &table);
+    if !layout.roles.header {
         table.add_first(layout.row(&first));
     }
     if table.labels.is_empty() && table.bad.is_empty() {
@@ -93,20 +124,18 @@ pub fn read(request: &Request) -> Result<Source> {
     if !table.bad.is_empty() && !request.skip_bad {
         return Err(refuse(path, &table));
     }
-    Ok(table.into_source(path, &layout, first.get(layout.id.unwrap_or(0)).unwrap_or_default()))
+    table.into_source(path, &layout, &first)
 }
 
 /// A header has no number above a feature; or it names the label, and all labels are numbers.
 fn is_header(first: &StringRecord, layout: &Layout, table: &Columns) -> bool {
-    if layout.label.named || layout.id.is_some() {
-        return true;
-    }
-    let others = || first.iter().enumerate().filter(|(i, _)| *i != layout.label.index).map(|(_, cell)| cell);
+    let label = layout.roles.label;
+    let others = || first.iter().enumerate().filter(|(i, _)| *i != label).map(|(_, cell)| cell);
     let numbers = others().filter(|cell| cell.parse::<f32>().is_ok()).count();
     if numbers == 0 && others().any(|cell| !cell.is_empty()) {
         return true;
     }
-    let label = first.get(layout.label.index).unwrap_or_default();
+    let label = first.get(label).unwrap_or_default();
     let all_numbers = !table.labels.is_empty() && table.labels.iter().all(|label| number(label).is_some());
     all_numbers && !is_missing(label) && number(label).is_none()
 }
@@ -143,14 +172,22 @@ impl Columns {
         }
     }
 
-    fn into_source(self, path: &Path, layout: &Layout, id: &str) -> Source {
+    /// Which of the features count 0, 1, 2 …, or 1, 2, 3 …
+    fn counting(&self, features: usize) -> impl Iterator<Item = usize> + '_ {
+        let counts = move |feature: usize| {
+            let mut values = self.values.iter().skip(feature).step_by(features).zip(0u16..);
+            let from = self.values[feature];
+            self.labels.len() > 2 && (from == 0.0 || from == 1.0) && values.all(|(v, i)| *v == from + f32::from(i))
+        };
+        (0..features).filter(move |&feature| counts(feature))
+    }
+
+    fn into_source(self, path: &Path, layout: &Layout, first: &StringRecord) -> Result<Source> {
         let (labels, classes) = classes_of(self.labels.iter().map(String::as_str));
-        let mut notes = Vec::new();
-        if layout.id.is_some() {
-            notes.push(format!("the column '{id}' of {} names the rows; it is no feature", path.display()));
-        }
-        Source {
-            shape: RowShape::Features { d: layout.features() },
+        table::check_labels(labels.len(), &classes, &layout.roles.name(first, layout.roles.label), path)?;
+        let notes = if labels.is_empty() { Vec::new() } else { layout.notes(path, first, &self) };
+        Ok(Source {
+            shape: RowShape::Features { d: layout.features.len() },
             content: Content::Features(self.values),
             given: vec![None; labels.len()],
             labels,
@@ -159,7 +196,7 @@ impl Columns {
             unlabelled: self.unlabelled,
             origin: format!("the CSV of features {}", path.display()),
             notes,
-        }
+        })
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Request {
     pub labels: Option<PathBuf>,
     /// A column's name, or its number from 1.
     pub label_column: Option<String>,
+    /// The column that names the rows: its name, or its number from 1.
+    pub id_column: Option<String>,
     /// A picture's file name below the source, `{id}` standing for the id.
     pub pattern: Option<String>,
     /// Names of the classes, in class order.
@@ -94,6 +96,7 @@ pub fn discover(request: &Request) -> Result<Source> {
         features::read(request)?
     } else if request.labels.is_none() && idx::is_idx_folder(path)? {
         not_with(request.label_column.is_some(), "--label-column", "IDX files", "leave it out")?;
+        not_with(request.id_column.is_some(), "--id-column", "IDX files", "leave it out")?;
         not_with(request.pattern.is_some(), "--pattern", "IDX files", "leave it out")?;
         not_with(request.folders.is_some(), "--folders", "IDX files", "leave it out")?;
         idx::read(request)?
@@ -107,6 +110,7 @@ pub fn discover(request: &Request) -> Result<Source> {
             None => {
                 let why = "sub-folders as classes; a CSV is named with --labels";
                 not_with(request.label_column.is_some(), "--label-column", why, "name the CSV with --labels")?;
+                not_with(request.id_column.is_some(), "--id-column", why, "name the CSV with --labels")?;
                 not_with(request.pattern.is_some(), "--pattern", why, "name the CSV with --labels")?;
                 class_folders::read(request)?
             }

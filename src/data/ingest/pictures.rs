@@ -7,7 +7,8 @@ use csv::StringRecord;
 
 use super::folder::{self, Index, Lookup};
 use super::labels::{classes_of, is_missing, number};
-use super::{Content, DEFAULT_SIDE, Request, Source, brief, table};
+use super::table::{self, Roles};
+use super::{Content, DEFAULT_SIDE, Request, Source};
 use crate::data::RowShape;
 use crate::data::picture::{ends_like_picture, is_picture, left_out};
 use crate::error::{Error, Result};
@@ -47,7 +48,7 @@ struct Line {
 pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     let source = &request.source;
     let finder = Finder::new(request)?;
-    let (lines, column) = read_lines(request, file, &finder)?;
+    let (lines, columns) = read_lines(request, file, &finder)?;
     let mut found = assign(&lines, &finder)?;
     if !found.errors.is_empty() {
         return Err(Error::Several {
@@ -61,23 +62,14 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
             source.display().to_string(),
             format!("no picture for any of the {} labelled ids, such as '{}'", found.bad.len(), lines[0].id),
             format!("pictures named {}", finder.tried("<id>")),
-            "check SRC, or say --pattern 'name-{id}.png'",
+            "check SRC; or say --pattern 'name-{id}.png', or --id-column where the ids are another column",
         ));
     }
     let (labels, classes) = classes_of(found.labels.iter().copied());
-    if labels.len() > 20 && classes.len() * 2 > labels.len() {
-        return Err(Error::invalid(
-            format!("column {column} of {}", file.display()),
-            format!("{} different values in {} rows: {}", classes.len(), labels.len(), brief(&classes)),
-            "a column of labels",
-            "name the column with --label-column",
-        ));
-    }
+    table::check_labels(labels.len(), &classes, &columns.label, file)?;
     let unlabelled = found.unlabelled + finder.without_line(&found.used);
     let mut notes: Vec<String> = finder.others(file).into_iter().collect();
-    if request.labels.is_none() {
-        notes.push(format!("the labels are column {column} of {} (--labels names another)", file.display()));
-    }
+    notes.push(columns.note);
     Ok(Source {
         shape: shape(request),
         given: vec![None; labels.len()],
@@ -160,18 +152,28 @@ enum Found {
     Ambiguous(Vec<PathBuf>),
 }
 
-/// The lines without the header, and the label column's name for messages.
-fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Line>, String)> {
+/// What was taken for what.
+struct Columns {
+    /// The column of the labels, for messages.
+    label: String,
+    note: String,
+}
+
+/// The lines without the header, and what their columns are.
+fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Line>, Columns)> {
     let mut reader = table::open(file)?;
     let mut first = StringRecord::new();
     let empty = || Error::invalid(file.display().to_string(), "no rows", "an id and a label a line", "check the file");
     if !table::next(&mut reader, &mut first, file)? {
         return Err(empty());
     }
-    let column = table::label_column(&first, request.label_column.as_deref(), file)?;
+    let mut roles = Roles::new(&first, request, file)?;
+    let plain = (0..roles.columns).find(|i| *i != roles.label && !roles.index.contains(i));
+    // Where nothing else names the rows, their numbers may.
+    let id = roles.id.or(plain).unwrap_or_else(|| if roles.index.is_empty() { 0 } else { roles.index.remove(0) });
     let line = |record: &StringRecord| {
         let text = |column| record.get(column).unwrap_or_default().to_owned();
-        Line { number: table::line(record), id: text(0), label: text(column.index) }
+        Line { number: table::line(record), id: text(id), label: text(roles.label) }
     };
     let mut lines = Vec::new();
     let mut record = StringRecord::new();
@@ -192,16 +194,20 @@ fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Li
         || number(&head.id).is_some()
         || ends_like_picture(Path::new(&head.id))
         || matches!(finder.find(&head.id), Found::File(_));
-    let mut name = format!("{}", column.index + 1);
-    if column.named || !is_row {
-        name = format!("'{}'", head.label);
-    } else {
+    roles.header |= !is_row;
+    let left_out = match &roles.index[..] {
+        [] => String::new(),
+        index => format!("; left out: {}, which numbers the rows", roles.names(&first, index)),
+    };
+    let (label, id) = (roles.name(&first, roles.label), roles.name(&first, id));
+    let note = format!("{}: the labels are {label}, the ids {id}{left_out}", file.display());
+    if !roles.header {
         lines.insert(0, head);
     }
     if lines.is_empty() {
         return Err(empty());
     }
-    Ok((lines, name))
+    Ok((lines, Columns { label, note }))
 }
 
 /// What became of the lines.

@@ -1,11 +1,13 @@
-//! What the two kinds of CSV have in common: how they are opened and which column is the label.
+//! What the two kinds of CSV have in common: how they are opened, and what their columns are.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
 use csv::StringRecord;
 
-use super::brief;
+use super::labels::number;
+use super::{Request, brief};
 use crate::error::{Error, Result, nearest};
 
 /// A CSV in which rows may have any length (they are checked by whoever reads them) and blanks do not count.
@@ -37,45 +39,152 @@ pub fn line(record: &StringRecord) -> u64 {
     record.position().map_or(0, csv::Position::line)
 }
 
-/// Where the labels stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LabelColumn {
-    /// The column, from 0.
-    pub index: usize,
-    /// Whether it was found by its name, so that the first row is a header.
-    pub named: bool,
+/// What the columns of a table are, by their numbers from 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// How many there are.
+    pub columns: usize,
+    /// The labels.
+    pub label: usize,
+    /// What names the rows.
+    pub id: Option<usize>,
+    /// What numbers the rows, as pandas and R write it: left out.
+    pub index: Vec<usize>,
+    /// Whether the first line is known to be a header.
+    pub header: bool,
 }
 
-/// The column that the user named or numbered (from 1), else the last.
-pub fn label_column(first: &StringRecord, wanted: Option<&str>, path: &Path) -> Result<LabelColumn> {
-    let names: Vec<String> = first.iter().map(str::to_owned).collect();
-    let place = path.display().to_string();
-    if names.len() < 2 {
-        return Err(Error::invalid(
-            place,
-            format!("one column ('{}')", names.first().map_or("", String::as_str)),
-            "at least two, separated by commas",
-            "check the file; other separators than the comma are not understood",
-        ));
+/// Names that a column of labels has, where the user names none.
+const LABELS: [&str; 5] = ["label", "labels", "class", "target", "y"];
+
+impl Roles {
+    /// Finds them by what the user says, then by the first line's names. Whoever reads decides about `id` where it is `None`.
+    pub fn new(first: &StringRecord, request: &Request, path: &Path) -> Result<Roles> {
+        let names: Vec<String> = first.iter().map(str::to_owned).collect();
+        if names.len() < 2 {
+            return Err(Error::invalid(
+                path.display().to_string(),
+                format!("one column ('{}')", names.first().map_or("", String::as_str)),
+                "at least two, separated by commas",
+                "check the file; other separators than the comma are not understood",
+            ));
+        }
+        let said = |option, wanted: &Option<String>| {
+            wanted.as_deref().map(|wanted| column(&names, option, wanted, path)).transpose()
+        };
+        let (label, id) = (said("--label-column", &request.label_column)?, said("--id-column", &request.id_column)?);
+        let of_user = |column: usize| [label, id].iter().flatten().any(|(used, _)| *used == column);
+        let maybe: Vec<usize> = (0..names.len()).filter(|&i| !of_user(i) && numbers_rows(&names, i)).collect();
+        let index = distinct_integers(path, &maybe)?;
+        let mut header = !index.is_empty() || [label, id].iter().flatten().any(|(_, named)| *named);
+        let free = |i: &usize| !index.contains(i) && id.is_none_or(|(id, _)| id != *i);
+        let is_label = |i: &usize| LABELS.iter().any(|name| names[*i].eq_ignore_ascii_case(name));
+        let called: Vec<usize> = (0..names.len()).filter(free).filter(is_label).collect();
+        let label = match (label, &called[..]) {
+            (Some((label, _)), _) => label,
+            (None, &[label]) => {
+                header = true;
+                label
+            }
+            (None, _) => (0..names.len()).rev().find(free).unwrap_or(names.len() - 1),
+        };
+        if id.is_some_and(|(id, _)| id == label) {
+            let found = format!("column {} for the ids and for the labels", label + 1);
+            return Err(Error::invalid("--id-column", found, "two columns", "name another with --label-column"));
+        }
+        let index = index.into_iter().filter(|&i| i != label).collect();
+        Ok(Roles { columns: names.len(), label, id: id.map(|(id, _)| id), index, header })
     }
-    let Some(wanted) = wanted else { return Ok(LabelColumn { index: names.len() - 1, named: false }) };
-    if let Some(index) = names.iter().position(|name| name == wanted) {
-        return Ok(LabelColumn { index, named: true });
+
+    /// A column for messages: its name where there is a header, and its number from 1.
+    pub fn name(&self, first: &StringRecord, column: usize) -> String {
+        match first.get(column).filter(|_| self.header) {
+            Some(name) => format!("'{name}' (column {})", column + 1),
+            None => format!("column {}", column + 1),
+        }
     }
-    if let Ok(number) = wanted.parse::<usize>()
-        && (1..=names.len()).contains(&number)
-    {
-        return Ok(LabelColumn { index: number - 1, named: false });
+
+    /// Several columns for messages.
+    pub fn names(&self, first: &StringRecord, columns: &[usize]) -> String {
+        brief(&columns.iter().map(|&column| self.name(first, column)).collect::<Vec<_>>())
+    }
+}
+
+/// The column that is called so, else the one of this number from 1; and whether it was the name.
+fn column(names: &[String], option: &str, wanted: &str, path: &Path) -> Result<(usize, bool)> {
+    let called: Vec<usize> = (0..names.len()).filter(|&i| names[i] == wanted).collect();
+    match (&called[..], wanted.parse::<usize>()) {
+        (&[index], _) => return Ok((index, true)),
+        ([], Ok(number)) if (1..=names.len()).contains(&number) => return Ok((number - 1, false)),
+        ([], _) => {}
+        (several, _) => {
+            let numbers = several.iter().map(|i| (i + 1).to_string()).collect::<Vec<_>>().join(" and ");
+            let found = format!("'{wanted}', which columns {numbers} of {} are called", path.display());
+            return Err(Error::invalid(option, found, "one column", "give its number instead"));
+        }
     }
     let fix = match nearest(wanted, names.iter().map(String::as_str)) {
         Some(name) => format!("did you mean '{name}'?"),
         None => "name one of its columns".to_owned(),
     };
     Err(Error::invalid(
-        "--label-column",
-        format!("'{wanted}', which is no column of {place}"),
-        format!("one of: {}; or a number from 1 to {}", brief(&names), names.len()),
+        option,
+        format!("'{wanted}', which is no column of {}", path.display()),
+        format!("one of: {}; or a number from 1 to {}", brief(names), names.len()),
         fix,
+    ))
+}
+
+/// Whether a column is called as pandas and R call the one that numbers the rows. An empty cell is such a name only in a header: not
+/// among numbers, unless these are 0, 1, 2 … themselves, as pandas calls columns without names.
+fn numbers_rows(names: &[String], column: usize) -> bool {
+    let name = names[column].to_ascii_lowercase();
+    if !name.is_empty() {
+        return ["index", "level_0", "rownames"].contains(&&name[..]) || name.starts_with("unnamed: ");
+    }
+    let others = || names.iter().filter(|name| !name.is_empty());
+    let counted = others().enumerate().all(|(i, name)| *name == i.to_string());
+    others().next().is_some() && (counted || others().any(|name| number(name).is_none()))
+}
+
+/// Those of the columns whose values, below the first line, are whole numbers and all different.
+fn distinct_integers(path: &Path, columns: &[usize]) -> Result<Vec<usize>> {
+    let mut seen: Vec<Option<HashSet<u64>>> = vec![Some(HashSet::new()); columns.len()];
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut reader = open(path)?;
+    let mut record = StringRecord::new();
+    next(&mut reader, &mut record, path)?;
+    while next(&mut reader, &mut record, path)? && seen.iter().any(Option::is_some) {
+        for (&column, seen) in columns.iter().zip(&mut seen) {
+            // As pandas writes an index of a table that was put together: 3, or 3.0.
+            let cell = record.get(column).unwrap_or_default();
+            let value = cell.strip_suffix(".0").unwrap_or(cell).parse::<u64>();
+            let new = seen.as_mut().is_some_and(|seen| value.is_ok_and(|value| seen.insert(value)));
+            if !new {
+                *seen = None;
+            }
+        }
+    }
+    let found = columns.iter().zip(seen).filter(|(_, seen)| seen.as_ref().is_some_and(|seen| !seen.is_empty()));
+    Ok(found.map(|(&column, _)| column).collect())
+}
+
+/// Refuses a column that gives nearly every row a class of its own: it is no label.
+///
+/// # Errors
+/// When it does; `column` is named as in [`Roles::name`].
+pub fn check_labels(rows: usize, classes: &[String], column: &str, path: &Path) -> Result<()> {
+    let all = rows >= 10 && classes.len() == rows;
+    if !(all || rows > 20 && classes.len() * 2 > rows) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        format!("{column} of {}", path.display()),
+        format!("{} different values in {rows} rows: {}", classes.len(), brief(classes)),
+        "a column of labels: a few classes, each of many rows",
+        "name the column with --label-column",
     ))
 }
 
@@ -83,16 +192,55 @@ pub fn label_column(first: &StringRecord, wanted: Option<&str>, path: &Path) -> 
 mod tests {
     use super::*;
 
+    fn roles(text: &str, label: Option<&str>, id: Option<&str>) -> Result<Roles> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        std::fs::write(&path, text).unwrap();
+        let mut first = StringRecord::new();
+        next(&mut open(&path)?, &mut first, &path)?;
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let request = Request { label_column: own(label), id_column: own(id), ..Request::default() };
+        Roles::new(&first, &request, &path)
+    }
+
     #[test]
-    fn a_label_column_is_named_numbered_last_or_the_nearest_is_suggested() {
-        let first = StringRecord::from(vec!["id", "v1", "glasses"]);
-        let find = |wanted| label_column(&first, wanted, Path::new("t.csv"));
-        assert_eq!(find(None).unwrap(), LabelColumn { index: 2, named: false });
-        assert_eq!(find(Some("v1")).unwrap(), LabelColumn { index: 1, named: true });
-        assert_eq!(find(Some("3")).unwrap(), LabelColumn { index: 2, named: false });
+    fn a_column_is_named_numbered_or_the_nearest_is_suggested() {
+        let find = |label| roles("id,v1,glasses\na,1,2\n", label, None);
+        assert_eq!(find(None).unwrap(), Roles { columns: 3, label: 2, ..Roles::default() });
+        assert_eq!(find(Some("v1")).unwrap(), Roles { columns: 3, label: 1, header: true, ..Roles::default() });
+        assert_eq!(find(Some("3")).unwrap(), Roles { columns: 3, label: 2, ..Roles::default() });
         let message = find(Some("glases")).unwrap_err().to_string();
         assert!(message.contains("did you mean 'glasses'?"), "{message}");
         assert!(find(Some("4")).is_err());
         assert!(find(Some("0")).is_err());
+        let twice = roles("a,b,b\n1,2,3\n", Some("b"), None).unwrap_err().to_string();
+        assert!(twice.contains("columns 2 and 3"), "{twice}");
+        assert!(roles("a,b,c\n1,2,3\n", Some("b"), Some("2")).is_err());
+    }
+
+    #[test]
+    fn a_column_that_is_called_label_is_the_label() {
+        for text in ["label,p0,p1\n1,2,3\n", "Class,p0,p1\n1,2,3\n", "y,x,z\n1,2,3\n"] {
+            let found = roles(text, None, None).unwrap();
+            assert_eq!((found.label, found.header), (0, true), "{text}");
+        }
+        assert_eq!(roles("label,class,z\n1,2,3\n", None, None).unwrap().label, 2);
+        assert_eq!(roles("label,class,z\n1,2,3\n", None, Some("z")).unwrap().label, 1);
+    }
+
+    #[test]
+    fn a_column_that_numbers_the_rows_is_left_out() {
+        let index = |text| roles(text, None, None).unwrap().index;
+        assert_eq!(index("Unnamed: 0,x,y\n0,5,1\n1,5,0\n"), [0]);
+        assert_eq!(index("Unnamed: 0,Unnamed: 0.1,x,y\n0,1,5,1\n1,0,5,0\n"), [0, 1]);
+        assert_eq!(index(",x,y\n7,5,1\n3,5,0\n"), [0]);
+        assert_eq!(index(",0,1,2\n0,5,5,a\n1,5,5,b\n"), [0]);
+        assert_eq!(index("x,y,index\n5,1,0\n5,0,1\n"), [2]);
+        assert_eq!(roles("x,y,index\n5,1,0\n5,0,1\n", None, None).unwrap().label, 1);
+        // Not: values that return, no whole numbers, a first line of values, a column that the user names.
+        assert_eq!(index("index,x,y\n0,5,1\n0,5,0\n"), [0; 0]);
+        assert_eq!(index(",x,y\na,5,1\nb,5,0\n"), [0; 0]);
+        assert_eq!(index(",5,1\n1,6,0\n2,7,0\n"), [0; 0]);
+        assert_eq!(roles("index,x,y\n0,5,1\n1,5,0\n", None, Some("index")).unwrap().index, [0; 0]);
     }
 }
