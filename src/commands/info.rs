@@ -8,7 +8,7 @@ use super::{folder, probe};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
-use crate::data::{Dataset, Normalize, RowShape, Split, open};
+use crate::data::{Dataset, Normalize, RowShape, Split, open, remarks};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
@@ -78,6 +78,8 @@ enum Info {
         classes: Option<Vec<String>>,
         origin: Option<String>,
         splits: Vec<SplitInfo>,
+        /// What training will say of it.
+        notes: Vec<String>,
     },
     Model {
         name: String,
@@ -198,13 +200,19 @@ fn inspect(path: &Path) -> Result<Info> {
             splits.push(SplitInfo { split: split.name(), rows, rows_of_class: dataset.count_labels(split)? });
         }
     }
-    Ok(Info::Dataset { shape: sizes(dataset.shape), classes: dataset.classes, origin: dataset.origin, splits })
+    let (names, mut notes) = (dataset.class_names()?, dataset.notes);
+    if let Some(train) = splits.first() {
+        let mut histogram = train.rows_of_class.clone();
+        histogram.resize(names.len(), 0);
+        notes.extend(remarks::of_classes(&names, &histogram));
+    }
+    Ok(Info::Dataset { shape: sizes(dataset.shape), classes: dataset.classes, origin: dataset.origin, splits, notes })
 }
 
 fn print(info: &Info) {
     let join = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     match info {
-        Info::Dataset { shape, classes, origin, splits } => {
+        Info::Dataset { shape, classes, origin, splits, notes } => {
             say!("dataset of rows of shape {}", join(shape));
             if let Some(origin) = origin {
                 say!("origin: {origin}");
@@ -218,6 +226,7 @@ fn print(info: &Info) {
                     rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
                 say!("/{split}: {rows} rows ({})", parts.join(", "));
             }
+            notes.iter().for_each(|note| say!("note: {note}"));
         }
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
             say!("model '{name}' for input {}, {parameters} parameters", join(input));

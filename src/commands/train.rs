@@ -109,7 +109,7 @@ fn fits_first_run(config: &RunConfig) -> Result<()> {
     Model::new(config.model.resolve()?, [size, size, 3], false, 2, config.kernels)
         .map_err(|e| refuse(e.to_string()))?;
     match config.batch {
-        Batch::Rows(batch) if batch > rows => Err(refuse(format!("--batch {batch}"))),
+        Some(Batch::Rows(batch)) if batch > rows => Err(refuse(format!("--batch {batch}"))),
         _ => train::check_out(config),
     }
 }

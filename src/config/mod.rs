@@ -121,7 +121,7 @@ impl ModelChoice {
 #[allow(missing_docs)] // Each is described at the setting of the same name.
 pub struct RunConfig {
     pub data: PathBuf,
-    pub batch: Batch,
+    pub batch: Option<Batch>,
     pub epochs: usize,
     pub lr: f64,
     pub optimizer: OptimizerKind,
@@ -193,7 +193,7 @@ impl RunConfig {
         let count = |option: &str, value: usize| {
             check((1..=1 << 32).contains(&(value as u64)), option, value.to_string(), "1 to 4294967296")
         };
-        if let Batch::Rows(rows) = self.batch {
+        if let Some(Batch::Rows(rows)) = self.batch {
             count("batch", rows)?;
         }
         count("epochs", self.epochs)?;

@@ -257,7 +257,7 @@ impl Settings {
         let each = if strategy == Together::Ensemble { all.ranks_per_member.unwrap_or(1) } else { ranks };
         let config = RunConfig {
             data: all.data.unwrap_or_else(|| super::DEFAULT_DATA.into()),
-            batch: all.batch.unwrap_or(Batch::Rows(16)),
+            batch: all.batch,
             epochs: all.epochs.unwrap_or(10),
             lr: all.lr.unwrap_or(5e-4),
             optimizer,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::RowShape;
 use crate::kernels::rng::{Purpose, Stream};
 
 /// What may be changed.
@@ -15,6 +16,11 @@ pub enum Augment {
 }
 
 impl Augment {
+    /// Where nobody says it: the mirror image of a photograph could be one; that of a digit or of a table's row is something else.
+    pub fn of(shape: RowShape) -> Augment {
+        if matches!(shape, RowShape::Image { c: 3, .. }) { Augment::Mirror } else { Augment::None }
+    }
+
     /// Changes a prepared row `[h, w, c]` in place as `epoch` of a run with `seed` wants it.
     pub fn apply(self, row: u32, (seed, epoch): (u64, usize), [h, w, c]: [usize; 3], values: &mut [f32]) {
         debug_assert_eq!(values.len(), h * w * c);

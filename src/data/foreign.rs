@@ -88,7 +88,7 @@ fn invalid(path: &Path, name: &str, found: String, expected: &str) -> Error {
 
 /// The kind of a link: 0 is a hard one, 1 a soft one, others lead out of the file. The crate's own call gives undefined
 /// values to an enumeration.
-fn link(file: &hdf5::File, name: &str) -> Option<i32> {
+pub fn link(file: &hdf5::File, name: &str) -> Option<i32> {
     let (name, id) = (std::ffi::CString::new(name).ok()?, file.id());
     let mut info = MaybeUninit::<H5L_info1_t>::zeroed();
     let mut ask = || {

@@ -1,6 +1,7 @@
 //! Datasets: rows of images or features with labels, in HDF5 files.
 
 pub mod augment;
+mod contents;
 pub mod foreign;
 pub mod ingest;
 pub mod normalize;
@@ -9,6 +10,7 @@ mod outline;
 pub mod part;
 pub mod picture;
 pub mod reader;
+pub mod remarks;
 pub mod schema;
 pub mod shards;
 pub mod split;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::RowShape;
 use crate::kernels;
 
 /// How a row is prepared.
@@ -19,6 +20,14 @@ pub enum Normalize {
 }
 
 impl Normalize {
+    /// Where nobody says it.
+    pub fn of(shape: RowShape) -> Normalize {
+        match shape {
+            RowShape::Image { .. } => Normalize::PerImage,
+            RowShape::Features { .. } => Normalize::Dataset,
+        }
+    }
+
     /// As it is typed and written.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ndarray::s;
 
 use super::open::{OpenFile, open};
-use super::schema::{self, FIX, MOST_CLASSES, Schema, invalid};
+use super::schema::{self, FIX, Group, MOST_CLASSES, Schema, invalid};
 use super::{RowShape, Split, foreign, rows_name};
 use crate::error::{Error, Result};
 use crate::position;
@@ -27,7 +27,9 @@ pub struct Dataset {
     /// What the file says it was made from.
     pub origin: Option<String>,
     file: OpenFile,
-    splits: Vec<(Split, usize)>,
+    /// What a user should know of how the file was understood.
+    pub notes: Vec<String>,
+    splits: Vec<Group>,
 }
 
 /// Rows in memory.
@@ -57,13 +59,19 @@ impl Dataset {
     /// When the file is not such a dataset; says what was found, where, and what was expected.
     pub fn open(path: &Path) -> Result<Dataset> {
         let file = open(path)?;
-        let Schema { shape, classes, origin, splits } = schema::read(path, &file)?;
-        Ok(Dataset { path: path.to_owned(), shape, classes, origin, file, splits })
+        let Schema { shape, classes, origin, splits, notes } = schema::read(path, &file)?;
+        Ok(Dataset { path: path.to_owned(), shape, classes, origin, notes, file, splits })
     }
 
     /// Rows in a split; 0 where the file has none.
     pub fn rows(&self, split: Split) -> usize {
-        self.splits.iter().find(|(s, _)| *s == split).map_or(0, |(_, rows)| *rows)
+        self.splits.iter().find(|group| group.split == split).map_or(0, |group| group.rows)
+    }
+
+    /// The path of a split's dataset in the file.
+    pub fn place(&self, split: Split, name: &str) -> String {
+        let group = self.splits.iter().find(|group| group.split == split).map_or(split.name(), |group| &group.name);
+        format!("/{group}/{name}")
     }
 
     /// Reads neighbouring rows of a split, once, in large pieces.
@@ -71,7 +79,7 @@ impl Dataset {
     /// # Errors
     /// When HDF5 fails, a label is negative or beyond the class names, or a feature is NaN or infinite.
     pub fn read(&self, split: Split, range: Range<usize>) -> Result<Block> {
-        let place = format!("/{}/{}", split.name(), rows_name(self.shape));
+        let place = self.place(split, rows_name(self.shape));
         let read = |e| Error::hdf5(format!("read {place} of"), &self.path, FIX)(e);
         let labels = self.read_labels(split, range.clone())?;
         if range.is_empty() {
@@ -110,7 +118,7 @@ impl Dataset {
     /// As [`Dataset::read`].
     pub fn pick(&self, split: Split, range: Range<usize>, row_at: impl Fn(usize) -> usize) -> Result<Block> {
         let (len, count, name) = (self.shape.len(), range.len(), rows_name(self.shape));
-        let place = format!("/{}/{name}", split.name());
+        let place = self.place(split, name);
         let mut values = match self.shape {
             RowShape::Image { .. } => Values::Images(self.memory(&place, count)?),
             RowShape::Features { .. } => Values::Features(self.memory(&place, count)?),
@@ -170,7 +178,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::read`].
     pub fn look(&self, split: Split) -> Result<()> {
-        let place = format!("/{}/{}", split.name(), rows_name(self.shape));
+        let place = self.place(split, rows_name(self.shape));
         let rows = self.rows(split);
         if rows == 0 {
             return Ok(());
@@ -184,7 +192,7 @@ impl Dataset {
     }
 
     fn read_labels(&self, split: Split, range: Range<usize>) -> Result<Vec<u32>> {
-        let place = format!("/{}/labels", split.name());
+        let place = self.place(split, "labels");
         if range.is_empty() {
             return Ok(Vec::new());
         }
@@ -194,11 +202,15 @@ impl Dataset {
         // becoming a wild amount of memory.
         let limit = self.classes.as_ref().map_or(MOST_CLASSES, Vec::len) as i64;
         if let Some(row) = labels.iter().position(|label| !(0..limit).contains(label)) {
+            let why = match &self.classes {
+                Some(names) => format!(", as the attribute 'classes' has {} names", names.len()),
+                None => String::new(),
+            };
             return Err(invalid(
                 &self.path,
                 &format!("{place}[{}]", range.start + row),
                 format!("label {}", labels[row]),
-                format!("a label from 0 to {}", limit - 1),
+                format!("a label from 0 to {}{why}", limit - 1),
             ));
         }
         Ok(labels.iter().map(|&label| label as u32).collect())

@@ -5,7 +5,7 @@ use std::path::Path;
 use hdf5::H5Type;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 
-use super::{RowShape, Split, foreign};
+use super::{RowShape, Split, contents, foreign, rows_name};
 use crate::error::{Error, Result};
 
 /// What to do about a file that is no dataset.
@@ -20,8 +20,21 @@ pub struct Schema {
     pub classes: Option<Vec<String>>,
     /// What the file says it was made from.
     pub origin: Option<String>,
-    /// The splits that are there, with their rows.
-    pub splits: Vec<(Split, usize)>,
+    /// The splits that are there.
+    pub splits: Vec<Group>,
+    /// What a user should know: what was taken for what, what is not read.
+    pub notes: Vec<String>,
+}
+
+/// A group that holds the rows of a split.
+#[derive(Debug)]
+pub struct Group {
+    /// Whose rows they are.
+    pub split: Split,
+    /// What it is called: `val`, or `Validation`.
+    pub name: String,
+    /// How many rows.
+    pub rows: usize,
 }
 
 /// Checks groups, types and shapes.
@@ -29,31 +42,63 @@ pub struct Schema {
 /// # Errors
 /// When the file is not such a dataset; says what was found, where, and what was expected.
 pub fn read(path: &Path, file: &hdf5::File) -> Result<Schema> {
-    let mut shape = None;
+    let names = file.member_names().map_err(Error::hdf5("list the groups of", path, FIX))?;
+    let mut notes = Vec::new();
+    let mut shape: Option<(RowShape, String)> = None;
     let mut splits = Vec::new();
     for split in Split::ALL {
-        if file.link_exists(split.name()) {
-            let (found, rows) = check_split(path, file, split)?;
-            match shape {
-                Some(shape) if shape != found => {
-                    return Err(invalid(
-                        path,
-                        &format!("/{}", split.name()),
-                        found.to_string(),
-                        format!("{shape}, as in /train"),
-                    ));
-                }
-                _ => shape = Some(found),
+        let called: Vec<&String> = names.iter().filter(|name| Split::called(name) == Some(split)).collect();
+        let name = match &called[..] {
+            [] if split == Split::Train => {
+                let found = format!("no such group; {}", contents::described(file, ""));
+                return Err(invalid(path, "/train", found, "a group with images (or features) and labels"));
             }
-            splits.push((split, rows));
-        } else if split == Split::Train {
-            return Err(invalid(path, "/train", "no such group", "a group with images (or features) and labels"));
+            [] => continue,
+            &[name] => name,
+            several => {
+                let found = several.iter().map(|name| format!("/{name}")).collect::<Vec<_>>().join(" and ");
+                let expected = format!("one group of {} rows", split.name());
+                return Err(invalid(path, &format!("/{}", split.name()), found, expected));
+            }
+        };
+        if name != split.name() {
+            notes.push(format!("/{name} holds the {} rows", split.name()));
         }
+        let (found, rows) = check_split(path, file, name, &mut notes)?;
+        match &shape {
+            Some((shape, first)) if *shape != found => {
+                return Err(invalid(path, &format!("/{name}"), found.to_string(), format!("{shape}, as in /{first}")));
+            }
+            Some(_) => {}
+            None => shape = Some((found, name.clone())),
+        }
+        splits.push(Group { split, name: name.clone(), rows });
     }
     let classes = strings(file, "classes", MOST_CLASSES).map_err(Error::hdf5("read the class names of", path, FIX))?;
+    let classes = classes.map(|names| of_json(names, &mut notes));
     let origin = strings(file, "origin", 1).ok().flatten().and_then(|mut names| names.pop());
-    let shape = shape.unwrap_or(RowShape::Features { d: 0 });
-    Ok(Schema { shape, classes, origin, splits })
+    let shape = shape.map_or(RowShape::Features { d: 0 }, |(shape, _)| shape);
+    notes.extend(contents::not_read(file, &splits, rows_name(shape), classes.is_some()));
+    Ok(Schema { shape, classes, origin, splits, notes })
+}
+
+/// Names that are written as one JSON text, as attributes often are.
+fn of_json(names: Vec<String>, notes: &mut Vec<String>) -> Vec<String> {
+    let parsed = match &names[..] {
+        [one] => serde_json::from_str::<Vec<serde_json::Value>>(one).ok(),
+        _ => None,
+    };
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    match parsed {
+        Some(values) if !values.is_empty() => {
+            notes.push(format!("the attribute 'classes' is one JSON text: {} class names", values.len()));
+            values.into_iter().map(text).collect()
+        }
+        _ => names,
+    }
 }
 
 /// What is wrong at a place of the file.
@@ -61,8 +106,7 @@ pub fn invalid(path: &Path, place: &str, found: impl Into<String>, expected: imp
     Error::invalid(format!("{} {place}", path.display()), found, expected, FIX)
 }
 
-fn check_split(path: &Path, file: &hdf5::File, split: Split) -> Result<(RowShape, usize)> {
-    let name = split.name();
+fn check_split(path: &Path, file: &hdf5::File, name: &str, notes: &mut Vec<String>) -> Result<(RowShape, usize)> {
     let of = |rows: &str| foreign::dataset(path, file, &format!("{name}/{rows}"));
     let (rows, dataset) = match of("images")? {
         Some(dataset) => ("images", Some(dataset)),
@@ -70,7 +114,8 @@ fn check_split(path: &Path, file: &hdf5::File, split: Split) -> Result<(RowShape
     };
     let place = format!("/{name}/{rows}");
     let dataset = dataset.ok_or_else(|| {
-        invalid(path, &format!("/{name}"), "neither 'images' nor 'features'", "a dataset of one of them")
+        let found = format!("neither 'images' nor 'features'; {}", contents::described(file, name));
+        invalid(path, &format!("/{name}"), found, "a dataset of one of them")
     })?;
     let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
         format!("read the type of {place} of"),
@@ -101,14 +146,39 @@ fn check_split(path: &Path, file: &hdf5::File, split: Split) -> Result<(RowShape
     if sizes[0] == 0 || shape.is_empty() || sizes[0] > u32::MAX as usize {
         return Err(invalid(path, &place, format!("shape {sizes:?}"), "1 to 2^32 rows, and no empty axis"));
     }
+    if let RowShape::Image { h, w, c } = shape {
+        channels_first(path, &place, [h, w, c], notes)?;
+    }
     check_labels(path, file, name, sizes[0])?;
     Ok((shape, sizes[0]))
+}
+
+/// PyTorch's order of axes, `[n, c, h, w]`, read as ours makes flat pictures of many channels.
+fn channels_first(path: &Path, place: &str, [h, w, c]: [usize; 3], notes: &mut Vec<String>) -> Result<()> {
+    if ![1, 3, 4].contains(&h) || w < 8 || c < 8 {
+        return Ok(());
+    }
+    if w != c {
+        notes.push(format!(
+            "{place} is taken for pictures of {h} x {w} pixels with {c} channels; were they meant as [n, c, h, w], their axes need to be \
+             [n, h, w, c]"
+        ));
+        return Ok(());
+    }
+    let found = format!("[n, {h}, {w}, {c}]: pictures in the order [n, c, h, w]");
+    let fix = format!(
+        "write them in the other order, in Python: images.transpose(0, 2, 3, 1), which makes [n, {w}, {c}, {h}]"
+    );
+    Err(Error::invalid(format!("{} {place}", path.display()), found, "[n, h, w, c]", fix))
 }
 
 fn check_labels(path: &Path, file: &hdf5::File, name: &str, rows: usize) -> Result<()> {
     let place = format!("/{name}/labels");
     let labels = foreign::dataset(path, file, &place[1..])?;
-    let labels = labels.ok_or_else(|| invalid(path, &place, "no such dataset", "one label a row"))?;
+    let labels = labels.ok_or_else(|| {
+        let found = format!("no such dataset; {}", contents::described(file, name));
+        invalid(path, &place, found, "one label a row")
+    })?;
     let kind = labels.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
         format!("read the type of {place} of"),
         path,

@@ -60,6 +60,13 @@ impl Console {
         }
     }
 
+    /// What is worth knowing and no fault, on standard error.
+    pub fn note(&self, line: impl AsRef<str>) {
+        if self.speaks() {
+            self.bar.suspend(|| drop(writeln!(std::io::stderr(), "note: {}", line.as_ref())));
+        }
+    }
+
     /// A warning, on standard error.
     pub fn warn(&self, line: impl AsRef<str>) {
         if self.root {

@@ -3,7 +3,7 @@
 use super::saver::{Meta, Saver};
 use super::trainer::Trainer;
 use crate::comm::Communicator;
-use crate::config::RunConfig;
+use crate::config::{Batch, RunConfig};
 use crate::data::Part;
 use crate::error::{Error, Exit};
 use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
@@ -32,6 +32,7 @@ impl Trainer<'_> {
             data: std::path::absolute(&self.config.data).unwrap_or_else(|_| self.config.data.clone()),
             normalize: Some(self.data.normalizer.mode()),
             augment: Some(self.data.augment),
+            batch: self.config.batch.or(Some(Batch::Rows(self.batch))),
             ..self.config.clone()
         }
     }

@@ -6,13 +6,13 @@ use twox_hash::XxHash3_64;
 
 use crate::comm::{Communicator, agree};
 use crate::config::{Batch, RunConfig};
-use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
+use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values, remarks};
 use crate::doctor;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
 
-use super::{EVALUATION_BATCH, MICRO_BATCH};
+use super::{EVALUATION_BATCH, MICRO_BATCH, removed};
 
 /// A rank's rows.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct TrainData {
     pub augment: Augment,
     /// A digest of all of this, and of every rank's rows.
     pub fingerprint: String,
+    /// What the user should know of the data.
+    pub notes: Vec<String>,
 }
 
 impl TrainData {
@@ -53,21 +55,27 @@ impl TrainData {
         same_data(&dataset, comm)?;
         // `Dataset::open` refuses a file without training rows.
         let train = agree(comm, train.ok_or_else(|| too_few(&dataset, "no training rows")))?;
-        let labels = [Some(&train), val.as_ref(), test.as_ref()].into_iter().flatten().flat_map(Part::labels);
-        let largest = labels.copied().max().map_or(0, |label| u64::from(label) + 1);
-        let largest = comm.gather(&largest.to_le_bytes()).iter().map(|bytes| number(bytes)).max().unwrap_or(0);
-        let classes = dataset.classes.clone().unwrap_or_else(|| (0..largest).map(|label| label.to_string()).collect());
+        let classes = agree(comm, dataset.class_names())?;
+        let parts = [(Split::Train, Some(&train)), (Split::Val, val.as_ref()), (Split::Test, test.as_ref())];
+        let in_order = |(split, part): (Split, Option<&Part>)| {
+            part.map_or(Ok(()), |part| check_labels(&dataset, split, part, classes.len()))
+        };
+        agree(comm, parts.into_iter().try_for_each(in_order))?;
         let mut histogram = vec![0u64; classes.len()];
         train.labels().iter().for_each(|&label| histogram[label as usize] += 1);
         comm.sum_u64(&mut histogram);
         agree(comm, several_classes(&dataset, &classes, &histogram))?;
+        let mut notes = dataset.notes.clone();
+        notes.extend(remarks::of_classes(&classes, &histogram));
+        if config.batch.is_none() && train.shards.rows() < BATCH {
+            notes.push(format!("--batch is {}, all training rows, where {BATCH} is the default", train.shards.rows()));
+        }
         let normalizer = normalizer(config, dataset.shape, &train, comm);
+        notes.extend(removed::remark(&normalizer, &train, dataset.shape.hwc()[2], &histogram, comm));
         let shape = dataset.shape;
-        // The mirror image of a photograph could be one; that of a digit or of a table row is something else.
-        let photographs = matches!(shape, RowShape::Image { c: 3, .. });
-        let augment = config.augment.unwrap_or(if photographs { Augment::Mirror } else { Augment::None });
+        let augment = config.augment.unwrap_or_else(|| Augment::of(shape));
         let fingerprint = fingerprint(&[Some(&train), val.as_ref(), test.as_ref()], shape, &classes, comm);
-        Ok(TrainData { shape, classes, train, val, test, normalizer, augment, fingerprint })
+        Ok(TrainData { shape, classes, train, val, test, normalizer, augment, fingerprint, notes })
     }
 
     /// Whether rows are vectors, not images.
@@ -116,12 +124,16 @@ fn same_data(dataset: &Dataset, comm: &dyn Communicator) -> Result<()> {
     doctor::same(comm, &place, &outline, "the same dataset on every rank", fix)
 }
 
+/// Rows of the global batch where nobody says it and there are as many.
+const BATCH: usize = 16;
+
 /// Rows of the global batch, of `rows` training rows.
 pub fn batch_of(config: &RunConfig, rows: usize) -> Result<usize> {
     match config.batch {
-        Batch::Full => Ok(rows),
-        Batch::Rows(batch) if batch <= rows => Ok(batch),
-        Batch::Rows(batch) => Err(Error::invalid(
+        None => Ok(rows.min(BATCH)),
+        Some(Batch::Full) => Ok(rows),
+        Some(Batch::Rows(batch)) if batch <= rows => Ok(batch),
+        Some(Batch::Rows(batch)) => Err(Error::invalid(
             "--batch",
             format!("{batch} rows, more than the {rows} training rows of {}", config.data.display()),
             format!("at most {rows}"),
@@ -143,8 +155,8 @@ fn fingerprint(parts: &[Option<&Part>], shape: RowShape, classes: &[String], com
     format!("{:016x}", hash.finish())
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.try_into().map(u64::from_le_bytes).unwrap_or_default()
+fn check_labels(dataset: &Dataset, split: Split, part: &Part, classes: usize) -> Result<()> {
+    dataset.check_labels(split, part.shards.rows_of(part.owned.clone()).start, part.labels(), classes)
 }
 
 impl Part {
@@ -189,10 +201,7 @@ fn several_classes(dataset: &Dataset, classes: &[String], histogram: &[u64]) -> 
 
 /// Collective where the mode needs sums over all training rows.
 fn normalizer(config: &RunConfig, shape: RowShape, train: &Part, comm: &dyn Communicator) -> Normalizer {
-    let mode = config.normalize.unwrap_or(match shape {
-        RowShape::Image { .. } => Normalize::PerImage,
-        RowShape::Features { .. } => Normalize::Dataset,
-    });
+    let mode = config.normalize.unwrap_or_else(|| Normalize::of(shape));
     let channels = shape.hwc()[2];
     match (mode, train.values()) {
         (Normalize::Dataset, Values::Images(pixels)) => {

@@ -19,6 +19,7 @@ mod origin;
 mod prepare;
 mod progress;
 mod pulse;
+mod removed;
 mod run_dir;
 mod saver;
 mod timeline;
@@ -89,6 +90,7 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
     let timeline = Timeline::start(&mut trainer, &trace)?;
+    trainer.data.notes.iter().for_each(|note| console.note(note));
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {
         console.warn(format!(

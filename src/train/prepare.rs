@@ -103,8 +103,9 @@ fn adopt(config: RunConfig, folder: &Path, text: &str, any_shards: bool) -> Resu
         Error::invalid(folder.join(CONFIG).display().to_string(), found, "the settings of a run", fix)
     })?;
     let (normalize, augment) = (config.normalize.or(old.normalize), config.augment.or(old.augment));
+    let batch = config.batch.or(old.batch);
     let shards = old.shards.filter(|_| any_shards).unwrap_or(config.shards);
-    Ok(RunConfig { normalize, augment, shards, ..config })
+    Ok(RunConfig { batch, normalize, augment, shards, ..config })
 }
 
 /// Whether the settings `text` of the run in `folder` are those that are asked for.
@@ -139,10 +140,7 @@ pub fn work_of(config: &RunConfig) -> Result<f64> {
     let dataset = Dataset::open(&config.data)?;
     let rows = dataset.rows(Split::Train);
     let batch = batch_of(config, rows)?;
-    let classes = match &dataset.classes {
-        Some(classes) => classes.len(),
-        None => dataset.count_labels(Split::Train)?.len(),
-    };
+    let classes = dataset.class_names()?.len();
     let flat = matches!(dataset.shape, RowShape::Features { .. });
     let model = Model::new(config.model.resolve()?, dataset.shape.hwc(), flat, classes, config.kernels)?;
     let steps = config.epochs * Shards::new(rows, config.shards).steps(batch);

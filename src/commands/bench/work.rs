@@ -52,7 +52,8 @@ pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
         test: None,
         normalizer,
         fingerprint: String::new(),
-        augment: if channels == 3 && matches!(shape, RowShape::Image { .. }) { Augment::Mirror } else { Augment::None },
+        augment: Augment::of(shape),
+        notes: Vec::new(),
     }
 }
 

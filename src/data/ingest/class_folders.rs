@@ -45,13 +45,10 @@ impl Named {
 /// The split that a word means; `loosely`, also one that is used for several.
 fn split_of(word: &str, loosely: bool) -> Option<Split> {
     match word {
-        "train" | "training" => Some(Split::Train),
-        "val" | "valid" | "validation" => Some(Split::Val),
-        "test" | "testing" => Some(Split::Test),
         "trn" if loosely => Some(Split::Train),
         "dev" | "eval" | "evaluation" if loosely => Some(Split::Val),
         "tst" | "holdout" if loosely => Some(Split::Test),
-        _ => None,
+        word => Split::called(word),
     }
 }
 

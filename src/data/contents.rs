@@ -1,0 +1,98 @@
+//! What lies in an HDF5 file, for messages.
+
+use super::schema::Group;
+use super::{Split, foreign};
+
+/// So many things are looked at, and so deep.
+const MOST: usize = 200;
+const DEEPEST: usize = 3;
+/// So many are named.
+const NAMED: usize = 12;
+
+/// Something in a file.
+struct Item {
+    /// Its path from the root, without the first `/`.
+    path: String,
+    /// What it is: `u8 [100, 32, 32]`, `a group`, `a link`.
+    what: String,
+}
+
+/// All that lies below the group `of` (the root where it is empty), groups before what is in them; empty groups and those that are too
+/// deep stand for themselves.
+fn below(file: &hdf5::File, of: &str, deep: usize, found: &mut Vec<Item>) {
+    let group = if of.is_empty() { file.as_group() } else { file.group(of) };
+    let mut names = group.and_then(|group| group.member_names()).unwrap_or_default();
+    names.sort();
+    for name in names {
+        if found.len() >= MOST {
+            return;
+        }
+        let path = if of.is_empty() { name } else { format!("{of}/{name}") };
+        let what = if foreign::link(file, &path) != Some(0) {
+            "a link".to_owned()
+        } else if let Ok(dataset) = file.dataset(&path) {
+            let kind = dataset.dtype().and_then(|kind| kind.to_descriptor()).map(|kind| kind.to_string());
+            format!("{} {:?}", kind.as_deref().unwrap_or("values"), dataset.shape())
+        } else {
+            let before = found.len();
+            if deep < DEEPEST {
+                below(file, &path, deep + 1, found);
+            }
+            if found.len() > before {
+                continue;
+            }
+            "a group".to_owned()
+        };
+        found.push(Item { path, what });
+    }
+}
+
+fn named(items: &[&Item]) -> String {
+    let mut names: Vec<String> =
+        items.iter().take(NAMED).map(|item| format!("/{} ({})", item.path, item.what)).collect();
+    if items.len() > NAMED {
+        names.push(format!("… ({} in all)", items.len()));
+    }
+    names.join(", ")
+}
+
+/// What is there instead of what was looked for.
+pub fn described(file: &hdf5::File, of: &str) -> String {
+    let mut items = Vec::new();
+    below(file, of, 0, &mut items);
+    let items: Vec<&Item> = items.iter().collect();
+    if items.is_empty() { "nothing is there".to_owned() } else { format!("there: {}", named(&items)) }
+}
+
+/// What is in the file and not read; and attributes that look like class names where there are none.
+pub fn not_read(file: &hdf5::File, splits: &[Group], rows: &str, has_classes: bool) -> Vec<String> {
+    let mut items = Vec::new();
+    below(file, "", 0, &mut items);
+    let is_read = |path: &str| match path.split_once('/') {
+        Some((group, name)) => splits.iter().any(|split| split.name == group) && (name == rows || name == "labels"),
+        None => path == "classes",
+    };
+    let others: Vec<&Item> = items.iter().filter(|item| !is_read(&item.path)).collect();
+    let mut notes = Vec::new();
+    if !others.is_empty() {
+        notes.push(format!("not read: {}", named(&others)));
+    }
+    let like_names = |name: &String| ["class", "label", "name"].iter().any(|word| name.to_lowercase().contains(word));
+    let attributes = file.attr_names().unwrap_or_default();
+    if !has_classes && let Some(name) = attributes.iter().find(|name| like_names(name)) {
+        notes.push(format!("the attribute '{name}' is not read: class names stand in the attribute 'classes'"));
+    }
+    notes
+}
+
+impl Split {
+    /// The split that a name means, in any case: `train`, `Training`, `val`, `valid`, `validation`, `test`, `testing`.
+    pub fn called(name: &str) -> Option<Split> {
+        match name.to_lowercase().as_str() {
+            "train" | "training" => Some(Split::Train),
+            "val" | "valid" | "validation" => Some(Split::Val),
+            "test" | "testing" => Some(Split::Test),
+            _ => None,
+        }
+    }
+}
