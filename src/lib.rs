@@ -2,6 +2,7 @@
 //!
 //! Data flows one way, and each module may use only what stands below it here; see `ARCHITECTURE.md`.
 
+pub mod advice;
 pub mod cli;
 pub mod commands;
 pub mod data;

@@ -11,7 +11,7 @@ use glasses::data::open;
 use glasses::error::{Error, Exit};
 use glasses::launch::Launch;
 use glasses::train::Pulse;
-use glasses::{comm, commands, report, train};
+use glasses::{advice, comm, commands, report, train};
 
 fn main() -> ExitCode {
     // SAFETY: the first thing the program does: there is no other thread that could read the environment.
@@ -110,6 +110,10 @@ fn explain(usage: &clap::Error, comm: &dyn Communicator) -> ExitCode {
         match usage.kind() {
             ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text(wants_more()))),
             _ => drop(usage.print()),
+        }
+        let words: Vec<String> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
+        if let Some(line) = advice::of_usage(usage, &words) {
+            let _ = writeln!(std::io::stderr(), "\nfix: {line}");
         }
     }
     ExitCode::from(usage.exit_code() as u8)

@@ -168,7 +168,7 @@ fn open(path: &Path) -> Result<Opened> {
 /// Reads what HDF5 looks at in a model file, and numbers only where more is done to them than copying: whether it survives that.
 ///
 /// # Errors
-/// As [`read`], but for the numbers themselves.
+/// As [`read_model`], but for the numbers themselves.
 pub fn look(path: &Path) -> Result<()> {
     let Opened { file, model, shape, mode, .. } = open(path)?;
     let look = |name: &str, shape: &[usize]| {
@@ -189,7 +189,7 @@ pub fn look(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When it is not a whole model file of a version that we know.
-pub fn read(path: &Path) -> Result<SavedModel> {
+pub fn read_model(path: &Path) -> Result<SavedModel> {
     let Opened { file, model, shape, mode, classes } = open(path)?;
     let channels = shape.hwc()[2];
     let normalizer = if mode == Normalize::Dataset {

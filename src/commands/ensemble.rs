@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::export::model_file;
+use super::folder::model_file;
 use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
 use crate::train::member_folder;
@@ -15,7 +15,7 @@ pub fn models(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
         if !member_folder(path, 0).is_dir() {
-            found.push(model_file(path));
+            found.push(model_file(path)?);
             continue;
         }
         let members = (0..).map(|index| member_folder(path, index)).take_while(|folder| folder.is_dir());

@@ -25,7 +25,7 @@ const BATCH: usize = 32;
     glasses eval --model runs/faces --data faces.h5\n  \
     glasses eval --model runs/faces runs/two/model.h5 --data faces.h5")]
 pub struct Options {
-    /// Model file that `glasses train` wrote, or the folder of its run or ensemble; of several the probabilities are averaged
+    /// Model file or checkpoint that `glasses train` wrote, or the folder of its run or ensemble; of several the probabilities are averaged
     #[arg(long, value_name = "MODEL", required = true, num_args = 1..)]
     pub model: Vec<PathBuf>,
     /// Dataset with the rows to judge it by

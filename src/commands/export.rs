@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder;
 use crate::checkpoint;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, agree, agree_root};
 use crate::error::{Error, Result};
 use crate::export::{onnx, samples, torch, weights};
 use crate::files::write_whole;
@@ -25,7 +25,7 @@ pub enum Format {
     glasses export runs/faces --to onnx --out faces.onnx --samples faces.h5\n  \
     glasses export runs/faces --to safetensors --out faces.safetensors")]
 pub struct Options {
-    /// Model file that `glasses train` wrote, or the folder of its run
+    /// Model file or checkpoint that `glasses train` wrote, or the folder of its run
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// What to write
@@ -45,19 +45,15 @@ pub struct Options {
 /// When the model cannot be read or the file not be written.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     agree_root(comm, || folder::one_run(&options.model).map(|()| String::new()))?;
-    let files = [model_file(&options.model)].into_iter().chain(options.samples.clone());
+    let file = agree(comm, folder::model_file(&options.model))?;
+    let files = [file].into_iter().chain(options.samples.clone());
     super::probe::check(&files.collect::<Vec<_>>(), comm)?;
     agree_root(comm, || export(options).map(|()| String::new()))?;
     Ok(())
 }
 
-/// The model file that `path` names: itself, or the one in a run's folder.
-pub(super) fn model_file(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("model.h5") } else { path.to_owned() }
-}
-
 fn export(options: &Options) -> Result<()> {
-    let (path, out) = (model_file(&options.model), &options.out);
+    let (path, out) = (folder::model_file(&options.model)?, &options.out);
     let saved = checkpoint::read(&path)?;
     if [&path, &options.model].iter().any(|input| is_same(input, out)) {
         let fix = "name another file with --out";

@@ -2,8 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::Checkpoints;
 use crate::error::{Error, Result};
 use crate::train::member_folder;
+
+/// The model file that `path` names: itself, or the one in a run's folder.
+///
+/// # Errors
+/// When the run in the folder is not over: says what it has instead.
+pub fn model_file(path: &Path) -> Result<PathBuf> {
+    let file = path.join("model.h5");
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    if file.exists() || !path.join("config.toml").exists() {
+        return Ok(file);
+    }
+    let checkpoints = Checkpoints::new(path.join("checkpoints"));
+    let newest = checkpoints.steps().unwrap_or_default().last().map(|&step| checkpoints.path(step));
+    let best = Some(path.join("best.h5")).filter(|best| best.exists());
+    let resume = format!("go on with it: glasses train --resume {}", path.display());
+    let fix = match newest.or(best) {
+        Some(file) => format!("{resume}; or name what it has so far: {}", file.display()),
+        None => resume,
+    };
+    let found = "a run that was interrupted, or goes on: it has no model.h5 yet";
+    Err(Error::invalid(path.display().to_string(), found, "a run that is over", fix))
+}
 
 /// Whether `path` may be a run's folder: it is not one of several runs, an ensemble or a sweep.
 ///

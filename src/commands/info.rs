@@ -182,7 +182,7 @@ fn sizes(shape: RowShape) -> Vec<usize> {
 }
 
 fn inspect(path: &Path) -> Result<Info> {
-    if checkpoint::is_model(&*open::open(path)?) {
+    if checkpoint::is_state(path).unwrap_or(false) || checkpoint::is_model(&*open::open(path)?) {
         let saved = checkpoint::read(path)?;
         let mut info = describe(&saved.model, saved.shape, None);
         if let Info::Model { classes, normalize, weights_sha256, .. } = &mut info {

@@ -31,19 +31,20 @@ pub struct Options {
     /// SRC/labels.csv where there is one]
     #[arg(long, value_name = "FILE.csv")]
     pub labels: Option<PathBuf>,
-    /// The labels' column in the CSV: its name, or its number from 1 [default: the one called label, class, target or y,
-    /// else the last]
+    /// The labels' column in the CSV: its name, or its number from 1 [default: the one called label, class or target, else
+    /// the last]
     #[arg(long, value_name = "NAME|NUMBER")]
     pub label_column: Option<String>,
     /// The column that names the rows, by its name, or its number from 1: what finds their pictures, and is no feature [default:
     /// for pictures the first that does not only number the rows, for features the one called id]
     #[arg(long, value_name = "NAME|NUMBER")]
     pub id_column: Option<String>,
-    /// Where in SRC the picture of an id is, such as 'images/face-{id}.png' [default: ID.png, face-ID.png and the like
+    /// Where in SRC the picture of an id is, such as 'images/face-{id}.png'; {name} is what stands behind the id's last slash, {stem}
+    /// this without its ending [default: ID.png, face-ID.png and the like
     /// are looked for in SRC and its sub-folders]
     #[arg(long, value_name = "PATTERN")]
     pub pattern: Option<String>,
-    /// What the sub-folders of SRC are, where there is no CSV [default: classes; splits where they are called train, val and
+    /// What the sub-folders of SRC are; a CSV that lies beside them is not read then [default: classes, where there is no CSV; splits where they are called train, val and
     /// test, and the classes lie in them]
     #[arg(long, value_enum)]
     pub folders: Option<Folders>,

@@ -41,7 +41,7 @@ const BYTES_A_NAME: usize = 512;
     glasses predict --model runs/faces 'photos/*/*.png' --top 2 --threshold 0.8\n  \
     find photos -name '*.png' | glasses predict --model runs/faces - --csv")]
 pub struct Options {
-    /// Model file that `glasses train` wrote, or the folder of its run or ensemble; may be repeated: probabilities are averaged
+    /// Model file or checkpoint that `glasses train` wrote, or the folder of its run or ensemble; may be repeated: probabilities are averaged
     #[arg(long, value_name = "MODEL", required = true)]
     pub model: Vec<PathBuf>,
     /// Pictures, folders (sub-folders too), patterns ('photos/**/*.jpg'), or - for names on standard input

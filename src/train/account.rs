@@ -2,6 +2,7 @@
 
 use super::saver::{Meta, Saver};
 use super::trainer::Trainer;
+use crate::checkpoint::Described;
 use crate::comm::Communicator;
 use crate::config::{Batch, RunConfig};
 use crate::data::Part;
@@ -22,6 +23,7 @@ impl Trainer<'_> {
             progress: self.now(!self.is_done()),
             lines: self.lines.clone(),
             chain: self.chain,
+            model: Some(Described::of(&self.model, self.data.shape, &self.data.normalizer, &self.data.classes)),
         }
     }
 

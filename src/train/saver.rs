@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
-use crate::checkpoint::{Checkpoints, State, Tensor, write_state};
+use crate::checkpoint::{Checkpoints, Described, State, Tensor, write_state};
 use crate::config::Every;
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
@@ -39,6 +39,9 @@ pub struct Meta {
     pub lines: Vec<EpochLine>,
     /// The chain of digests up to here.
     pub chain: u64,
+    /// What else a model file would say; older checkpoints do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Described>,
 }
 
 /// What a checkpoint holds, copied so that training can go on.

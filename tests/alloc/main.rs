@@ -90,6 +90,7 @@ fn check_how(
         normalizer: Normalizer::new(normalize, c),
         augment: if flat { Augment::None } else { Augment::Mirror },
         fingerprint: String::new(),
+        notes: Vec::new(),
     };
     let comm = Solo::default();
     let shards = &data.train.shards;

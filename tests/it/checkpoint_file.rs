@@ -9,6 +9,7 @@ use glasses::checkpoint::{Checkpoints, State, Tensor, read_state, write_state};
 use glasses::lock::RunLock;
 use tempfile::tempdir;
 
+use crate::fixtures::unlock;
 use crate::run::{finish, skipped};
 
 const META: &str = "{\"step\": 200, \"name\": \"Brille ½ 👓\"}";
@@ -109,6 +110,7 @@ fn a_checkpoint_is_an_hdf5_file_for_others_too() {
     drop(file);
     // Nothing in it says that it is still being written.
     drop(hdf5::File::open_rw(&path).unwrap());
+    unlock(&path);
     if Command::new("h5dump").arg("--version").stdout(Stdio::null()).status().is_err() {
         return skipped("a_checkpoint_is_an_hdf5_file_for_others_too", "h5dump is not installed");
     }

@@ -217,3 +217,34 @@ fn a_file_that_another_program_wrote_to_the_description_trains() {
     let found = train(dir, "--data f64.h5 --model dense.toml --epochs 60 --batch 4 --lr 0.05", "f64");
     assert_eq!(found["train_accuracy"], 1.0, "{found}");
 }
+
+#[test]
+fn another_program_s_word_is_answered_with_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("t.csv"), "x,y\n1,0\n").unwrap();
+    std::fs::create_dir(dir.path().join("photos")).unwrap();
+    image::RgbImage::new(4, 4).save(dir.path().join("one.png")).unwrap();
+    for (line, advice) in [
+        ("fit --data d.h5", "'fit' is called `glasses train` here"),
+        ("test d.h5", "'test' is called `glasses eval` here"),
+        ("infer one.png", "'infer' is called `glasses predict` here"),
+        ("--workers 4", "there is no --workers: ranks do the work: mpirun -n 8 glasses"),
+        ("train --num-workers 4", "mpirun -n 8 glasses"),
+        ("--learning-rate 0.1", "--learning-rate is called --lr here"),
+        ("train --batch-size 32", "--batch-size is called --batch here"),
+        ("--gpus 1", "computes on CPUs"),
+        ("d.h5", "--data d.h5"),
+        ("train d.h5", "--data d.h5"),
+        ("train net.toml", "--config net.toml"),
+        ("photos", "glasses ingest photos --out data.h5"),
+        ("train t.csv", "glasses ingest t.csv --out data.h5"),
+        ("one.png", "glasses predict --model runs/… one.png"),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ended = glasses(&words, dir.path());
+        assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
+        assert!(ended.stderr.contains("\nfix: ") && ended.stderr.contains(advice), "{line}: {ended:?}");
+    }
+    // Where clap itself knows better, nothing is added.
+    assert!(!glasses(&["--epchs", "3"], dir.path()).stderr.contains("fix:"));
+}

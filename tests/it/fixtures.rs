@@ -28,18 +28,20 @@ pub fn faces() -> TempDir {
 }
 
 /// A dataset written with HDF5 alone, as another program may: contiguous, without attributes.
-pub struct Raw(hdf5::File);
+pub struct Raw(Option<hdf5::File>, PathBuf);
 
 impl Raw {
     /// Creates or replaces `name` in `dir`.
     pub fn create(dir: &Path, name: &str) -> Raw {
-        Raw(hdf5::File::create(dir.join(name)).unwrap())
+        let path = dir.join(name);
+        let _ = std::fs::remove_file(&path);
+        Raw(Some(hdf5::File::create(&path).unwrap()), path)
     }
 
     /// Any dataset: its groups are made as needed.
     pub fn put<T: H5Type>(self, name: &str, shape: &[usize], values: &[T]) -> Raw {
         let values = ArrayViewD::from_shape(shape, values).unwrap();
-        self.0.new_dataset_builder().with_data(values).create(name).unwrap();
+        self.file().new_dataset_builder().with_data(values).create(name).unwrap();
         self
     }
 
@@ -67,8 +69,22 @@ impl Raw {
 
     /// The open file, for what the above cannot say.
     pub fn file(&self) -> &hdf5::File {
-        &self.0
+        self.0.as_ref().unwrap()
     }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        unlock(&self.1);
+    }
+}
+
+/// Puts a copy in a file's place: whoever was started while HDF5 had it open for writing has its lock, too, as long as he runs.
+pub fn unlock(path: &Path) {
+    let copy = path.with_extension("copy");
+    std::fs::copy(path, &copy).unwrap();
+    std::fs::rename(&copy, path).unwrap();
 }
 
 fn alternating(rows: usize) -> Vec<i64> {

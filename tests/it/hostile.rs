@@ -9,7 +9,7 @@ use std::time::Instant;
 use hdf5::types::VarLenUnicode;
 use tempfile::{TempDir, tempdir};
 
-use crate::fixtures::{DENSE, Raw, TINY, faces, refused, refused_by_all, words};
+use crate::fixtures::{DENSE, Raw, TINY, faces, refused, refused_by_all, unlock, words};
 use crate::run::{glasses, shell, skipped};
 
 #[path = "../fuzz/src/readers.rs"]
@@ -175,6 +175,7 @@ fn one_text_many_times(path: &Path, name: &str) {
         std::iter::once(text("x".repeat(LONG))).chain((0..3999).map(|i| text(i.to_string()))).collect();
     file.new_attr_builder().with_data(&names).create(name).unwrap();
     file.close().unwrap();
+    unlock(path);
     let mut bytes = std::fs::read(path).unwrap();
     // Where a text is: its length, the place of its heap, its number there.
     let length = (LONG as u32).to_le_bytes();
@@ -262,6 +263,7 @@ fn a_model_whose_numbers_have_changed_is_refused() {
     bias.write_raw(&values).unwrap();
     drop(bias);
     file.close().unwrap();
+    unlock(&dir.join("run/model.h5"));
     let found = "run/model.h5 /params: found numbers that do not match the digest beside them";
     refused_by_all(dir, "eval --model run/model.h5 --data faces.h5", &[found]);
 }
@@ -311,6 +313,7 @@ fn a_model_that_leads_out_of_its_file_or_describes_too_much_is_refused_by_every_
         let file = hdf5::File::open_rw(dir.join("bad.h5")).unwrap();
         change(&file).unwrap();
         file.close().unwrap();
+        unlock(&dir.join("bad.h5"));
         commands.iter().for_each(|args| refused(dir, args, parts));
     };
     let bias = "params/dense4.bias";

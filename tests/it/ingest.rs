@@ -88,7 +88,7 @@ fn every_number_of_ranks_writes_the_same_dataset() {
     let with = |name: &'static str| [&args[..], &[name]].concat();
     let end = glasses(&with("one.h5"), dir.path()).success();
     assert_eq!(end.stdout.lines().count(), 1, "{end:?}");
-    assert_eq!(end.stderr, "");
+    assert_eq!(end.stderr, "note: faces/labels.csv: the labels are 'glasses' (column 2), the ids 'id' (column 1)\n");
     for part in ["9x8x3", "train 143", "val 20", "test 40", "0 (102)", "1 (101)", "one.h5"] {
         assert!(end.stdout.contains(part), "{part} in {}", end.stdout);
     }
@@ -143,7 +143,10 @@ fn kaggles_folder_is_understood_as_unpacked() {
     std::fs::write(root.join("test.csv"), &test).unwrap();
     let args = ["ingest", "kaggle", "--size", "8", "--classes", "no glasses,glasses", "--out", "k.h5"];
     let end = glasses(&args, dir.path()).success();
-    assert!(end.stderr.contains("note: the labels are column 'glasses' of kaggle/train.csv"), "{end:?}");
+    assert!(
+        end.stderr.contains("note: kaggle/train.csv: the labels are 'glasses' (column 514), the ids 'id' (column 1)"),
+        "{end:?}"
+    );
     let all = contents(&dir.path().join("k.h5"));
     assert_eq!(all.classes, ["no glasses", "glasses"]);
     assert_eq!((rows(&all, "train"), rows(&all, "test"), all.unlabelled), (19, 5, 6));

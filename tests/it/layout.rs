@@ -108,6 +108,7 @@ fn files_stay_short_and_unsafe_has_its_addresses() {
             || path.to_string_lossy().contains("/src/comm/mpi/")
             || path.ends_with("src/checkpoint/image.rs")
             || path.ends_with("src/data/foreign.rs")
+            || path.ends_with("src/data/open.rs")
             || path.ends_with("src/main.rs");
         let blocks = text.lines().filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();
         assert!(blocks == 0 || allowed, "{} holds unsafe code", path.display());

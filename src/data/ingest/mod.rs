@@ -11,6 +11,7 @@ pub mod idx;
 pub mod features;
 mod folder;
 mod labels;
+mod spelling;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -101,12 +102,15 @@ pub fn discover(request: &Request) -> Result<Source> {
         not_with(request.folders.is_some(), "--folders", "IDX files", "leave it out")?;
         idx::read(request)?
     } else {
-        match request.labels.clone().map_or_else(|| pictures::find_labels(path), |file| Ok(Some(file)))? {
-            Some(file) => {
-                let why = "a CSV of labels, which says the class of every picture";
-                not_with(request.folders.is_some(), "--folders", why, "leave it out, or move the CSV away")?;
-                pictures::with_csv(request, &file)?
-            }
+        let why = "a CSV of labels, which says the class of every picture";
+        not_with(request.folders.is_some() && request.labels.is_some(), "--folders", why, "leave one of them out")?;
+        let file = match &request.labels {
+            None if request.folders.is_some() => None,
+            None => pictures::find_labels(path)?,
+            file => file.clone(),
+        };
+        match file {
+            Some(file) => pictures::with_csv(request, &file)?,
             None => {
                 let why = "sub-folders as classes; a CSV is named with --labels";
                 not_with(request.label_column.is_some(), "--label-column", why, "name the CSV with --labels")?;

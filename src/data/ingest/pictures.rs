@@ -8,7 +8,7 @@ use csv::StringRecord;
 use super::folder::{self, Index, Lookup};
 use super::labels::{classes_of, is_missing, number};
 use super::table::{self, Roles};
-use super::{Content, DEFAULT_SIDE, Request, Source};
+use super::{Content, DEFAULT_SIDE, Request, Source, spelling};
 use crate::data::RowShape;
 use crate::data::picture::{ends_like_picture, is_picture, left_out};
 use crate::error::{Error, Result};
@@ -58,11 +58,24 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         });
     }
     if found.pictures.is_empty() && !found.bad.is_empty() {
+        let mut about =
+            format!("no picture for any of the {} labelled ids, such as '{}'", found.bad.len(), lines[0].id);
+        let ids: Vec<&str> = lines.iter().map(|line| line.id.as_str()).collect();
+        if let Some(alike) = finder.alike(&ids, source)? {
+            about.push_str(&format!("; {alike}"));
+        }
+        let mut fix = "check SRC; or say --pattern (with {id}, {name} or {stem}), or --id-column where the ids are another column".to_owned();
+        if request.labels.is_none() && folder::entries(source)?.1.len() > 1 {
+            fix.push_str(&format!(
+                "; where the sub-folders are the classes, and {} is none of this: --folders classes",
+                file.display()
+            ));
+        }
         return Err(Error::invalid(
             source.display().to_string(),
-            format!("no picture for any of the {} labelled ids, such as '{}'", found.bad.len(), lines[0].id),
+            about,
             format!("pictures named {}", finder.tried("<id>")),
-            "check SRC; or say --pattern 'name-{id}.png', or --id-column where the ids are another column",
+            fix,
         ));
     }
     let (labels, classes) = classes_of(found.labels.iter().copied());
@@ -100,10 +113,15 @@ enum Finder {
 impl Finder {
     fn new(request: &Request) -> Result<Finder> {
         match &request.pattern {
-            Some(pattern) if pattern.contains("{id}") => Ok(Finder::Pattern(request.source.clone(), pattern.clone())),
-            Some(pattern) => {
-                Err(Error::invalid("--pattern", format!("'{pattern}'"), "{id} in it", "for example 'face-{id}.png'"))
+            Some(pattern) if spelling::has_place(pattern) => {
+                Ok(Finder::Pattern(request.source.clone(), pattern.clone()))
             }
+            Some(pattern) => Err(Error::invalid(
+                "--pattern",
+                format!("'{pattern}'"),
+                "{id}, {name} or {stem} in it",
+                "for example 'face-{id}.png'",
+            )),
             None => Ok(Finder::Index(Index::new(&request.source)?)),
         }
     }
@@ -111,7 +129,7 @@ impl Finder {
     fn find(&self, id: &str) -> Found {
         match self {
             Finder::Pattern(root, pattern) => {
-                let path = root.join(pattern.replace("{id}", id));
+                let path = root.join(spelling::filled(pattern, id));
                 if path.is_file() { Found::File(path) } else { Found::Missing }
             }
             Finder::Index(index) => match index.find(id) {
@@ -124,8 +142,20 @@ impl Finder {
 
     fn tried(&self, id: &str) -> String {
         match self {
-            Finder::Pattern(root, pattern) => root.join(pattern.replace("{id}", id)).display().to_string(),
+            Finder::Pattern(root, pattern) => root.join(spelling::filled(pattern, id)).display().to_string(),
             Finder::Index(_) => format!("{id}.png, face-{id}.png (or another kind of picture), in sub-folders too"),
+        }
+    }
+
+    /// How the pictures are spelt that the ids might mean.
+    fn alike(&self, ids: &[&str], root: &Path) -> Result<Option<String>> {
+        let of = |index: &Index| {
+            let files: Vec<&Path> = index.pictures().map(|number| index.file(number)).collect();
+            spelling::alike(ids, &files, root)
+        };
+        match self {
+            Finder::Index(index) => Ok(of(index)),
+            Finder::Pattern(root, _) => Ok(of(&Index::new(root)?)),
         }
     }
 

@@ -55,7 +55,7 @@ pub struct Roles {
 }
 
 /// Names that a column of labels has, where the user names none.
-const LABELS: [&str; 5] = ["label", "labels", "class", "target", "y"];
+const LABELS: [&str; 4] = ["label", "labels", "class", "target"];
 
 impl Roles {
     /// Finds them by what the user says, then by the first line's names. Whoever reads decides about `id` where it is `None`.
@@ -220,10 +220,12 @@ mod tests {
 
     #[test]
     fn a_column_that_is_called_label_is_the_label() {
-        for text in ["label,p0,p1\n1,2,3\n", "Class,p0,p1\n1,2,3\n", "y,x,z\n1,2,3\n"] {
+        for text in ["label,p0,p1\n1,2,3\n", "Class,p0,p1\n1,2,3\n"] {
             let found = roles(text, None, None).unwrap();
             assert_eq!((found.label, found.header), (0, true), "{text}");
         }
+        // Coordinates, for one, are called y.
+        assert_eq!(roles("y,x,z\n1,2,3\n", None, None).unwrap().label, 2);
         assert_eq!(roles("label,class,z\n1,2,3\n", None, None).unwrap().label, 2);
         assert_eq!(roles("label,class,z\n1,2,3\n", None, Some("z")).unwrap().label, 1);
     }

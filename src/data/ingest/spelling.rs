@@ -1,0 +1,96 @@
+//! Ids that are no file's name, but nearly: another folder, ending, case or writing of accents; and the pattern that would fit.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use unicode_normalization::UnicodeNormalization;
+
+/// Ids that a pattern is tried with.
+const TRIED: usize = 200;
+
+/// An id's last part, behind the last `/` or `\`.
+pub fn name(id: &str) -> &str {
+    id.rsplit(['/', '\\']).next().unwrap_or(id)
+}
+
+/// The last part without its ending.
+pub fn stem(id: &str) -> &str {
+    let name = name(id);
+    name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem })
+}
+
+/// The file's path below the source, for an id and a pattern.
+pub fn filled(pattern: &str, id: &str) -> String {
+    pattern.replace("{id}", id).replace("{name}", name(id)).replace("{stem}", stem(id))
+}
+
+/// Whether a pattern has a place for the id.
+pub fn has_place(pattern: &str) -> bool {
+    ["{id}", "{name}", "{stem}"].iter().any(|place| pattern.contains(place))
+}
+
+/// How the files are spelt that the ids might mean; nothing where none is alike. `files` are the pictures, below `root`.
+pub fn alike(ids: &[&str], files: &[&Path], root: &Path) -> Option<String> {
+    let key = |text: &str| text.nfc().collect::<String>().to_lowercase();
+    let below = |file: &Path| file.strip_prefix(root).unwrap_or(file).to_string_lossy().replace('\\', "/");
+    let paths: Vec<String> = files.iter().map(|file| below(file)).collect();
+    let mut by_stem: HashMap<String, Vec<&str>> = HashMap::new();
+    for path in &paths {
+        by_stem.entry(key(stem(path))).or_default().push(path);
+    }
+    let ids = &ids[..ids.len().min(TRIED)];
+    let (id, path) = ids.iter().find_map(|id| match by_stem.get(&key(stem(id))).map(Vec::as_slice) {
+        Some(&[path]) => Some((*id, path)),
+        _ => None,
+    })?;
+    let mut differ = Vec::new();
+    if id.contains('\\') {
+        differ.push("has backslashes");
+    }
+    let folder = |text: &str| text.replace('\\', "/").rsplit_once('/').map(|(folder, _)| key(folder));
+    if folder(id) != folder(path) {
+        differ.push("names another folder");
+    }
+    let ending = |text: &str| name(text).strip_prefix(stem(text)).unwrap_or_default().to_owned();
+    if !ending(id).is_empty() && ending(id) != ending(path) {
+        differ.push("has another ending");
+    }
+    if stem(id) != stem(path) {
+        let same_case = stem(id).nfc().eq(stem(path).nfc());
+        differ.push(if same_case { "writes accents otherwise (NFC and NFD)" } else { "has another case" });
+    }
+    let mut text = format!("'{id}' may be {}: it {}", root.join(path).display(), differ.join(", "));
+    let there: HashSet<&str> = paths.iter().map(String::as_str).collect();
+    let (parent, ending) =
+        (path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/")), ending(path));
+    let patterns = [format!("{parent}{{name}}"), format!("{parent}{{stem}}{ending}"), format!("{{id}}{ending}")];
+    let fits = |pattern: &String| ids.iter().filter(|id| there.contains(&filled(pattern, id)[..])).count();
+    if let Some((count, pattern)) = patterns.iter().rev().map(|p| (fits(p), p)).max_by_key(|(count, _)| *count)
+        && count > 0
+    {
+        text.push_str(&format!("; --pattern '{pattern}' finds {count} of the first {}", ids.len()));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(id: &str, file: &str) -> String {
+        alike(&[id], &[Path::new(file)], Path::new("p")).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_pattern_that_fits_is_named() {
+        let backslash = said("pics\\1.png", "p/pics/1.png");
+        assert!(backslash.contains("has backslashes; --pattern 'pics/{name}' finds 1 of the first 1"), "{backslash}");
+        assert!(said("1.jpg", "p/1.png").contains("another ending; --pattern '{stem}.png' finds 1"));
+        assert!(said("/home/x/1.png", "p/1.png").contains("another folder; --pattern '{name}' finds 1"));
+        assert!(said("train/1.png", "p/images/1.png").contains("--pattern 'images/{name}'"));
+        assert!(said("IMG_1.png", "p/img_1.png").ends_with("has another case"));
+        assert!(said("cafe\u{301}.png", "p/caf\u{e9}.png").ends_with("writes accents otherwise (NFC and NFD)"));
+        assert_eq!(said("2.png", "p/1.png"), "");
+        assert_eq!((name("a/b.c/d"), stem("a\\b.tar.gz"), stem(".x")), ("d", "b.tar", ".x"));
+    }
+}
