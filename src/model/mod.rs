@@ -9,6 +9,7 @@ mod plan;
 mod probe;
 mod profile;
 pub mod room;
+mod sizes;
 mod spec;
 mod workspace;
 pub mod zoo;

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::Engine;
 use super::layers::{
     ActivationLayer, AvgPool, Conv, Copy, Dense, Dropout, GemmConv, GemmDense, InPlace, Layer, MaxPool,
 };
 use super::params::Param;
 use super::spec::{LayerSpec, ModelSpec};
+use super::{Engine, sizes};
 use crate::error::{Error, Result};
 use crate::kernels::{Activation, ConvShape, DenseShape, Padding, PoolShape, Rectifier, Window};
 
@@ -100,6 +100,24 @@ impl Plan {
     /// # Errors
     /// When a layer does not fit what reaches it; names the layer and both shapes.
     pub fn new(spec: &ModelSpec, input: [usize; 3], flat: bool, classes: usize, engine: Engine) -> Result<Plan> {
+        let advice = |index: usize| {
+            sizes::advice(spec, index, input, |spec, input| {
+                let none = |_: usize| None;
+                Plan::build(spec, input, flat, classes, engine, &none).is_ok()
+            })
+        };
+        Plan::build(spec, input, flat, classes, engine, &advice)
+    }
+
+    /// As [`Plan::new`]; `advice` says what else to do about a layer that does not fit.
+    fn build(
+        spec: &ModelSpec,
+        input: [usize; 3],
+        flat: bool,
+        classes: usize,
+        engine: Engine,
+        advice: &dyn Fn(usize) -> Option<String>,
+    ) -> Result<Plan> {
         let model = |found: String, expected: String, fix: &str| {
             Error::invalid(format!("model '{}'", spec.name), found, expected, fix)
         };
@@ -126,7 +144,7 @@ impl Plan {
                     format!("model '{}', layer {index} '{layer}'", spec.name),
                     format!("input {}: {why}", show(&before)),
                     "a layer that fits the shape that reaches it",
-                    "change this layer or the ones before it",
+                    advice(index).unwrap_or_else(|| "change this layer or the ones before it".to_owned()),
                 )
             };
             if *layer == LayerSpec::Softmax && index + 1 < spec.layers.len() {

@@ -194,3 +194,15 @@ fn a_batch_that_nobody_gave_is_what_the_data_fills() {
         &["--batch", "16 rows, more than the 10"],
     );
 }
+
+#[test]
+fn a_pool_that_does_not_fit_is_answered_with_a_padding_and_a_size_that_do() {
+    let dir = folder();
+    let net = "name = \"odd\"\nlayers = [\"conv 3x3x4\", \"relu\", \"maxpool 2\", \"maxpool 2\", \"flatten\", \"dense classes\"]\n";
+    std::fs::write(dir.path().join("odd.toml"), net).unwrap();
+    let parts = ["layer 2 'maxpool 2'", "'maxpool 2 pad same'", "--size 24x32"];
+    refused(dir.path(), "info --model odd.toml --input 25x31x3", &parts);
+    glasses(&words("info --model odd.toml --input 24x32x3"), dir.path()).success();
+    std::fs::write(dir.path().join("odd.toml"), net.replace("maxpool 2", "maxpool 2 pad same")).unwrap();
+    glasses(&words("info --model odd.toml --input 25x31x3"), dir.path()).success();
+}
