@@ -8,13 +8,13 @@ use super::{folder, probe};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
-use crate::data::{Dataset, Normalize, RowShape, Split, open, remarks};
+use crate::data::{Augment, Dataset, Normalize, RowShape, Split, open, remarks};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
 use crate::say;
-use crate::train::Memory;
+use crate::train::{Memory, default_batch};
 
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
@@ -78,6 +78,8 @@ enum Info {
         classes: Option<Vec<String>>,
         origin: Option<String>,
         splits: Vec<SplitInfo>,
+        /// What training takes where nobody says it.
+        defaults: Defaults,
         /// What training will say of it.
         notes: Vec<String>,
     },
@@ -101,6 +103,15 @@ enum Info {
         training_memory: Option<Memory>,
         layers: Vec<LayerInfo>,
     },
+}
+
+/// Settings that the data decides.
+#[derive(Serialize)]
+struct Defaults {
+    normalize: Normalize,
+    augment: Augment,
+    /// Rows of the global batch.
+    batch: usize,
 }
 
 #[derive(Serialize)]
@@ -200,19 +211,28 @@ fn inspect(path: &Path) -> Result<Info> {
             splits.push(SplitInfo { split: split.name(), rows, rows_of_class: dataset.count_labels(split)? });
         }
     }
+    let (normalize, augment) = (Normalize::of(dataset.shape), Augment::of(dataset.shape));
+    let defaults = Defaults { normalize, augment, batch: default_batch(dataset.rows(Split::Train)) };
     let (names, mut notes) = (dataset.class_names()?, dataset.notes);
     if let Some(train) = splits.first() {
         let mut histogram = train.rows_of_class.clone();
         histogram.resize(names.len(), 0);
         notes.extend(remarks::of_classes(&names, &histogram));
     }
-    Ok(Info::Dataset { shape: sizes(dataset.shape), classes: dataset.classes, origin: dataset.origin, splits, notes })
+    Ok(Info::Dataset {
+        shape: sizes(dataset.shape),
+        classes: dataset.classes,
+        origin: dataset.origin,
+        splits,
+        defaults,
+        notes,
+    })
 }
 
 fn print(info: &Info) {
     let join = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     match info {
-        Info::Dataset { shape, classes, origin, splits, notes } => {
+        Info::Dataset { shape, classes, origin, splits, defaults, notes } => {
             say!("dataset of rows of shape {}", join(shape));
             if let Some(origin) = origin {
                 say!("origin: {origin}");
@@ -226,6 +246,8 @@ fn print(info: &Info) {
                     rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
                 say!("/{split}: {rows} rows ({})", parts.join(", "));
             }
+            let Defaults { normalize, augment, batch } = defaults;
+            say!("defaults: --normalize {} --augment {} --batch {batch}", normalize.name(), augment.name());
             notes.iter().for_each(|note| say!("note: {note}"));
         }
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {

@@ -16,6 +16,14 @@ pub enum Augment {
 }
 
 impl Augment {
+    /// As it is typed and written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Augment::None => "none",
+            Augment::Mirror => "mirror",
+        }
+    }
+
     /// Where nobody says it: the mirror image of a photograph could be one; that of a digit or of a table's row is something else.
     pub fn of(shape: RowShape) -> Augment {
         if matches!(shape, RowShape::Image { c: 3, .. }) { Augment::Mirror } else { Augment::None }

@@ -58,6 +58,11 @@ fn named(items: &[&Item]) -> String {
 
 /// What is there instead of what was looked for.
 pub fn described(file: &hdf5::File, of: &str) -> String {
+    if !of.is_empty()
+        && let Ok(dataset) = file.dataset(of)
+    {
+        return format!("it is a dataset of shape {:?}", dataset.shape());
+    }
     let mut items = Vec::new();
     below(file, of, 0, &mut items);
     let items: Vec<&Item> = items.iter().collect();
@@ -78,9 +83,17 @@ pub fn not_read(file: &hdf5::File, splits: &[Group], rows: &str, has_classes: bo
         notes.push(format!("not read: {}", named(&others)));
     }
     let like_names = |name: &String| ["class", "label", "name"].iter().any(|word| name.to_lowercase().contains(word));
-    let attributes = file.attr_names().unwrap_or_default();
-    if !has_classes && let Some(name) = attributes.iter().find(|name| like_names(name)) {
-        notes.push(format!("the attribute '{name}' is not read: class names stand in the attribute 'classes'"));
+    let groups =
+        splits.iter().filter_map(|split| Some((format!(" of /{}", split.name), file.group(&split.name).ok()?)));
+    let root = file.as_group().ok().map(|root| (String::new(), root));
+    let attributes = |(place, group): (String, hdf5::Group)| {
+        let names = group.attr_names().unwrap_or_default();
+        names.into_iter().find(like_names).map(|name| format!("'{name}'{place}"))
+    };
+    if !has_classes && let Some(name) = root.into_iter().chain(groups).find_map(attributes) {
+        notes.push(format!(
+            "the attribute {name} is not read: class names stand in the attribute 'classes' of the file"
+        ));
     }
     notes
 }

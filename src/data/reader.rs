@@ -203,7 +203,9 @@ impl Dataset {
         let limit = self.classes.as_ref().map_or(MOST_CLASSES, Vec::len) as i64;
         if let Some(row) = labels.iter().position(|label| !(0..limit).contains(label)) {
             let why = match &self.classes {
-                Some(names) => format!(", as the attribute 'classes' has {} names", names.len()),
+                Some(names) => {
+                    format!(", as the attribute 'classes' has {} names, such as '{}'", names.len(), names[0])
+                }
                 None => String::new(),
             };
             return Err(invalid(

@@ -127,10 +127,15 @@ fn same_data(dataset: &Dataset, comm: &dyn Communicator) -> Result<()> {
 /// Rows of the global batch where nobody says it and there are as many.
 const BATCH: usize = 16;
 
+/// Rows of the global batch where nobody says it, of `rows` training rows.
+pub fn default_batch(rows: usize) -> usize {
+    rows.min(BATCH)
+}
+
 /// Rows of the global batch, of `rows` training rows.
 pub fn batch_of(config: &RunConfig, rows: usize) -> Result<usize> {
     match config.batch {
-        None => Ok(rows.min(BATCH)),
+        None => Ok(default_batch(rows)),
         Some(Batch::Full) => Ok(rows),
         Some(Batch::Rows(batch)) if batch <= rows => Ok(batch),
         Some(Batch::Rows(batch)) => Err(Error::invalid(

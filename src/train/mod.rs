@@ -27,7 +27,7 @@ mod trainer;
 mod verify;
 mod vote;
 
-pub use data::TrainData;
+pub use data::{TrainData, default_batch};
 pub use deal::{End, Job, deal, failure};
 pub use ensemble::{MEMBER, member_folder};
 pub use evaluate::{Evaluation, evaluate};

@@ -64,6 +64,8 @@ fn unknown_names_are_answered_with_what_is_there() {
     refused_by_all(dir.path(), "--data d.h5 --model dense.toml", &parts);
     Raw::create(dir.path(), "d.h5").put("train/x", &[3, 2], &[0f32; 6]).labels("train", &[0, 1, 0]);
     refused(dir.path(), "info d.h5", &["neither 'images' nor 'features'", "/train/x (float32 [3, 2])"]);
+    Raw::create(dir.path(), "d.h5").put("train", &[3, 2], &[0f32; 6]);
+    refused(dir.path(), "info d.h5", &["/train", "it is a dataset of shape [3, 2]"]);
     Raw::create(dir.path(), "d.h5").put("train/features", &[3, 2], &[0f32; 6]).put("train/y", &[3], &[0i64; 3]);
     refused(dir.path(), "info d.h5", &["/train/labels", "/train/y (int64 [3])"]);
 }
@@ -102,6 +104,13 @@ fn odd_classes_are_said_before_the_time_is_spent() {
     assert!(glasses(&["info", "d.h5"], dir.path()).success().stdout.contains("(cat 20, dog 20)"));
     attribute(&raw(&[0, 1].repeat(20)), "class_names", &["cat", "dog"]);
     assert!(notes(dir.path()).contains("the attribute 'class_names' is not read"));
+    let on_group = raw(&[0, 1].repeat(20));
+    let text: VarLenUnicode = "cat,dog".parse().unwrap();
+    on_group.file().group("train").unwrap().new_attr_builder().with_data(&[text]).create("classes").unwrap();
+    drop(on_group);
+    assert!(notes(dir.path()).contains("the attribute 'classes' of /train is not read"));
+    attribute(&raw(&[0, 1].repeat(20)), "classes", &["cat,dog"]);
+    refused(dir.path(), "--data d.h5 --model dense.toml", &["/train/labels[1]", "has 1 names, such as 'cat,dog'"]);
     attribute(&raw(&[0, 2].repeat(20)), "classes", &["cat", "dog"]);
     let parts = ["/train/labels[1]", "label 2", "'classes' has 2 names"];
     refused_by_all(dir.path(), "--data d.h5 --model dense.toml", &parts);

@@ -93,6 +93,21 @@ fn a_label_that_is_nearly_every_row_s_own_is_refused() {
 }
 
 #[test]
+fn doubtful_names_of_classes_are_said() {
+    for (labels, part) in [
+        (["NA", "b"], "taken for names of classes: NA; leave these cells empty"),
+        (["Cat", "cat"], "two classes differ by their case alone: 'Cat' and 'cat'"),
+        (["7", "007"], "one number, written differently, makes classes of its own: 007, 7"),
+    ] {
+        let dir = table(&rows("x,kind", 30, |row| format!("{},{}", row % 4, labels[row % 2])));
+        let said = ingest(dir.path(), "t.csv").stderr;
+        assert!(said.contains(part), "{said}");
+    }
+    let text = rows("x,kind", 30, |row| format!("{},a{}", row % 4, if row == 3 { "\0" } else { "" }));
+    refused(table(&text).path(), "ingest t.csv --out d.h5", &["t.csv, line 5", "NUL byte"]);
+}
+
+#[test]
 fn a_lost_quote_is_refused_with_its_line() {
     let text = rows("x,kind", 30, |row| if row == 3 { "1,\"a".to_owned() } else { format!("{},a", row % 4) });
     refused(table(&text).path(), "ingest t.csv --out d.h5", &["t.csv, line 5", "line break", "quotation mark"]);

@@ -58,10 +58,11 @@ impl Layout {
     fn notes(&self, path: &Path, first: &StringRecord, table: &Columns) -> Vec<String> {
         let roles = &self.roles;
         let mut note = format!(
-            "{}: the labels are {}, the {} features {}",
+            "{}: the labels are {}, the {} feature{} {}",
             path.display(),
             roles.name(first, roles.label),
             self.features.len(),
+            if self.features.len() == 1 { "" } else { "s" },
             roles.names(first, &self.features),
         );
         if let Some(id) = roles.id {

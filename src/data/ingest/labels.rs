@@ -47,6 +47,23 @@ pub fn spellings(names: &[String]) -> Option<String> {
     Some(format!("one number, written differently, makes classes of its own: {}", brief(&same)))
 }
 
+/// Words for "no value" that pandas knows, beside those of [`is_missing`].
+const MISSING: [&str; 9] = ["na", "n/a", "null", "none", "<na>", "#n/a", "#na", "-nan", "?"];
+
+/// What is said where a class has a name that may mean: no label; or where two differ by their case alone.
+pub fn doubtful(names: &[String]) -> Option<String> {
+    let missing: Vec<String> =
+        names.iter().filter(|name| MISSING.contains(&&name.to_lowercase()[..])).cloned().collect();
+    if !missing.is_empty() {
+        let fix = "leave these cells empty if they mean that there is no label";
+        return Some(format!("taken for names of classes: {}; {fix}", brief(&missing)));
+    }
+    let mut lower: Vec<(String, &String)> = names.iter().map(|name| (name.to_lowercase(), name)).collect();
+    lower.sort();
+    let twins = lower.windows(2).find(|pair| pair[0].0 == pair[1].0)?;
+    Some(format!("two classes differ by their case alone: '{}' and '{}'", twins[0].1, twins[1].1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +88,8 @@ mod tests {
         assert!(spellings(&names(&["007", "7", "8"])).unwrap().ends_with("007, 7"));
         assert!(spellings(&names(&["100", "1e2", "cat"])).unwrap().ends_with("100, 1e2"));
         assert_eq!(spellings(&names(&["0", "1", "cat", "nine"])), None);
+        assert!(doubtful(&names(&["NA", "a", "none"])).unwrap().contains("NA, none;"));
+        assert!(doubtful(&names(&["Cat", "cat", "dog"])).unwrap().ends_with("'Cat' and 'cat'"));
+        assert_eq!(doubtful(&names(&["cat", "dog", "nan"])), None);
     }
 }

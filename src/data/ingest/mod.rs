@@ -124,6 +124,7 @@ pub fn discover(request: &Request) -> Result<Source> {
         rename(&mut source.classes, names, path)?;
     }
     source.notes.extend(labels::spellings(&source.classes));
+    source.notes.extend(labels::doubtful(&source.classes));
     check_classes(&source.labels, &source.classes, path)?;
     Ok(source)
 }

@@ -22,6 +22,11 @@ pub fn next(reader: &mut csv::Reader<File>, record: &mut StringRecord, path: &Pa
         let place = path.display().to_string();
         Error::invalid(place, e.to_string(), "a CSV file in UTF-8", "save it again as a CSV in UTF-8")
     })?;
+    if let Some(cell) = record.iter().find(|cell| cell.contains('\0')) {
+        let found = format!("a text with a NUL byte: {cell:?}");
+        let place = format!("{}, line {}", path.display(), line(record));
+        return Err(Error::invalid(place, found, "a CSV file in UTF-8", "save it again as a CSV in UTF-8"));
+    }
     // A quotation mark that nobody closes makes one text of all lines up to the next one.
     match record.iter().find(|cell| cell.contains(['\n', '\r'])) {
         Some(cell) => Err(Error::invalid(
