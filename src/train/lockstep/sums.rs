@@ -130,6 +130,7 @@ impl Section {
             slice.len(),
             |sum| &sums.sum(sum)[slice.clone()],
             |sum, place, values| {
+                position::tick();
                 let start = at + sum * slice.len();
                 outgoing[start + place.start..start + place.end].copy_from_slice(values);
             },
@@ -180,6 +181,7 @@ impl Section {
             own.len(),
             |sum| &sums.sum(sum)[own.clone()],
             |_, place, values| {
+                position::tick();
                 take(own.start + place.start..own.start + place.end, values);
             },
         );
