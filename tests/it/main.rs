@@ -38,6 +38,7 @@ mod ranks;
 mod report;
 mod resume;
 mod skipped;
+mod stall;
 mod sweep;
 mod synth;
 mod tensorboard;

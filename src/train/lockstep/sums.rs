@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::team::{Team, share_out};
 use crate::kernels::{Buffer, Subtrees, join_sums, zeros};
 use crate::optim::Optimizer;
+use crate::position;
 use crate::trace::What;
 
 /// The order of sums of one step.
