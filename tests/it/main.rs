@@ -11,6 +11,7 @@ mod checkpoint_file;
 mod cli;
 mod dense_parts;
 mod digests;
+mod dirty;
 mod docs;
 mod doctor;
 mod elementwise;
