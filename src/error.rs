@@ -74,7 +74,7 @@ pub enum Error {
         /// What the user can do about it.
         fix: &'static str,
     },
-    /// Several inputs are bad; all of them are listed.
+    /// Several inputs are bad; the first of them are listed.
     #[error("{}\n  fix: {fix}", list(what, items))]
     Several {
         /// What the items are: "3 of 500 images cannot be used".
@@ -109,12 +109,18 @@ pub enum Error {
     Usage(String),
 }
 
-/// Every item on a line of its own: a user mends them all before trying again.
-fn list(what: &str, items: &[String]) -> String {
+/// So many items of a list are shown.
+const LISTED: usize = 10;
+
+/// The first items, each on a line of its own, and how many more there are.
+pub fn list(what: &str, items: &[String]) -> String {
     let mut text = format!("{what}:");
-    for item in items {
+    for item in items.iter().take(LISTED) {
         text.push_str("\n  ");
         text.push_str(item);
+    }
+    if let more @ 1.. = items.len().saturating_sub(LISTED) {
+        text.push_str(&format!("\n  … and {more} more"));
     }
     text
 }

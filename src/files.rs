@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
@@ -15,9 +17,7 @@ use crate::error::{Error, Result};
 const PREFIX: &str = ".glasses-";
 const SUFFIX: &str = ".part";
 
-/// Nothing is begun any more.
-static ENDS: AtomicBool = AtomicBool::new(false);
-/// Where this process has begun files.
+/// Where this process has begun files. Locked by whoever begins one, and for good by who gives them up.
 static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// The folder that `path` lies in; "." where it names none.
@@ -33,16 +33,19 @@ pub fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// When the folder refuses it.
 pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    if ENDS.load(Ordering::Acquire) {
-        let ends = std::io::Error::other("the run is over");
-        return Err(Error::io("create a file in", folder_of(path))(ends));
-    }
-    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).insert(folder_of(path).to_owned());
+    let mut folders = hold();
+    folders.insert(folder_of(path).to_owned());
     let (prefix, mut builder) = (own_prefix(), tempfile::Builder::new());
     builder.prefix(&prefix).suffix(SUFFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder_of(path)).map_err(Error::io("create a file in", folder_of(path)))
+}
+
+/// While the result lives, this process does not give up its files: for who creates one by its name. Where they are given up,
+/// this does not return; the process ends.
+pub fn hold() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a file of this name is one of [`temporary_beside`]: while nobody writes, a killed process left it.
@@ -56,18 +59,38 @@ fn own_prefix() -> String {
 }
 
 /// This process ends: it begins no more files, and those that it has begun are removed; all of them in `run`, the folder that is
-/// its own.
+/// its own. Whoever would begin one waits for the end.
 pub fn give_up(run: Option<&Path>) {
-    ENDS.store(true, Ordering::Release);
+    let folders = hold();
     run.into_iter().for_each(remove_temporaries);
     let own = own_prefix();
-    for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for folder in folders.iter() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_some_and(|name| is_temporary(name) && name.starts_with(&own)) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
+    std::mem::forget(folders);
+}
+
+/// From now on SIGINT and SIGTERM end this process as they do by themselves, but files that are not whole yet go with it; also
+/// where it was started with them blocked.
+///
+/// # Errors
+/// When the system refuses.
+pub fn give_up_at_signals() -> Result<()> {
+    let listen = || {
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                give_up(None);
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        })?;
+        SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_unblock().map_err(std::io::Error::from)
+    };
+    listen().map_err(Error::io("listen to signals in", "this process"))
 }
 
 /// Removes files that are not whole yet from a folder and the folders in it; for who is alone in there.

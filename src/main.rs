@@ -11,7 +11,7 @@ use glasses::data::open;
 use glasses::error::{Error, Exit};
 use glasses::launch::Launch;
 use glasses::train::Pulse;
-use glasses::{advice, comm, commands, report, train};
+use glasses::{advice, comm, commands, files, report, train};
 
 fn main() -> ExitCode {
     // SAFETY: the first thing the program does: there is no other thread that could read the environment.
@@ -22,9 +22,8 @@ fn main() -> ExitCode {
     let parsed = Cli::try_parse();
     // Before anything takes time: a batch system may send one at any moment.
     let settings = parsed.as_ref().ok().and_then(Cli::settings);
-    if settings.is_some()
-        && let Err(refused) = train::listen()
-    {
+    let listening = if settings.is_some() { train::listen() } else { files::give_up_at_signals() };
+    if let Err(refused) = listening {
         let _ = writeln!(std::io::stderr(), "warning: {refused}");
     }
     let launch = comm::launch();
@@ -88,6 +87,8 @@ fn run(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Where a signal has taken the files away it is not the error that ends this.
+            let _held = files::hold();
             if comm.is_root() {
                 let kind = if error.exit() == Exit::Interrupted { "" } else { "error: " };
                 // Who is not heard ends as he would have.

@@ -42,12 +42,12 @@ impl Checkpoints {
     /// Removes the oldest, so that `keep` are left, and what killed processes left half-written.
     ///
     /// # Errors
-    /// When the folder cannot be read, or a file not be removed.
+    /// When the folder cannot be read, or a file not be removed; the others are.
     pub fn prune(&self, keep: usize) -> Result<()> {
-        let steps = self.steps()?;
-        steps[..steps.len().saturating_sub(keep)].iter().try_for_each(|&step| remove(&self.path(step)))?;
-        let names = self.names()?;
-        names.iter().filter(|name| is_temporary(name)).try_for_each(|name| remove(&self.folder.join(name)))
+        let (steps, names) = (self.steps()?, self.names()?);
+        let old = steps[..steps.len().saturating_sub(keep)].iter().map(|&step| self.path(step));
+        let parts = names.iter().filter(|name| is_temporary(name)).map(|name| self.folder.join(name));
+        old.chain(parts).map(|path| remove(&path)).fold(Ok(()), Result::and)
     }
 
     /// Removes the checkpoints of more than `step` steps: a run that went back to `step` makes others, and `prune` and

@@ -1,6 +1,7 @@
 //! `glasses ingest`: turns pictures or tables into a dataset.
 
 mod share;
+mod skipped;
 
 use std::path::{Path, PathBuf};
 
@@ -68,7 +69,7 @@ pub struct Options {
     /// Seed of the shuffle that decides which rows are held back and in which order rows are written
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// Leave bad and missing pictures (or rows of a CSV) out, and record how many [default: list them and stop]
+    /// Leave bad and missing pictures (or rows of a CSV) out, and list them in FILE.h5.skipped [default: say which, and stop]
     #[arg(long)]
     pub skip_bad: bool,
     /// Replace FILE.h5 if it exists [default: stop]
@@ -144,6 +145,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         usable.retain(|row| !failures.contains_key(row));
         bad.extend(share::listed(&job.pictures, &failures));
     }
+    bad.sort_by_cached_key(|line| natural(line));
     if !bad.is_empty() && !options.skip_bad {
         return Err(refuse(bad, job.pictures.len() + job.bad.len()));
     }
@@ -171,7 +173,9 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     }
     agree_root(comm, || {
         if let (Some(source), Some(writer)) = (&source, writer.take()) {
+            let list = skipped::write(&options.out, &bad)?;
             writer.finish()?;
+            skipped::finish(&options.out, list, &bad)?;
             say!("{}", summary(options, source, &rows, bad.len()));
         }
         Ok(String::new())
@@ -182,6 +186,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 /// The root's part: checks everything that is quick to check, and finds the rows.
 fn prepare(options: &Options) -> Result<Source> {
     check_place(&options.out, options.force)?;
+    check_place(&skipped::place(&options.out), options.force)?;
     let request = Request {
         source: options.source.clone(),
         labels: options.labels.clone(),
@@ -314,11 +319,11 @@ fn write_pictures(
         })?;
     }
     bar.finish_and_clear();
+    bad.sort_by_cached_key(|line| natural(line));
     if bad.is_empty() { Ok(()) } else { Err(refuse(bad, pictures.len())) }
 }
 
-fn refuse(mut bad: Vec<String>, of: usize) -> Error {
-    bad.sort_by_cached_key(|line| natural(line));
+fn refuse(bad: Vec<String>, of: usize) -> Error {
     Error::Several {
         what: format!("{} of {of} pictures cannot be used; nothing was written", bad.len()),
         items: bad,

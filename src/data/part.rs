@@ -8,6 +8,7 @@ use twox_hash::XxHash3_64;
 use super::{Block, Dataset, Normalizer, Shards, Split, Values};
 use crate::error::Result;
 use crate::kernels::rng::{Purpose, Stream};
+use crate::position;
 
 /// The rows of the shards that one rank owns.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ impl Part {
 
     /// A digest of the rows of one owned shard and their labels: XXH3, 64 bits.
     pub fn digest(&self, shard: usize) -> u64 {
+        position::tick();
         let first = self.shards.rows_of(self.owned.clone()).start;
         let rows = self.rows_of(shard);
         let rows = rows.start - first..rows.end - first;
@@ -93,6 +95,7 @@ impl Part {
     pub fn load(&self, rows: &[u32], normalizer: &Normalizer, input: &mut [f32], labels: &mut Vec<u32>) {
         labels.clear();
         for (&row, output) in rows.iter().zip(input.chunks_exact_mut(self.row_len)) {
+            position::tick();
             let place = row as usize - self.block.range.start;
             let values = place * self.row_len..(place + 1) * self.row_len;
             match &self.block.values {

@@ -16,7 +16,7 @@ use tempfile::TempPath;
 use super::split::Assignment;
 use super::{RowShape, Split, rows_name};
 use crate::error::{Error, Result};
-use crate::files::temporary_beside;
+use crate::files::{hold, temporary_beside};
 
 /// About how many bytes a chunk holds.
 const CHUNK: usize = 1 << 20;
@@ -74,7 +74,10 @@ impl Writer {
         probe(path, file_size(shape, rows, classes, origin))?;
         let temporary = temporary_beside(path)?.into_temp_path();
         let create = || -> hdf5::Result<()> {
+            // HDF5 makes it anew: not behind the back of who removes it.
+            let held = hold();
             let file = hdf5::File::create(&temporary)?;
+            drop(held);
             let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
             file.new_attr_builder().with_data(&names).create("classes")?;
             file.new_attr::<VarLenUnicode>().create("origin")?.write_scalar(&unicode(origin))?;

@@ -7,6 +7,7 @@ use super::layers::{Backward, Between, Pass};
 use super::plan::{Plan, Step};
 use super::{Model, Params, Workspace};
 use crate::kernels::{Buffer, Leaf, zeros};
+use crate::position;
 
 /// How a map is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,7 @@ impl Model {
             if newest == target {
                 break;
             }
+            position::tick();
             let row = &plan.buffers[newest];
             match step {
                 Step::Map(layer, packed) => {

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::kernels::rng::{Purpose, Stream};
 use crate::kernels::{Buffer, Score, zeros};
+use crate::position;
 
 /// One named tensor in the block.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +66,7 @@ impl Params {
     /// Draws random weights; biases stay as they are.
     pub fn draw(&mut self, init: Init, seed: u64) {
         for (index, param) in self.table.iter().enumerate() {
+            position::tick();
             let Some((&fan_out, inputs)) = param.shape.split_last().filter(|(_, inputs)| !inputs.is_empty()) else {
                 continue;
             };

@@ -1,5 +1,5 @@
-//! Where the time of a pass goes, layer by layer: added up for `glasses bench`, as a timeline for `--trace`. Where nobody asked,
-//! it costs a branch a layer.
+//! Where the time of a pass goes, layer by layer: added up for `glasses bench`, as a timeline for `--trace`; and that the pass goes
+//! on, for the pulse. Where nobody asked, it costs a branch and a store a layer.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::layers::{Backward, Between, Layer};
 use super::{Model, Workspace};
+use crate::position;
 use crate::trace::{Mark, Trace, What};
 
 /// Seconds, a part of the work.
@@ -57,6 +58,7 @@ impl Profile {
     /// Does `work`, `what` of step `step`; adds up, or records, what it took.
     #[inline]
     pub fn time(&mut self, step: usize, what: What, work: impl FnOnce()) {
+        position::tick();
         if self.times.is_empty() {
             return self.trace.span(what, step, [0; 4], work);
         }
@@ -78,6 +80,7 @@ impl Profile {
     /// A layer's way back; where somebody asked for times, its two parts one after the other.
     pub fn backward(&mut self, step: usize, layer: &dyn Layer, mut pass: Backward<'_>) {
         if self.times.is_empty() {
+            position::tick();
             return self.record_backward(step, layer, pass);
         }
         if layer.has_weights() {

@@ -11,6 +11,7 @@ use crate::doctor;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
+use crate::position;
 
 use super::{EVALUATION_BATCH, MICRO_BATCH, removed};
 
@@ -87,6 +88,7 @@ impl TrainData {
     pub fn augment(&self, training: (u64, usize), ws: &mut Workspace) {
         let rows = std::mem::take(&mut ws.rows);
         for (&row, values) in rows.iter().zip(ws.input_mut().chunks_exact_mut(self.shape.len())) {
+            position::tick();
             self.augment.apply(row, training, self.shape.hwc(), values);
         }
         ws.rows = rows;
@@ -211,10 +213,13 @@ fn normalizer(config: &RunConfig, shape: RowShape, train: &Part, comm: &dyn Comm
     match (mode, train.values()) {
         (Normalize::Dataset, Values::Images(pixels)) => {
             let mut sums = vec![0u64; 2 * channels];
-            for pixel in pixels.chunks_exact(channels) {
-                for (channel, &value) in pixel.iter().enumerate() {
-                    sums[channel] += u64::from(value);
-                    sums[channels + channel] += u64::from(value) * u64::from(value);
+            for row in pixels.chunks_exact(shape.len()) {
+                position::tick();
+                for pixel in row.chunks_exact(channels) {
+                    for (channel, &value) in pixel.iter().enumerate() {
+                        sums[channel] += u64::from(value);
+                        sums[channels + channel] += u64::from(value) * u64::from(value);
+                    }
                 }
             }
             comm.sum_u64(&mut sums);
@@ -247,6 +252,7 @@ fn feature_sums(
     // Each shard has one owner; everyone else adds zeros, which changes nothing.
     let mut sums = vec![0.0; shards * columns];
     for shard in train.owned.clone() {
+        position::tick();
         let rows = train.rows_of(shard);
         let values = &features[(rows.start - first) * columns..(rows.end - first) * columns];
         for row in values.chunks_exact(columns) {

@@ -4,7 +4,6 @@ use crate::comm::Communicator;
 use crate::data::{Normalizer, Part};
 use crate::kernels::{self, Score};
 use crate::model::{Model, Params, Workspace};
-use crate::position;
 
 /// How well a model does on some rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +46,6 @@ pub fn evaluate(
         let range = part.rows_of(shard);
         let mut score = Score::default();
         for first in range.clone().step_by(ws.capacity) {
-            position::tick();
             rows.clear();
             rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
             part.fill(&rows, normalizer, ws);

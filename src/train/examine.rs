@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
-use crate::position;
 use crate::report::{self, Console, Example, Judged, RunFiles, Subject};
 
 /// The page in a run's folder.
@@ -45,7 +44,6 @@ impl Examined<'_> {
         let mut own: Vec<f32> = Vec::with_capacity(range.len() * classes);
         let mut rows: Vec<u32> = Vec::with_capacity(ws.capacity);
         for first in range.clone().step_by(ws.capacity) {
-            position::tick();
             rows.clear();
             rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
             part.fill(&rows, self.normalizer, ws);
@@ -80,7 +78,6 @@ impl Examined<'_> {
     ) -> Result<Vec<Example>> {
         let mut input = vec![0.0; dataset.shape.len()];
         let mut example = |row: usize| {
-            position::tick();
             let mut example = Example {
                 row,
                 label: judged.labels[row] as usize,

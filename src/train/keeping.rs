@@ -130,6 +130,14 @@ impl Trainer<'_> {
             Some(Ok(())) => self.refused.checkpoints.rest(),
             Some(Err(failure)) => self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console),
         }
+        self.look_at_older_checkpoints(console);
+    }
+
+    /// On the root: says so if checkpoints could not be removed when there were newer ones. That is no failure: what is new is there.
+    fn look_at_older_checkpoints(&mut self, console: &Console) {
+        if let Some(failure) = self.saver.as_mut().and_then(Saver::look_at_older) {
+            console.warn(format!("older checkpoints could not be removed, and stay: {failure}"));
+        }
     }
 
     /// On the root: whether a checkpoint is due after `step` steps, which end `epoch` epochs or none; after one that failed,
@@ -187,6 +195,7 @@ impl Trainer<'_> {
         loop {
             let Err(failure) = write(self) else {
                 self.refused.of(kind).rest();
+                self.look_at_older_checkpoints(console);
                 return Ok(());
             };
             self.has_failed(kind, what, &failure, console);

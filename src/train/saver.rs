@@ -55,8 +55,8 @@ struct Snapshot {
 /// Groups of optimizer state, in the order of [`crate::optim::State`].
 const STATE: [&str; 2] = ["optimizer/first", "optimizer/second"];
 
-/// The steps of a checkpoint that is on disk; or what the disk said, and what it refused.
-type Written = Result<usize, Box<(Error, Arc<Snapshot>)>>;
+/// The steps of a checkpoint that is on disk, and what became of older ones; or what the disk said, and what it refused.
+type Written = Result<(usize, Result<()>), Box<(Error, Arc<Snapshot>)>>;
 
 /// Writes the checkpoints of a run; on the root only.
 pub struct Saver {
@@ -70,12 +70,17 @@ pub struct Saver {
     left: Option<Arc<Snapshot>>,
     /// Steps of the newest that is whole on disk.
     newest: Option<usize>,
+    /// Whether older ones could be removed.
+    pruned: Result<()>,
+    /// Whether somebody knows that they could not.
+    told: bool,
 }
 
 impl Saver {
     /// Checkpoints in `checkpoints` of a run that has made `step` steps; the newest of them is `newest`.
     pub fn new(checkpoints: Checkpoints, every: Every, keep: usize, step: usize, newest: Option<usize>) -> Saver {
-        Saver { checkpoints, every, keep, last: (Instant::now(), step), thread: None, left: None, newest }
+        let last = (Instant::now(), step);
+        Saver { checkpoints, every, keep, last, thread: None, left: None, newest, pruned: Ok(()), told: false }
     }
 
     /// Whether one is being written: the next one waits, training does not.
@@ -111,7 +116,7 @@ impl Saver {
         let snapshot = Arc::new(Snapshot::new(meta, params, optimizer));
         let (checkpoints, keep, own) = (self.checkpoints.clone(), self.keep, snapshot.clone());
         let write = move || match own.keep(&checkpoints, keep, &sync) {
-            Ok(()) => Ok(own.step()),
+            Ok(pruned) => Ok((own.step(), pruned)),
             Err(failure) => Err(Box::new((failure, own))),
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
@@ -138,8 +143,8 @@ impl Saver {
         }
         // A panic has ended the process already where there are several ranks.
         match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-            Ok(step) => {
-                self.newest = Some(step);
+            Ok((step, pruned)) => {
+                self.has_written(step, pruned);
                 Ok(())
             }
             Err(refused) => {
@@ -157,11 +162,23 @@ impl Saver {
     pub fn try_again(&mut self) -> Result<()> {
         self.wait()?;
         if let Some(snapshot) = &self.left {
-            snapshot.keep(&self.checkpoints, self.keep, &[])?;
-            self.newest = Some(snapshot.step());
+            let (step, pruned) = (snapshot.step(), snapshot.keep(&self.checkpoints, self.keep, &[])?);
+            self.has_written(step, pruned);
             self.left = None;
         }
         Ok(())
+    }
+
+    fn has_written(&mut self, step: usize, pruned: Result<()>) {
+        self.newest = Some(step);
+        self.told &= pruned.is_err();
+        self.pruned = pruned;
+    }
+
+    /// Why older checkpoints are still there; it is told once, until they can be removed again.
+    pub fn look_at_older(&mut self) -> Option<&Error> {
+        let told = std::mem::replace(&mut self.told, self.pruned.is_err());
+        self.pruned.as_ref().err().filter(|_| !told)
     }
 
     /// Steps of the one that was started last, whether or not it could be written; at first, those of the run.
@@ -204,11 +221,12 @@ impl Snapshot {
         self.meta.progress.step
     }
 
-    /// Writes it, after the files in `sync` are on disk: after a power cut, the lines of what a checkpoint has done are there.
-    fn keep(&self, checkpoints: &Checkpoints, keep: usize, sync: &[File]) -> Result<()> {
+    /// Writes it, after the files in `sync` are on disk: after a power cut, the lines of what a checkpoint has done are there. Then
+    /// removes older ones; what became of that comes back.
+    fn keep(&self, checkpoints: &Checkpoints, keep: usize, sync: &[File]) -> Result<Result<()>> {
         sync.iter().try_for_each(File::sync_data).map_err(Error::io("write", checkpoints.folder()))?;
         self.write(checkpoints)?;
-        checkpoints.prune(keep)
+        Ok(checkpoints.prune(keep))
     }
 
     fn write(&self, checkpoints: &Checkpoints) -> Result<()> {

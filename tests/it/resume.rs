@@ -318,3 +318,22 @@ fn a_diverged_run_names_the_last_checkpoint() {
         assert!(message.contains("the training diverged") && message.contains("step "), "{message}");
     }
 }
+
+#[test]
+fn a_checkpoint_that_cannot_be_removed_is_no_failed_one() {
+    let folder = folder();
+    let dir = folder.path();
+    run(dir, &format!("{TRAIN} --checkpoint-every 2 --out run --max-steps 4"));
+    // Nobody removes a folder as if it were a file.
+    let stays = dir.join("run/checkpoints/step-000000001.h5");
+    std::fs::create_dir(&stays).unwrap();
+    let outcome = run(dir, "train --resume run --max-steps 20");
+    assert_eq!(outcome.stderr.matches("older checkpoints could not be removed").count(), 1, "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("could not be written"), "{}", outcome.stderr);
+    let names = std::fs::read_dir(dir.join("run/checkpoints")).unwrap();
+    let names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.len() <= 3 && names.contains(&"step-000000020.h5".to_owned()), "{names:?}");
+    let summary = std::fs::read_to_string(dir.join("run/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["failed_checkpoints"], 0, "{summary}");
+}

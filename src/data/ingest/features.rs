@@ -10,9 +10,6 @@ use super::{Content, Request, Source};
 use crate::data::RowShape;
 use crate::error::{Error, Result};
 
-/// So many bad rows are listed one by one.
-const LISTED: usize = 50;
-
 /// A row as read: its values, or why it cannot be used.
 struct Row {
     label: String,
@@ -123,7 +120,7 @@ pub fn read(request: &Request) -> Result<Source> {
         return Err(empty(path));
     }
     if !table.bad.is_empty() && !request.skip_bad {
-        return Err(refuse(path, &table));
+        return Err(refuse(path, table));
     }
     table.into_source(path, &layout, &first)
 }
@@ -201,15 +198,11 @@ impl Columns {
     }
 }
 
-fn refuse(path: &Path, table: &Columns) -> Error {
+fn refuse(path: &Path, table: Columns) -> Error {
     let rows = table.labels.len() + table.unlabelled + table.bad.len();
-    let mut items: Vec<String> = table.bad.iter().take(LISTED).cloned().collect();
-    if table.bad.len() > LISTED {
-        items.push(format!("… and {} more", table.bad.len() - LISTED));
-    }
     Error::Several {
         what: format!("{}: {} of {rows} rows cannot be used; nothing was written", path.display(), table.bad.len()),
-        items,
+        items: table.bad,
         fix: "mend the rows, or say --skip-bad to leave them out".to_owned(),
     }
 }

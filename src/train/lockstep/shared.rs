@@ -17,6 +17,7 @@ use crate::kernels::{self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, L
 use crate::metrics::Seconds;
 use crate::model::{DenseStep, Params, Times, Workspace};
 use crate::optim::Optimizer;
+use crate::position;
 use crate::trace::{Mark, Trace, What};
 
 /// Inputs whose gradients are formed, and whose weights are updated, at once: with 128 outputs all of it (48 KiB of gradients and
@@ -317,6 +318,7 @@ impl SharedLayer {
         let weight = self.step.dense.weight.clone();
         let own = (self.strategy == Strategy::Split).then(|| self.own.clone());
         for first in self.own.clone().step_by(CHUNK) {
+            position::tick();
             let range = first..self.own.end.min(first + CHUNK);
             if let Some(turn) = inputs_first {
                 let weight = &update.params()[weight.clone()];

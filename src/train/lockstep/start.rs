@@ -2,7 +2,7 @@
 
 use super::Lockstep;
 use super::cost::Predicted;
-use super::layout::Sizes;
+use super::layout::{Copy, Sizes};
 use super::plan::{self, How, Plan};
 use super::shared::SharedLayer;
 use super::sums::{Section, Trees};
@@ -78,7 +78,7 @@ impl<'a> Lockstep<'a> {
             Err(refused) => return Ok(Err(refused)),
         };
         team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
-        let copy = sizes.cut_copy(&parts[0]);
+        let mut copy = sizes.cut_copy(&parts[0]);
         for (index, (step, _)) in plan.shared.iter().enumerate() {
             workspace.place_buffer(step.input, team.own().layers[index].input.alias());
         }
@@ -110,8 +110,20 @@ impl<'a> Lockstep<'a> {
             how,
             plan,
         };
+        lockstep.clear(&mut copy);
         let params = Params { values: copy.params, table: model.table.clone() };
         Ok(Ok((lockstep, params, Optimizer::within(settings, copy.moments))))
+    }
+
+    /// Collective: a run begins with zeros, which MPI does not promise. Each rank writes what it updates: memory lies near the one who
+    /// touches it first.
+    fn clear(&self, copy: &mut Copy) {
+        let sections = self.sections.iter().map(Section::own);
+        for own in sections.chain(self.layers.iter().flat_map(SharedLayer::own_params)) {
+            copy.params[own.clone()].fill(0.0);
+            copy.moments.iter_mut().for_each(|moments| moments[own.clone()].fill(0.0));
+        }
+        self.team.meet();
     }
 }
 

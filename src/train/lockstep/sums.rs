@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::team::{Team, share_out};
 use crate::kernels::{Buffer, Subtrees, join_sums, zeros};
 use crate::optim::Optimizer;
+use crate::position;
 use crate::trace::What;
 
 /// The order of sums of one step.
@@ -130,6 +131,7 @@ impl Section {
             slice.len(),
             |sum| &sums.sum(sum)[slice.clone()],
             |sum, place, values| {
+                position::tick();
                 let start = at + sum * slice.len();
                 outgoing[start + place.start..start + place.end].copy_from_slice(values);
             },
@@ -180,6 +182,7 @@ impl Section {
             own.len(),
             |sum| &sums.sum(sum)[own.clone()],
             |_, place, values| {
+                position::tick();
                 take(own.start + place.start..own.start + place.end, values);
             },
         );
