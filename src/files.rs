@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -91,6 +93,29 @@ pub fn give_up_at_signals() -> Result<()> {
         SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_unblock().map_err(std::io::Error::from)
     };
     listen().map_err(Error::io("listen to signals in", "this process"))
+}
+
+/// While it lives, another process waits for the end of this one.
+pub struct Sweeper(Option<Child>);
+
+/// However this process ends, files in `folder` that are not whole yet go with it: Open MPI kills a millisecond after it has asked to
+/// end. Where there is no shell, only [`give_up_at_signals`] sees to that.
+#[must_use]
+pub fn swept(folder: &Path) -> Sweeper {
+    let script = format!(r#"trap "" HUP INT TERM; read -r _; rm -f -- "$0/{}"*{SUFFIX}"#, own_prefix());
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A group of its own: a launcher kills the others' whole.
+    Sweeper(shell.process_group(0).spawn().ok())
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        if let Some(mut shell) = self.0.take() {
+            drop(shell.stdin.take());
+            let _ = shell.wait();
+        }
+    }
 }
 
 /// Removes files that are not whole yet from a folder and the folders in it; for who is alone in there.
