@@ -5,7 +5,7 @@ use std::path::Path;
 use hdf5::H5Type;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 
-use super::{RowShape, Split, foreign};
+use super::{RowShape, Split, class_names, foreign};
 use crate::error::{Error, Result};
 
 /// What to do about a file that is no dataset.
@@ -50,7 +50,7 @@ pub fn read(path: &Path, file: &hdf5::File) -> Result<Schema> {
             return Err(invalid(path, "/train", "no such group", "a group with images (or features) and labels"));
         }
     }
-    let classes = strings(file, "classes", MOST_CLASSES).map_err(Error::hdf5("read the class names of", path, FIX))?;
+    let classes = class_names::read(path, file)?;
     let origin = strings(file, "origin", 1).ok().flatten().and_then(|mut names| names.pop());
     let shape = shape.unwrap_or(RowShape::Features { d: 0 });
     Ok(Schema { shape, classes, origin, splits })
@@ -122,9 +122,6 @@ fn check_labels(path: &Path, file: &hdf5::File, name: &str, rows: usize) -> Resu
     }
     Ok(())
 }
-
-/// The most classes that a file may name, or tell of by its labels.
-pub const MOST_CLASSES: usize = 1 << 16;
 
 /// An attribute of one string, or of `most`, whichever way HDF5 stores them (h5py writes variable-length UTF-8). Several may be
 /// one long text of the file: each takes its memory.
