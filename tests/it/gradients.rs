@@ -70,6 +70,7 @@ fn every_layer_s_backward_pass_is_the_slope_of_its_forward_pass() {
     for layers in [
         &["conv 3x3x4"][..],
         &["conv 3x3x4 stride 2", "conv 4x3x2 stride 2 pad 1"],
+        &["conv 3x3x4", "relu", "conv 4x3x3 stride 65535"],
         &["conv 1x1x5", "relu", "conv 2x2x3"],
         &["conv 3x3x4 pad 0", "leaky_relu", "maxpool 2 stride 1", "conv 3x3x2"],
         &["conv 3x3x4", "sigmoid", "avgpool 3 stride 2 pad 1", "conv 3x3x2", "tanh"],
