@@ -1,5 +1,9 @@
 //! The figures of a run, as they are written.
 
+mod confusion;
+
+pub use confusion::{Balance, ClassRows, Confusion, MOST_IN_TABLE};
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -81,6 +85,12 @@ pub struct EpochLine {
     pub test_loss: Option<f64>,
     /// On `/test`.
     pub test_accuracy: Option<f64>,
+    /// On `/val`; null too where an older version wrote the line.
+    #[serde(default)]
+    pub val_balance: Option<Balance>,
+    /// On `/test`.
+    #[serde(default)]
+    pub test_balance: Option<Balance>,
     /// Time a phase.
     pub seconds: Seconds,
     /// Training rows over the wall time of the training phases.
@@ -126,6 +136,10 @@ pub struct Summary {
     pub val_accuracy: Option<f64>,
     pub test_loss: Option<f64>,
     pub test_accuracy: Option<f64>,
+    #[serde(default)]
+    pub val_balance: Option<Balance>,
+    #[serde(default)]
+    pub test_balance: Option<Balance>,
     /// Epoch of `best.h5`, chosen on `/val`.
     pub best_epoch: Option<usize>,
     /// Over all epochs.

@@ -2,8 +2,9 @@
 //! class names.
 //!
 //! Attributes of the file: `format`, `version`, `spec` (the network as TOML), `input` `[h, w, c]`, `features` (1 where
-//! the input is a vector), `classes`, `normalize`, `values_xxh3` (of all numbers: a damaged one is found). Datasets:
-//! `/params/<name>` f32, and with dataset normalisation `mean` and `inverse_deviation`. The file is built in memory and
+//! the input is a vector), `classes` (a dataset where they are more than 4095), `normalize`, `values_xxh3` (of all
+//! numbers: a damaged one is found). Datasets: `/params/<name>` f32, and with dataset normalisation `mean` and
+//! `inverse_deviation`. The file is built in memory and
 //! written as bytes, because HDF5 does not survive a full disk.
 
 use std::hash::Hasher;
@@ -15,7 +16,7 @@ use twox_hash::XxHash3_64;
 
 use super::image::Image;
 use crate::data::writer::unicode;
-use crate::data::{Normalize, Normalizer, RowShape, foreign, open, schema};
+use crate::data::{Normalize, Normalizer, RowShape, class_names, foreign, open, schema};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;
 use crate::kernels::zeros;
@@ -57,8 +58,8 @@ pub fn write(
 ) -> Result<()> {
     let fix = "this is a bug or a lack of memory";
     let (mean, inverse) = normalizer.parts();
-    let names = classes.iter().map(|name| name.len() + 64).sum::<usize>();
-    let content = size_of_val(&params.values[..]) + size_of_val(mean) + size_of_val(inverse) + names;
+    let numbers = size_of_val(&params.values[..]) + size_of_val(mean) + size_of_val(inverse);
+    let content = numbers + class_names::bytes(classes);
     let image =
         Image::build(0, (params.table.len(), content), |file| fill(file, model, params, shape, normalizer, classes));
     let image = image.map_err(Error::hdf5("build", path, fix))?;
@@ -82,8 +83,7 @@ fn fill(
     file.new_attr_builder().with_data(&shape.hwc().map(|size| size as i64)).create("input")?;
     let features = i64::from(matches!(shape, RowShape::Features { .. }));
     file.new_attr::<i64>().create("features")?.write_scalar(&features)?;
-    let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
-    file.new_attr_builder().with_data(&names).create("classes")?;
+    class_names::write(file, classes)?;
     text("normalize", normalizer.mode().name())?;
     text(DIGEST, &digest(params, normalizer))?;
     let (mean, inverse) = normalizer.parts();
@@ -151,8 +151,7 @@ fn open(path: &Path) -> Result<Opened> {
         (&[1, 1, d], 1) if d > 0 => RowShape::Features { d },
         _ => return Err(invalid("input", format!("{input:?}"), "[h, w, c]".into())),
     };
-    let classes =
-        schema::strings(&file, "classes", schema::MOST_CLASSES).map_err(failed("classes"))?.unwrap_or_default();
+    let classes = class_names::read(path, &file)?.unwrap_or_default();
     if classes.is_empty() {
         return Err(invalid("classes", "nothing".into(), "the names of the classes".into()));
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::model_file;
 use crate::checkpoint::SavedModel;
+use crate::data::class_names;
 use crate::error::{Error, Result};
 use crate::train::member_folder;
 
@@ -36,7 +37,8 @@ pub fn models(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// When it takes other rows, or says other classes.
 pub fn same_kind(first_path: &Path, first: &SavedModel, path: &Path, next: SavedModel) -> Result<SavedModel> {
-    let describe = |saved: &SavedModel| format!("rows of {}, classes {}", saved.shape, saved.classes.join(", "));
+    let describe =
+        |saved: &SavedModel| format!("rows of {}, classes {}", saved.shape, class_names::brief(&saved.classes));
     if next.shape == first.shape && next.classes == first.classes {
         return Ok(next);
     }

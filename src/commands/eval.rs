@@ -7,12 +7,13 @@ use serde::Serialize;
 use super::probe;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree};
-use crate::data::{Dataset, Part, Split};
+use crate::data::{Dataset, Part, Split, class_names};
 use crate::error::{Error, Result};
+use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
 use crate::model::{Workspace, room};
 use crate::report::percent;
 use crate::say;
-use crate::train::{Evaluation, Vote, evaluate};
+use crate::train::{EVALUATION_SHARDS, Evaluation, Vote, evaluate};
 
 use super::ensemble;
 
@@ -46,9 +47,13 @@ struct Figures {
     count: u64,
     loss: f64,
     accuracy: f64,
+    #[serde(flatten)]
+    balance: Balance,
     classes: Vec<ClassFigures>,
-    /// `[true class][said class]`
-    confusion: Vec<Vec<u64>>,
+    /// `[true class][said class]`; null where there are more than [`MOST_IN_TABLE`] classes.
+    confusion: Option<Vec<Vec<u64>>>,
+    /// The same as a list of those that are not 0: true class, said class, rows.
+    confusion_pairs: Vec<[u64; 3]>,
     /// Each model alone, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     members: Vec<MemberFigures>,
@@ -80,8 +85,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let opened = checkpoint::read(&files[0]).and_then(|first| {
         let dataset = Dataset::open(&options.data)?;
         check(options, &first, &dataset)?;
-        // As many shards as a training run has by default, so that the figures are those of its summary.
-        let part = Part::read(&dataset, options.split, comm.size().max(8), comm.rank(), comm.size())?;
+        let shards = EVALUATION_SHARDS.max(comm.size());
+        let part = Part::read(&dataset, options.split, shards, comm.rank(), comm.size())?;
         check_labels(options, &first, &part)?;
         let batch = room_for(&first, &files[0], comm)?;
         Ok((first, part, batch))
@@ -89,7 +94,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let (first, part, batch) = agree(comm, opened)?;
     let (found, members) = if files.len() == 1 {
         let mut ws = Workspace::for_inference(&first.model, batch);
-        (evaluate(&first.model, &first.params, &mut ws, &part, &first.normalizer, comm), Vec::new())
+        let rows = (&part, EVALUATION_SHARDS);
+        (evaluate(&first.model, &first.params, &mut ws, rows, &first.normalizer, comm), Vec::new())
     } else {
         vote(&files, &first, &part, comm)?
     };
@@ -148,8 +154,8 @@ fn check(options: &Options, saved: &SavedModel, dataset: &Dataset) -> Result<()>
     match &dataset.classes {
         Some(classes) if *classes != saved.classes => Err(Error::invalid(
             place,
-            format!("classes {}", classes.join(", ")),
-            format!("those of the model: {}", saved.classes.join(", ")),
+            format!("classes {}", class_names::brief(classes)),
+            format!("those of the model: {}", class_names::brief(&saved.classes)),
             "ingest with the same classes, or name them alike with --classes",
         )),
         _ => Ok(()),
@@ -169,21 +175,21 @@ fn check_labels(options: &Options, saved: &SavedModel, part: &Part) -> Result<()
 }
 
 fn figures(split: Split, classes: &[String], found: &Evaluation) -> Figures {
-    let confusion: Vec<Vec<u64>> = found.confusion.chunks(classes.len()).map(<[u64]>::to_vec).collect();
-    let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-    let class = |(class, name): (usize, &String)| {
-        let right = confusion[class][class];
-        let said = confusion.iter().map(|row| row[class]).sum();
-        let rows = confusion[class].iter().sum();
-        ClassFigures { class: name.clone(), rows, precision: share(right, said), recall: share(right, rows) }
+    let class = |(name, of): (&String, &ClassRows)| ClassFigures {
+        class: name.clone(),
+        rows: of.rows,
+        precision: of.precision(),
+        recall: of.recall(),
     };
     Figures {
         split: split.name(),
         count: found.count,
         loss: found.loss(),
         accuracy: found.accuracy(),
-        classes: classes.iter().enumerate().map(class).collect(),
-        confusion,
+        balance: found.confusion.balance(),
+        classes: classes.iter().zip(&found.confusion.of_classes(classes.len())).map(class).collect(),
+        confusion: found.confusion.table(classes.len()),
+        confusion_pairs: found.confusion.pairs().collect(),
         members: Vec::new(),
     }
 }
@@ -200,6 +206,13 @@ fn print(figures: &Figures) {
         say!("(the mean of {} models' probabilities; alone:)", figures.members.len());
         figures.members.iter().for_each(|member| say!("  {:>8}  {}", percent(member.accuracy), member.model));
     }
+    let balance = &figures.balance;
+    say!(
+        "balanced accuracy {}, macro F1 {:.4}; always the commonest class: accuracy {}",
+        percent(balance.balanced_accuracy),
+        balance.macro_f1,
+        percent(balance.majority_class_accuracy)
+    );
     let name_width = figures.classes.iter().map(|c| c.class.chars().count()).max().unwrap_or(0).max(5);
     say!("\n{:<name_width$}  {:>8}  {:>9}  {:>9}", "class", "rows", "precision", "recall");
     let share = |value: Option<f64>| value.map_or("-".to_owned(), percent);
@@ -207,11 +220,17 @@ fn print(figures: &Figures) {
         let (precision, recall) = (share(class.precision), share(class.recall));
         say!("{:<name_width$}  {:>8}  {precision:>9}  {recall:>9}", class.class, class.rows);
     }
+    let Some(confusion) = &figures.confusion else {
+        say!(
+            "\nno table of confusion: more than {MOST_IN_TABLE} classes; --json lists the pairs that occur (confusion_pairs)"
+        );
+        return;
+    };
     say!("\nconfusion (a row a true class, a column a class that was said)");
     let width = figures.count.to_string().len().max(name_width);
     let header: Vec<String> = figures.classes.iter().map(|c| format!("{:>width$}", c.class)).collect();
     say!("{:<name_width$}  {}", "", header.join("  "));
-    for (class, row) in figures.classes.iter().zip(&figures.confusion) {
+    for (class, row) in figures.classes.iter().zip(confusion) {
         let cells: Vec<String> = row.iter().map(|cell| format!("{cell:>width$}")).collect();
         say!("{:<name_width$}  {}", class.class, cells.join("  "));
     }

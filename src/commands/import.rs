@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::{ModelChoice, Settings};
-use crate::data::schema::MOST_CLASSES;
+use crate::data::class_names::MOST_CLASSES;
 use crate::data::{Normalize, Normalizer, RowShape};
 use crate::error::{Error, Result};
 use crate::export::weights::{WeightsFile, fill, fits, match_modules};

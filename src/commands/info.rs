@@ -8,7 +8,7 @@ use super::{folder, probe};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
-use crate::data::{Augment, Dataset, Normalize, RowShape, Split, open, remarks};
+use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open, remarks};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
@@ -244,7 +244,7 @@ fn print(info: &Info) {
                 };
                 let parts: Vec<String> =
                     rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
-                say!("/{split}: {rows} rows ({})", parts.join(", "));
+                say!("/{split}: {rows} rows ({})", class_names::brief(&parts));
             }
             let Defaults { normalize, augment, batch } = defaults;
             say!("defaults: --normalize {} --augment {} --batch {batch}", normalize.name(), augment.name());
@@ -253,7 +253,11 @@ fn print(info: &Info) {
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
             say!("model '{name}' for input {}, {parameters} parameters", join(input));
             if let (Some(normalize), Some(digest)) = (normalize, weights_sha256) {
-                say!("classes: {}\nnormalize: {}\nweights sha256 {digest}", classes.join(", "), normalize.name());
+                say!(
+                    "classes: {}\nnormalize: {}\nweights sha256 {digest}",
+                    class_names::brief(classes),
+                    normalize.name()
+                );
             }
             say!("\n{:<28}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
             for layer in layers {

@@ -1,6 +1,7 @@
 //! Datasets: rows of images or features with labels, in HDF5 files.
 
 pub mod augment;
+pub mod class_names;
 mod contents;
 pub mod foreign;
 pub mod ingest;

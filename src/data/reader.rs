@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::s;
 
+use super::class_names::MOST_CLASSES;
 use super::open::{OpenFile, open};
-use super::schema::{self, FIX, Group, MOST_CLASSES, Schema, invalid};
+use super::schema::{self, FIX, Group, Schema, invalid};
 use super::{RowShape, Split, foreign, rows_name};
 use crate::error::{Error, Result};
 use crate::position;

@@ -5,7 +5,7 @@ use std::path::Path;
 use hdf5::H5Type;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 
-use super::{RowShape, Split, contents, foreign, rows_name};
+use super::{RowShape, Split, class_names, contents, foreign, rows_name};
 use crate::error::{Error, Result};
 
 /// What to do about a file that is no dataset.
@@ -74,8 +74,7 @@ pub fn read(path: &Path, file: &hdf5::File) -> Result<Schema> {
         }
         splits.push(Group { split, name: name.clone(), rows });
     }
-    let classes = strings(file, "classes", MOST_CLASSES).map_err(Error::hdf5("read the class names of", path, FIX))?;
-    let classes = classes.map(|names| of_json(names, &mut notes));
+    let classes = class_names::read(path, file)?.map(|names| of_json(names, &mut notes));
     let origin = strings(file, "origin", 1).ok().flatten().and_then(|mut names| names.pop());
     let shape = shape.map_or(RowShape::Features { d: 0 }, |(shape, _)| shape);
     notes.extend(contents::not_read(file, &splits, rows_name(shape), classes.is_some()));
@@ -192,9 +191,6 @@ fn check_labels(path: &Path, file: &hdf5::File, name: &str, rows: usize) -> Resu
     }
     Ok(())
 }
-
-/// The most classes that a file may name, or tell of by its labels.
-pub const MOST_CLASSES: usize = 1 << 16;
 
 /// An attribute of one string, or of `most`, whichever way HDF5 stores them (h5py writes variable-length UTF-8). Several may be
 /// one long text of the file: each takes its memory.

@@ -3,8 +3,8 @@
 //! - `/train/images` u8 `[n, h, w, c]`, or `/train/features` f32 `[n, d]`, chunked by rows;
 //! - `/train/labels` i64 `[n]`, `0 .. classes`;
 //! - the same under `/test` and `/val` where there are such rows;
-//! - attributes of the file: `classes` (names, in label order), `origin` (a sentence: what it was made from), and
-//!   counts, such as `skipped` and `unlabelled`, where rows of the origin were left out.
+//! - class names, in label order: the attribute `classes` of the file, or, for more than 4095, a dataset `/classes`;
+//! - attributes of the file: `origin` (a sentence: what it was made from), and counts, such as `skipped` and `unlabelled`, where rows of the origin were left out.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,9 @@ use hdf5::types::VarLenUnicode;
 use ndarray::{ArrayView1, ArrayView2, ArrayView4, s};
 use tempfile::TempPath;
 
+use super::class_names::MOST_CLASSES;
 use super::split::Assignment;
-use super::{RowShape, Split, rows_name};
+use super::{RowShape, Split, class_names, rows_name};
 use crate::error::{Error, Result};
 use crate::files::{hold, temporary_beside};
 
@@ -71,6 +72,15 @@ impl Writer {
         counts: &[(&str, u64)],
     ) -> Result<Writer> {
         check_place(path, replace)?;
+        if classes.len() > MOST_CLASSES {
+            let expected = format!("at most {MOST_CLASSES}");
+            return Err(Error::invalid(
+                "the data",
+                format!("{} classes", classes.len()),
+                expected,
+                "leave some classes out",
+            ));
+        }
         probe(path, file_size(shape, rows, classes, origin))?;
         let temporary = temporary_beside(path)?.into_temp_path();
         let create = || -> hdf5::Result<()> {
@@ -78,8 +88,7 @@ impl Writer {
             let held = hold();
             let file = hdf5::File::create(&temporary)?;
             drop(held);
-            let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
-            file.new_attr_builder().with_data(&names).create("classes")?;
+            class_names::write(&file, classes)?;
             file.new_attr::<VarLenUnicode>().create("origin")?.write_scalar(&unicode(origin))?;
             for (name, count) in counts {
                 file.new_attr::<u64>().create(*name)?.write_scalar(count)?;
@@ -157,7 +166,7 @@ pub fn check_place(path: &Path, replace: bool) -> Result<()> {
 
 /// An upper bound of the file's size: rows in whole chunks, and what HDF5 needs to find them.
 fn file_size(shape: RowShape, rows: &Assignment, classes: &[String], origin: &str) -> u64 {
-    let mut bytes = (1 << 16) + 2 * (origin.len() + classes.iter().map(|name| name.len() + 64).sum::<usize>()) as u64;
+    let mut bytes = (1 << 16) + 2 * (origin.len() + class_names::bytes(classes)) as u64;
     for split in Split::ALL {
         let count = rows.of(split).len();
         if count > 0 {

@@ -8,6 +8,10 @@ use super::sum::{Leaf, MOST_JOINS};
 /// Values that are joined at once: what waits for its other half stays in the first-level cache.
 const BLOCK: usize = 512;
 
+/// The most sums that wait at once: leaves are shards, or the blocks of a dense layer's inputs (2²⁵ of them, where a layer has all the
+/// weights that a network may have).
+const MOST_WAITING: usize = 2 * MOST_JOINS + 1;
+
 /// The tree of one step: shards without rows are left out. Every owner plants the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Subtrees {
@@ -75,7 +79,7 @@ impl Subtrees {
     fn find_starts(&mut self) {
         self.starts.clear();
         self.starts.resize(self.leaves.len(), false);
-        let mut stack = [Node { first: 0, owner: None }; MOST_JOINS + 1];
+        let mut stack = [Node { first: 0, owner: None }; MOST_WAITING];
         let mut depth = 0;
         for (first, (leaf, &owner)) in self.leaves.iter().zip(&self.owners).enumerate() {
             let mut node = Node { first, owner: Some(owner) };
@@ -112,7 +116,7 @@ impl Subtrees {
 
     /// Joins `values`, one a sum, in the order of `joins`; nothing where there is no sum.
     pub fn join<T: Copy + Default>(&self, values: impl Iterator<Item = T>, add: impl Fn(T, T) -> T) -> Option<T> {
-        let mut stack = [T::default(); MOST_JOINS + 1];
+        let mut stack = [T::default(); MOST_WAITING];
         let mut depth = 0;
         for (mut value, &joins) in values.zip(&self.joins) {
             for _ in 0..joins {
@@ -142,7 +146,7 @@ pub fn join_sums<'a>(
     slice: impl Fn(usize) -> &'a [f32],
     mut put: impl FnMut(usize, Range<usize>, &mut [f32]),
 ) {
-    let mut stack = [[0.0f32; BLOCK]; 2 * MOST_JOINS + 1];
+    let mut stack = [[0.0f32; BLOCK]; MOST_WAITING];
     for start in (0..len).step_by(BLOCK) {
         let place = start..len.min(start + BLOCK);
         let (mut depth, len) = (0, place.len());
@@ -170,6 +174,16 @@ mod tests {
     use crate::{most_waiting, tree};
 
     /// The tree as text: each owner forms its sums, then they are joined.
+    #[test]
+    fn the_blocks_of_the_widest_dense_layers_make_a_tree() {
+        for (blocks, owners) in [((1 << 18) - 1, 2), (1 << 18, 1), (1 << 18, 3), ((1 << 20) + 1, 7)] {
+            let mut planted = Subtrees::default();
+            planted.plant(&vec![1; blocks], (1..=owners).map(|owner| owner * blocks / owners), owners - 1);
+            let sums = planted.joins.len();
+            assert_eq!(planted.join(std::iter::repeat_n(1, sums), |a, b| a + b), Some(sums), "{blocks} of {owners}");
+        }
+    }
+
     fn by_owners(rows: &[usize], owners: usize) -> Option<String> {
         let ends = |owner: usize| (owner + 1) * rows.len() / owners;
         let mut sums: Vec<String> = Vec::new();

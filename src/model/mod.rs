@@ -28,7 +28,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::kernels::{self, Buffer, Score};
+use crate::kernels::Buffer;
 use crate::trace::What;
 use layers::Forward;
 use plan::{Plan, Step};
@@ -196,11 +196,6 @@ impl Model {
         let values = self.plan.buffers[buffer].values;
         let takes_turns = !keeps && buffer > 0 && buffer + 1 < self.plan.by_image.1;
         if takes_turns { 0..values } else { rows.start * values..rows.end * values }
-    }
-
-    /// The loss of the logits in `ws`, added row by row to what `score` holds.
-    pub fn loss(&self, ws: &Workspace, score: Score) -> Score {
-        kernels::softmax_cross_entropy(self.classes, ws.logits(), &ws.labels, None, score)
     }
 }
 

@@ -119,6 +119,12 @@ impl Workspace {
         Sizes::new(model, capacity, shards, true).bytes(model)
     }
 
+    /// Floats of each buffer of [`Workspace::for_training`], and of the gradients that [`Workspace::place_gradients`] places.
+    pub fn lengths(model: &Model, capacity: usize, shards: usize) -> (Vec<usize>, usize) {
+        let Sizes { buffers, gradients, .. } = Sizes::new(model, capacity, shards, true);
+        (buffers, gradients)
+    }
+
     /// Bytes that [`Workspace::for_inference`] takes.
     pub fn inference_bytes(model: &Model, capacity: usize) -> usize {
         Sizes::new(model, capacity, 1, false).bytes(model)
@@ -166,11 +172,6 @@ impl Workspace {
     pub fn place_gradients(&mut self, memory: [Buffer; 2]) {
         assert!(memory.iter().all(|memory| memory.len() == self.gradients[0].len()), "gradients");
         self.gradients = memory;
-    }
-
-    /// Floats of buffer `index`, and of the gradients that [`Workspace::place_gradients`] places.
-    pub fn lengths(&self, index: usize) -> [usize; 2] {
-        [self.buffers[index].len(), self.gradients[0].len()]
     }
 
     /// Where the rows of the current micro-batch go: `[batch, h, w, c]`.

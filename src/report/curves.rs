@@ -28,12 +28,12 @@ impl Curve {
     pub fn new(rows: impl IntoIterator<Item = (f32, bool)>) -> Option<Curve> {
         let number = |p: f32| if p.is_nan() { f32::NEG_INFINITY } else { p };
         let mut rows: Vec<(f32, bool)> = rows.into_iter().map(|(p, is)| (number(p), is)).collect();
-        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
         let positives = rows.iter().filter(|(_, is)| *is).count() as u64;
         let negatives = rows.len() as u64 - positives;
         if positives == 0 || negatives == 0 {
             return None;
         }
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut now = Step { threshold: f64::INFINITY, found: 0, false_alarms: 0 };
         let mut steps = vec![now];
         // Rows of one probability cannot be parted.

@@ -4,6 +4,7 @@ use super::curves::Curve;
 use super::folder::RunFiles;
 use crate::data::RowShape;
 use crate::kernels;
+use crate::metrics::Confusion;
 use crate::model::Evidence;
 
 /// A run that is reported.
@@ -71,15 +72,11 @@ impl Judged {
         kernels::argmax(self.of(row))
     }
 
-    /// `[true class][said class]` counts.
-    pub fn confusion(&self) -> Vec<Vec<u64>> {
-        let mut counts = vec![vec![0; self.classes.len()]; self.classes.len()];
-        for (row, &label) in self.labels.iter().enumerate() {
-            if let Some(said) = self.said(row) {
-                counts[label as usize][said] += 1;
-            }
-        }
-        counts
+    /// Which classes were said of which.
+    pub fn confusion(&self) -> Confusion {
+        let mut found = Confusion::default();
+        self.labels.iter().enumerate().for_each(|(row, &label)| found.add(label, self.said(row)));
+        found
     }
 
     /// Share of rows that are right.

@@ -5,7 +5,7 @@ use super::trainer::Trainer;
 use crate::checkpoint::Described;
 use crate::comm::Communicator;
 use crate::config::{Batch, RunConfig};
-use crate::data::Part;
+use crate::data::{Part, class_names};
 use crate::error::{Error, Exit};
 use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
 use crate::position::{self, Phase};
@@ -53,7 +53,7 @@ impl Trainer<'_> {
             rows(&data.val),
             rows(&data.test),
             data.shape,
-            data.classes.join(", "),
+            class_names::brief(&data.classes),
             self.comm.size(),
             if self.comm.size() == 1 { "" } else { "s" },
             self.comm.describe(),
@@ -89,6 +89,8 @@ impl Trainer<'_> {
             val_accuracy: last.and_then(|line| line.val_accuracy),
             test_loss: last.and_then(|line| line.test_loss),
             test_accuracy: last.and_then(|line| line.test_accuracy),
+            val_balance: last.and_then(|line| line.val_balance),
+            test_balance: last.and_then(|line| line.test_balance),
             best_epoch: progress.best.map(|best| best.epoch),
             images_per_sec: (progress.rows + progress.sums.count) as f64
                 / (progress.training_seconds + progress.sums.wall_seconds),

@@ -73,6 +73,10 @@ fn scalars(line: &EpochLine, said: &mut Step) {
         ("accuracy/train", Some(line.train_accuracy)),
         ("accuracy/val", line.val_accuracy),
         ("accuracy/test", line.test_accuracy),
+        ("balanced_accuracy/val", line.val_balance.map(|balance| balance.balanced_accuracy)),
+        ("balanced_accuracy/test", line.test_balance.map(|balance| balance.balanced_accuracy)),
+        ("macro_f1/val", line.val_balance.map(|balance| balance.macro_f1)),
+        ("macro_f1/test", line.test_balance.map(|balance| balance.macro_f1)),
         ("learning_rate", Some(line.lr)),
         ("epoch", Some(line.epoch as f64)),
         ("images_per_sec", Some(line.images_per_sec)),
@@ -92,14 +96,15 @@ fn scalars(line: &EpochLine, said: &mut Step) {
 }
 
 fn confusion(split: &str, classes: &[String], found: &Evaluation, said: &mut Step) {
-    said.picture(&format!("confusion/{split}"), &picture::confusion(classes, &found.confusion));
+    let Some(counts) = found.confusion.table(classes.len()) else { return };
+    said.picture(&format!("confusion/{split}"), &picture::confusion(classes, &counts));
     if classes.len() > FEW_CLASSES {
         return;
     }
     let cell = |text: &str| text.replace('|', "\\|");
     let names: Vec<String> = classes.iter().map(|name| cell(name)).collect();
     let mut table = format!("| true \\ said | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()));
-    for (name, row) in names.iter().zip(found.confusion.chunks(classes.len())) {
+    for (name, row) in names.iter().zip(&counts) {
         let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
         table += &format!("| **{name}** | {} |\n", counts.join(" | "));
     }

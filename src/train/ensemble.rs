@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::EVALUATION_BATCH;
 use super::deal::{End, deal, failure};
-use super::evaluate::Evaluation;
+use super::evaluate::{EVALUATION_SHARDS, Evaluation};
 use super::origin::{CONFIG, Origin, differing};
 use super::prepare::{Found, prepare, work_of};
 use super::pulse::part_of;
@@ -123,8 +123,8 @@ fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[
         if dataset.rows(split) == 0 {
             continue;
         }
-        let (shards, rank) = (config.shards.max(comm.size()), comm.rank());
-        let part = agree(comm, Part::read(&dataset, split, shards, rank, comm.size()))?;
+        let part =
+            agree(comm, Part::read(&dataset, split, EVALUATION_SHARDS.max(comm.size()), comm.rank(), comm.size()))?;
         let mut vote: Option<Vote> = None;
         for index in 0..config.members() {
             let saved = agree(comm, checkpoint::read(&member_folder(folder, index).join("model.h5")))?;
@@ -162,6 +162,8 @@ fn summary(config: &RunConfig, folder: &Path, [val, test]: [Option<&Evaluation>;
         val_accuracy: val.map(Evaluation::accuracy),
         test_loss: test.map(Evaluation::loss),
         test_accuracy: test.map(Evaluation::accuracy),
+        val_balance: val.map(|val| val.confusion.balance()),
+        test_balance: test.map(|test| test.confusion.balance()),
         best_epoch: None,
         images_per_sec: mean(|summary| summary.images_per_sec),
         bytes_communicated: all.iter().map(|summary| summary.bytes_communicated).sum(),

@@ -1,9 +1,14 @@
 //! Evaluation across ranks: each rank takes its shards of the rows, each row counts once.
 
 use crate::comm::Communicator;
-use crate::data::{Normalizer, Part};
+use crate::data::{Normalizer, Part, Shards};
 use crate::kernels::{self, Score};
+use crate::metrics::Confusion;
 use crate::model::{Model, Params, Workspace};
+
+/// Shards in whose order losses are summed where no training decides it: as many as a training run has by default, so that the
+/// figures are those of its summary.
+pub const EVALUATION_SHARDS: usize = 8;
 
 /// How well a model does on some rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,8 +17,8 @@ pub struct Evaluation {
     pub score: Score,
     /// Rows.
     pub count: u64,
-    /// `[true class, said class]` counts, row-major. Rows whose logits are not numbers stand in no cell.
-    pub confusion: Vec<u64>,
+    /// Which classes were said of which.
+    pub confusion: Confusion,
 }
 
 impl Evaluation {
@@ -28,45 +33,81 @@ impl Evaluation {
     }
 }
 
-/// Collective: evaluates on all rows of `part`'s split. Losses are summed within a shard, then over the shards in the
-/// fixed tree, so that the ranks do not change them.
+/// Collective: evaluates on all rows of `part`'s split. Losses are summed within each of `shards` shards, then over these in the
+/// fixed tree, whatever `part` was cut into for the ranks: nothing depends on their number.
 pub fn evaluate(
     model: &Model,
     params: &Params,
     ws: &mut Workspace,
-    part: &Part,
+    (part, shards): (&Part, usize),
     normalizer: &Normalizer,
     comm: &dyn Communicator,
 ) -> Evaluation {
-    let shards = part.shards.count();
-    let mut losses = vec![0.0; shards];
-    let mut counts = vec![0u64; 1 + model.classes * model.classes];
+    let mut tally = Tally::new(part);
     let mut rows: Vec<u32> = Vec::with_capacity(ws.capacity);
-    for shard in part.owned.clone() {
-        let range = part.rows_of(shard);
-        let mut score = Score::default();
-        for first in range.clone().step_by(ws.capacity) {
-            rows.clear();
-            rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
-            part.fill(&rows, normalizer, ws);
-            model.forward(params, ws, None);
-            score = model.loss(ws, score);
-            for (logits, &label) in ws.logits().chunks_exact(model.classes).zip(&ws.labels) {
-                if let Some(said) = kernels::argmax(logits) {
-                    counts[1 + label as usize * model.classes + said] += 1;
-                }
-            }
+    let range = part.shards.rows_of(part.owned.clone());
+    for first in range.clone().step_by(ws.capacity) {
+        rows.clear();
+        rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
+        part.fill(&rows, normalizer, ws);
+        model.forward(params, ws, None);
+        for (logits, &label) in ws.logits().chunks_exact(model.classes).zip(&ws.labels) {
+            let score = kernels::softmax_cross_entropy(model.classes, logits, &[label], None, Score::default());
+            tally.add(score.loss_sum, label, kernels::argmax(logits));
         }
-        losses[shard] = score.loss_sum;
-        counts[0] += score.correct;
     }
-    comm.sum_f64(&mut losses);
-    comm.sum_u64(&mut counts);
-    let empty = |shard: usize| part.rows_of(shard).is_empty();
-    let loss_sum = kernels::tree(shards, &mut |s| (!empty(s)).then(|| losses[s]), &|a, b| a + b).unwrap_or(0.0);
-    Evaluation {
-        score: Score { loss_sum, correct: counts[0] },
-        count: part.shards.rows() as u64,
-        confusion: counts[1..].to_vec(),
+    tally.finish(shards, comm)
+}
+
+/// What is found of this rank's rows, one after another.
+pub struct Tally<'a> {
+    part: &'a Part,
+    losses: Vec<f64>,
+    confusion: Confusion,
+}
+
+impl<'a> Tally<'a> {
+    /// Nothing is known yet of the rows of `part`.
+    pub fn new(part: &'a Part) -> Tally<'a> {
+        Tally { part, losses: Vec::with_capacity(part.labels().len()), confusion: Confusion::default() }
     }
+
+    /// The next row.
+    pub fn add(&mut self, loss: f64, label: u32, said: Option<usize>) {
+        self.losses.push(loss);
+        self.confusion.add(label, said);
+    }
+
+    /// Collective: what all ranks found; losses are summed as [`evaluate`] says.
+    pub fn finish(self, shards: usize, comm: &dyn Communicator) -> Evaluation {
+        let Tally { part, losses, confusion } = self;
+        let shards = Shards::new(part.shards.rows(), shards);
+        let rows_of = |shard: usize| shards.rows_of(shard..shard + 1);
+        let sum = |losses: &[f64]| losses.iter().fold(0.0, |sum, loss| sum + loss);
+        let mut sums = vec![0.0; shards.count()];
+        if shards.count() == part.shards.count() {
+            let first = part.shards.rows_of(part.owned.clone()).start;
+            for shard in part.owned.clone() {
+                let rows = rows_of(shard);
+                sums[shard] = sum(&losses[rows.start - first..rows.end - first]);
+            }
+            comm.sum_f64(&mut sums);
+        } else {
+            // A shard's rows are several ranks'.
+            let all = gather::<f64>(&losses, comm).concat();
+            (0..shards.count()).for_each(|shard| sums[shard] = sum(&all[rows_of(shard)]));
+        }
+        let mut all = Confusion::default();
+        gather::<u64>(&confusion.to_numbers(), comm).iter().for_each(|numbers| all.add_numbers(numbers));
+        let of_shard = &mut |shard: usize| (!rows_of(shard).is_empty()).then(|| sums[shard]);
+        let loss_sum = kernels::tree(shards.count(), of_shard, &|a, b| a + b).unwrap_or(0.0);
+        let correct = all.pairs().filter(|[label, said, _]| label == said).map(|[_, _, rows]| rows).sum();
+        Evaluation { score: Score { loss_sum, correct }, count: shards.rows() as u64, confusion: all }
+    }
+}
+
+/// Collective: every rank's numbers, in rank order.
+fn gather<T: bytemuck::Pod>(own: &[T], comm: &dyn Communicator) -> Vec<Vec<T>> {
+    let all = comm.gather(bytemuck::cast_slice(own));
+    all.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect()
 }

@@ -6,7 +6,7 @@ use super::EVALUATION_BATCH;
 use super::trainer::Trainer;
 use crate::checkpoint;
 use crate::comm::{Communicator, Solo};
-use crate::data::{Dataset, Normalizer, Part, RowShape, Split, Values};
+use crate::data::{Dataset, Normalizer, Part, RowShape, Split, Values, class_names};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::kernels;
@@ -170,8 +170,8 @@ fn fits(dataset: &Dataset, shape: RowShape, classes: &[String]) -> Result<()> {
     }
     Err(Error::invalid(
         dataset.path.display().to_string(),
-        format!("{}, classes {}", dataset.shape, names.join(", ")),
-        format!("{shape}, classes {}, as the model takes", classes.join(", ")),
+        format!("{}, classes {}", dataset.shape, class_names::brief(names)),
+        format!("{shape}, classes {}, as the model takes", class_names::brief(classes)),
         "give the data that the model was made for with --data",
     ))
 }

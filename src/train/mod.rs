@@ -30,7 +30,7 @@ mod vote;
 pub use data::{TrainData, default_batch};
 pub use deal::{End, Job, deal, failure};
 pub use ensemble::{MEMBER, member_folder};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{EVALUATION_SHARDS, Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
 pub use interrupt::{caught, listen};
 pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};

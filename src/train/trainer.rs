@@ -189,6 +189,8 @@ impl<'a> Trainer<'a> {
             val_accuracy: val.as_ref().map(Evaluation::accuracy),
             test_loss: test.as_ref().map(Evaluation::loss),
             test_accuracy: test.as_ref().map(Evaluation::accuracy),
+            val_balance: val.as_ref().map(|val| val.confusion.balance()),
+            test_balance: test.as_ref().map(|test| test.confusion.balance()),
             seconds: sums.seconds,
             images_per_sec: sums.count as f64 / sums.wall_seconds,
             bytes_communicated: sums.bytes,
@@ -358,7 +360,10 @@ impl<'a> Trainer<'a> {
         let Trainer { comm, data, model, params, lockstep, .. } = self;
         lockstep.collect(params, None);
         let mut on = |part: &Option<Part>| {
-            part.as_ref().map(|part| evaluate(model, params, &mut lockstep.workspace, part, &data.normalizer, *comm))
+            part.as_ref().map(|part| {
+                let rows = (part, part.shards.count());
+                evaluate(model, params, &mut lockstep.workspace, rows, &data.normalizer, *comm)
+            })
         };
         let results = (on(&data.val), on(&data.test));
         lap.end(&mut self.progress.sums.seconds.evaluate);

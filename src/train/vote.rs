@@ -1,10 +1,10 @@
 //! What several networks say together: the mean of their probabilities.
 
-use super::evaluate::Evaluation;
+use super::evaluate::{EVALUATION_SHARDS, Evaluation, Tally};
 use crate::checkpoint::SavedModel;
 use crate::comm::Communicator;
 use crate::data::Part;
-use crate::kernels::{self, Score};
+use crate::kernels;
 use crate::model::Workspace;
 
 /// The smallest probability that has a loss: a network may say 0 of what is true.
@@ -52,29 +52,12 @@ impl<'a> Vote<'a> {
 
     /// Collective: how well all of them do together. Losses are summed as [`evaluate`](super::evaluate()) does.
     pub fn evaluate(&self, comm: &dyn Communicator) -> Evaluation {
-        let (part, classes) = (self.part, self.classes);
-        let mut losses = vec![0.0; part.shards.count()];
-        let mut counts = vec![0u64; 1 + classes * classes];
-        let mut rows = self.sums.chunks_exact(classes).zip(part.labels());
-        for shard in part.owned.clone() {
-            for (sums, &label) in rows.by_ref().take(part.rows_of(shard).len()) {
-                let probability = sums[label as usize] / self.networks as f64;
-                losses[shard] -= libm::log(probability.max(LEAST));
-                if let Some(said) = most_probable(sums) {
-                    counts[0] += u64::from(said == label as usize);
-                    counts[1 + label as usize * classes + said] += 1;
-                }
-            }
+        let mut tally = Tally::new(self.part);
+        for (sums, &label) in self.sums.chunks_exact(self.classes).zip(self.part.labels()) {
+            let probability = sums[label as usize] / self.networks as f64;
+            tally.add(-libm::log(probability.max(LEAST)), label, most_probable(sums));
         }
-        comm.sum_f64(&mut losses);
-        comm.sum_u64(&mut counts);
-        let empty = |shard: usize| part.rows_of(shard).is_empty();
-        let sum = kernels::tree(losses.len(), &mut |s| (!empty(s)).then(|| losses[s]), &|a, b| a + b);
-        Evaluation {
-            score: Score { loss_sum: sum.unwrap_or(0.0), correct: counts[0] },
-            count: part.shards.rows() as u64,
-            confusion: counts[1..].to_vec(),
-        }
+        tally.finish(EVALUATION_SHARDS, comm)
     }
 }
 

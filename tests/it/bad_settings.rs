@@ -1,8 +1,9 @@
 //! Bad settings, networks and places to write: each is refused with one message, and nothing is left behind.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::fixtures::{everything, faces, refused, refused_by_all, refused_by_ranks, words};
+use crate::fixtures::{Raw, everything, faces, refused, refused_by_all, refused_by_ranks, words};
 use crate::run::{Outcome, glasses, mpirun, shell, skipped};
 
 /// Trains on the faces.
@@ -85,6 +86,32 @@ fn options_without_sense_are_refused_by_their_names() {
 /// Puts a network of these layers into `bad.toml`.
 fn network(dir: &Path, layers: &str) {
     std::fs::write(dir.join("bad.toml"), format!("name = \"bad\"\nlayers = [{layers}]\n")).unwrap();
+}
+
+#[test]
+fn memory_is_asked_for_before_it_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let labels: Vec<i64> = (0..64).map(|row| row % 2).collect();
+    let pixels = vec![7u8; 64 * 360 * 360];
+    Raw::create(dir, "large.h5").put("train/images", &[64, 360, 360, 1], &pixels).labels("train", &labels);
+    // 2 TB for one layer's outputs.
+    network(dir, r#""conv 1x1x65535", "global_avgpool", "dense classes""#);
+    refused_by_all(dir, "--data large.h5 --model bad.toml --batch full", &["model 'bad'", "MB a rank", "memory"]);
+}
+
+#[test]
+fn a_stride_longer_than_the_picture_takes_no_time() {
+    let dir = faces();
+    network(
+        dir.path(),
+        r#""conv 3x3x4", "relu", "conv 3x3x4 stride 65535", "maxpool 1 stride 65535", "flatten", "dense classes""#,
+    );
+    let start = Instant::now();
+    glasses(&words("--data faces.h5 --model bad.toml --epochs 1 --out run"), dir.path()).success();
+    glasses(&words("info --model bad.toml --input 24x24x3"), dir.path()).success();
+    glasses(&words("eval --model run --data faces.h5"), dir.path()).success();
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -156,7 +156,7 @@ pub const RECTIFIERS: [Option<Rectifier>; 3] = [None, Some(Rectifier::Relu), Som
 fn windows() -> Vec<([usize; 2], Window)> {
     let mut found = Vec::new();
     for (kh, kw) in [(1, 1), (2, 2), (3, 3), (5, 5), (4, 3), (7, 7)] {
-        for stride in 1..=3 {
+        for stride in [1, 2, 3, 65535] {
             for padding in [Padding::Same, Padding::Pixels(0), Padding::Pixels(1), Padding::Pixels(2)] {
                 for image in [[1, 1], [5, 7], [8, 6], [9, 3], [12, 16]] {
                     let window = Window { kh, kw, stride, padding };

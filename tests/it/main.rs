@@ -29,6 +29,7 @@ mod isa;
 mod kernels;
 mod layout;
 mod losses;
+mod many_classes;
 mod memory;
 mod pictures;
 mod outlines;

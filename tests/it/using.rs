@@ -58,11 +58,52 @@ fn eval_gives_the_figures_of_the_run_on_any_number_of_ranks() {
         let precision = (said > 0).then(|| cell(class, class) as f64 / said as f64);
         assert_eq!(figures["precision"].as_f64(), precision);
     }
-    for part in ["16 rows of test", "accuracy", "precision", "recall", "confusion", "no glasses"] {
+    // Balanced accuracy, macro F1 and the commonest class, from the cells.
+    let recall = |class: usize| cell(class, class) as f64 / 8.0;
+    let f1 = |class: usize| 2.0 * cell(class, class) as f64 / (8 + cell(0, class) + cell(1, class)) as f64;
+    let near = |key: &str, want: f64| assert!((found[key].as_f64().unwrap() - want).abs() <= 1e-15, "{key} {found}");
+    near("balanced_accuracy", (recall(0) + recall(1)) / 2.0);
+    near("macro_f1", (f1(0) + f1(1)) / 2.0);
+    near("majority_class_accuracy", 0.5);
+    for key in ["balanced_accuracy", "macro_f1", "majority_class_accuracy"] {
+        assert_eq!(found[key], summary["test_balance"][key], "{key}");
+    }
+    let pairs = found["confusion_pairs"].as_array().unwrap();
+    assert_eq!(pairs.iter().map(|pair| pair[2].as_u64().unwrap()).sum::<u64>(), 16);
+    pairs.iter().for_each(|p| assert_eq!(cell(p[0].as_u64().unwrap() as usize, p[1].as_u64().unwrap() as usize), p[2]));
+    for part in ["16 rows of test", "accuracy", "precision", "recall", "confusion", "no glasses", "macro F1"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let train = glasses(&words("eval --model run/model.h5 --data faces.h5 --split train --json"), dir.path()).success();
     assert!(train.stdout.contains("\"count\":64"), "{train:?}");
+}
+
+#[test]
+fn eval_prints_the_same_to_the_last_digit_on_more_ranks_than_shards() {
+    let dir = trained();
+    let dir = dir.path();
+    glasses(&words("train --data faces.h5 --model tiny.toml --epochs 1 --seed 3 --out other"), dir).success();
+    for args in [
+        "eval --model run --data faces.h5 --split train --json",
+        "eval --model run --data faces.h5",
+        "eval --model run other --data faces.h5 --split train --json",
+    ] {
+        let alone = glasses(&words(args), dir).success().stdout;
+        for ranks in [3, 8, 11] {
+            assert_eq!(mpirun(ranks, &words(args), dir).success().stdout, alone, "{ranks} ranks: {args}");
+        }
+    }
+    let ensemble =
+        "train --data faces.h5 --model tiny.toml --epochs 1 --strategy ensemble --members 2 --ranks-per-member 1";
+    let figures = |ranks: usize| {
+        mpirun(ranks, &words(&format!("{ensemble} --out on-{ranks}")), dir).success();
+        let text = std::fs::read_to_string(dir.join(format!("on-{ranks}/summary.json"))).unwrap();
+        let summary: Value = serde_json::from_str(&text).unwrap();
+        ["test_loss", "test_accuracy", "test_balance"].map(|key| summary[key].clone())
+    };
+    let three = figures(3);
+    assert!(three[0].is_number() && three[2]["macro_f1"].is_number(), "{three:?}");
+    assert_eq!(figures(11), three);
 }
 
 #[test]

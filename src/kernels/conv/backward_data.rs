@@ -39,16 +39,21 @@ impl Phase {
 }
 
 fn rows_and_columns(shape: &ConvShape) -> impl Iterator<Item = (Phase, Phase)> {
-    let ConvShape { h_in, w_in, kh, kw, stride, pad_top, pad_left, .. } = *shape;
-    (0..stride).flat_map(move |y| {
-        (0..stride).map(move |x| (Phase::new(y, h_in, kh, stride, pad_top), Phase::new(x, w_in, kw, stride, pad_left)))
-    })
+    let ConvShape { h_in, kh, stride, pad_top, .. } = *shape;
+    let rows = (0..stride.min(h_in)).map(move |y| Phase::new(y, h_in, kh, stride, pad_top));
+    rows.flat_map(|y| columns(shape).map(move |x| (y, x)))
+}
+
+/// The phases that have pixels: a stride may be longer than the image.
+fn columns(shape: &ConvShape) -> impl Iterator<Item = Phase> {
+    let ConvShape { w_in, kw, stride, pad_left, .. } = *shape;
+    (0..stride.min(w_in)).map(move |x| Phase::new(x, w_in, kw, stride, pad_left))
 }
 
 /// The frame of `d_conv [h_out, w_out, c_out]` that [`conv2d_backward_data`] needs.
 pub fn padded_d_conv(shape: &ConvShape) -> Frame {
     let (mut left, mut right) = (0, 0);
-    for (_, x) in rows_and_columns(shape).filter(|(_, x)| x.places > 0 && x.count > 0) {
+    for x in columns(shape).filter(|x| x.places > 0) {
         left = left.max((-x.first).max(0) as usize);
         let last = x.first + (x.places + x.count) as isize - 2;
         right = right.max((last - shape.w_out as isize + 1).max(0) as usize);
@@ -206,19 +211,17 @@ fn backward_phases<S: Simd>(
         };
         let place = |frame: &Frame| y.phase * frame.row() + (frame.left + x.phase) * c_in;
         let finish = match block.gate {
-            Some(rectifier) if y.count * x.count > 0 => {
+            Some(rectifier) => {
                 let at = input[place(&block.input)..].as_ptr();
                 Finish::Gate(rectifier, at, stride * block.input.row(), stride * c_in)
             }
-            _ => Finish::Plain,
+            None => Finish::Plain,
         };
-        if y.count * x.count > 0 {
-            let output = d_input[place(&block.d_input)..].as_mut_ptr();
-            // SAFETY: the asserts above; the phase's pixels lie in `d_input` and `input`, whose frames the steps follow,
-            // and the frame of `d_conv` covers the overhang of every phase.
-            unsafe {
-                sweep_rows::<S>(&sweep, (0, y.count), d_conv.as_ptr(), packed[start..].as_ptr(), finish, output);
-            }
+        let output = d_input[place(&block.d_input)..].as_mut_ptr();
+        // SAFETY: the asserts above; the phase's pixels lie in `d_input` and `input`, whose frames the steps follow,
+        // and the frame of `d_conv` covers the overhang of every phase.
+        unsafe {
+            sweep_rows::<S>(&sweep, (0, y.count), d_conv.as_ptr(), packed[start..].as_ptr(), finish, output);
         }
         start += packed_len(y.places * x.places * shape.c_out, c_in);
     }

@@ -71,6 +71,10 @@ fn headline(run: &Subject) -> Markup {
             tiles.push((percent(accuracy), format!("{split} accuracy")));
         }
     }
+    let balanced = |split: &str| run.files.summary_of(&format!("{split}_balance"))?.get("balanced_accuracy")?.as_f64();
+    if let Some((split, accuracy)) = ["test", "val"].iter().find_map(|split| Some((split, balanced(split)?))) {
+        tiles.push((percent(accuracy), format!("{split} balanced accuracy")));
+    }
     let mut add = |key: &str, what: &str, show: fn(f64) -> String| {
         tiles.extend(number(key).map(|value| (show(value), what.to_owned())));
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 use serde_json::Value;
 
+use crate::metrics::MOST_IN_TABLE;
 use crate::report::curves::precision;
 use crate::report::folder::{Epoch, PHASES};
 use crate::report::percent;
@@ -22,19 +23,21 @@ fn of(run: &Subject, named: bool) -> String {
 /// Each class's precision, recall and areas; and what each threshold comes to where there are two classes.
 pub fn classes(run: &Subject, judged: &Judged) -> Markup {
     let confusion = judged.confusion();
-    let ratio = |part: u64, whole: u64| share((whole > 0).then(|| part as f64 / whole as f64));
-    let rows = (0..judged.classes.len()).map(|class| {
-        let said: u64 = confusion.iter().map(|row| row[class]).sum();
-        let (right, all) = (confusion[class][class], confusion[class].iter().sum::<u64>());
+    let balance = confusion.balance();
+    let rows = confusion.of_classes(judged.classes.len()).into_iter().enumerate().map(|(class, of)| {
         let curve = judged.curve(class);
         let area = |value: Option<f64>| value.map_or("–".to_owned(), |area| format!("{area:.4}"));
         let areas = [curve.as_ref().map(|c| c.precision_area()), curve.as_ref().map(|c| c.roc_area())].map(area);
-        (judged.classes[class].clone(), all, ratio(right, said), ratio(right, all), areas)
+        (judged.classes[class].clone(), of.rows, share(of.precision()), share(of.recall()), areas)
     });
     html! {
         section {
             h2 { "Classes, " (run.files.name()) }
-            p { (judged.rows()) " rows of " (judged.split) ", accuracy " (percent(judged.accuracy())) "." }
+            p { (judged.rows()) " rows of " (judged.split) ", accuracy " (percent(judged.accuracy()))
+                ", balanced accuracy " (percent(balance.balanced_accuracy)) ", macro F1 " (format!("{:.4}", balance.macro_f1))
+                "; always the commonest class: accuracy " (percent(balance.majority_class_accuracy)) "."
+                @if judged.classes.len() > MOST_IN_TABLE { " No figure of confusion: there are more than " (MOST_IN_TABLE) " classes." }
+            }
             div.pair {
                 div.scroll { table {
                     thead { tr { th { "class" } th { "rows" } th { "precision" } th { "recall" } th { "PR area" } th { "ROC area" } } }

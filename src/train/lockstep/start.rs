@@ -70,9 +70,10 @@ impl<'a> Lockstep<'a> {
         let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
         let capacity = greatest(comm, data.rows_at_once(batch));
         let own_shards = all.owned(comm.rank(), comm.size()).len();
-        let mut workspace = Workspace::for_training(model, capacity, own_shards);
-        let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &workspace, &team);
+        let lengths = Workspace::lengths(model, capacity, own_shards);
+        let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &lengths, &team);
         agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
+        let mut workspace = Workspace::for_training(model, capacity, own_shards);
         let parts = match take_memory(&sizes, &team) {
             Ok(parts) => parts,
             Err(refused) => return Ok(Err(refused)),
@@ -140,19 +141,18 @@ fn sizes(
     (own, waiting): (usize, usize),
     rows: (usize, usize),
     settings: optim::Settings,
-    workspace: &Workspace,
+    (buffers, gradients): &(Vec<usize>, usize),
     team: &Team<'_>,
 ) -> Sizes {
     let params = model.parameters();
     let summed = if plan.shared.is_empty() { params } else { model.image_params().end };
     let writes = plan.shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
-    let layer = |(step, strategy): &(DenseStep, Strategy)| {
-        SharedLayer::sizes(step, *strategy, rows, team, workspace.lengths(step.input)[0])
-    };
+    let layer =
+        |(step, strategy): &(DenseStep, Strategy)| SharedLayer::sizes(step, *strategy, rows, team, buffers[step.input]);
     Sizes {
         scores: 2 * (2 + 2 * own),
         sums: (own + waiting, summed),
-        gradients: if writes { workspace.lengths(0)[1] } else { 0 },
+        gradients: if writes { *gradients } else { 0 },
         layers: plan.shared.iter().map(layer).collect(),
         params: (params, Optimizer::moments(settings.kind)),
     }
