@@ -2,7 +2,7 @@
 //! class names.
 //!
 //! Attributes of the file: `format`, `version`, `spec` (the network as TOML), `input` `[h, w, c]`, `features` (1 where
-//! the input is a vector), `classes` (a dataset where they are more than 4095), `normalize`, `values_xxh3` (of all
+//! the input is a vector), `classes` (a dataset where they are more than 4000), `normalize`, `values_xxh3` (of all
 //! numbers: a damaged one is found). Datasets: `/params/<name>` f32, and with dataset normalisation `mean` and
 //! `inverse_deviation`. The file is built in memory and
 //! written as bytes, because HDF5 does not survive a full disk.

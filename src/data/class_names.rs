@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 /// The most classes that a file may name, or tell of by its labels.
 pub const MOST_CLASSES: usize = 1 << 16;
 
-/// Names that an attribute of 64 KiB holds: each takes 16 bytes there, its letters lie elsewhere.
-const MOST_IN_ATTRIBUTE: usize = 4095;
+/// Names that are written as an attribute. It holds 64 KiB with all that describes it; a name takes 16 bytes there, its letters lie
+/// elsewhere.
+const MOST_IN_ATTRIBUTE: usize = 4000;
 
 /// Names that are read at once: several may be one long text of the file.
 const TOGETHER: usize = 1024;

@@ -3,7 +3,7 @@
 //! - `/train/images` u8 `[n, h, w, c]`, or `/train/features` f32 `[n, d]`, chunked by rows;
 //! - `/train/labels` i64 `[n]`, `0 .. classes`;
 //! - the same under `/test` and `/val` where there are such rows;
-//! - class names, in label order: the attribute `classes` of the file, or, for more than 4095, a dataset `/classes`;
+//! - class names, in label order: the attribute `classes` of the file, or, for more than 4000, a dataset `/classes`;
 //! - attributes of the file: `origin` (a sentence: what it was made from), and counts, such as `skipped` and `unlabelled`, where rows of the origin were left out.
 
 use std::path::{Path, PathBuf};
