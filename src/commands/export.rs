@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::folder;
 use crate::checkpoint;
 use crate::comm::{Communicator, agree, agree_root};
+use crate::data::class_names;
 use crate::error::{Error, Result};
 use crate::export::{onnx, samples, torch, weights};
 use crate::files::write_whole;
@@ -65,7 +66,7 @@ fn export(options: &Options) -> Result<()> {
     };
     let samples = options.samples.as_ref().map(|data| samples::encode(&saved, data)).transpose()?;
     write_whole(out, &bytes)?;
-    let (name, classes) = (&saved.model.spec.name, saved.classes.join(", "));
+    let (name, classes) = (&saved.model.spec.name, class_names::brief(&saved.classes));
     say!("{}: '{name}' for {}, classes {classes}", out.display(), saved.shape);
     if let Some((bytes, rows)) = samples {
         let path = samples::beside(out);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::{ModelChoice, Settings};
-use crate::data::class_names::MOST_CLASSES;
+use crate::data::class_names::{self, MOST_CLASSES};
 use crate::data::{Normalize, Normalizer, RowShape};
 use crate::error::{Error, Result};
 use crate::export::weights::{WeightsFile, fill, fits, match_modules};
@@ -89,7 +89,7 @@ fn import(options: &Options) -> Result<()> {
         say!("{layer}: {module} {:?}", param.shape);
     }
     let name = out.display();
-    say!("{name}/model.h5: '{}' for {shape}, classes {}", model.spec.name, classes.join(", "));
+    say!("{name}/model.h5: '{}' for {shape}, classes {}", model.spec.name, class_names::brief(&classes));
     say!("go on with:  glasses train --resume {name} --fork --data FILE.h5");
     Ok(())
 }

@@ -6,6 +6,7 @@ mod skipped;
 use std::path::{Path, PathBuf};
 
 use crate::comm::{Communicator, agree_root};
+use crate::data::class_names;
 use crate::data::ingest::class_folders::Folders;
 use crate::data::ingest::{Content, Request, Source, check_classes, discover};
 use crate::data::split::{Assignment, assign};
@@ -372,7 +373,7 @@ fn summary(options: &Options, source: &Source, rows: &Assignment, skipped: usize
         options.out.display(),
         splits.join(", "),
         classes.len(),
-        classes.join(", ")
+        class_names::brief(&classes)
     );
     let left_out = [(source.unlabelled, "without a label"), (skipped, "bad or missing")];
     let left_out: Vec<String> =
