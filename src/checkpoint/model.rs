@@ -201,6 +201,16 @@ pub fn read_model(path: &Path) -> Result<SavedModel> {
     } else {
         Normalizer::new(mode, channels)
     };
+    // A lack of memory is a message here, and a crash anywhere else.
+    Vec::<f32>::new().try_reserve_exact(model.parameters()).map_err(|_| {
+        let expected = "weights that fit into the memory of this machine";
+        Error::invalid(
+            place(path, "/params"),
+            format!("{} weights", model.parameters()),
+            expected,
+            "take one with more",
+        )
+    })?;
     let mut values = zeros(model.parameters());
     for param in model.table.iter() {
         let name = format!("params/{}", param.name);

@@ -117,7 +117,7 @@ fn vote(
     part: &Part,
     comm: &dyn Communicator,
 ) -> Result<(Evaluation, Vec<MemberFigures>)> {
-    let (mut vote, mut members) = (Vote::new(part, first.classes.len()), Vec::new());
+    let (mut vote, mut members) = (agree(comm, Vote::new(part, first.classes.len()))?, Vec::new());
     for file in files {
         let next = checkpoint::read(file).and_then(|next| {
             let next = ensemble::same_kind(&files[0], first, file, next)?;

@@ -5,7 +5,7 @@ use super::trainer::Trainer;
 use crate::data::{Part, RowShape, Values};
 use crate::error::Result;
 use crate::kernels;
-use crate::metrics::EpochLine;
+use crate::metrics::{EpochLine, MOST_IN_TABLE};
 use crate::model::Workspace;
 use crate::report::{Console, percent};
 use crate::tensorboard::{Events, Step, picture};
@@ -96,7 +96,11 @@ fn scalars(line: &EpochLine, said: &mut Step) {
 }
 
 fn confusion(split: &str, classes: &[String], found: &Evaluation, said: &mut Step) {
-    let Some(counts) = found.confusion.table(classes.len()) else { return };
+    let Some(counts) = found.confusion.table(classes.len()) else {
+        let text =
+            format!("Left out: more than {MOST_IN_TABLE} classes. `glasses eval --json` lists the pairs that occur.");
+        return said.text(&format!("confusion_counts/{split}"), &text);
+    };
     said.picture(&format!("confusion/{split}"), &picture::confusion(classes, &counts));
     if classes.len() > FEW_CLASSES {
         return;

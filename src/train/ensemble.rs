@@ -128,7 +128,12 @@ fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[
         let mut vote: Option<Vote> = None;
         for index in 0..config.members() {
             let saved = agree(comm, checkpoint::read(&member_folder(folder, index).join("model.h5")))?;
-            vote.get_or_insert_with(|| Vote::new(&part, saved.classes.len())).add(&saved, EVALUATION_BATCH, comm);
+            let mut all = match vote {
+                Some(vote) => vote,
+                None => agree(comm, Vote::new(&part, saved.classes.len()))?,
+            };
+            all.add(&saved, EVALUATION_BATCH, comm);
+            vote = Some(all);
         }
         *found = vote.map(|vote| vote.evaluate(comm));
     }

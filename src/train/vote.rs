@@ -4,6 +4,7 @@ use super::evaluate::{EVALUATION_SHARDS, Evaluation, Tally};
 use crate::checkpoint::SavedModel;
 use crate::comm::Communicator;
 use crate::data::Part;
+use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
 
@@ -21,8 +22,23 @@ pub struct Vote<'a> {
 
 impl<'a> Vote<'a> {
     /// Nobody has spoken yet of the rows of `part`.
-    pub fn new(part: &'a Part, classes: usize) -> Vote<'a> {
-        Vote { part, classes, sums: vec![0.0; part.labels().len() * classes], networks: 0 }
+    ///
+    /// # Errors
+    /// When there is no memory for a number a row and class.
+    pub fn new(part: &'a Part, classes: usize) -> Result<Vote<'a>> {
+        let (rows, mut sums) = (part.labels().len(), Vec::new());
+        sums.try_reserve_exact(rows.saturating_mul(classes)).map_err(|_| {
+            let found =
+                format!("{rows} rows of {classes} classes for one rank: a number each is kept of what they all say");
+            Error::invalid(
+                "several models",
+                found,
+                "numbers that fit into its memory",
+                "start more ranks, or judge fewer rows",
+            )
+        })?;
+        sums.resize(rows * classes, 0.0);
+        Ok(Vote { part, classes, sums, networks: 0 })
     }
 
     /// Collective: a network speaks, of `batch` rows at a time; its own accuracy.
