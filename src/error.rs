@@ -128,6 +128,11 @@ pub fn list(what: &str, items: &[String]) -> String {
 fn fix_for(source: &std::io::Error, path: &Path) -> String {
     use std::io::ErrorKind::*;
     if source.kind() == NotFound
+        && let Ok(target) = std::fs::read_link(path)
+    {
+        return format!("it is a link to {}, which is not there: name the file itself", target.display());
+    }
+    if source.kind() == NotFound
         && let Some(near) = nearest_file(path)
     {
         return format!("did you mean '{}'?", near.display());

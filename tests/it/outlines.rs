@@ -71,6 +71,13 @@ fn unknown_names_are_answered_with_what_is_there() {
 }
 
 #[test]
+fn a_link_to_nothing_is_called_that() {
+    let dir = folder();
+    std::os::unix::fs::symlink("nowhere.h5", dir.path().join("d.h5")).unwrap();
+    refused(dir.path(), "info d.h5", &["cannot read d.h5", "fix: it is a link to nowhere.h5, which is not there"]);
+}
+
+#[test]
 fn channels_that_stand_first_are_recognised() {
     let dir = folder();
     for shape in [[6, 3, 16, 16], [6, 1, 28, 28], [6, 4, 8, 8]] {

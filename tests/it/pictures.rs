@@ -166,3 +166,21 @@ fn a_label_is_its_text_and_a_lost_quote_is_refused() {
     put(dir, "q.csv", b"x,y,label\n1,2,\"cat\n3,4,dog\n5,6,cat\"\n7,8,dog\n");
     refused(dir, "ingest q.csv --out e.h5", &["q.csv, line 2", "a text with a line break: 'cat…'", "quotation mark"]);
 }
+
+#[test]
+fn folders_that_may_be_splits_are_asked_about() {
+    for names in [
+        ["train/a/1.png", "train/b/2.png", "train/loose.png", "test/a/3.png", "test/b/4.png"],
+        ["train/a/1.png", "train/b/2.png", "testset/a/3.png", "testset/b/4.png", "testset/b/5.png"],
+        ["train/a/1.png", "train/b/2.png", "validate/a/3.png", "validate/b/4.png", "validate/b/5.png"],
+        ["train1/a/1.png", "train1/b/2.png", "test/a/3.png", "test/b/4.png", "test/b/5.png"],
+        ["tr/a/1.png", "tr/b/2.png", "te/a/3.png", "te/b/4.png", "te/b/5.png"],
+        ["train/1.png", "train/2.png", "test/3.png", "test/4.png", "test/5.png"],
+        ["train/a/1.png", "train/b/2.png", "Train/a/3.png", "test/b/4.png", "test/a/5.png"],
+    ] {
+        let dir = folder(&names);
+        let parts = ["may be classes or splits", "--folders splits or --folders classes"];
+        refused(dir.path(), "ingest . --size 8 --out d.h5", &parts);
+        ingest(dir.path(), ". --folders classes").success();
+    }
+}

@@ -76,6 +76,9 @@ fn the_label_is_where_the_user_says_or_its_name_does() {
     assert_eq!(outcome(dir.path()), (2, "0 1 2".to_owned()));
     ingest(dir.path(), "t.csv --label-column pixel0");
     assert_eq!(outcome(dir.path()).1, "0 1 2 3 4 5 6");
+    let twice = table(&rows("x,label,target", 30, |row| format!("{},{},{}", row % 7, row % 3, row % 3)));
+    let parts = ["columns 2 ('label') and 3 ('target')", "--label-column"];
+    refused(twice.path(), "ingest t.csv --out e.h5", &parts);
     refused(dir.path(), "ingest t.csv --label-column 4 --out e.h5", &["--label-column", "'4'", "1 to 3"]);
     refused(dir.path(), "ingest t.csv --id-column 1 --label-column 1 --out e.h5", &["--id-column", "two columns"]);
 }
@@ -144,6 +147,11 @@ fn a_column_that_numbers_the_rows_names_no_picture() {
     std::fs::write(dir.path().join("l.csv"), text).unwrap();
     let said = ingest(dir.path(), "p --labels l.csv --size 4").stderr;
     assert!(said.contains("the ids 'index' (column 1)"), "{said}");
+    // Under any name, where another column has the files' names.
+    let text = rows("no,file,label", 12, |row| format!("{row},{}.png,{}", 11 - row, row % 2));
+    std::fs::write(dir.path().join("l.csv"), text).unwrap();
+    let said = ingest(dir.path(), "p --labels l.csv --size 4").stderr;
+    assert!(said.contains("the ids 'file' (column 2)"), "{said}");
     let text = rows("index,file,label", 12, |row| format!("{row},x{row},{}", row % 2));
     std::fs::write(dir.path().join("l.csv"), text).unwrap();
     let said = ingest(dir.path(), "p --labels l.csv --size 4 --id-column index").stderr;

@@ -34,7 +34,11 @@ impl Named {
     fn new(path: PathBuf) -> Result<Named> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         let whole = split_of(&name, false);
-        let part = || name.split(|c: char| !c.is_alphanumeric()).find_map(|word| split_of(word, true));
+        // `test1`, `trainset`, `seg_test`.
+        let part = || {
+            let words = name.split(|c: char| !c.is_alphabetic());
+            words.map(|word| word.strip_suffix("set").unwrap_or(word)).find_map(|word| split_of(word, true))
+        };
         let (split, exact) = (whole.or_else(part), whole.is_some());
         let (files, folders) = if split.is_some() { folder::entries(&path)? } else { (Vec::new(), Vec::new()) };
         let holds_classes = !folders.is_empty() && !files.iter().any(|file| is_picture(file));
@@ -45,9 +49,9 @@ impl Named {
 /// The split that a word means; `loosely`, also one that is used for several.
 fn split_of(word: &str, loosely: bool) -> Option<Split> {
     match word {
-        "trn" if loosely => Some(Split::Train),
-        "dev" | "eval" | "evaluation" if loosely => Some(Split::Val),
-        "tst" | "holdout" if loosely => Some(Split::Test),
+        "trn" | "tr" if loosely => Some(Split::Train),
+        "dev" | "eval" | "evaluation" | "validate" if loosely => Some(Split::Val),
+        "tst" | "te" | "holdout" if loosely => Some(Split::Test),
         word => Split::called(word),
     }
 }
@@ -131,10 +135,11 @@ fn are_splits(request: &Request, named: &[Named]) -> Result<bool> {
         }
         None => {}
     }
-    let holding = |part: &&Named| part.split.is_some() && part.holds_classes;
-    let train = named.iter().filter(holding).any(|part| part.split == Some(Split::Train));
-    let clear = train && named.iter().all(|part| part.exact && part.holds_classes);
-    let doubtful = splits >= 2 && (train || named.iter().filter(holding).count() >= 2);
+    let train = named.iter().any(|part| part.split == Some(Split::Train));
+    let once = |part: &Named| named.iter().filter(|other| other.split == part.split).count() == 1;
+    let clear = train && named.iter().all(|part| part.exact && part.holds_classes && once(part));
+    let holding = named.iter().filter(|part| part.split.is_some() && part.holds_classes).count();
+    let doubtful = splits >= 2 && (train || holding >= 2);
     if doubtful && !clear {
         return Err(Error::invalid(
             request.source.display().to_string(),

@@ -198,7 +198,10 @@ fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Li
         return Err(empty());
     }
     let mut roles = Roles::new(&first, request, file)?;
-    let plain = (0..roles.columns).find(|i| *i != roles.label && !roles.index.contains(i));
+    let mut free = (0..roles.columns).filter(|i| *i != roles.label && !roles.index.contains(i));
+    // A column of numbers may name pictures, too, and others than those of its rows: one of files' names does not.
+    let files = of_files(file, finder)?;
+    let plain = free.clone().find(|i| files.contains(i)).or_else(|| free.next());
     // Where nothing else names the rows, their numbers may.
     let id = roles.id.or(plain).unwrap_or_else(|| if roles.index.is_empty() { 0 } else { roles.index.remove(0) });
     let line = |record: &StringRecord| {
@@ -238,6 +241,26 @@ fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Li
         return Err(empty());
     }
     Ok((lines, Columns { label, note }))
+}
+
+/// Rows that are looked at to find a column of files' names.
+const LOOKED_AT: usize = 50;
+
+/// The columns that name a picture, with its ending, in each of the first rows below the first.
+fn of_files(file: &Path, finder: &Finder) -> Result<Vec<usize>> {
+    let (mut reader, mut record) = (table::open(file)?, StringRecord::new());
+    table::next(&mut reader, &mut record, file)?;
+    let mut columns: Option<Vec<usize>> = None;
+    for _ in 0..LOOKED_AT {
+        if !table::next(&mut reader, &mut record, file)? {
+            break;
+        }
+        let mut columns_now = columns.unwrap_or_else(|| (0..record.len()).collect());
+        let names = |id: &str| ends_like_picture(Path::new(id)) && matches!(finder.find(id), Found::File(_));
+        columns_now.retain(|&column| record.get(column).is_some_and(names));
+        columns = Some(columns_now);
+    }
+    Ok(columns.unwrap_or_default())
 }
 
 /// What became of the lines.

@@ -80,7 +80,7 @@ impl Roles {
         let (label, id) = (said("--label-column", &request.label_column)?, said("--id-column", &request.id_column)?);
         let of_user = |column: usize| [label, id].iter().flatten().any(|(used, _)| *used == column);
         let maybe: Vec<usize> = (0..names.len()).filter(|&i| !of_user(i) && numbers_rows(&names, i)).collect();
-        let index = distinct_integers(path, &maybe)?;
+        let index = of_integers(path, &names, &maybe)?;
         let mut header = !index.is_empty() || [label, id].iter().flatten().any(|(_, named)| *named);
         let free = |i: &usize| !index.contains(i) && id.is_none_or(|(id, _)| id != *i);
         let is_label = |i: &usize| LABELS.iter().any(|name| names[*i].eq_ignore_ascii_case(name));
@@ -90,6 +90,17 @@ impl Roles {
             (None, &[label]) => {
                 header = true;
                 label
+            }
+            (None, [first, .., last]) => {
+                let found =
+                    format!("columns {} ('{}') and {} ('{}')", first + 1, names[*first], last + 1, names[*last]);
+                let place = path.display().to_string();
+                return Err(Error::invalid(
+                    place,
+                    found,
+                    "one column that is called like labels",
+                    "say which with --label-column",
+                ));
             }
             (None, _) => (0..names.len()).rev().find(free).unwrap_or(names.len() - 1),
         };
@@ -152,8 +163,9 @@ fn numbers_rows(names: &[String], column: usize) -> bool {
     others().next().is_some() && (counted || others().any(|name| number(name).is_none()))
 }
 
-/// Those of the columns whose values, below the first line, are whole numbers and all different.
-fn distinct_integers(path: &Path, columns: &[usize]) -> Result<Vec<usize>> {
+/// Those of the columns whose values, below the first line, are whole numbers; and all different where the column has a name of its own: tables
+/// that were put together number their rows anew.
+fn of_integers(path: &Path, names: &[String], columns: &[usize]) -> Result<Vec<usize>> {
     let mut seen: Vec<Option<HashSet<u64>>> = vec![Some(HashSet::new()); columns.len()];
     if columns.is_empty() {
         return Ok(Vec::new());
@@ -166,7 +178,8 @@ fn distinct_integers(path: &Path, columns: &[usize]) -> Result<Vec<usize>> {
             // As pandas writes an index of a table that was put together: 3, or 3.0.
             let cell = record.get(column).unwrap_or_default();
             let value = cell.strip_suffix(".0").unwrap_or(cell).parse::<u64>();
-            let new = seen.as_mut().is_some_and(|seen| value.is_ok_and(|value| seen.insert(value)));
+            let unnamed = names[column].is_empty() || names[column].to_ascii_lowercase().starts_with("unnamed: ");
+            let new = seen.as_mut().is_some_and(|seen| value.is_ok_and(|value| seen.insert(value) || unnamed));
             if !new {
                 *seen = None;
             }
@@ -231,7 +244,7 @@ mod tests {
         }
         // Coordinates, for one, are called y.
         assert_eq!(roles("y,x,z\n1,2,3\n", None, None).unwrap().label, 2);
-        assert_eq!(roles("label,class,z\n1,2,3\n", None, None).unwrap().label, 2);
+        assert!(roles("label,class,z\n1,2,3\n", None, None).is_err());
         assert_eq!(roles("label,class,z\n1,2,3\n", None, Some("z")).unwrap().label, 1);
     }
 
@@ -244,6 +257,7 @@ mod tests {
         assert_eq!(index(",0,1,2\n0,5,5,a\n1,5,5,b\n"), [0]);
         assert_eq!(index("x,y,index\n5,1,0\n5,0,1\n"), [2]);
         assert_eq!(roles("x,y,index\n5,1,0\n5,0,1\n", None, None).unwrap().label, 1);
+        assert_eq!(index(",x,y\n0,5,1\n1,5,0\n0,5,1\n"), [0]);
         // Not: values that return, no whole numbers, a first line of values, a column that the user names.
         assert_eq!(index("index,x,y\n0,5,1\n0,5,0\n"), [0; 0]);
         assert_eq!(index(",x,y\na,5,1\nb,5,0\n"), [0; 0]);
