@@ -168,7 +168,7 @@ fn a_label_is_its_text_and_a_lost_quote_is_refused() {
 }
 
 #[test]
-fn folders_that_may_be_splits_are_asked_about() {
+fn spellings_of_splits_and_pictures_beside_classes_are_asked_about() {
     for names in [
         ["train/a/1.png", "train/b/2.png", "train/loose.png", "test/a/3.png", "test/b/4.png"],
         ["train/a/1.png", "train/b/2.png", "testset/a/3.png", "testset/b/4.png", "testset/b/5.png"],

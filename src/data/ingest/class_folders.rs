@@ -26,7 +26,9 @@ struct Named {
     split: Option<Split>,
     /// Whether the name is that split's and nothing else.
     exact: bool,
-    /// Whether folders lie in it, and no pictures.
+    /// Whether folders lie in it.
+    holds_folders: bool,
+    /// Whether these are all that lies in it, but for files that are no pictures.
     holds_classes: bool,
 }
 
@@ -41,8 +43,9 @@ impl Named {
         };
         let (split, exact) = (whole.or_else(part), whole.is_some());
         let (files, folders) = if split.is_some() { folder::entries(&path)? } else { (Vec::new(), Vec::new()) };
-        let holds_classes = !folders.is_empty() && !files.iter().any(|file| is_picture(file));
-        Ok(Named { path, split, exact, holds_classes })
+        let holds_folders = !folders.is_empty();
+        let holds_classes = holds_folders && !files.iter().any(|file| is_picture(file));
+        Ok(Named { path, split, exact, holds_folders, holds_classes })
     }
 }
 
@@ -138,8 +141,10 @@ fn are_splits(request: &Request, named: &[Named]) -> Result<bool> {
     let train = named.iter().any(|part| part.split == Some(Split::Train));
     let once = |part: &Named| named.iter().filter(|other| other.split == part.split).count() == 1;
     let clear = train && named.iter().all(|part| part.exact && part.holds_classes && once(part));
-    let holding = named.iter().filter(|part| part.split.is_some() && part.holds_classes).count();
-    let doubtful = splits >= 2 && (train || holding >= 2);
+    let holding = || named.iter().filter(|part| part.split.is_some() && part.holds_folders);
+    let only = train && splits == named.len();
+    let doubtful =
+        splits >= 2 && (only || holding().any(|part| part.split == Some(Split::Train)) || holding().count() >= 2);
     if doubtful && !clear {
         return Err(Error::invalid(
             request.source.display().to_string(),
