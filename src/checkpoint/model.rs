@@ -167,7 +167,7 @@ fn open(path: &Path) -> Result<Opened> {
 /// Reads what HDF5 looks at in a model file, and numbers only where more is done to them than copying: whether it survives that.
 ///
 /// # Errors
-/// As [`read_model`], but for the numbers themselves.
+/// As [`read`](super::read), but for the numbers themselves.
 pub fn look(path: &Path) -> Result<()> {
     let Opened { file, model, shape, mode, .. } = open(path)?;
     let look = |name: &str, shape: &[usize]| {
