@@ -21,11 +21,11 @@ const FLAGS: [(&str, &[&str]); 12] = [
         "ranks do the work: mpirun -n 8 glasses …",
         &["workers", "num-workers", "threads", "jobs", "n-jobs", "nproc", "procs", "np"],
     ),
-    ("--lr", &["learning-rate", "learning_rate", "eta"]),
-    ("--batch", &["batch-size", "batch_size", "batchsize", "bs"]),
-    ("--data", &["dataset", "data-dir", "data_dir", "input-data", "train", "train-data", "h5"]),
-    ("--epochs", &["epoch", "num-epochs", "num_epochs", "n-epochs", "iterations", "iters"]),
-    ("--out", &["output", "output-dir", "output_dir", "save", "save-dir", "logdir", "log-dir"]),
+    ("--lr", &["learning-rate", "eta"]),
+    ("--batch", &["batch-size", "batchsize", "bs"]),
+    ("--data", &["dataset", "data-dir", "input-data", "train", "train-data", "h5"]),
+    ("--epochs", &["epoch", "num-epochs", "n-epochs", "iterations", "iters"]),
+    ("--out", &["output", "output-dir", "save", "save-dir", "logdir", "log-dir"]),
     ("--model", &["arch", "architecture", "net", "network", "backbone"]),
     ("--optimizer", &["opt", "optim"]),
     ("--weight-decay", &["wd", "l2", "decay"]),
@@ -45,7 +45,7 @@ pub fn of_usage(usage: &clap::Error, words: &[String]) -> Option<String> {
         table.iter().find(|(_, others)| others.contains(&word)).map(|(ours, _)| *ours)
     };
     if let Some(flag) = wrong.strip_prefix("--") {
-        return meant(&FLAGS, flag).map(|ours| match ours.strip_prefix("--") {
+        return meant(&FLAGS, &flag.replace('_', "-")).map(|ours| match ours.strip_prefix("--") {
             Some(_) => format!("--{flag} is called {ours} here"),
             None => format!("there is no --{flag}: {ours}"),
         });

@@ -1,7 +1,7 @@
 //! What lies in an HDF5 file, for messages.
 
+use super::foreign;
 use super::schema::Group;
-use super::{Split, foreign};
 
 /// So many things are looked at, and so deep.
 const MOST: usize = 200;
@@ -96,16 +96,4 @@ pub fn not_read(file: &hdf5::File, splits: &[Group], rows: &str, has_classes: bo
         ));
     }
     notes
-}
-
-impl Split {
-    /// The split that a name means, in any case: `train`, `Training`, `val`, `valid`, `validation`, `test`, `testing`.
-    pub fn called(name: &str) -> Option<Split> {
-        match name.to_lowercase().as_str() {
-            "train" | "training" => Some(Split::Train),
-            "val" | "valid" | "validation" => Some(Split::Val),
-            "test" | "testing" => Some(Split::Test),
-            _ => None,
-        }
-    }
 }

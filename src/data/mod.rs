@@ -95,6 +95,16 @@ impl Split {
     /// All of them, in the order of the file.
     pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
 
+    /// The split that a name means, in any case: `train`, `Training`, `val`, `valid`, `validation`, `test`, `testing`.
+    pub fn called(name: &str) -> Option<Split> {
+        match name.to_lowercase().as_str() {
+            "train" | "training" => Some(Split::Train),
+            "val" | "valid" | "validation" => Some(Split::Val),
+            "test" | "testing" => Some(Split::Test),
+            _ => None,
+        }
+    }
+
     /// The group's name in the file.
     pub fn name(self) -> &'static str {
         match self {

@@ -30,7 +30,7 @@ pub fn advice(
         }
     }
     if fits(&padded, [h, w, c]) {
-        ways.push(format!("write '{}' (and so the pools behind it)", padded.layers[layer]));
+        ways.push(format!("write '{}', and the pools behind it with 'pad same', too", padded.layers[layer]));
     }
     let near = |side: usize| {
         let both = (1..=NEAR).flat_map(|far| [Some(side + far), side.checked_sub(far)]);

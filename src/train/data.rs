@@ -72,7 +72,7 @@ impl TrainData {
             notes.push(format!("--batch is {}, all training rows, where {BATCH} is the default", train.shards.rows()));
         }
         let normalizer = normalizer(config, dataset.shape, &train, comm);
-        notes.extend(removed::remark(&normalizer, &train, dataset.shape.hwc()[2], &histogram, comm));
+        notes.extend(removed::remark(&normalizer, &train, dataset.shape.hwc()[2], classes.len(), comm));
         let shape = dataset.shape;
         let augment = config.augment.unwrap_or_else(|| Augment::of(shape));
         let fingerprint = fingerprint(&[Some(&train), val.as_ref(), test.as_ref()], shape, &classes, comm);
@@ -238,8 +238,7 @@ fn normalizer(config: &RunConfig, shape: RowShape, train: &Part, comm: &dyn Comm
     }
 }
 
-/// Sums of `term(column, value)` over all training rows, in an order that the ranks do not change: a shard's rows one
-/// after another, then the shards in the fixed tree.
+/// Sums of `term(column, value)` over all training rows.
 fn feature_sums(
     train: &Part,
     features: &[f32],
@@ -247,25 +246,37 @@ fn feature_sums(
     comm: &dyn Communicator,
     term: impl Fn(usize, f64) -> f64,
 ) -> Vec<f64> {
+    sum_of_shards(train, comm, (usize::MAX, columns), |row, _, sums| {
+        position::tick();
+        let values = &features[row * columns..(row + 1) * columns];
+        for (column, (sum, &value)) in sums.iter_mut().zip(values).enumerate() {
+            *sum += term(column, f64::from(value));
+        }
+    })
+}
+
+/// Collective: `length` sums over training rows in an order that the ranks do not change: the first `most` rows of a shard one after
+/// another, then the shards in the fixed tree. `add` gets a row's number in this rank's part, its label and the sums of its shard.
+pub(super) fn sum_of_shards(
+    train: &Part,
+    comm: &dyn Communicator,
+    (most, length): (usize, usize),
+    mut add: impl FnMut(usize, usize, &mut [f64]),
+) -> Vec<f64> {
     let shards = train.shards.count();
     let first = train.shards.rows_of(train.owned.clone()).start;
     // Each shard has one owner; everyone else adds zeros, which changes nothing.
-    let mut sums = vec![0.0; shards * columns];
+    let mut sums = vec![0.0; shards * length];
     for shard in train.owned.clone() {
-        position::tick();
-        let rows = train.rows_of(shard);
-        let values = &features[(rows.start - first) * columns..(rows.end - first) * columns];
-        for row in values.chunks_exact(columns) {
-            for (column, &value) in row.iter().enumerate() {
-                sums[shard * columns + column] += term(column, f64::from(value));
-            }
+        for row in train.rows_of(shard).take(most) {
+            let label = train.labels()[row - first] as usize;
+            add(row - first, label, &mut sums[shard * length..(shard + 1) * length]);
         }
     }
     comm.sum_f64(&mut sums);
-    (0..columns)
-        .map(|column| {
-            let shard_sum = &mut |shard: usize| Some(sums[shard * columns + column]);
-            kernels::tree(shards, shard_sum, &|a, b| a + b).unwrap_or(0.0)
-        })
-        .collect()
+    let of = |place: usize| {
+        let shard_sum = &mut |shard: usize| Some(sums[shard * length + place]);
+        kernels::tree(shards, shard_sum, &|a, b| a + b).unwrap_or(0.0)
+    };
+    (0..length).map(of).collect()
 }

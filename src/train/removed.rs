@@ -3,11 +3,14 @@
 
 use crate::comm::Communicator;
 use crate::data::{Normalize, Normalizer, Part, Values};
-use crate::kernels;
+
+use super::data::sum_of_shards;
 
 /// With more classes the fit is left out: they are not told apart by a few numbers.
 const MOST_CLASSES: usize = 64;
 const MOST_CHANNELS: usize = 16;
+/// About so many rows are looked at.
+const ROWS: usize = 4096;
 /// Sums of all shards together.
 const MOST_SUMS: usize = 1 << 22;
 /// Of the rows that the commonest class does not explain, the share from which the fit is told.
@@ -19,43 +22,46 @@ pub fn remark(
     normalizer: &Normalizer,
     train: &Part,
     channels: usize,
-    histogram: &[u64],
+    classes: usize,
     comm: &dyn Communicator,
 ) -> Option<String> {
-    let classes = histogram.len();
     let Values::Images(pixels) = train.values() else { return None };
     if normalizer.mode() != Normalize::PerImage || classes > MOST_CLASSES || channels > MOST_CHANNELS {
         return None;
     }
     let len = pixels.len() / train.labels().len().max(1);
-    let features: Vec<Vec<f64>> = pixels.chunks_exact(len.max(1)).map(|row| moments(row, channels)).collect();
+    // Some rows of each shard: it has to be cheap.
+    let of_shard = ROWS.div_ceil(train.shards.count());
     let width = 2 * channels + 1;
     // One least-squares fit for each class to 1 for its rows and 0 for others: all share their left side.
     let columns = width + classes;
     if train.shards.count() * width * columns > MOST_SUMS {
         return None;
     }
-    let sums = sum_of_shards(train, comm, width * columns, |row, label, sums| {
-        let of = &features[row];
+    let features = |row: usize| moments(&pixels[row * len..(row + 1) * len], channels);
+    let sums = sum_of_shards(train, comm, (of_shard, width * columns), |row, label, sums| {
+        let of = features(row);
         for (i, &a) in of.iter().enumerate() {
             let line = &mut sums[i * columns..(i + 1) * columns];
-            line.iter_mut().zip(of).for_each(|(sum, &b)| *sum += a * b);
+            line.iter_mut().zip(&of).for_each(|(sum, &b)| *sum += a * b);
             line[width + label] += a;
         }
     });
+    // The last feature is 1: what it meets is how many rows there are, and of each class.
+    let last = (width - 1) * columns;
+    let (rows, of_classes) = (sums[last + width - 1], sums[last + width..last + columns].to_vec());
     let weights = solve(sums, width, columns);
     let said = |of: &[f64]| {
         let score = |class: usize| -> f64 { (0..width).map(|i| weights[i * columns + width + class] * of[i]).sum() };
         (0..classes).max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap_or_default()
     };
-    let right = features.iter().zip(train.labels()).filter(|(of, label)| said(of) == **label as usize).count();
-    let mut right = [right as u64];
-    comm.sum_u64(&mut right);
-    let rows = histogram.iter().sum::<u64>() as f64;
-    let (share, commonest) = (right[0] as f64 / rows, histogram.iter().copied().max().unwrap_or(0) as f64 / rows);
+    let right = sum_of_shards(train, comm, (of_shard, 1), |row, label, sums| {
+        sums[0] += f64::from(u8::from(said(&features(row)) == label));
+    });
+    let (share, commonest) = (right[0] / rows, of_classes.iter().copied().fold(0.0, f64::max) / rows);
     (rows >= 10.0 * width as f64 && share - commonest >= TOLD * (1.0 - commonest)).then(|| {
         format!(
-            "brightness, contrast and colour alone say the class of {:.0} % of the training rows (the commonest class is {:.0} %), and \
+            "brightness, contrast and colour alone say the class of about {:.0} % of the training rows (the commonest class is {:.0} %), and \
              --normalize per-image, the default, takes them away: try --normalize dataset",
             100.0 * share,
             100.0 * commonest
@@ -77,32 +83,6 @@ fn moments(row: &[u8], channels: usize) -> Vec<f64> {
         [mean / 255.0, (squares as f64 / count - mean * mean).max(0.0).sqrt() / 255.0]
     });
     each.chain([1.0]).collect()
-}
-
-/// Sums over all training rows in an order that the ranks do not change: a shard's rows one after another, then the shards in the fixed
-/// tree. `add` gets a row's number in this rank's part, its label and the sums of its shard.
-fn sum_of_shards(
-    train: &Part,
-    comm: &dyn Communicator,
-    length: usize,
-    mut add: impl FnMut(usize, usize, &mut [f64]),
-) -> Vec<f64> {
-    let shards = train.shards.count();
-    let first = train.shards.rows_of(train.owned.clone()).start;
-    // Each shard has one owner; everyone else adds zeros, which changes nothing.
-    let mut sums = vec![0.0; shards * length];
-    for shard in train.owned.clone() {
-        for row in train.rows_of(shard) {
-            let label = train.labels()[row - first] as usize;
-            add(row - first, label, &mut sums[shard * length..(shard + 1) * length]);
-        }
-    }
-    comm.sum_f64(&mut sums);
-    let of = |place: usize| {
-        let shard_sum = &mut |shard: usize| Some(sums[shard * length + place]);
-        kernels::tree(shards, shard_sum, &|a, b| a + b).unwrap_or(0.0)
-    };
-    (0..length).map(of).collect()
 }
 
 /// Solves `width` equations for all right sides that stand beside them in `rows [width, columns]`, by Gauss and Jordan with the largest
