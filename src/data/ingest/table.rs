@@ -245,7 +245,10 @@ mod tests {
         // Coordinates, for one, are called y.
         assert_eq!(roles("y,x,z\n1,2,3\n", None, None).unwrap().label, 2);
         assert!(roles("label,class,z\n1,2,3\n", None, None).is_err());
-        assert_eq!(roles("label,class,z\n1,2,3\n", None, Some("z")).unwrap().label, 1);
+        assert!(roles("label,class,z\n1,2,3\n", None, Some("z")).is_err());
+        assert_eq!(roles("label,class,z\n1,2,3\n", Some("class"), Some("z")).unwrap().label, 1);
+        // A column that the user gives another part in is none of the two.
+        assert_eq!(roles("label,class,z\n1,2,3\n", None, Some("label")).unwrap().label, 1);
     }
 
     #[test]
