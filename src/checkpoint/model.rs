@@ -132,7 +132,7 @@ fn open(path: &Path) -> Result<Opened> {
         return Err(invalid("", "an HDF5 file that is not a model".into(), format!("attribute format = '{FORMAT}'")));
     }
     let failed = |what: &str| Error::hdf5(format!("read {what} of"), path, FIX);
-    let version: i64 = file.attr("version").and_then(|a| a.read_scalar()).map_err(failed("version"))?;
+    let version: i64 = file.attr("version").and_then(|a| foreign::scalar(&a)).map_err(failed("version"))?;
     if version != VERSION {
         return Err(invalid("version", version.to_string(), format!("{VERSION}; a newer glasses may have written it")));
     }
@@ -142,7 +142,7 @@ fn open(path: &Path) -> Result<Opened> {
     };
     let spec = ModelSpec::parse(&text("spec")?, &place(path, "spec"))?;
     let input: Vec<i64> = file.attr("input").and_then(|a| a.read_raw()).map_err(failed("input"))?;
-    let features: i64 = file.attr("features").and_then(|a| a.read_scalar()).map_err(failed("features"))?;
+    let features: i64 = file.attr("features").and_then(|a| foreign::scalar(&a)).map_err(failed("features"))?;
     let sizes: Vec<usize> = input.iter().filter_map(|&n| usize::try_from(n).ok()).filter(|n| *n < 1 << 24).collect();
     let shape = match (&sizes[..], features) {
         (&[h, w, c], 0) if h.checked_mul(w).and_then(|n| n.checked_mul(c)).is_some_and(|n| n > 0) => {

@@ -156,7 +156,7 @@ pub fn read_state(path: &Path) -> Result<State> {
     let failed = |what| Error::hdf5(what, path, FIX);
     let file = hdf5::File::open(path).map_err(failed("open"))?;
     let meta = foreign::dataset(path, &file, "meta")?.ok_or_else(|| "there is no /meta".into());
-    let meta = meta.and_then(|meta| meta.read_scalar::<VarLenUnicode>());
+    let meta = meta.and_then(|meta| foreign::scalar::<VarLenUnicode>(&meta));
     let meta = schema::valid(meta.map_err(failed("read /meta of"))?.as_bytes());
     Ok(State { meta, path: path.to_owned(), file })
 }

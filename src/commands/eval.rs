@@ -13,7 +13,7 @@ use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
 use crate::model::{Workspace, room};
 use crate::report::percent;
 use crate::say;
-use crate::train::{EVALUATION_SHARDS, Evaluation, Vote, evaluate};
+use crate::train::{self, EVALUATION_SHARDS, Evaluation, evaluate};
 
 use super::ensemble;
 
@@ -117,18 +117,15 @@ fn vote(
     part: &Part,
     comm: &dyn Communicator,
 ) -> Result<(Evaluation, Vec<MemberFigures>)> {
-    let (mut vote, mut members) = (agree(comm, Vote::new(part, first.classes.len()))?, Vec::new());
-    for file in files {
-        let next = checkpoint::read(file).and_then(|next| {
-            let next = ensemble::same_kind(&files[0], first, file, next)?;
-            let batch = room_for(&next, file, comm)?;
-            Ok((next, batch))
-        });
-        let (next, batch) = agree(comm, next)?;
-        let accuracy = vote.add(&next, batch, comm);
-        members.push(MemberFigures { model: file.display().to_string(), accuracy });
-    }
-    Ok((vote.evaluate(comm), members))
+    let read = |index: usize| {
+        let file = &files[index];
+        let next = ensemble::same_kind(&files[0], first, file, checkpoint::read(file)?)?;
+        let batch = room_for(&next, file, comm)?;
+        Ok((next, batch))
+    };
+    let (found, alone) = train::vote(part, (files.len(), first.classes.len()), comm, read)?;
+    let member = |(file, accuracy): (&PathBuf, f64)| MemberFigures { model: file.display().to_string(), accuracy };
+    Ok((found, files.iter().zip(alone).map(member).collect()))
 }
 
 /// Rows that each rank of this machine can have in the network at once.

@@ -8,13 +8,13 @@ use super::{folder, probe};
 use crate::checkpoint;
 use crate::comm::{Communicator, agree_root};
 use crate::config::ModelChoice;
-use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open, remarks};
+use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
 use crate::say;
-use crate::train::{Memory, default_batch};
+use crate::train::{Assumed, Memory, default_batch, of_file};
 
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
@@ -82,6 +82,9 @@ enum Info {
         defaults: Defaults,
         /// What training will say of it.
         notes: Vec<String>,
+        /// Why training will not begin: its error.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
     },
     Model {
         name: String,
@@ -118,7 +121,7 @@ struct Defaults {
 struct SplitInfo {
     split: &'static str,
     rows: usize,
-    /// Rows of each class.
+    /// Rows of each class; none where a label is refused.
     rows_of_class: Vec<u64>,
 }
 
@@ -204,35 +207,29 @@ fn inspect(path: &Path) -> Result<Info> {
         return Ok(info);
     }
     let dataset = Dataset::open(path)?;
-    let mut splits = Vec::new();
-    for split in Split::ALL {
-        let rows = dataset.rows(split);
-        if rows > 0 {
-            splits.push(SplitInfo { split: split.name(), rows, rows_of_class: dataset.count_labels(split)? });
-        }
-    }
+    let Assumed { splits, notes, refused } = of_file(&dataset)?;
+    let split = |(split, rows, counts): (Split, usize, Option<Vec<u64>>)| SplitInfo {
+        split: split.name(),
+        rows,
+        rows_of_class: counts.unwrap_or_default(),
+    };
     let (normalize, augment) = (Normalize::of(dataset.shape), Augment::of(dataset.shape));
     let defaults = Defaults { normalize, augment, batch: default_batch(dataset.rows(Split::Train)) };
-    let (names, mut notes) = (dataset.class_names()?, dataset.notes);
-    if let Some(train) = splits.first() {
-        let mut histogram = train.rows_of_class.clone();
-        histogram.resize(names.len(), 0);
-        notes.extend(remarks::of_classes(&names, &histogram));
-    }
     Ok(Info::Dataset {
         shape: sizes(dataset.shape),
         classes: dataset.classes,
         origin: dataset.origin,
-        splits,
+        splits: splits.into_iter().map(split).collect(),
         defaults,
         notes,
+        refused: refused.map(|refused| refused.to_string()),
     })
 }
 
 fn print(info: &Info) {
     let join = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     match info {
-        Info::Dataset { shape, classes, origin, splits, defaults, notes } => {
+        Info::Dataset { shape, classes, origin, splits, defaults, notes, refused } => {
             say!("dataset of rows of shape {}", join(shape));
             if let Some(origin) = origin {
                 say!("origin: {origin}");
@@ -244,11 +241,16 @@ fn print(info: &Info) {
                 };
                 let parts: Vec<String> =
                     rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
-                say!("/{split}: {rows} rows ({})", class_names::brief(&parts));
+                let parts =
+                    if parts.is_empty() { "labels that are refused".to_owned() } else { class_names::brief(&parts) };
+                say!("/{split}: {rows} rows ({parts})");
             }
             let Defaults { normalize, augment, batch } = defaults;
             say!("defaults: --normalize {} --augment {} --batch {batch}", normalize.name(), augment.name());
             notes.iter().for_each(|note| say!("note: {note}"));
+            if let Some(refused) = refused {
+                say!("training refuses it: {refused}");
+            }
         }
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
             say!("model '{name}' for input {}, {parameters} parameters", join(input));

@@ -1,13 +1,13 @@
 //! Class names in an HDF5 file: the attribute `classes`, or, for more than an attribute holds, a dataset of that name.
 
+use std::ops::Deref;
 use std::path::Path;
 
-use hdf5::H5Type;
-use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
-use ndarray::{Ix1, s};
+use hdf5::Container;
+use hdf5::types::{TypeDescriptor, VarLenUnicode};
 
 use super::writer::unicode;
-use super::{foreign, schema};
+use super::{foreign, schema, texts};
 use crate::error::{Error, Result};
 
 /// The most classes that a file may name, or tell of by its labels.
@@ -52,41 +52,78 @@ pub fn brief(names: &[String]) -> String {
 /// The names, in label order, where the file has them.
 ///
 /// # Errors
-/// When they are no texts, more than [`MOST_CLASSES`], or longer than such a file can hold.
+/// When they are no texts in UTF-8, none, more than [`MOST_CLASSES`], or longer than such a file can hold; when an attribute and a
+/// dataset say different ones.
 pub fn read(path: &Path, file: &hdf5::File) -> Result<Option<Vec<String>>> {
     let failed = || Error::hdf5("read the class names of", path, schema::FIX);
-    let attribute = schema::strings(file, NAME, MOST_CLASSES).map_err(failed())?;
-    if attribute.is_some() {
+    let has_attribute = file.attr_names().map_err(failed())?.iter().any(|name| name == NAME);
+    let attribute = has_attribute.then(|| names(path, file.attr(NAME).map_err(failed())?, false)).transpose()?;
+    // A group of that name is something else.
+    if attribute.is_some() && foreign::link(file, NAME) == Some(0) && file.group(NAME).is_ok() {
         return Ok(attribute);
     }
-    let Some(dataset) = foreign::dataset(path, file, NAME)? else { return Ok(None) };
-    let kind = dataset.dtype().and_then(|kind| kind.to_descriptor()).map_err(failed())?;
-    let place = format!("/{NAME}");
-    let count = match dataset.shape()[..] {
-        [count] if count <= MOST_CLASSES => count,
-        ref shape => {
-            let expected = format!("one axis of at most {MOST_CLASSES} names");
-            return Err(schema::invalid(path, &place, format!("shape {shape:?}"), expected));
+    let dataset = foreign::dataset(path, file, NAME)?.map(|dataset| names(path, dataset, true)).transpose()?;
+    match (attribute, dataset) {
+        (Some(attribute), Some(dataset)) if of_json(&attribute).as_ref().unwrap_or(&attribute) != &dataset => {
+            let [one, other] = [&attribute, &dataset].map(|names| brief(names));
+            Err(Error::invalid(
+                format!("{} /{NAME}", path.display()),
+                format!("class names {other}, and in the attribute '{NAME}' {one}"),
+                "class names in one place, or the same in both",
+                format!("delete one of them, in Python: del file['{NAME}'] or del file.attrs['{NAME}']"),
+            ))
         }
-    };
-    let mut names = Vec::with_capacity(count);
-    for first in (0..count).step_by(TOGETHER) {
-        let range = first..count.min(first + TOGETHER);
-        use TypeDescriptor as Type;
-        let more = match kind {
-            Type::VarLenUnicode => texts::<VarLenUnicode>(&dataset, range),
-            Type::VarLenAscii => texts::<VarLenAscii>(&dataset, range),
-            Type::FixedUnicode(_) => texts::<FixedUnicode<256>>(&dataset, range),
-            Type::FixedAscii(_) => texts::<FixedAscii<256>>(&dataset, range),
-            _ => return Err(schema::invalid(path, &place, format!("values of type {kind}"), "texts")),
-        };
-        names.extend(more.map_err(failed())?);
-        foreign::fits(path, NAME, Some(names.iter().map(String::len).sum()))?;
+        (attribute, dataset) => Ok(attribute.or(dataset)),
     }
-    Ok(Some(names))
 }
 
-fn texts<T: H5Type + AsRef<[u8]>>(dataset: &hdf5::Dataset, range: std::ops::Range<usize>) -> hdf5::Result<Vec<String>> {
-    let texts = dataset.read_slice::<T, _, Ix1>(s![range])?;
-    Ok(texts.iter().map(|text| schema::valid(text.as_ref())).collect())
+/// Names that are written as one JSON text, as attributes often are.
+pub fn of_json(names: &[String]) -> Option<Vec<String>> {
+    let [one] = names else { return None };
+    let values = serde_json::from_str::<Vec<serde_json::Value>>(one).ok().filter(|values| !values.is_empty())?;
+    let text = |value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Some(values.into_iter().map(text).collect())
+}
+
+/// The names of an attribute or a dataset.
+fn names<T: Deref<Target = Container>>(path: &Path, of: T, is_dataset: bool) -> Result<Vec<String>> {
+    let place = if is_dataset { format!("/{NAME}") } else { format!("attribute '{NAME}'") };
+    let invalid = |found: String, expected: String| Err(schema::invalid(path, &place, found, expected));
+    use TypeDescriptor as Type;
+    match foreign::kind(&of) {
+        (Some(Type::VarLenUnicode | Type::VarLenAscii), _) => {}
+        (Some(Type::FixedUnicode(length) | Type::FixedAscii(length)), _) => {
+            if length > texts::LONGEST {
+                let expected = format!("texts of at most {} bytes, or of variable length", texts::LONGEST);
+                return invalid(format!("texts of {length} bytes"), expected);
+            }
+        }
+        (_, kind) => return invalid(format!("values of {kind}"), "texts, a name for each class".to_owned()),
+    }
+    let (count, axes) = (of.space().map_or(0, |space| space.size()), of.shape());
+    if count == 0 {
+        return invalid(foreign::extent(&of), "a name for each class".to_owned());
+    }
+    let long_axes = axes.iter().filter(|&&length| length != 1).count();
+    if is_dataset && axes.len() != 1 || long_axes > 1 || count > MOST_CLASSES {
+        return invalid(foreign::extent(&of), format!("one axis of at most {MOST_CLASSES} names"));
+    }
+    let failed = || Error::hdf5(format!("read {place} of"), path, schema::FIX);
+    let mut names = Vec::with_capacity(count);
+    for first in (0..count).step_by(if is_dataset { TOGETHER } else { count }) {
+        let range = is_dataset.then(|| first..count.min(first + TOGETHER));
+        for name in texts::read(&of, range).map_err(failed())? {
+            let name = String::from_utf8(name).map_err(|e| {
+                let found = format!("a name that is not UTF-8: '{}'", String::from_utf8_lossy(e.as_bytes()));
+                let fix = "write the names again, in Python: [name.decode('latin-1') for name in names]";
+                Error::invalid(format!("{} {place}[{}]", path.display(), names.len()), found, "UTF-8", fix)
+            })?;
+            names.push(name);
+        }
+        foreign::fits(path, NAME, Some(names.iter().map(String::len).sum()))?;
+    }
+    Ok(names)
 }

@@ -31,8 +31,10 @@ fn below(file: &hdf5::File, of: &str, deep: usize, found: &mut Vec<Item>) {
         let what = if foreign::link(file, &path) != Some(0) {
             "a link".to_owned()
         } else if let Ok(dataset) = file.dataset(&path) {
-            let kind = dataset.dtype().and_then(|kind| kind.to_descriptor()).map(|kind| kind.to_string());
-            format!("{} {:?}", kind.as_deref().unwrap_or("values"), dataset.shape())
+            match foreign::kind(&dataset) {
+                (Some(kind), _) => format!("{kind} {:?}", dataset.shape()),
+                _ => format!("values {:?}", dataset.shape()),
+            }
         } else {
             let before = found.len();
             if deep < DEEPEST {
@@ -61,7 +63,7 @@ pub fn described(file: &hdf5::File, of: &str) -> String {
     if !of.is_empty()
         && let Ok(dataset) = file.dataset(of)
     {
-        return format!("it is a dataset of shape {:?}", dataset.shape());
+        return format!("it is a dataset of {}", foreign::extent(&dataset));
     }
     let mut items = Vec::new();
     below(file, of, 0, &mut items);

@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 
 use hdf5::plist::dataset_create::Layout;
+use hdf5::types::TypeDescriptor;
+use hdf5::{Container, H5Type};
 use hdf5_sys::h5l::{self, H5L_info1_t};
 use hdf5_sys::h5p::{H5P_DEFAULT, H5Pget_external_count, H5Pget_filter2, H5Pget_nfilters};
 use hdf5_sys::h5z::{H5Z_FILTER_DEFLATE, H5Z_FILTER_FLETCHER32, H5Z_FILTER_SHUFFLE};
@@ -37,7 +39,13 @@ pub fn dataset(path: &Path, file: &hdf5::File, name: &str) -> Result<Option<hdf5
         }
     }
     let failed = || Error::hdf5(format!("open /{name} of"), path, FIX);
-    let dataset = file.dataset(name).map_err(failed())?;
+    let dataset = match file.dataset(name) {
+        Err(e) if e.to_string().contains("not a dataset") => {
+            let found = if file.group(name).is_ok() { "a group" } else { "a named type" };
+            return Err(invalid(path, name, found.to_owned(), "a dataset"));
+        }
+        opened => opened.map_err(failed())?,
+    };
     let plist = dataset.dcpl().map_err(failed())?;
     if !matches!(plist.get_layout().map_err(failed())?, Layout::Compact | Layout::Contiguous | Layout::Chunked) {
         return Err(invalid(path, name, "a virtual dataset, of other files".to_owned(), "the data itself"));
@@ -58,6 +66,28 @@ pub fn dataset(path: &Path, file: &hdf5::File, name: &str) -> Result<Option<hdf5
     let chunk = plist.get_chunk().map_err(failed())?;
     fits(path, &format!("{name} (a chunk)"), bytes(&chunk.unwrap_or_default()))?;
     Ok(Some(dataset))
+}
+
+/// The type of the values, where the crate knows it; and in words.
+pub fn kind(of: &Container) -> (Option<TypeDescriptor>, String) {
+    match of.dtype().and_then(|kind| kind.to_descriptor()) {
+        Ok(kind) => (Some(kind.clone()), format!("type {kind}")),
+        Err(e) => (None, format!("a type that is not known here ({e})")),
+    }
+}
+
+/// How many values there are, in words.
+pub fn extent(of: &Container) -> String {
+    match of.space() {
+        Ok(space) if space.is_null() => "no values (a null dataspace)".to_owned(),
+        Ok(space) if space.is_scalar() => "a single value".to_owned(),
+        _ => format!("shape {:?}", of.shape()),
+    }
+}
+
+/// The one value of an attribute or a dataset. HDF5 reads nothing of a null dataspace, and says that all is well.
+pub fn scalar<T: H5Type>(of: &Container) -> hdf5::Result<T> {
+    if of.is_scalar() { of.read_scalar() } else { Err(hdf5::Error::Internal(format!("{}, not one", extent(of)))) }
 }
 
 /// Has HDF5 go through the whole index of a dataset's chunks; whether more is done to its values than copying them, so that only

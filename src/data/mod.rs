@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod class_names;
 mod contents;
+pub mod doubtful;
 pub mod foreign;
 pub mod ingest;
 pub mod normalize;
@@ -16,6 +17,7 @@ pub mod schema;
 pub mod shards;
 pub mod split;
 pub mod synth;
+mod texts;
 pub mod writer;
 
 pub use augment::Augment;

@@ -192,6 +192,28 @@ impl Dataset {
         parts.try_for_each(|part| self.read(split, part).map(drop))
     }
 
+    /// Reads the first rows of features of a split, about so many bytes, and keeps nothing: whether they are numbers to learn from.
+    /// Pictures are, whatever their values.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn look_at_first(&self, split: Split, bytes: usize) -> Result<()> {
+        let RowShape::Features { d } = self.shape else { return Ok(()) };
+        let rows = self.rows(split).min((bytes / (4 * d)).max(1));
+        pieces(0..rows, 4 * d).try_for_each(|part| self.read(split, part).map(drop))
+    }
+
+    /// As [`Dataset::check_labels`], of all labels of a split.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`], and [`Dataset::check_labels`].
+    pub fn check_all_labels(&self, split: Split, classes: usize) -> Result<()> {
+        pieces(0..self.rows(split), 8).try_for_each(|part| {
+            let first = part.start;
+            self.check_labels(split, first, &self.read_labels(split, part)?, classes)
+        })
+    }
+
     fn read_labels(&self, split: Split, range: Range<usize>) -> Result<Vec<u32>> {
         let place = self.place(split, "labels");
         if range.is_empty() {

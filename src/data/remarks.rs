@@ -1,6 +1,6 @@
 //! What a user should know of a dataset's classes before time is spent on them.
 
-use super::{Dataset, Split};
+use super::{Dataset, Split, doubtful};
 use crate::error::{Error, Result};
 
 /// From this share on a class is said to be nearly all.
@@ -8,13 +8,8 @@ const NEARLY_ALL: f64 = 0.95;
 
 /// `names` are the classes, `histogram` has the training rows of each.
 pub fn of_classes(names: &[String], histogram: &[u64]) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes = doubtful::notes(names);
     let rows: u64 = histogram.iter().sum();
-    let mut order: Vec<usize> = (0..names.len()).collect();
-    order.sort_by_key(|&class| (&names[class], class));
-    if let Some(same) = order.windows(2).find(|pair| names[pair[0]] == names[pair[1]]) {
-        notes.push(format!("classes {} and {} are both called '{}'", same[0], same[1], names[same[0]]));
-    }
     let empty: Vec<usize> = (0..histogram.len()).filter(|&class| histogram[class] == 0).collect();
     match &empty[..] {
         [] => {}
@@ -47,12 +42,23 @@ impl Dataset {
     /// The classes' names: as the file says, else the numbers up to the largest label of a training row.
     ///
     /// # Errors
-    /// As [`Dataset::read`]; and when a label would make more classes than there are training rows.
+    /// As [`Dataset::read`]; and as [`Dataset::names_of`].
     pub fn class_names(&self) -> Result<Vec<String>> {
+        match &self.classes {
+            Some(names) => Ok(names.clone()),
+            None => self.names_of(self.count_labels(Split::Train)?.len()),
+        }
+    }
+
+    /// The same, where the labels of the training rows are known to be less than `count`.
+    ///
+    /// # Errors
+    /// When a label would make more classes than there are training rows.
+    pub fn names_of(&self, count: usize) -> Result<Vec<String>> {
         if let Some(names) = &self.classes {
             return Ok(names.clone());
         }
-        let (count, rows) = (self.count_labels(Split::Train)?.len(), self.rows(Split::Train));
+        let rows = self.rows(Split::Train);
         if count > rows {
             return Err(Error::invalid(
                 format!("{} {}", self.path.display(), self.place(Split::Train, "labels")),
@@ -97,6 +103,7 @@ mod tests {
         assert!(said(&["0", "1", "2"], &[5, 5, 0]).contains("no training row is of class 2 ('2')"));
         assert!(said(&["a", "b", "c", "d"], &[5, 5, 0, 0]).contains("2 of the 4 classes, such as class 2 ('c')"));
         assert!(!said(&["0"; 16], &[2; 16]).contains("32 training rows"));
+        assert!(said(&["Cat", "cat"], &[5, 5]).contains("differ by their case alone"));
         assert!(said(&["0"; 21], &[1; 21]).contains("21 training rows are of 21 classes"));
     }
 }

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use hdf5::H5Type;
-use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5::types::TypeDescriptor;
 
-use super::{RowShape, Split, class_names, contents, foreign, rows_name};
+use super::{RowShape, Split, class_names, contents, foreign, rows_name, texts};
 use crate::error::{Error, Result};
 
 /// What to do about a file that is no dataset.
@@ -74,30 +73,15 @@ pub fn read(path: &Path, file: &hdf5::File) -> Result<Schema> {
         }
         splits.push(Group { split, name: name.clone(), rows });
     }
-    let classes = class_names::read(path, file)?.map(|names| of_json(names, &mut notes));
+    let mut classes = class_names::read(path, file)?;
+    if let Some(names) = classes.as_deref().and_then(class_names::of_json) {
+        notes.push(format!("the attribute 'classes' is one JSON text: {} class names", names.len()));
+        classes = Some(names);
+    }
     let origin = strings(file, "origin", 1).ok().flatten().and_then(|mut names| names.pop());
     let shape = shape.map_or(RowShape::Features { d: 0 }, |(shape, _)| shape);
     notes.extend(contents::not_read(file, &splits, rows_name(shape), classes.is_some()));
     Ok(Schema { shape, classes, origin, splits, notes })
-}
-
-/// Names that are written as one JSON text, as attributes often are.
-fn of_json(names: Vec<String>, notes: &mut Vec<String>) -> Vec<String> {
-    let parsed = match &names[..] {
-        [one] => serde_json::from_str::<Vec<serde_json::Value>>(one).ok(),
-        _ => None,
-    };
-    let text = |value: serde_json::Value| match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    match parsed {
-        Some(values) if !values.is_empty() => {
-            notes.push(format!("the attribute 'classes' is one JSON text: {} class names", values.len()));
-            values.into_iter().map(text).collect()
-        }
-        _ => names,
-    }
 }
 
 /// What is wrong at a place of the file.
@@ -116,27 +100,25 @@ fn check_split(path: &Path, file: &hdf5::File, name: &str, notes: &mut Vec<Strin
         let found = format!("neither 'images' nor 'features'; {}", contents::described(file, name));
         invalid(path, &format!("/{name}"), found, "a dataset of one of them")
     })?;
-    let kind = dataset.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
-        format!("read the type of {place} of"),
-        path,
-        FIX,
-    ))?;
+    let (kind, words) = foreign::kind(&dataset);
     let sizes = dataset.shape();
     let shape = match (rows, &sizes[..]) {
         ("images", &[_, h, w, c]) => RowShape::Image { h, w, c },
         ("features", &[_, d]) => RowShape::Features { d },
         (_, sizes) => {
             let expected = if rows == "images" { "4 axes [n, h, w, c]" } else { "2 axes [n, d]" };
-            return Err(invalid(path, &place, format!("{} axes {sizes:?}", sizes.len()), expected));
+            let found =
+                if sizes.is_empty() { foreign::extent(&dataset) } else { format!("{} axes {sizes:?}", sizes.len()) };
+            return Err(invalid(path, &place, found, expected));
         }
     };
     let fits = match shape {
-        RowShape::Image { .. } => kind == TypeDescriptor::Unsigned(hdf5::types::IntSize::U1),
-        RowShape::Features { .. } => matches!(kind, TypeDescriptor::Float(_)),
+        RowShape::Image { .. } => kind == Some(TypeDescriptor::Unsigned(hdf5::types::IntSize::U1)),
+        RowShape::Features { .. } => matches!(kind, Some(TypeDescriptor::Float(_))),
     };
     if !fits {
         let expected = if rows == "images" { "u8" } else { "f32" };
-        return Err(invalid(path, &place, format!("values of type {kind}"), format!("values of type {expected}")));
+        return Err(invalid(path, &place, format!("values of {words}"), format!("values of type {expected}")));
     }
     let values = sizes[1..].iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     if values.is_none_or(|values| values > 1 << 40) {
@@ -154,10 +136,12 @@ fn check_split(path: &Path, file: &hdf5::File, name: &str, notes: &mut Vec<Strin
 
 /// PyTorch's order of axes, `[n, c, h, w]`, read as ours makes flat pictures of many channels.
 fn channels_first(path: &Path, place: &str, [h, w, c]: [usize; 3], notes: &mut Vec<String>) -> Result<()> {
-    if ![1, 3, 4].contains(&h) || w < 8 || c < 8 {
+    // Pictures are often square, or have few channels: one of both says which axis is which.
+    let is_usual = [1, 3, 4].contains(&h);
+    if w < 8 || c < 8 || !is_usual && h == w && w != c {
         return Ok(());
     }
-    if w != c {
+    if !is_usual || w != c {
         notes.push(format!(
             "{place} is taken for pictures of {h} x {w} pixels with {c} channels; were they meant as [n, c, h, w], their axes need to be \
              [n, h, w, c]"
@@ -178,16 +162,12 @@ fn check_labels(path: &Path, file: &hdf5::File, name: &str, rows: usize) -> Resu
         let found = format!("no such dataset; {}", contents::described(file, name));
         invalid(path, &place, found, "one label a row")
     })?;
-    let kind = labels.dtype().and_then(|t| t.to_descriptor()).map_err(Error::hdf5(
-        format!("read the type of {place} of"),
-        path,
-        FIX,
-    ))?;
-    if !matches!(kind, TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_)) {
-        return Err(invalid(path, &place, format!("values of type {kind}"), "integers"));
+    let (kind, words) = foreign::kind(&labels);
+    if !matches!(kind, Some(TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_))) {
+        return Err(invalid(path, &place, format!("values of {words}"), "integers"));
     }
     if labels.shape() != [rows] {
-        return Err(invalid(path, &place, format!("shape {:?}", labels.shape()), format!("[{rows}], one label a row")));
+        return Err(invalid(path, &place, foreign::extent(&labels), format!("[{rows}], one label a row")));
     }
     Ok(())
 }
@@ -202,19 +182,7 @@ pub(crate) fn strings(file: &hdf5::File, name: &str, most: usize) -> hdf5::Resul
     if attribute.size() > most {
         return Err(hdf5::Error::Internal(format!("{name} has {} values, not {most} at most", attribute.size())));
     }
-    use TypeDescriptor as Type;
-    let texts = match attribute.dtype()?.to_descriptor()? {
-        Type::VarLenUnicode => texts::<VarLenUnicode>(&attribute)?,
-        Type::VarLenAscii => texts::<VarLenAscii>(&attribute)?,
-        Type::FixedUnicode(_) => texts::<FixedUnicode<256>>(&attribute)?,
-        Type::FixedAscii(_) => texts::<FixedAscii<256>>(&attribute)?,
-        other => return Err(hdf5::Error::Internal(format!("{name} is of {other}, not of text"))),
-    };
-    Ok(Some(texts))
-}
-
-fn texts<T: H5Type + AsRef<[u8]>>(attribute: &hdf5::Attribute) -> hdf5::Result<Vec<String>> {
-    Ok(attribute.read_raw::<T>()?.iter().map(|text| valid(text.as_ref())).collect())
+    Ok(Some(texts::read(&attribute, None)?.iter().map(|text| valid(text)).collect()))
 }
 
 /// HDF5 and its crate promise UTF-8, and look at no byte.

@@ -6,14 +6,14 @@ use twox_hash::XxHash3_64;
 
 use crate::comm::{Communicator, agree};
 use crate::config::{Batch, RunConfig};
-use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values, remarks};
+use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
 use crate::doctor;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
 use crate::position;
 
-use super::{EVALUATION_BATCH, MICRO_BATCH, removed};
+use super::{EVALUATION_BATCH, MICRO_BATCH, assumed, removed};
 
 /// A rank's rows.
 #[derive(Debug)]
@@ -65,14 +65,11 @@ impl TrainData {
         let mut histogram = vec![0u64; classes.len()];
         train.labels().iter().for_each(|&label| histogram[label as usize] += 1);
         comm.sum_u64(&mut histogram);
-        agree(comm, several_classes(&dataset, &classes, &histogram))?;
-        let mut notes = dataset.notes.clone();
-        notes.extend(remarks::of_classes(&classes, &histogram));
-        if config.batch.is_none() && train.shards.rows() < BATCH {
-            notes.push(format!("--batch is {}, all training rows, where {BATCH} is the default", train.shards.rows()));
-        }
+        agree(comm, assumed::several_classes(&dataset, &classes, &histogram))?;
         let normalizer = normalizer(config, dataset.shape, &train, comm);
-        notes.extend(removed::remark(&normalizer, &train, dataset.shape.hwc()[2], classes.len(), comm));
+        let looks = removed::applies(dataset.shape, normalizer.mode(), classes.len(), train.shards.count());
+        let sample = looks.then_some(&train);
+        let notes = assumed::notes(&dataset, &classes, &histogram, sample, config.batch.is_none(), comm);
         let shape = dataset.shape;
         let augment = config.augment.unwrap_or_else(|| Augment::of(shape));
         let fingerprint = fingerprint(&[Some(&train), val.as_ref(), test.as_ref()], shape, &classes, comm);
@@ -127,7 +124,7 @@ fn same_data(dataset: &Dataset, comm: &dyn Communicator) -> Result<()> {
 }
 
 /// Rows of the global batch where nobody says it and there are as many.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// Rows of the global batch where nobody says it, of `rows` training rows.
 pub fn default_batch(rows: usize) -> usize {
@@ -190,20 +187,6 @@ fn too_few(dataset: &Dataset, found: impl Into<String>) -> Error {
 fn enough_rows(dataset: &Dataset, ranks: usize) -> Result<()> {
     let rows = dataset.rows(Split::Train);
     if rows < ranks { Err(too_few(dataset, format!("{rows} training rows for {ranks} ranks"))) } else { Ok(()) }
-}
-
-fn several_classes(dataset: &Dataset, classes: &[String], histogram: &[u64]) -> Result<()> {
-    let present: Vec<&str> =
-        classes.iter().zip(histogram).filter(|(_, count)| **count > 0).map(|(name, _)| name.as_str()).collect();
-    if present.len() >= 2 {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        format!("{} /train/labels", dataset.path.display()),
-        format!("one class only ('{}')", present.join("")),
-        "at least two classes among the training rows",
-        "check the labels that the dataset was made from",
-    ))
 }
 
 /// Collective where the mode needs sums over all training rows.

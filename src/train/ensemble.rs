@@ -15,7 +15,7 @@ use super::origin::{CONFIG, Origin, differing};
 use super::prepare::{Found, prepare, work_of};
 use super::pulse::part_of;
 use super::run_dir::{RunDir, summary_of, write_summary};
-use super::vote::Vote;
+use super::vote::vote;
 use crate::checkpoint;
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::RunConfig;
@@ -118,6 +118,7 @@ fn folder(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resul
 /// Collective: what all members say together of the validation and the test rows.
 fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[Option<Evaluation>; 2]> {
     let dataset = agree(comm, Dataset::open(&config.data))?;
+    let classes = agree(comm, dataset.class_names())?.len();
     let mut found = [None, None];
     for (split, found) in [Split::Val, Split::Test].into_iter().zip(&mut found) {
         if dataset.rows(split) == 0 {
@@ -125,17 +126,11 @@ fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[
         }
         let part =
             agree(comm, Part::read(&dataset, split, EVALUATION_SHARDS.max(comm.size()), comm.rank(), comm.size()))?;
-        let mut vote: Option<Vote> = None;
-        for index in 0..config.members() {
-            let saved = agree(comm, checkpoint::read(&member_folder(folder, index).join("model.h5")))?;
-            let mut all = match vote {
-                Some(vote) => vote,
-                None => agree(comm, Vote::new(&part, saved.classes.len()))?,
-            };
-            all.add(&saved, EVALUATION_BATCH, comm);
-            vote = Some(all);
-        }
-        *found = vote.map(|vote| vote.evaluate(comm));
+        let read = |index| {
+            let saved = checkpoint::read(&member_folder(folder, index).join("model.h5"))?;
+            Ok((saved, EVALUATION_BATCH))
+        };
+        *found = Some(vote(&part, (config.members(), classes), comm, read)?.0);
     }
     Ok(found)
 }

@@ -1,6 +1,7 @@
 //! Training: the epoch loop reads like the algorithm.
 
 mod account;
+mod assumed;
 mod board;
 mod data;
 mod deal;
@@ -27,6 +28,7 @@ mod trainer;
 mod verify;
 mod vote;
 
+pub use assumed::{Assumed, of_file};
 pub use data::{TrainData, default_batch};
 pub use deal::{End, Job, deal, failure};
 pub use ensemble::{MEMBER, member_folder};
@@ -41,7 +43,7 @@ pub use pulse::{Pulse, part_of};
 pub use run_dir::{SUMMARY, check_out};
 pub use saver::check_meta;
 pub use verify::{Verdict, Wrong, check_digests, verify};
-pub use vote::Vote;
+pub use vote::vote;
 
 use crate::comm::{Communicator, Traced};
 use crate::config::{RunConfig, Together};

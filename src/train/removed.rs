@@ -2,42 +2,48 @@
 //! user hears of it before the time is spent.
 
 use crate::comm::Communicator;
-use crate::data::{Normalize, Normalizer, Part, Values};
+use crate::data::{Normalize, Part, RowShape, Values};
 
 use super::data::sum_of_shards;
 
 /// With more classes the fit is left out: they are not told apart by a few numbers.
 const MOST_CLASSES: usize = 64;
 const MOST_CHANNELS: usize = 16;
-/// About so many rows are looked at.
+/// About so many rows are looked at, and of large ones so many bytes.
 const ROWS: usize = 4096;
+const BYTES: usize = 256 << 20;
 /// Sums of all shards together.
 const MOST_SUMS: usize = 1 << 22;
 /// Of the rows that the commonest class does not explain, the share from which the fit is told.
 const TOLD: f64 = 0.5;
 
+/// Whether there is a fit to be made: pictures of a few channels and classes, which are prepared so.
+pub fn applies(shape: RowShape, normalize: Normalize, classes: usize, shards: usize) -> bool {
+    let RowShape::Image { c, .. } = shape else { return false };
+    let (width, columns) = sizes(c, classes);
+    let is_small = classes <= MOST_CLASSES && c <= MOST_CHANNELS && shards * width * columns <= MOST_SUMS;
+    normalize == Normalize::PerImage && is_small
+}
+
+/// So many rows of each shard, the first ones, are looked at: it has to be cheap.
+pub fn rows_of_a_shard(row: usize, shards: usize) -> usize {
+    ROWS.min(BYTES / row.max(1)).div_ceil(shards).max(1)
+}
+
+/// Features of a row, and those with the right sides behind them.
+fn sizes(channels: usize, classes: usize) -> (usize, usize) {
+    let width = 2 * channels + 1;
+    (width, width + classes)
+}
+
 /// Collective: a line for the user where a linear fit to the mean and the deviation of each channel of a picture says the class of
 /// training rows well. All ranks must ask or none; every rank gets the same answer, whatever their number.
-pub fn remark(
-    normalizer: &Normalizer,
-    train: &Part,
-    channels: usize,
-    classes: usize,
-    comm: &dyn Communicator,
-) -> Option<String> {
+pub fn remark(shape: RowShape, train: &Part, classes: usize, comm: &dyn Communicator) -> Option<String> {
     let Values::Images(pixels) = train.values() else { return None };
-    if normalizer.mode() != Normalize::PerImage || classes > MOST_CLASSES || channels > MOST_CHANNELS {
-        return None;
-    }
-    let len = pixels.len() / train.labels().len().max(1);
-    // Some rows of each shard: it has to be cheap.
-    let of_shard = ROWS.div_ceil(train.shards.count());
-    let width = 2 * channels + 1;
+    let (len, channels) = (shape.len(), shape.hwc()[2]);
+    let of_shard = rows_of_a_shard(len, train.shards.count());
     // One least-squares fit for each class to 1 for its rows and 0 for others: all share their left side.
-    let columns = width + classes;
-    if train.shards.count() * width * columns > MOST_SUMS {
-        return None;
-    }
+    let (width, columns) = sizes(channels, classes);
     let features = |row: usize| moments(&pixels[row * len..(row + 1) * len], channels);
     let sums = sum_of_shards(train, comm, (of_shard, width * columns), |row, label, sums| {
         let of = features(row);

@@ -1,8 +1,10 @@
 //! What several networks say together: the mean of their probabilities.
 
+use std::ops::Range;
+
 use super::evaluate::{EVALUATION_SHARDS, Evaluation, Tally};
 use crate::checkpoint::SavedModel;
-use crate::comm::Communicator;
+use crate::comm::{Communicator, agree};
 use crate::data::Part;
 use crate::error::{Error, Result};
 use crate::kernels;
@@ -11,70 +13,78 @@ use crate::model::Workspace;
 /// The smallest probability that has a loss: a network may say 0 of what is true.
 const LEAST: f64 = 1e-45;
 
-/// The sums of the probabilities that networks give this rank's rows.
-pub struct Vote<'a> {
-    part: &'a Part,
-    classes: usize,
-    /// `[row, class]`
-    sums: Vec<f64>,
-    networks: usize,
-}
+/// Bytes of sums that a rank holds at once. With more, its rows are gone through in several blocks, and all networks are read for each.
+const MOST: usize = 256 << 20;
 
-impl<'a> Vote<'a> {
-    /// Nobody has spoken yet of the rows of `part`.
-    ///
-    /// # Errors
-    /// When there is no memory for a number a row and class.
-    pub fn new(part: &'a Part, classes: usize) -> Result<Vote<'a>> {
-        let (rows, mut sums) = (part.labels().len(), Vec::new());
-        sums.try_reserve_exact(rows.saturating_mul(classes)).map_err(|_| {
-            let found =
-                format!("{rows} rows of {classes} classes for one rank: a number each is kept of what they all say");
-            Error::invalid(
-                "several models",
-                found,
-                "numbers that fit into its memory",
-                "start more ranks, or judge fewer rows",
-            )
-        })?;
-        sums.resize(rows * classes, 0.0);
-        Ok(Vote { part, classes, sums, networks: 0 })
-    }
-
-    /// Collective: a network speaks, of `batch` rows at a time; its own accuracy.
-    pub fn add(&mut self, saved: &SavedModel, batch: usize, comm: &dyn Communicator) -> f64 {
-        let mut ws = Workspace::for_inference(&saved.model, batch);
-        let range = self.part.shards.rows_of(self.part.owned.clone());
-        let (mut sums, mut labels) = (self.sums.chunks_exact_mut(self.classes), self.part.labels().iter());
-        let (mut rows, mut correct, mut probabilities) = (Vec::new(), [0], Vec::new());
-        for first in range.clone().step_by(ws.capacity) {
-            rows.clear();
-            rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
-            self.part.fill(&rows, &saved.normalizer, &mut ws);
-            saved.model.forward(&saved.params, &mut ws, None);
-            probabilities.clear();
-            probabilities.extend_from_slice(ws.logits());
-            kernels::softmax(self.classes, &mut probabilities);
-            for (row, label) in probabilities.chunks_exact(self.classes).zip(labels.by_ref()) {
-                correct[0] += u64::from(kernels::argmax(row) == Some(*label as usize));
-                let sum = sums.next().into_iter().flatten();
-                sum.zip(row).for_each(|(sum, probability)| *sum += f64::from(*probability));
-            }
+/// Collective: how well `networks` networks do together on the rows of `part`, and how often each is right alone. `read` gives a network
+/// and the rows that go through it at once; one is in memory at a time. Losses are summed as [`evaluate`](super::evaluate()) does.
+///
+/// # Errors
+/// The same one on every rank: those of `read`, and where there is no memory for a number a row and class.
+pub fn vote(
+    part: &Part,
+    (networks, classes): (usize, usize),
+    comm: &dyn Communicator,
+    mut read: impl FnMut(usize) -> Result<(SavedModel, usize)>,
+) -> Result<(Evaluation, Vec<f64>)> {
+    let rows_of = |rank| part.shards.rows_of(part.shards.owned(rank, comm.size()));
+    let most_rows = (0..comm.size()).map(|rank| rows_of(rank).len()).max().unwrap_or(0);
+    let block = (MOST / size_of::<f64>() / classes).clamp(1, most_rows.max(1));
+    let mut sums = agree(comm, room(block.min(rows_of(comm.rank()).len()), classes))?;
+    let (mut tally, mut correct) = (Tally::new(part), vec![0; networks]);
+    for first in (0..most_rows).step_by(block) {
+        let own = rows_of(comm.rank());
+        let rows = (own.start + first).min(own.end)..(own.start + first + block).min(own.end);
+        let labels = &part.labels()[rows.start - own.start..rows.end - own.start];
+        let sums = &mut sums[..rows.len() * classes];
+        sums.fill(0.0);
+        for (network, correct) in correct.iter_mut().enumerate() {
+            let (saved, batch) = agree(comm, read(network))?;
+            *correct += add(&saved, part, rows.clone(), batch, sums);
         }
-        self.networks += 1;
-        comm.sum_u64(&mut correct);
-        correct[0] as f64 / self.part.shards.rows() as f64
-    }
-
-    /// Collective: how well all of them do together. Losses are summed as [`evaluate`](super::evaluate()) does.
-    pub fn evaluate(&self, comm: &dyn Communicator) -> Evaluation {
-        let mut tally = Tally::new(self.part);
-        for (sums, &label) in self.sums.chunks_exact(self.classes).zip(self.part.labels()) {
-            let probability = sums[label as usize] / self.networks as f64;
+        for (sums, &label) in sums.chunks_exact(classes).zip(labels) {
+            let probability = sums[label as usize] / networks as f64;
             tally.add(-libm::log(probability.max(LEAST)), label, most_probable(sums));
         }
-        tally.finish(EVALUATION_SHARDS, comm)
     }
+    comm.sum_u64(&mut correct);
+    let alone = correct.iter().map(|&correct| correct as f64 / part.shards.rows() as f64).collect();
+    Ok((tally.finish(EVALUATION_SHARDS, comm), alone))
+}
+
+/// Room for a number a row and class.
+fn room(rows: usize, classes: usize) -> Result<Vec<f64>> {
+    let mut sums = Vec::new();
+    sums.try_reserve_exact(rows.saturating_mul(classes)).map_err(|_| {
+        let found =
+            format!("{rows} rows of {classes} classes for one rank: a number each is kept of what they all say");
+        Error::invalid("several models", found, "numbers that fit into its memory", "start fewer ranks on a machine")
+    })?;
+    sums.resize(rows * classes, 0.0);
+    Ok(sums)
+}
+
+/// A network speaks of some rows, `batch` at a time, into `sums [row, class]`; of how many it is right.
+fn add(saved: &SavedModel, part: &Part, range: Range<usize>, batch: usize, sums: &mut [f64]) -> u64 {
+    let classes = saved.classes.len();
+    let mut ws = Workspace::for_inference(&saved.model, batch);
+    let mut sums = sums.chunks_exact_mut(classes);
+    let (mut rows, mut correct, mut probabilities) = (Vec::new(), 0, Vec::new());
+    for first in range.clone().step_by(ws.capacity) {
+        rows.clear();
+        rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
+        part.fill(&rows, &saved.normalizer, &mut ws);
+        saved.model.forward(&saved.params, &mut ws, None);
+        probabilities.clear();
+        probabilities.extend_from_slice(ws.logits());
+        kernels::softmax(classes, &mut probabilities);
+        for (row, &label) in probabilities.chunks_exact(classes).zip(&ws.labels) {
+            correct += u64::from(kernels::argmax(row) == Some(label as usize));
+            let sum = sums.next().into_iter().flatten();
+            sum.zip(row).for_each(|(sum, probability)| *sum += f64::from(*probability));
+        }
+    }
+    correct
 }
 
 /// The first of the largest numbers; none where one is not a number.

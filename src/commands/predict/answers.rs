@@ -16,6 +16,7 @@ pub struct Prediction {
     /// `None` where no class reaches the threshold.
     pub class: Option<String>,
     pub probability: f32,
+    /// Of all classes, where they are printed: they may be many.
     pub probabilities: Vec<f32>,
     /// The most probable classes, where they were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -60,6 +61,8 @@ pub struct Choice {
     top: usize,
     threshold: Option<Threshold>,
     classes: Vec<String>,
+    /// Whether all probabilities are kept.
+    keeps: bool,
 }
 
 impl Choice {
@@ -83,6 +86,7 @@ impl Choice {
             top: usize::from(options.top.unwrap_or(0)).min(classes.len()),
             threshold: options.threshold.clone(),
             classes: classes.to_vec(),
+            keeps: options.json || options.csv,
         })
     }
 
@@ -106,7 +110,7 @@ impl Choice {
             file,
             class: class.map(|class| self.classes[class].clone()),
             probability: probabilities[class.unwrap_or(best)],
-            probabilities: probabilities.to_vec(),
+            probabilities: if self.keeps { probabilities.to_vec() } else { Vec::new() },
             top: order[..self.top].iter().map(share).collect(),
         }
     }
@@ -161,7 +165,7 @@ mod tests {
 
     fn said(threshold: &str, probabilities: &[f32]) -> Option<String> {
         let classes = ["none", "one", "two"].map(str::to_owned).to_vec();
-        let choice = Choice { top: 2, threshold: threshold.parse().ok(), classes };
+        let choice = Choice { top: 2, threshold: threshold.parse().ok(), classes, keeps: false };
         let best = crate::kernels::argmax(probabilities).unwrap();
         choice.prediction("f".to_owned(), probabilities, best).class
     }
@@ -184,7 +188,7 @@ mod tests {
     #[test]
     fn of_equal_classes_the_first_is_listed_first() {
         let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let choice = Choice { top: 3, threshold: None, classes };
+        let choice = Choice { top: 3, threshold: None, classes, keeps: true };
         let top = choice.prediction("f".to_owned(), &[0.25, 0.5, 0.25], 1).top;
         assert_eq!(top.iter().map(|share| share.class.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
     }

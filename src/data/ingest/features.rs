@@ -4,10 +4,11 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use super::labels::{classes_of, is_missing, number};
+use super::labels::{classes_of, is_missing};
 use super::table::{self, Roles};
 use super::{Content, Request, Source};
 use crate::data::RowShape;
+use crate::data::doubtful::number;
 use crate::error::{Error, Result};
 
 /// A row as read: its values, or why it cannot be used.

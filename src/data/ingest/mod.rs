@@ -16,7 +16,8 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use super::{RowShape, Split};
+use super::class_names::MOST_CLASSES;
+use super::{RowShape, Split, doubtful};
 use crate::error::{Error, Result};
 
 /// What the user said about the source; `None` and empty mean: not said.
@@ -123,8 +124,7 @@ pub fn discover(request: &Request) -> Result<Source> {
     if let Some(names) = &request.classes {
         rename(&mut source.classes, names, path)?;
     }
-    source.notes.extend(labels::spellings(&source.classes));
-    source.notes.extend(labels::doubtful(&source.classes));
+    source.notes.extend(doubtful::notes(&source.classes));
     check_classes(&source.labels, &source.classes, path)?;
     Ok(source)
 }
@@ -141,6 +141,11 @@ pub fn check_classes(labels: &[usize], classes: &[String], path: &Path) -> Resul
             "rows of at least two classes",
             "check SRC and its labels",
         ));
+    }
+    if classes.len() > MOST_CLASSES {
+        let found = format!("{} classes ({})", classes.len(), brief(classes));
+        let fix = "check which column or folders the labels are, or leave some classes out";
+        return Err(Error::invalid(path.display().to_string(), found, format!("at most {MOST_CLASSES}"), fix));
     }
     let mut counts = vec![0usize; classes.len()];
     for &label in labels {

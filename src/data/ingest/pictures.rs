@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use csv::StringRecord;
 
 use super::folder::{self, Index, Lookup};
-use super::labels::{classes_of, is_missing, number};
+use super::labels::{classes_of, is_missing};
 use super::table::{self, Roles};
 use super::{Content, DEFAULT_SIDE, Request, Source, spelling};
 use crate::data::RowShape;
+use crate::data::doubtful::number;
 use crate::data::picture::{ends_like_picture, is_picture, left_out};
 use crate::error::{Error, Result};
 

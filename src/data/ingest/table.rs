@@ -6,8 +6,8 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use super::labels::number;
 use super::{Request, brief};
+use crate::data::doubtful::number;
 use crate::error::{Error, Result, nearest};
 
 /// A CSV in which rows may have any length (they are checked by whoever reads them) and blanks do not count.
