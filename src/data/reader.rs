@@ -139,6 +139,7 @@ impl Dataset {
             if here.is_empty() {
                 continue;
             }
+            let part = rows[here[0]]..rows[here[here.len() - 1]] + 1;
             let piece = self.read(split, part.clone())?;
             for &place in here {
                 let (from, to) = ((rows[place] - part.start) * len, place * len);

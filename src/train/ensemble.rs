@@ -126,8 +126,21 @@ fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[
         }
         let part =
             agree(comm, Part::read(&dataset, split, EVALUATION_SHARDS.max(comm.size()), comm.rank(), comm.size()))?;
+        let first = part.shards.rows_of(part.owned.clone()).start;
+        agree(comm, dataset.check_labels(split, first, part.labels(), classes))?;
         let read = |index| {
-            let saved = checkpoint::read(&member_folder(folder, index).join("model.h5"))?;
+            let path = member_folder(folder, index).join("model.h5");
+            let saved = checkpoint::read(&path)?;
+            if saved.classes.len() != classes {
+                let found = format!("{} classes", saved.classes.len());
+                let fix = "train the ensemble anew: the data has changed";
+                return Err(Error::invalid(
+                    path.display().to_string(),
+                    found,
+                    format!("{classes}, as the data has"),
+                    fix,
+                ));
+            }
             Ok((saved, EVALUATION_BATCH))
         };
         *found = Some(vote(&part, (config.members(), classes), comm, read)?.0);

@@ -3,6 +3,7 @@
 mod fixtures;
 mod run;
 
+mod assumed;
 mod at_hand;
 mod bad_input;
 mod bad_settings;
@@ -31,7 +32,9 @@ mod layout;
 mod losses;
 mod many_classes;
 mod memory;
+mod names;
 mod pictures;
+mod old_files;
 mod outlines;
 mod plain;
 mod plans;

@@ -8,7 +8,7 @@ use hdf5::types::VarLenUnicode;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::fixtures::{Raw, refused, words};
+use crate::fixtures::{Raw, refused, refused_by_all, unlock, words};
 use crate::run::{glasses, mpirun, shell};
 
 const CLASSES: usize = 20_000;
@@ -30,6 +30,29 @@ fn pictures(dir: &Path, rows: usize) {
         file = file.only_images(split, rows).labels(split, &labels);
     }
     std::fs::write(dir.join("flat.toml"), "name = \"flat\"\nlayers = [\"flatten\", \"dense classes\"]\n").unwrap();
+}
+
+/// 3500 rows of 20 000 classes are 560 MB of probabilities: three blocks for one rank, one for each of three.
+#[test]
+fn the_vote_of_several_networks_takes_no_number_for_every_row_and_class() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    pictures(dir, 60);
+    let labels: Vec<i64> = (0..3500).map(|row| (row * 31 % CLASSES) as i64).collect();
+    let raw = Raw::create(dir, "votes.h5").put("classes", &[CLASSES], &names(CLASSES)).images("train", 4);
+    drop(raw.only_images("test", 3500).labels("test", &labels));
+    for seed in [1, 2] {
+        let train =
+            format!("train --data many.h5 --model flat.toml --batch 20 --max-steps 3 --seed {seed} --out run{seed}");
+        glasses(&words(&train), dir).success();
+    }
+    let eval = "eval --model run1 run2 --data votes.h5 --json";
+    let end = shell(&format!("ulimit -v 900000; $GLASSES {eval}"), dir).success().stdout;
+    assert_eq!(mpirun(3, &words(eval), dir).success().stdout, end);
+    let found = json(&end);
+    assert_eq!((&found["count"], found["members"].as_array().unwrap().len()), (&Value::from(3500), 2));
+    let pairs = found["confusion_pairs"].as_array().unwrap();
+    assert_eq!(pairs.iter().map(|pair| pair[2].as_u64().unwrap()).sum::<u64>(), 3500);
 }
 
 fn json(text: &str) -> Value {
@@ -118,6 +141,20 @@ fn few_names_stay_an_attribute_and_too_many_are_refused() {
     }
     Raw::create(dir, "wide.h5").put("classes", &[65_537], &names(65_537)).features("train", 8);
     refused(dir, "train --data wide.h5 --model flat.toml --out wide", &["/classes", "65537", "65536"]);
+    // An attribute of as many is a file of newer HDF5.
+    let newest = hdf5::File::with_options().with_fapl(|fapl| fapl.libver_latest()).create(dir.join("wide.h5")).unwrap();
+    newest.new_attr_builder().with_data(&names(65_537)).create("classes").unwrap();
+    newest.new_dataset_builder().with_data(&ndarray::Array2::<f32>::zeros((8, 2))).create("train/features").unwrap();
+    newest.new_dataset_builder().with_data(&[0i64, 1, 0, 1, 0, 1, 0, 1]).create("train/labels").unwrap();
+    newest.close().unwrap();
+    unlock(&dir.join("wide.h5"));
+    let parts = ["attribute 'classes'", "65537", "65536"];
+    refused_by_all(dir, "train --data wide.h5 --model flat.toml --out wide", &parts);
+    refused(dir, "info wide.h5", &parts);
+    let mut table = "width,label\n".to_owned();
+    (0..2 * 65_537).for_each(|row| writeln!(table, "{row}.25,{}", name(row % 65_537)).unwrap());
+    std::fs::write(dir.join("table.csv"), table).unwrap();
+    refused(dir, "ingest table.csv --out wider.h5", &["table.csv", "65537 classes (class-00000, ", "65536"]);
     Raw::create(dir, "square.h5").put("classes", &[2, 2], &names(4)).features("train", 8);
     refused(dir, "info square.h5", &["/classes", "[2, 2]"]);
     Raw::create(dir, "numbers.h5").put("classes", &[2], &[1i64, 2]).features("train", 8);

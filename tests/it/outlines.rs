@@ -9,20 +9,21 @@ use crate::fixtures::{DENSE, Raw, TINY, refused, refused_by_all, words};
 use crate::run::{glasses, mpirun, shell};
 
 /// An empty folder with the two small networks.
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("tiny.toml"), TINY).unwrap();
     std::fs::write(dir.path().join("dense.toml"), DENSE).unwrap();
     dir
 }
 
-fn attribute(raw: &Raw, name: &str, texts: &[&str]) {
+/// Texts as h5py writes a list of them.
+pub fn attribute(raw: &Raw, name: &str, texts: &[&str]) {
     let texts: Vec<VarLenUnicode> = texts.iter().map(|text| text.parse().unwrap()).collect();
     raw.file().new_attr_builder().with_data(&texts).create(name).unwrap();
 }
 
 /// What training says of `d.h5` before its first epoch, alone and on three ranks; `info` says the same.
-fn notes(dir: &std::path::Path) -> String {
+pub fn notes(dir: &std::path::Path) -> String {
     let args = "--data d.h5 --model dense.toml --epochs 1 --max-steps 1";
     let alone = glasses(&words(&format!("{args} --out alone")), dir).success().stderr;
     let three = mpirun(3, &words(&format!("{args} --out three")), dir).success().stderr;
@@ -85,10 +86,28 @@ fn channels_that_stand_first_are_recognised() {
         Raw::create(dir.path(), "d.h5").put("train/images", &shape, &pixels).labels("train", &[0, 1, 0, 1, 0, 1]);
         refused(dir.path(), "info d.h5", &["[n, c, h, w]", "transpose(0, 2, 3, 1)"]);
     }
-    let pixels: Vec<u8> = (0..6 * 3 * 16 * 12).map(|i| (i % 251) as u8).collect();
-    Raw::create(dir.path(), "d.h5").put("train/images", &[6, 3, 16, 12], &pixels).labels("train", &[0, 1, 0, 1, 0, 1]);
-    let said = glasses(&["info", "d.h5"], dir.path()).success().stdout;
-    assert!(said.contains("3 x 16 pixels with 12 channels"), "{said}");
+    for (shape, is_said) in [
+        ([6, 3, 16, 12], true),
+        ([6, 16, 12, 12], true),
+        ([6, 2, 32, 32], true),
+        ([6, 16, 12, 14], true),
+        ([6, 12, 12, 16], false),
+        ([6, 16, 12, 3], false),
+        ([6, 16, 12, 4], false),
+        ([6, 12, 16, 2], false),
+    ] {
+        let pixels: Vec<u8> = (0..shape.iter().product()).map(|i| (i % 251) as u8).collect();
+        Raw::create(dir.path(), "d.h5").put("train/images", &shape, &pixels).labels("train", &[0, 1, 0, 1, 0, 1]);
+        let said = glasses(&["info", "d.h5"], dir.path()).success().stdout;
+        let [_, h, w, c] = shape;
+        let note =
+            format!("/train/images is taken for pictures of {h} x {w} pixels with {c} channels; were they meant");
+        assert_eq!(said.contains(&note), is_said, "{shape:?}: {said}");
+        let train = "--data d.h5 --model tiny.toml --epochs 1 --max-steps 1 --out run";
+        let said = glasses(&words(train), dir.path()).success().stderr;
+        assert_eq!(said.contains(&note), is_said, "{shape:?}: {said}");
+        std::fs::remove_dir_all(dir.path().join("run")).unwrap();
+    }
 }
 
 #[test]
@@ -175,9 +194,10 @@ fn classes_that_brightness_and_colour_tell_apart_are_said() {
     let dir = folder();
     let row =
         |i: usize| (0..64 * 3).map(move |p| ((p * 37 + i * 11) % 23) as u8 + if p % 3 == i % 2 { 120 } else { 40 });
-    let pixels: Vec<u8> = (0..200).flat_map(row).collect();
-    let labels: Vec<i64> = (0..200).map(|i| i % 2).collect();
-    Raw::create(dir.path(), "d.h5").put("train/images", &[200, 8, 8, 3], &pixels).labels("train", &labels);
+    // More than are looked at: some of each shard are, by `info` the same.
+    let pixels: Vec<u8> = (0..4203).flat_map(row).collect();
+    let labels: Vec<i64> = (0..4203).map(|i| i % 2).collect();
+    Raw::create(dir.path(), "d.h5").put("train/images", &[4203, 8, 8, 3], &pixels).labels("train", &labels);
     let args = |more: &str| format!("--data d.h5 --model tiny.toml --epochs 1 --max-steps 1 --out run {more}");
     let said = |ranks: usize, more: &str| {
         let said = mpirun(ranks, &words(&args(more)), dir.path()).success().stderr;
@@ -190,10 +210,14 @@ fn classes_that_brightness_and_colour_tell_apart_are_said() {
         "{alone:?}"
     );
     assert_eq!(alone, said(3, ""));
+    let info = glasses(&["info", "d.h5"], dir.path()).success().stdout;
+    assert!(info.lines().any(|line| line == alone[0]), "{info}");
     assert_eq!(said(1, "--normalize dataset"), [""; 0]);
     // Drawn faces are told apart by what is on them.
     glasses(&words("synth --size 24 --count 200 --force --out d.h5"), dir.path()).success();
     assert_eq!(said(1, ""), [""; 0]);
+    let info = glasses(&["info", "d.h5"], dir.path()).success().stdout;
+    assert!(!info.contains("brightness"), "{info}");
 }
 
 #[test]
@@ -202,6 +226,8 @@ fn a_batch_that_nobody_gave_is_what_the_data_fills() {
     Raw::create(dir.path(), "d.h5").features("train", 10);
     let said = glasses(&words("--data d.h5 --model dense.toml --epochs 2 --out run"), dir.path()).success();
     assert!(said.stderr.contains("--batch is 10, all training rows"), "{said:?}");
+    let info = glasses(&["info", "d.h5"], dir.path()).success().stdout;
+    assert!(info.contains("note: --batch is 10, all training rows"), "{info}");
     assert!(said.stdout.contains("batch 10,"), "{said:?}");
     glasses(&words("--resume run"), dir.path()).success();
     refused(
