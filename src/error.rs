@@ -145,7 +145,7 @@ fn fix_for(source: &std::io::Error, path: &Path) -> String {
             "free some space, or choose a place on another disk; nothing half-written was left"
         }
         FileTooLarge => {
-            "a file may not get that long: raise the limit (`ulimit -f`), or choose a place on another disk; nothing half-written was left"
+            "raise the limit of a file's length (`ulimit -f`), free some space, or choose a place on another disk; nothing half-written was left"
         }
         InvalidData => "make it a text file in UTF-8",
         NotADirectory | IsADirectory => "choose another path: a file stands where a folder is needed, or the reverse",
