@@ -40,6 +40,7 @@ mod python;
 mod ranks;
 mod report;
 mod resume;
+mod signals;
 mod skipped;
 mod stall;
 mod sweep;
