@@ -64,7 +64,7 @@ for ((round = 0; round < rounds; round++)); do
         netns_up "$hosts" "$rate"
         case $rate in
             *gbit) data=$many epochs=3 ;;
-            *) data=few.h5 epochs=2 ;;
+            *) data=$folder/few.h5 epochs=2 ;;
         esac
         extra=(--max-steps 1)
         epochs=1 train "$batch" netns_mpirun "$ranks"

@@ -13,16 +13,55 @@ glasses=$(realpath "${GLASSES:-$repository/target/release/glasses}")
 python=${PYTHON:-$HOME/peers-venv/bin/python}
 limit=(timeout --kill-after 5 "${SECONDS_A_RUN:-120}")
 
+# value_of OPTION ARGUMENT…: the value that the arguments give to this option; nothing where they do not.
+value_of() {
+    local argument before='' value=''
+    for argument in "${@:2}"; do
+        [ "$before" != "$1" ] || value=$argument
+        case $argument in "$1"=*) value=${argument#*=} ;; esac
+        before=$argument
+    done
+    echo "$value"
+}
+# without OPTION… -- ARGUMENT…: sets `rest` to the arguments without these options and their values.
+without() {
+    local options=' ' skip='' argument
+    while [ "$1" != -- ]; do options+="$1 "; shift; done
+    rest=()
+    for argument in "${@:2}"; do
+        if [ -n "$skip" ]; then skip=''; continue; fi
+        case $options in
+            *" $argument "*) skip=yes ;;
+            *" ${argument%%=*} "*) ;;
+            *) rest+=("$argument") ;;
+        esac
+    done
+}
+# given OPTION: the value that the caller's arguments give to it.
+given() { value_of "$1" ${extra[@]+"${extra[@]}"}; }
+
 # rounds_begin [ROUNDS [arguments for glasses train]]: into a folder of its own that goes at the end, with the data.
 rounds_begin() {
-    rounds=$1 extra=("${@:2}")
+    rounds=$1 extra=("${@:2}") caller=$PWD
+    local option config
+    for option in --batch --out; do
+        [ -z "$(given "$option")" ] || { echo "$option: every run has its own here; leave it out" >&2; exit 2; }
+    done
+    option=$(given --epochs)
+    EPOCHS=${option:-${EPOCHS:-3}}
+    without --epochs -- "${@:2}"
+    extra=(${rest[@]+"${rest[@]}"})
     [ -x "$glasses" ] || { echo "no $glasses: cargo build --release, or GLASSES=…" >&2; exit 2; }
-    [ "${EPOCHS:-3}" -ge 2 ] || { echo "EPOCHS=$EPOCHS: two at least, as the first is not counted" >&2; exit 2; }
-    if [ -n "${DATA-}" ]; then data=$(realpath "$DATA"); fi
+    [ "$EPOCHS" -ge 2 ] || { echo "EPOCHS=$EPOCHS: two at least, as the first is not counted" >&2; exit 2; }
+    # Empty where the arguments name it.
+    config=$(given --config) data=${DATA:+$(realpath "$DATA")}
+    if [ -n "$(given --data)" ] || { [ -r "$config" ] && grep -q '^[[:space:]]*data[[:space:]]*=' "$config"; }; then
+        data='' PICTURES=0
+    fi
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     cd "$folder" || exit
-    if [ -z "${DATA-}" ]; then
+    if [ -z "$data" ] && [ "${PICTURES:-1000}" != 0 ]; then
         data=$folder/faces.h5
         "$glasses" synth --size 80 --count "${PICTURES:-1000}" --out "$data" >/dev/null
     fi
@@ -43,11 +82,18 @@ or_log() {
     exit 1
 }
 
-# train BATCH LAUNCHER… : `glasses train` on the global batch, into the folder out; the arguments in the array `extra` go last.
+# train BATCH LAUNCHER… : `glasses train` on the global batch, into the folder out, from the caller's folder. The arguments in the array `extra`
+# win over what would be set here; with a recipe or a file of settings among them, so do theirs over how is trained.
 train() {
+    local settings=(--eval-every 1000 --checkpoint-every never --digest-every 100000) own=() i
+    [ -n "$(given --recipe)$(given --config)" ] || settings+=(--optimizer sgd --lr 1e-5 --augment none)
+    [ -z "$data" ] || settings+=(--data "$data")
+    for ((i = 0; i < ${#settings[@]}; i += 2)); do
+        [ -n "$(given "${settings[i]}")" ] || own+=("${settings[@]:i:2}")
+    done
     rm -rf out
-    or_log log "${@:2}" "$glasses" train --data "$data" --batch "$1" --epochs "${epochs:-${EPOCHS:-3}}" --optimizer sgd --lr 1e-5 \
-        --eval-every 1000 --checkpoint-every never --digest-every 100000 --augment none --out out ${extra[@]+"${extra[@]}"}
+    (cd "$caller" && or_log "$folder/log" "${@:2}" "$glasses" train --batch "$1" --epochs "${epochs:-$EPOCHS}" ${own[@]+"${own[@]}"} \
+        --out "$folder/out" ${extra[@]+"${extra[@]}"}) || exit
 }
 
 # Launcher of ranks of this machine, a core each.

@@ -34,14 +34,15 @@ case ${1-} in
         ;;
 esac
 
-# Signals that glasses and Open MPI use themselves pass; Rust's panics stop the rank where they begin.
-manners=(-ex 'handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprint pass' -ex 'set breakpoint pending on')
+# Signals that glasses heeds pass; Rust's panics stop the rank where they begin.
+passed='SIGUSR1 SIGUSR2 SIGTERM SIGHUP SIGXCPU SIGXFSZ SIGPIPE'
+manners=(-ex "handle $passed nostop noprint pass" -ex 'set breakpoint pending on')
 if [ -n "${BACKTRACE-}" ]; then
     in_debugger=(gdb -quiet -batch "${manners[@]}" -ex 'break rust_panic' -ex run -ex 'thread apply all backtrace' --args)
 else
     in_debugger=(gdbserver --once "localhost:$port")
     echo "debug_rank: rank $rank of $ranks waits; in another terminal of $(hostname), type:" >&2
-    echo "    gdb ${glasses} -ex 'handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprint pass' -ex 'target remote localhost:$port'" >&2
+    echo "    gdb ${glasses} -ex 'handle $passed nostop noprint pass' -ex 'target remote localhost:$port'" >&2
     echo "debug_rank: there, 'break rust_panic' or a function of your choice, then 'continue'" >&2
 fi
 

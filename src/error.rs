@@ -141,8 +141,11 @@ fn fix_for(source: &std::io::Error, path: &Path) -> String {
         NotFound => "check the path; it is relative to the folder the command was started in",
         PermissionDenied | ReadOnlyFilesystem => "choose a place that you may write to, or change its permissions",
         AlreadyExists => "choose another name, or move the existing one away",
-        StorageFull | QuotaExceeded | FileTooLarge => {
+        StorageFull | QuotaExceeded => {
             "free some space, or choose a place on another disk; nothing half-written was left"
+        }
+        FileTooLarge => {
+            "raise the limit of a file's length (`ulimit -f`), free some space, or choose a place on another disk; nothing half-written was left"
         }
         InvalidData => "make it a text file in UTF-8",
         NotADirectory | IsADirectory => "choose another path: a file stands where a folder is needed, or the reverse",

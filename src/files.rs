@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::signals;
 
 /// Names of files that are not whole yet.
 const PREFIX: &str = ".glasses-";
@@ -76,21 +75,22 @@ pub fn give_up(run: Option<&Path>) {
     std::mem::forget(folders);
 }
 
-/// From now on SIGINT and SIGTERM end this process as they do by themselves, but files that are not whole yet go with it; also
-/// where it was started with them blocked.
+/// From now on signals that ask to end ([`signals::requests`]) end this process as they do by themselves, but files that are not whole
+/// yet go with it.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn give_up_at_signals() -> Result<()> {
     let listen = || {
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let requests = signals::requests();
+        let mut signals = Signals::new(&requests)?;
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
                 give_up(None);
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         })?;
-        SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_unblock().map_err(std::io::Error::from)
+        signals::unblock(&requests)
     };
     listen().map_err(Error::io("listen to signals in", "this process"))
 }
@@ -102,7 +102,7 @@ pub struct Sweeper(Option<Child>);
 /// end. Where there is no shell, only [`give_up_at_signals`] sees to that.
 #[must_use]
 pub fn swept(folder: &Path) -> Sweeper {
-    let script = format!(r#"trap "" HUP INT TERM; read -r _; rm -f -- "$0/{}"*{SUFFIX}"#, own_prefix());
+    let script = format!(r#"trap "" HUP INT TERM USR1 USR2 XCPU; read -r _; rm -f -- "$0/{}"*{SUFFIX}"#, own_prefix());
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     // A group of its own: a launcher kills the others' whole.

@@ -24,4 +24,5 @@ pub mod lock;
 pub mod trace;
 pub mod position;
 pub mod launch;
+pub mod signals;
 pub mod error;

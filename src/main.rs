@@ -11,7 +11,7 @@ use glasses::data::open;
 use glasses::error::{Error, Exit};
 use glasses::launch::Launch;
 use glasses::train::Pulse;
-use glasses::{advice, comm, commands, files, report, train};
+use glasses::{advice, comm, commands, files, report, signals, train};
 
 fn main() -> ExitCode {
     // SAFETY: the first thing the program does: there is no other thread that could read the environment.
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     // Before anything takes time: a batch system may send one at any moment.
     let settings = parsed.as_ref().ok().and_then(Cli::settings);
     let listening = if settings.is_some() { train::listen() } else { files::give_up_at_signals() };
-    if let Err(refused) = listening {
+    if let Err(refused) = listening.and(signals::survive_file_limit()) {
         let _ = writeln!(std::io::stderr(), "warning: {refused}");
     }
     let launch = comm::launch();

@@ -1,13 +1,12 @@
 //! Signals that ask a run to end: at the next step it saves where it stands.
 //!
-//! USR1 and TERM are what batch systems send before a time limit and to make room for others, INT is Ctrl-C. One rank that
-//! gets one is enough: with the sums of a step the ranks tell one another ([`Tells`](super::lockstep::Tells)).
+//! USR1, USR2, TERM and XCPU are what batch systems send before a time limit and to make room for others, INT is Ctrl-C, HUP a terminal
+//! that went away. One rank that gets one is enough: with the sums of a step the ranks tell one another ([`Tells`](super::lockstep::Tells)).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
 use super::keeping::Kind;
@@ -18,9 +17,7 @@ use crate::comm::agree_root;
 use crate::config::Every;
 use crate::error::{Error, Exit, Result};
 use crate::report::Console;
-
-/// Signals, and their names.
-const SIGNALS: [(i32, &str); 3] = [(SIGUSR1, "SIGUSR1"), (SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")];
+use crate::signals;
 
 /// In place of a signal: the disk has refused too often.
 pub const FAILED_WRITES: u8 = 200;
@@ -31,8 +28,7 @@ const ENDED_BY_INT: i32 = 130;
 /// The last one that this process got; 0 is none.
 static CAUGHT: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on these signals are noted, also where this process was started with them blocked (a job's script keeps some from the
-/// launcher); a second Ctrl-C ends the process at once.
+/// From now on signals that ask to end are noted; a second Ctrl-C ends the process at once.
 ///
 /// # Errors
 /// When the system refuses.
@@ -40,16 +36,16 @@ pub fn listen() -> Result<()> {
     if CAUGHT.get().is_some() {
         return Ok(());
     }
+    let requests = signals::requests();
     let (caught, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let listen = || {
         // In this order: the first one arms what ends the process at the second.
         flag::register_conditional_shutdown(SIGINT, ENDED_BY_INT, again.clone())?;
         flag::register(SIGINT, again)?;
-        SIGNALS
+        requests
             .iter()
-            .try_for_each(|(signal, _)| flag::register_usize(*signal, caught.clone(), *signal as usize).map(|_| ()))?;
-        let heard = SIGNALS.iter().filter_map(|(signal, _)| Signal::try_from(*signal).ok());
-        SigSet::from_iter(heard).thread_unblock().map_err(std::io::Error::from)
+            .try_for_each(|signal| flag::register_usize(*signal, caught.clone(), *signal as usize).map(|_| ()))?;
+        signals::unblock(&requests)
     };
     listen().map_err(Error::io("listen to signals in", "this process"))?;
     let _ = CAUGHT.set(caught);
@@ -74,8 +70,7 @@ pub fn name(signal: u8) -> String {
     if signal == FAILED_WRITES {
         return "a disk that refuses everything".to_owned();
     }
-    let known = SIGNALS.iter().find(|(number, _)| *number == i32::from(signal));
-    known.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+    signals::name(signal)
 }
 
 impl Trainer<'_> {

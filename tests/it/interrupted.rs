@@ -56,7 +56,7 @@ fn interrupt(ranks: Option<usize>, args: &[&str], dir: &Path, signal: i32, after
     }
     assert_eq!(parts(dir), Vec::<String>::new(), "{said}");
     if ranks.is_none() && !end.success() {
-        // What a shell calls 130 and 143.
+        // What a shell calls 128 and the signal.
         assert_eq!(end.signal(), Some(signal), "{said}");
     }
     let whole = dir.join("d.h5").exists();
@@ -65,13 +65,18 @@ fn interrupt(ranks: Option<usize>, args: &[&str], dir: &Path, signal: i32, after
     running
 }
 
-/// At several moments, with both signals, alone and on ranks; most of them must come while it runs.
+/// At several moments, with Ctrl-C and TERM, alone and on ranks; most of them must come while it runs. Once with whatever else batch systems
+/// and terminals send.
 fn interrupt_often(args: &[&str], dir: &Path) {
     let mut hits = 0;
     for (ranks, after) in [(None, 0), (None, 1), (None, 7), (None, 30), (None, 90), (Some(3), 0), (Some(3), 60)] {
         for signal in [2, 15] {
             hits += usize::from(interrupt(ranks, args, dir, signal, after));
         }
+    }
+    for signal in [1, 10, 12, 24] {
+        interrupt(None, args, dir, signal, 1);
+        interrupt(Some(3), args, dir, signal, 0);
     }
     interrupt(None, args, dir, 9, 20);
     assert!(hits >= 10, "{hits} of 14 came in time: {args:?} ends too soon");

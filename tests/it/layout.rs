@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
-const LEVELS: [&[&str]; 11] = [
+const LEVELS: [&[&str]; 12] = [
     &["cli"],
     &["commands"],
     &["train"],
@@ -14,6 +14,7 @@ const LEVELS: [&[&str]; 11] = [
     &["doctor"],
     &["data", "model", "optim", "comm"],
     &["files", "lock", "trace", "position", "launch"],
+    &["signals"],
     &["error"],
 ];
 

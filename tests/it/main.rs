@@ -43,6 +43,7 @@ mod python;
 mod ranks;
 mod report;
 mod resume;
+mod signals;
 mod skipped;
 mod stall;
 mod sweep;

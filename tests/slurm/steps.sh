@@ -93,7 +93,9 @@ interrupted_by() {
     "$@"
     put_back
     says "ended with code 75" || fail "the interrupted run did not end with 75"
+    ! says 'has been aborted\|non-zero status\|Exited with exit code' || fail "a clean end looks like a failure"
     ends_as "$epochs"
+    [ ! -e ".train.sbatch-$id" ] || fail "a start that made steps is counted as fruitless"
     says "resuming $name after step [1-9]" || fail "the second start did not go on where the first was interrupted"
     gone || fail "processes are left"
 }

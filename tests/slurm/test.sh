@@ -47,6 +47,89 @@ a_run_on_two_nodes() {
     says '2 groups of 2 ranks' || fail "the ranks are not on two nodes"
 }
 
+# places OPTION…: submits a job that says where its ranks are, in order; sets `id`.
+mkdir -p places
+cat >places/glasses <<'SCRIPT'
+#!/bin/sh
+sleep 0.2
+echo "rank ${PMIX_RANK:-$SLURM_PROCID} on $(hostname) in $PWD: $(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)"
+SCRIPT
+chmod +x places/glasses
+places() { id=$(PATH=$PWD/places:$PATH sbatch --parsable "$@" "$jobs/train.sbatch" doctor); }
+# placed ID HOST…: the job's ranks are on these hosts; each on one core, where there are enough.
+placed() {
+    id=$1
+    shift
+    within 60 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    local hosts most
+    hosts=$(output | sed -n 's/^rank \([0-9]*\) on \(.*\) in .*/\1 \2/p' | sort -n | cut -d' ' -f2 | paste -sd' ')
+    [ "$hosts" = "$*" ] || fail "ranks on other hosts: $hosts, not $*"
+    most=$(printf '%s\n' "$@" | sort | uniq -c | sort -n | awk 'END { print $1 }')
+    if [ "$most" -gt "$(nproc)" ]; then
+        says ": $most ranks on $(nproc) cores of .*: not pinned" || fail "it does not say why $most ranks a node are not pinned"
+    else
+        ! says 'not pinned' || fail "$most ranks a node are not pinned"
+        # Slurm itself can bind nothing here.
+        [ -n "${LAUNCH-}" ] || [ "$(output | sed -n 's/^rank .*: //p' | grep -cxE '[0-9]+')" = $# ] || fail "a rank has more than a core"
+    fi
+}
+
+ranks_where_they_were_asked_for() {
+    local ids=()
+    places --nodelist=n1; ids+=("$id")
+    places --nodes=2 --ntasks=2; ids+=("$id")
+    places --nodes=2 --ntasks=4; ids+=("$id")
+    places --nodes=2 --ntasks=5; ids+=("$id")
+    places --nodelist=n1 --ntasks=2; ids+=("$id")
+    places --nodes=2 --ntasks-per-node=1; ids+=("$id")
+    places --nodes=2 --ntasks-per-node=2 --cpus-per-task=3; ids+=("$id")
+    places --nodes=2 --exclusive --ntasks=4; ids+=("$id")
+    placed "${ids[0]}" n1 n1 n1 n1 n1 n1 n1 n1
+    placed "${ids[1]}" n1 n2
+    placed "${ids[2]}" n1 n1 n2 n2
+    placed "${ids[3]}" n1 n1 n1 n2 n2
+    placed "${ids[4]}" n1 n1
+    placed "${ids[5]}" n1 n2
+    placed "${ids[6]}" n1 n1 n2 n2
+    placed "${ids[7]}" n1 n1 n2 n2
+    export LAUNCH=srun
+    places --nodes=2 --ntasks=2; ids=("$id")
+    places --nodes=2 --ntasks=3; ids+=("$id")
+    placed "${ids[0]}" n1 n2
+    placed "${ids[1]}" n1 n1 n2
+    unset LAUNCH
+}
+
+# Its words land there, too.
+the_folder_of_chdir() {
+    mkdir -p elsewhere
+    places --nodelist=n1 --ntasks=2 --chdir="$PWD/elsewhere"
+    within 60 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    [ "$(grep -c "^rank [01] on n1 in $PWD/elsewhere:" "elsewhere/glasses-$id.out")" = 2 ] || fail "ranks are not in the folder of --chdir"
+}
+
+# A time limit, for example, that is over before the first step.
+three_starts_without_a_step() {
+    submit fruitless --ntasks=2 -- --epochs 5
+    touch "$HASTE-not"
+    local start
+    for start in 1 2 3; do
+        within 60 "start $start has its launcher" launched "$start"
+        scancel --batch --signal=USR1 "$id"
+        [ "$start" = 3 ] || again "$start"
+    done
+    within 30 "job $id is over" job_says 'JobState=FAILED .*Restarts=2'
+    says 'not put back: three starts in a row .* --resume fruitless' || fail "it does not say why"
+    [ ! -e ".train.sbatch-$id" ] || fail "its count is left"
+    rm "$HASTE-not"
+}
+launched() { [ "$(output | grep -c '^train.sbatch: .*mpirun')" = "$1" ] && [ -n "$(launcher)" ]; }
+again() {
+    within 30 "job $id is back in the queue" job_says "JobState=PENDING .*Restarts=$1"
+    sleep 4
+    scontrol update JobId="$id" StartTime=now
+}
+
 the_shell_gets_usr1() {
     submit shell-usr1 "${two_nodes[@]}" -- --epochs $epochs
     interrupted_by scancel --batch --signal=USR1 "$id"
@@ -226,6 +309,7 @@ a_sweep_that_loses_a_rank() {
     within 30 "a checkpoint" compgen -G "runs/sweep/seed2/checkpoints/*" >/dev/null
     kill_a_rank
     put_back
+    says '^mpirun \(noticed\|detected\) that' || fail "the launcher's words about a failure are held back"
     within 60 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
     [ "$(digest runs/sweep/seed1)" = "$(reference 300)" ] || fail "other weights than an undisturbed run's"
 }
@@ -299,14 +383,21 @@ the_sweep_as_an_array() {
 
 # Its figures mean nothing here; its way does.
 the_scaling_table() {
-    id=$(DATA=$PWD/faces.h5 EPOCHS=2 ROUNDS=1 WEAK=8 sbatch --parsable --nodes=2 --ntasks-per-node=2 "$jobs/scaling.sbatch" --seed 7)
-    within 60 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    mkdir -p scaling
+    ln -sf ../faces.h5 scaling/own.h5
+    # The caller's own, in the caller's folder, over what the script sets itself.
+    id=$(ROUNDS=1 WEAK=8 sbatch --parsable --chdir="$PWD/scaling" --nodes=2 --ntasks=4 "$jobs/scaling.sbatch" --data own.h5 --epochs 2 --batch 24 \
+        --optimizer=adam --lr 1e-3 --augment mirror --seed 7)
+    cd scaling
+    within 120 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
+    grep -q '^| strong scaling, batch 24: ranks' "scaling-$id/table.md" || fail "--batch is not the batch of strong scaling"
     local kinds
     kinds=$(cut -d, -f1-3 "scaling-$id/table.csv" | paste -sd' ')
     [ "$kinds" = "kind,ranks,nodes weak,1,1 weak,2,1 weak,4,2 strong,1,1 strong,2,1 strong,4,2" ] || fail "other rows: $kinds"
     grep -qE '^\| 4 \| 2 \| [0-9]+ \| [0-9.]+ % \|$' "scaling-$id/table.md" || fail "no row of 4 ranks on 2 nodes in table.md"
     [ "$(grep -c '<circle' "scaling-$id/plot.svg")" = 6 ] || fail "not six points in plot.svg"
     [ "$(ls "scaling-$id")" = "$(printf '%s\n' plot.svg table.csv table.md)" ] || fail "something is left in scaling-$id"
+    cd ..
 }
 
 # The commands of docs/cluster.md as they stand there, those for Python aside; whoever types them waits for each job.
@@ -334,13 +425,13 @@ the_documented_way() {
     [ "$(wc -l <home/work/said.csv)" = 61 ] || fail "not 60 pictures judged"
 }
 
-checks=(a_run_on_two_nodes the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
+checks=(a_run_on_two_nodes ranks_where_they_were_asked_for the_folder_of_chdir three_starts_without_a_step the_shell_gets_usr1 the_shell_gets_term one_rank_gets_usr1 all_ranks_get_usr1 all_ranks_get_term everybody_gets_term
     srun_passes_usr1_on srun_all_get_term srun_one_rank_gets_usr1 a_killed_srun a_killed_rank_under_srun a_run_without_a_folder
     a_longer_run_put_back_before_it_begins the_time_is_up a_cancelled_job another_launcher_is_not_shielded a_launcher_that_does_not_end
     an_ensemble_with_a_launcher_that_does_not_end a_sweep_that_loses_a_rank a_node_set_down a_node_without_power an_old_pid_file
     the_sweep_as_an_array the_scaling_table the_documented_way)
 if [ "$*" = quick ]; then
-    set -- a_run_on_two_nodes the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job \
+    set -- a_run_on_two_nodes ranks_where_they_were_asked_for the_folder_of_chdir three_starts_without_a_step the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job \
         a_node_set_down the_sweep_as_an_array
 fi
 chosen=()
