@@ -68,7 +68,7 @@ for ((round = 0; round < rounds; round++)); do
         esac
         extra=(--max-steps 1)
         epochs=1 train "$batch" netns_mpirun "$ranks"
-        link=$(sed -n 's/.*(measured: \([0-9.]*\) us, \([0-9.]*\) MB\/s).*/\1us \2MB/p' log)
+        link=$(sed -n 's/.*(measured: \([0-9.]*\) us, \([0-9.]*\) MB\/s[;)].*/\1us \2MB/p' log)
         all "$name" netns_mpirun "$ranks" < <(plan --ranks $((hosts * ranks)) --ranks-per-node "$ranks" \
             --latency "${link% *}" --bandwidth "${link#* }" --cores-per-node "$(awk -v c="$cores" -v h="$hosts" 'BEGIN { print c / h }')")
         netns_down

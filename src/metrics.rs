@@ -20,11 +20,12 @@ pub struct Seconds {
     pub load: f64,
     /// Forward passes.
     pub forward: f64,
-    /// Losses and backward passes.
+    /// Losses and backward passes: the gradients of all weights, under every strategy.
     pub backward: f64,
-    /// Gradients reduced over the ranks, waiting for them included.
+    /// Gradients, and rows of layers that are shared out, on their way between ranks, and waiting for other ranks.
     pub sync: f64,
-    /// Optimizer updates.
+    /// The optimizer's sweeps over the parameters; for summed layers of ranks that share memory with the last addition of their sums,
+    /// which is done in the same sweep.
     pub update: f64,
     /// Evaluation (not part of training).
     pub evaluate: f64,

@@ -16,12 +16,15 @@ use crate::model::Model;
 use crate::optim::OptimizerKind;
 use crate::say;
 use crate::train::cost::{Link, Predicted, Rates, Setting, Shape, best, predict};
-use crate::train::{all_by, can_share, can_take, decide, most_rows};
+use crate::train::{all_by, can_share, can_take, decide};
 use units::{bandwidth, cores, latency, ranks};
 
 /// Options of `glasses plan`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
+#[command(after_help = "Efficiency, of N ranks whose step takes TN seconds where that of one takes T1:\n  \
+    without --weak: T1/(N TN), strong scaling: all steps have the same --batch\n  \
+    with --weak: T1/TN, weak scaling: a step of N ranks has N times as many rows\n\n\
+    Examples:\n  \
     glasses plan --ranks 1..8192 --ranks-per-node 64 --batch 8192\n  \
     glasses plan --ranks 2,4 --ranks-per-node 1 --bandwidth 1gbit --latency 50us")]
 pub struct Options {
@@ -89,7 +92,7 @@ struct Row {
     strategies: Vec<Strategy>,
     step: Predicted,
     images_per_sec: f64,
-    /// Against that many ranks that do not talk, each with as many rows as the one with the most has.
+    /// T1/(N TN), the batch being the same; of weak scaling T1/TN, each rank having as many rows.
     efficiency: f64,
     reduce: Predicted,
     factors: Option<Predicted>,
@@ -103,7 +106,20 @@ struct Report {
     input: Vec<usize>,
     rates: Rates,
     link: Link,
+    scaling: Scaling,
+    /// The step of one rank, which efficiency refers to.
+    one_rank: Predicted,
     rows: Vec<Row>,
+}
+
+/// What stays the same when ranks are added.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Scaling {
+    /// The rows of a step.
+    Strong,
+    /// The rows of a rank.
+    Weak,
 }
 
 /// Collective; the root measures and prints.
@@ -129,11 +145,19 @@ fn report(options: &Options) -> Result<Report> {
     let model = Model::new(spec, options.input.hwc(), flat, options.classes, Engine::Direct)?;
     let rates = rates::measure(&model, options)?;
     let link = Link { latency: options.latency, bandwidth: options.bandwidth };
-    let rows = options.ranks.0.iter().map(|&ranks| row(options, &model, &rates, &link, ranks)).collect();
+    let scaling = if options.weak { Scaling::Weak } else { Scaling::Strong };
+    let mut rows: Vec<Row> = options.ranks.0.iter().map(|&ranks| row(options, &model, &rates, &link, ranks)).collect();
+    // What `glasses train` does with these options on one rank.
+    let one_rank = row(options, &model, &rates, &link, 1).step;
+    for row in &mut rows {
+        let more_ranks = if options.weak { 1.0 } else { row.ranks as f64 };
+        row.efficiency = one_rank.seconds / more_ranks / row.step.seconds;
+    }
     let input = options.input.hwc().to_vec();
-    Ok(Report { model: model.spec.name.clone(), input, rates, link, rows })
+    Ok(Report { model: model.spec.name.clone(), input, rates, link, scaling, one_rank, rows })
 }
 
+/// A row of the table, its efficiency being that of one rank.
 fn row(options: &Options, model: &Model, rates: &Rates, link: &Link, ranks: usize) -> Row {
     let on_machine = (options.ranks_per_node as usize).min(ranks);
     let batch = options.batch as usize * if options.weak { ranks } else { 1 };
@@ -155,16 +179,13 @@ fn row(options: &Options, model: &Model, rates: &Rates, link: &Link, ranks: usiz
     let all = |strategy: Strategy| all_by(strategy, &steps, ranks);
     let strategies = decide(options.comm, &steps, &setting, || best(&shape, rates, link, &setting, &may));
     let step = with(&strategies);
-    let most = most_rows(batch, shards, ranks);
-    let alone = Setting { batch: most, shards: 1, ranks: 1, on_machine: 1, cores: 1.0, window: false, ..setting };
-    let alone = predict(&shape, &vec![Strategy::Split; steps.len()], rates, link, &alone).seconds / most as f64;
     Row {
         ranks,
         machines: ranks.div_ceil(on_machine),
         batch,
         step,
         images_per_sec: batch as f64 / step.seconds,
-        efficiency: alone * batch as f64 / ranks as f64 / step.seconds,
+        efficiency: 1.0,
         reduce: with(&[]),
         factors: fits.then(|| with(&all(Strategy::Factors))),
         split: (fits && (0..steps.len()).any(|layer| may(layer, Strategy::Split))).then(|| with(&all(Strategy::Split))),
@@ -187,8 +208,16 @@ fn print(options: &Options, report: &Report) {
         1e6 * report.link.latency,
         options.ranks_per_node
     );
+    let ms = 1e3 * report.one_rank.seconds;
+    let (efficiency, meaning) = match report.scaling {
+        Scaling::Strong => {
+            ("strong eff", format!("T1/(N TN), T1 = {ms:.2} ms: one rank with the same {} rows", options.batch))
+        }
+        Scaling::Weak => ("weak eff", format!("T1/TN, T1 = {ms:.2} ms: one rank with its {} rows", options.batch)),
+    };
+    say!("{efficiency}iciency of N ranks: {meaning}");
     say!("");
-    let head = ["ranks", "nodes", "batch", "strategy", "ms/step", "images/s", "efficiency", "MB sent", "MB read"];
+    let head = ["ranks", "nodes", "batch", "strategy", "ms/step", "images/s", efficiency, "MB sent", "MB read"];
     say!(
         "{:>6} {:>6} {:>8}  {:<16} {:>9} {:>10} {:>10} {:>9} {:>9}   {:>9} {:>9} {:>9}",
         head[0],

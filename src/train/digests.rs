@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::ops::Range;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
+use super::run_dir::DIGESTS;
 use crate::comm::{Communicator, Nodes, hosts};
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, Result};
 use crate::model::{Param, Params};
 
 /// A line of `digests.jsonl`. Digests are XXH3 (64 bits), in hexadecimal.
@@ -59,6 +61,21 @@ pub struct StartLine {
     pub fork: bool,
     /// The program's version.
     pub version: String,
+}
+
+/// The plan that the run in `dir` was last started with, where its weights depend on it.
+///
+/// # Errors
+/// When its chain of digests is there, and cannot be read.
+pub fn plan_of(dir: &Path) -> Result<String> {
+    let path = dir.join(DIGESTS);
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        read => read.map_err(Error::io("read", &path))?,
+    };
+    let starts = text.lines().rev().filter(|line| line.contains("\"hosts\""));
+    let mut starts = starts.filter_map(|line| serde_json::from_str::<StartLine>(line).ok());
+    Ok(starts.next().map(|start| start.plan).unwrap_or_default())
 }
 
 /// The copies of the parameters that the ranks hold, and what one rank says of them.

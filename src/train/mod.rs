@@ -88,7 +88,7 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     let trace = config.trace.as_ref().map(|_| Trace::with_room(timeline::ROOM)).unwrap_or_default();
     let traced = Traced::new(comm, trace.clone());
     let comm: &dyn Communicator = if trace.is_some() { &traced } else { comm };
-    let mut trainer = Trainer::new(config, comm)?;
+    let mut trainer = Trainer::new(config, &origin.plan(comm)?, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
     let timeline = Timeline::start(&mut trainer, &trace)?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::digests;
 use super::pulse;
 use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
@@ -82,6 +83,17 @@ impl Origin {
         match self {
             Origin::Resume(dir) => RunDir::reopen(dir, comm, console),
             _ => Ok(RunDir::default()),
+        }
+    }
+
+    /// Collective: the plan of a run that is to go on, where its weights depend on it.
+    ///
+    /// # Errors
+    /// When the root cannot read it.
+    pub fn plan(&self, comm: &dyn Communicator) -> Result<String> {
+        match self {
+            Origin::Resume(dir) => agree_root(comm, || digests::plan_of(dir)),
+            _ => Ok(String::new()),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::interrupt;
 use super::keeping::Refused;
 use super::live::Told;
-use super::lockstep::{At, How, Lap, Lockstep, Tells};
+use super::lockstep::{At, How, Lap, Lockstep, Tells, recorded};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::Saver;
@@ -79,7 +79,8 @@ pub struct Wants {
 
 impl<'a> Trainer<'a> {
     /// Collective: reads the data, plans the network, takes the memory, draws the initial weights.
-    pub fn new(config: &'a RunConfig, comm: &'a dyn Communicator) -> Result<Trainer<'a>> {
+    /// `plan` is that of the run that is gone on with, where its weights depend on it.
+    pub fn new(config: &'a RunConfig, plan: &str, comm: &'a dyn Communicator) -> Result<Trainer<'a>> {
         let started = Instant::now();
         let data = TrainData::load(config, comm)?;
         let (shape, classes) = (data.shape, data.classes.len());
@@ -97,7 +98,13 @@ impl<'a> Trainer<'a> {
             clip_value: config.clip_value.map(|v| v as f32),
             clip_norm: config.clip_norm.map(|v| v as f32),
         };
-        let how = How { reduce: config.reduce, comm: config.comm, window: config.window, wire: config.wire };
+        let how = How {
+            reduce: config.reduce,
+            comm: config.comm,
+            window: config.window,
+            wire: config.wire,
+            recorded: recorded(plan),
+        };
         let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, how, settings, comm)?;
         if lockstep.writes_params() {
             params.draw(config.init, config.seed);

@@ -131,7 +131,8 @@ pub fn verify(
     steps: RangeInclusive<usize>,
     comm: &dyn Communicator,
 ) -> Result<Verdict> {
-    let mut trainer = Trainer::new(config, comm)?;
+    let plan = agree_root(comm, || digests::plan_of(dir))?;
+    let mut trainer = Trainer::new(config, &plan, comm)?;
     let recorded = agree(comm, Recorded::read(dir, &trainer.params.table))?;
     let wanted: Vec<usize> = recorded.lines.range(steps.clone()).map(|(&step, _)| step).collect();
     let (Some(&first), Some(&last)) = (wanted.first(), wanted.last()) else {

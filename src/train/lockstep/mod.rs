@@ -7,6 +7,7 @@
 pub mod cost;
 mod far;
 mod layout;
+mod link;
 mod pass;
 mod plan;
 mod shared;
@@ -15,7 +16,7 @@ mod start;
 mod sums;
 mod team;
 
-pub use plan::{How, all_by, can_share, can_take, decide, most_rows};
+pub use plan::{How, all_by, can_share, can_take, decide, most_rows, recorded};
 
 use std::ops::Range;
 use std::time::Instant;
@@ -110,7 +111,7 @@ pub struct At {
 impl<'a> Lockstep<'a> {
     /// What is done with each layer, for a person.
     pub fn describe(&self, model: &Model) -> String {
-        self.plan.describe(model, &self.team, self.how)
+        self.plan.describe(model, &self.team, &self.how)
     }
 
     /// Groups and strategies, where numbers are rounded on their way between groups, so that the weights depend on them; else
@@ -120,11 +121,8 @@ impl<'a> Lockstep<'a> {
         if self.how.wire == Wire::F32 {
             return String::new();
         }
-        let sizes: Vec<String> = (0..groups.count()).map(|group| groups.ranks(group).len().to_string()).collect();
-        let layers: Vec<String> =
-            self.layers.iter().map(|layer| format!("{:?}", layer.strategy).to_lowercase()).collect();
-        let layers = if layers.is_empty() { "reduce".to_owned() } else { layers.join(", ") };
-        format!("dense layers by {layers}, groups of {} ranks", sizes.join(", "))
+        let strategies: Vec<Strategy> = self.layers.iter().map(|layer| layer.strategy).collect();
+        plan::record(&strategies, groups)
     }
 
     /// From now on, what this rank does is recorded.
@@ -235,7 +233,6 @@ impl<'a> Lockstep<'a> {
         sections[0].start(trees, team);
         let later = optimizer.wants_norm();
         for layer in layers.iter_mut().filter(|layer| layer.strategy == Strategy::Factors) {
-            lap.end(&mut seconds.update);
             layer.far.finish_rows(team);
             // What other ranks of this group take in has come to them, too.
             if team.is_spread() {
@@ -243,12 +240,11 @@ impl<'a> Lockstep<'a> {
             }
             lap.end(&mut seconds.sync);
             let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
-            // All of it is a part of the update here.
-            let mut updating = 0.0;
-            let watch = Watch::new(workspace.times(layer.step.step), &mut updating, team.trace.now());
-            layer.update(&trees.ranks.leaves, update, team, None, watch);
+            let watch = Watch::new(workspace.times(layer.step.step), team.trace.now());
+            let updating = layer.update(&trees.ranks.leaves, update, team, None, watch);
+            lap.end(&mut seconds.backward);
+            (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);
         }
-        lap.end(&mut seconds.update);
         for section in sections.iter_mut().rev() {
             section.exchange(trees, team, total);
         }

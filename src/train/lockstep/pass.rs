@@ -205,9 +205,8 @@ impl Lockstep<'_> {
             false => Update::Now(optimizer, params),
         };
         let turn = ws.next_turn();
-        let mut updating = 0.0;
-        let watch = Watch::new(ws.times(layer.step.step), &mut updating, team.trace.now());
-        layer.update(&trees.ranks.leaves, update, team, Some(turn), watch);
+        let watch = Watch::new(ws.times(layer.step.step), team.trace.now());
+        let updating = layer.update(&trees.ranks.leaves, update, team, Some(turn), watch);
         lap.end(&mut seconds.backward);
         (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);
         layer.exchange_d_inputs(ws, team);

@@ -4,14 +4,15 @@ use std::time::Instant;
 
 use super::cost::{Linear, Link, Predicted, Rates, Setting, Shape, best, predict};
 use super::far::MOST_LAYERS;
+use super::link::Measured;
 use super::team::Team;
-use crate::comm::{CHANNELS, Comm, Communicator, Reduce, Strategy, Window, Wire};
-use crate::kernels::{self, Buffer, DENSE_BLOCK, zeros};
+use crate::comm::{Comm, Communicator, Nodes, Reduce, Strategy, Window, Wire};
+use crate::kernels::{self, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
 use crate::train::MICRO_BATCH;
 
 /// How gradients become one, as it was asked for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct How {
     /// In the fixed tree, or by MPI's own sum.
     pub reduce: Reduce,
@@ -21,6 +22,8 @@ pub struct How {
     pub window: Window,
     /// The width of numbers between machines.
     pub wire: Wire,
+    /// What [`Comm::Auto`] came to when the run began, where its weights depend on it: it goes on so.
+    pub recorded: Option<Vec<Strategy>>,
 }
 
 /// What all ranks do.
@@ -31,7 +34,7 @@ pub struct Plan {
     /// What the cost model wants to know.
     case: (Shape, Setting, Link),
     /// What was measured between two machines.
-    pub link: Option<Link>,
+    measured: Option<Measured>,
 }
 
 /// Rows of the step that the rank with the most of them has.
@@ -76,7 +79,7 @@ pub fn decide(
 
 /// Collective: what is done with the dense layers in steps of `batch` rows of `shards` shards; the norm of the gradient, where it
 /// is limited, is summed over `norm` parts.
-pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, norm: usize, team: &Team<'_>) -> Plan {
+pub fn choose(model: &Model, (batch, shards): (usize, usize), how: &How, norm: usize, team: &Team<'_>) -> Plan {
     let steps = model.dense_steps();
     let (members, machines) = (team.comm.nodes().neighbours().len(), team.comm.nodes().count());
     let setting = Setting {
@@ -90,13 +93,42 @@ pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, norm: us
         norm,
     };
     let shape = Shape::of(model);
-    let link = (machines > 1).then(|| measure_link(team.comm));
-    let between = link.unwrap_or(Link { latency: 1e-5, bandwidth: 1e10 });
+    let measured = (machines > 1).then(|| Measured::between_machines(team.comm));
+    let between = measured.map_or(Link { latency: 1e-5, bandwidth: 1e10 }, |measured| measured.link);
     let strategies = decide(if how.reduce == Reduce::Mpi { Comm::Reduce } else { how.comm }, &steps, &setting, || {
         let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, team.size());
+        let fits = |found: &&Vec<Strategy>| {
+            let all = found.iter().enumerate().all(|(layer, &strategy)| layer < steps.len() && may(layer, strategy));
+            all && (found.is_empty() || found.len() == steps.len())
+        };
+        if let Some(recorded) = how.recorded.as_ref().filter(fits) {
+            return recorded.clone();
+        }
         agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
     });
-    Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), link }
+    Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
+}
+
+/// Groups and strategies (none: all layers are summed), as a run records them where its weights depend on them.
+pub fn record(strategies: &[Strategy], groups: &Nodes) -> String {
+    let sizes: Vec<String> = (0..groups.count()).map(|group| groups.ranks(group).len().to_string()).collect();
+    let layers: Vec<String> = strategies.iter().map(|strategy| format!("{strategy:?}").to_lowercase()).collect();
+    let layers = if layers.is_empty() { "reduce".to_owned() } else { layers.join(", ") };
+    format!("dense layers by {layers}, groups of {} ranks", sizes.join(", "))
+}
+
+/// The strategies of a plan that [`record`] wrote.
+pub fn recorded(plan: &str) -> Option<Vec<Strategy>> {
+    let (layers, _) = plan.strip_prefix("dense layers by ")?.split_once(", groups of ")?;
+    if layers == "reduce" {
+        return Some(Vec::new());
+    }
+    let strategy = |name: &str| match name {
+        "factors" => Some(Strategy::Factors),
+        "split" => Some(Strategy::Split),
+        _ => None,
+    };
+    layers.split(", ").map(strategy).collect()
 }
 
 /// Collective: what the root decides.
@@ -105,52 +137,6 @@ fn agree(comm: &dyn Communicator, layers: usize, decide: impl FnOnce() -> Vec<St
     let bytes = comm.broadcast(own.iter().map(|&strategy| u8::from(strategy == Strategy::Split)).collect());
     let strategy = |&byte: &u8| if byte == 1 { Strategy::Split } else { Strategy::Factors };
     bytes.iter().take(layers).map(strategy).collect()
-}
-
-/// Collective: latency and bandwidth between the root and the first rank of the last machine. Messages grow until one takes
-/// long enough: what switches and sockets let through at once says nothing about a stream.
-fn measure_link(comm: &dyn Communicator) -> Link {
-    const MOST: usize = 1 << 21;
-    const LONG: f64 = 0.02;
-    let other = comm.nodes().ranks(comm.nodes().count() - 1).start;
-    let mut link = Link { latency: 0.0, bandwidth: 1.0 };
-    if comm.rank() == 0 || comm.rank() == other {
-        let mut buffer = zeros(MOST);
-        link.latency = (0..5).map(|_| there_and_back(comm, other, &buffer, 1)).fold(f64::MAX, f64::min);
-        let (mut before, mut floats) = ((1, link.latency), 1 << 14);
-        loop {
-            let seconds = there_and_back(comm, other, &buffer, floats);
-            link.bandwidth = 4.0 * (floats - before.0) as f64 / (seconds - before.1).max(1e-9);
-            (before, floats) = ((floats, seconds), 2 * floats);
-            // The root's clock decides.
-            buffer[0] = if seconds < LONG && floats <= MOST { 1.0 } else { 0.0 };
-            one_way(comm, (0, other), &buffer, 1);
-            if buffer[0] == 0.0 {
-                break;
-            }
-        }
-    }
-    comm.barrier();
-    link
-}
-
-/// Half the time of a message to `other` and back.
-fn there_and_back(comm: &dyn Communicator, other: usize, buffer: &Buffer, floats: usize) -> f64 {
-    let start = Instant::now();
-    one_way(comm, (0, other), buffer, floats);
-    one_way(comm, (other, 0), buffer, floats);
-    start.elapsed().as_secs_f64() / 2.0
-}
-
-/// A message of one of the two ranks to the other.
-fn one_way(comm: &dyn Communicator, (from, to): (usize, usize), buffer: &Buffer, floats: usize) {
-    const CHANNEL: usize = CHANNELS - 1;
-    if comm.rank() == from {
-        comm.send(CHANNEL, to, buffer, 0..floats, Wire::F32);
-    } else {
-        comm.receive(CHANNEL, from, buffer, 0..floats, Wire::F32);
-    }
-    comm.finish(CHANNEL);
 }
 
 impl Rates {
@@ -193,7 +179,7 @@ impl Plan {
     }
 
     /// For a person.
-    pub fn describe(&self, model: &Model, team: &Team<'_>, how: How) -> String {
+    pub fn describe(&self, model: &Model, team: &Team<'_>, how: &How) -> String {
         let groups = &team.groups;
         let ranks = match (team.members(), groups.count()) {
             (1, _) => "by messages".to_owned(),
@@ -202,9 +188,7 @@ impl Plan {
                 format!("in shared memory, {count} groups of {members} ranks, and by messages between them")
             }
         };
-        let link = self.link.map_or(String::new(), |link| {
-            format!(" (measured: {:.0} us, {:.0} MB/s)", link.latency * 1e6, link.bandwidth / 1e6)
-        });
+        let link = self.measured.map_or(String::new(), |measured| format!(" ({measured})"));
         let rows = |(step, strategy): &(DenseStep, Strategy)| {
             let name = &model.layers()[step.layer].layer;
             format!("{name} by {}", format!("{strategy:?}").to_lowercase())

@@ -84,40 +84,37 @@ enum Part {
     Update,
 }
 
-/// A stopwatch, where somebody asked for a profile or a timeline.
+/// A stopwatch of the parts; for a profile and a timeline, too, where somebody asked for them.
 pub struct Watch<'a> {
-    times: Option<(&'a mut Times, &'a mut f64)>,
+    times: Option<&'a mut Times>,
     began: Mark,
-    since: Option<Instant>,
+    since: Instant,
     /// Each part's time.
     parts: [Duration; 3],
 }
 
 impl<'a> Watch<'a> {
-    /// The times of the layer, and that of its update; for a timeline, when it began.
-    pub fn new(times: Option<&'a mut Times>, update: &'a mut f64, began: Mark) -> Watch<'a> {
-        let since = (times.is_some() || began.is_on()).then(Instant::now);
-        Watch { times: times.map(|times| (times, update)), began, since, parts: [Duration::ZERO; 3] }
+    /// The times of the layer; for a timeline, when it began.
+    pub fn new(times: Option<&'a mut Times>, began: Mark) -> Watch<'a> {
+        Watch { times, began, since: Instant::now(), parts: [Duration::ZERO; 3] }
     }
 
     fn lap(&mut self, part: Part) {
-        if let Some(since) = &mut self.since {
-            let now = Instant::now();
-            self.parts[part as usize] += now - *since;
-            *since = now;
-        }
+        let now = Instant::now();
+        self.parts[part as usize] += now - self.since;
+        self.since = now;
     }
 
-    /// Hands out what was measured; `read` are the bytes that were read from neighbours.
-    fn end(self, trace: &Trace, step: usize, read: u64) {
+    /// Hands out what was measured; `read` are the bytes that were read from neighbours. The seconds of the update.
+    fn end(self, trace: &Trace, step: usize, read: u64) -> f64 {
         let [inputs, weights, updates] = self.parts;
-        if let Some((times, update)) = self.times {
+        if let Some(times) = self.times {
             times.backward_data += inputs.as_secs_f64();
             times.backward_weights += weights.as_secs_f64();
-            *update += updates.as_secs_f64();
         }
-        let [inputs, weights, updates] = self.parts.map(|part| part.as_nanos() as u64);
-        trace.end(self.began, What::Shared, step, [read, inputs, weights, updates]);
+        let nanos = |part: Duration| part.as_nanos() as u64;
+        trace.end(self.began, What::Shared, step, [read, nanos(inputs), nanos(weights), nanos(updates)]);
+        updates.as_secs_f64()
     }
 }
 
@@ -292,7 +289,8 @@ impl SharedLayer {
     }
 
     /// All rows have come: this rank's share of the weights' gradients is formed and used. Where weights are split, the gradients
-    /// of all rows' inputs by those weights come first, `turn` being the gradients' place in the workspaces.
+    /// of all rows' inputs by those weights come first, `turn` being the gradients' place in the workspaces. The seconds that the
+    /// update took; all else is a part of the backward pass.
     pub fn update(
         &mut self,
         leaves: &[Leaf],
@@ -300,7 +298,7 @@ impl SharedLayer {
         team: &mut Team<'_>,
         inputs_first: Option<usize>,
         mut watch: Watch<'_>,
-    ) {
+    ) -> f64 {
         let shape = self.shape();
         let outputs = shape.outputs;
         let mut at = 0;
@@ -342,7 +340,7 @@ impl SharedLayer {
         }
         let before = team.read;
         team.has_read(team.near_rows() * (self.own.len() + outputs));
-        watch.end(&team.trace, self.step.step, team.read - before);
+        watch.end(&team.trace, self.step.step, team.read - before)
     }
 }
 

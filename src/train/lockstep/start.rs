@@ -30,9 +30,9 @@ impl<'a> Lockstep<'a> {
     ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
         let apart = || Nodes::apart(comm.size(), comm.rank());
         if how.window == Window::Off || how.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
-            return Ok(Lockstep::within(model, data, batch, how, settings, comm, apart())?.expect("memory of our own"));
+            return Ok(Lockstep::within(model, data, batch, &how, settings, comm, apart())?.expect("memory of our own"));
         }
-        let refused = match Lockstep::within(model, data, batch, how, settings, comm, comm.nodes().clone())? {
+        let refused = match Lockstep::within(model, data, batch, &how, settings, comm, comm.nodes().clone())? {
             Ok(found) => return Ok(found),
             Err(refused) => refused,
         };
@@ -40,7 +40,7 @@ impl<'a> Lockstep<'a> {
             let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
             return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
         }
-        let found = Lockstep::within(model, data, batch, how, settings, comm, apart())?;
+        let found = Lockstep::within(model, data, batch, &how, settings, comm, apart())?;
         let (mut lockstep, params, optimizer) = found.expect("memory of our own");
         lockstep.refused = Some(refused);
         Ok((lockstep, params, optimizer))
@@ -52,7 +52,7 @@ impl<'a> Lockstep<'a> {
         model: &Model,
         data: &TrainData,
         batch: usize,
-        how: How,
+        how: &How,
         settings: optim::Settings,
         comm: &'a dyn Communicator,
         groups: Nodes,
@@ -108,7 +108,7 @@ impl<'a> Lockstep<'a> {
             trees,
             workspace,
             team,
-            how,
+            how: how.clone(),
             plan,
         };
         lockstep.clear(&mut copy);
