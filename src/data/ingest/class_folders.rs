@@ -261,7 +261,8 @@ fn alike_below(named: &[Named]) -> Result<Option<String>> {
     for part in named {
         let (files, folders) = folder::entries(&part.path)?;
         let below: Vec<String> = folders.iter().map(|folder| name_of(folder)).collect();
-        if below.len() < 2 || files.iter().any(|file| is_picture(file)) || common.as_ref().is_some_and(|c| *c != below) {
+        if below.len() < 2 || files.iter().any(|file| is_picture(file)) || common.as_ref().is_some_and(|c| *c != below)
+        {
             return Ok(None);
         }
         common = Some(below);
@@ -303,7 +304,9 @@ fn in_every_split(parts: &[Part], source: &Path) -> Result<Option<String>> {
         };
         let fix = match (same, nearest(&name, trained.iter().copied())) {
             (Some(class), _) => rename(class, "write a class alike in every split"),
-            (None, Some(class)) => rename(class, &format!("put pictures of it into train, move the folder away; or, if it is '{class}'")),
+            (None, Some(class)) => {
+                rename(class, &format!("put pictures of it into train, move the folder away; or, if it is '{class}'"))
+            }
             (None, None) => "put pictures of it into train, or move the folder away".to_owned(),
         };
         let trained: Vec<String> = trained.iter().map(|&class| class.to_owned()).collect();

@@ -152,4 +152,3 @@ fn of_files(file: &Path, finder: &Finder) -> Result<Vec<usize>> {
     }
     Ok(columns.unwrap_or_default())
 }
-

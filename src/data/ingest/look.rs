@@ -5,7 +5,6 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use super::brief;
 use super::labels::{is_missing, number};
 use super::table::{self, Roles};
 use crate::data::Split;
@@ -16,7 +15,7 @@ pub const TWO_TABLES: &str = "rows are held back by chance (--test, --val); to k
     a dataset of each with --test 0, and judge with: glasses eval --data OTHER.h5 --split train";
 
 /// Different values that are told apart.
-const VALUES: usize = 1000;
+const VALUES: usize = 200;
 
 /// What the rows of a column are.
 #[derive(Default)]
@@ -66,7 +65,7 @@ impl Look<'_> {
         let may_be = |column: &Column| {
             let (given, different) = (self.rows - column.missing.min(self.rows), column.different.len());
             let alike = column.words == given || column.integers == given;
-            2 * given > self.rows && alike && different >= 2 && different * 4 <= given
+            2 * given > self.rows && alike && (2..=VALUES).contains(&different) && different * 4 <= given
         };
         let mut found: Vec<usize> =
             (0..self.columns.len()).filter(|i| !not.contains(i) && may_be(&self.columns[*i])).collect();
@@ -89,14 +88,21 @@ impl Look<'_> {
         let place = path.display();
         if any(|column| column.semicolons) {
             let to = path.with_extension("commas.csv");
-            return Some(format!("columns are separated by semicolons: sed 's/,/./g; s/;/,/g' {place} > {}", to.display()));
+            return Some(format!(
+                "columns are separated by semicolons: sed 's/,/./g; s/;/,/g' {place} > {}",
+                to.display()
+            ));
         }
         if any(|column| column.decimal_commas) {
             return Some("write decimal points: 0.5, not 0,5 (pandas: read_csv(…, decimal=','))".to_owned());
         }
         if most(self.others.0) {
             let (has, of) = (self.others.1, self.first.len());
-            let why = if has > of { "a comma behind every row, or decimal commas: 0.5 is written with a point" } else { "columns are missing" };
+            let why = if has > of {
+                "a comma behind every row, or decimal commas: 0.5 is written with a point"
+            } else {
+                "columns are missing"
+            };
             return Some(format!("rows have {has} columns, the first line {of}: {why}"));
         }
         let words: Vec<usize> = features.iter().copied().filter(|&i| most(self.columns[i].words)).collect();
@@ -152,8 +158,7 @@ impl Column {
 const BITS: [&str; 4] = ["0", "1", "0.0", "1.0"];
 
 /// Names of columns that say which split a row belongs to.
-const SPLITS: [&str; 9] =
-    ["split", "splits", "subset", "fold", "partition", "is_train", "is_test", "data set", "data_set"];
+const SPLITS: [&str; 7] = ["split", "splits", "subset", "fold", "partition", "is_train", "is_test"];
 
 /// Whether a column is called like one that says which split a row belongs to.
 pub fn names_splits(first: &StringRecord, roles: &Roles, column: usize) -> bool {

@@ -82,7 +82,8 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     let mut notes: Vec<String> = finder.others(file).into_iter().collect();
     notes.extend(columns.notes);
     if !found.missing.is_empty() {
-        let all: Vec<&str> = lines.iter().filter(|line| !is_missing(&line.label)).map(|line| line.id.as_str()).collect();
+        let all: Vec<&str> =
+            lines.iter().filter(|line| !is_missing(&line.label)).map(|line| line.id.as_str()).collect();
         let about = format!("no picture for {} of {} labelled ids", found.missing.len(), all.len());
         notes.extend(finder.alike(&found.missing, Some(&all), source)?.map(|alike| format!("{about}: {alike}")));
     }
