@@ -135,6 +135,11 @@ fn line_for(command: &str, named: &Named) -> Option<String> {
                 let at = rest.iter().position(|path| is_model(path)).unwrap_or(0);
                 models.push(rest.remove(at));
             }
+            if !models.is_empty() {
+                let (more, others) = rest.into_iter().partition(|path| is_run(Path::new(path)));
+                models.extend::<Vec<&str>>(more);
+                rest = others;
+            }
             // `--model` takes all that follows it.
             if data.is_none()
                 && rest.is_empty()

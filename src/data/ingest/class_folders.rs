@@ -143,6 +143,7 @@ pub fn read(request: &Request) -> Result<Source> {
         labels,
         given,
         bad: Vec::new(),
+        hint: None,
         unlabelled: stray.len(),
         origin: format!("the pictures in {}, a folder a class", source.display()),
         notes,

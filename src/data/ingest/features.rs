@@ -202,6 +202,7 @@ impl Columns {
             labels,
             classes,
             bad: self.bad,
+            hint: None,
             unlabelled: self.unlabelled,
             origin: format!("the CSV of features {}", path.display()),
             notes,

@@ -75,6 +75,8 @@ pub struct Source {
     pub classes: Vec<String>,
     /// Rows that are named but cannot be used, with the reason; they are not among the labels.
     pub bad: Vec<String>,
+    /// What these may mean, where they nearly mean something.
+    pub hint: Option<String>,
     /// Rows and pictures without a label; they are left out.
     pub unlabelled: usize,
     /// A sentence: what this is.

@@ -81,11 +81,11 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     let unlabelled = found.unlabelled + finder.without_line(&found.used);
     let mut notes: Vec<String> = finder.others(file).into_iter().collect();
     notes.extend(columns.notes);
+    let mut hint = None;
     if !found.missing.is_empty() {
         let all: Vec<&str> =
             lines.iter().filter(|line| !is_missing(&line.label)).map(|line| line.id.as_str()).collect();
-        let about = format!("no picture for {} of {} labelled ids", found.missing.len(), all.len());
-        notes.extend(finder.alike(&found.missing, Some(&all), source)?.map(|alike| format!("{about}: {alike}")));
+        hint = finder.alike(&found.missing, Some(&all), source)?;
     }
     Ok(Source {
         shape: shape(request),
@@ -94,6 +94,7 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         labels,
         classes,
         bad: found.bad,
+        hint,
         unlabelled,
         origin: format!("the pictures in {} with the labels in {}", source.display(), file.display()),
         notes,
