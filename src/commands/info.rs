@@ -61,7 +61,18 @@ pub(super) fn parse_input(text: &str) -> Result<RowShape, String> {
     match sizes.as_deref() {
         Some(&[h, w, c]) => Ok(RowShape::Image { h, w, c }),
         Some(&[d]) => Ok(RowShape::Features { d }),
-        _ => Err("expected height x width x channels, as in 80x80x3, or a number of features".to_owned()),
+        _ => {
+            let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            let parts: Vec<&str> = text.split('x').collect();
+            let limit = match parts.iter().copied().filter(digits).find(|part| part.trim_start_matches('0').len() >= 5)
+            {
+                Some(part) if parts.iter().all(|part| digits(&part)) => format!("{part} is too large; "),
+                _ => String::new(),
+            };
+            Err(format!(
+                "{limit}expected height x width x channels, as in 80x80x3, or a number of features, each from 1 to 65535"
+            ))
+        }
     }
 }
 

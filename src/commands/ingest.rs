@@ -150,7 +150,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     }
     bad.sort_by_cached_key(|line| natural(line));
     if !bad.is_empty() && !options.skip_bad {
-        return Err(refuse(bad, job.pictures.len() + job.bad.len()));
+        let hint = source.as_ref().and_then(|source| source.hint.as_deref());
+        return Err(refuse(bad, job.pictures.len() + job.bad.len(), hint));
     }
     let mut writer = None;
     let plan = agree_root(comm, || {
@@ -207,6 +208,9 @@ fn prepare(options: &Options) -> Result<Source> {
     assign(&source.labels, &source.classes, &source.given, fractions(options, &source)?, options.seed)?;
     for note in &source.notes {
         eprintln!("note: {note}");
+    }
+    if let Some(hint) = source.hint.as_ref().filter(|_| options.skip_bad) {
+        eprintln!("note: of the missing ones, {hint}");
     }
     Ok(source)
 }
@@ -323,14 +327,15 @@ fn write_pictures(
     }
     bar.finish_and_clear();
     bad.sort_by_cached_key(|line| natural(line));
-    if bad.is_empty() { Ok(()) } else { Err(refuse(bad, pictures.len())) }
+    if bad.is_empty() { Ok(()) } else { Err(refuse(bad, pictures.len(), None)) }
 }
 
-fn refuse(bad: Vec<String>, of: usize) -> Error {
+fn refuse(bad: Vec<String>, of: usize, hint: Option<&str>) -> Error {
+    let hint = hint.map(|hint| format!("{hint}; else ")).unwrap_or_default();
     Error::Several {
         what: format!("{} of {of} pictures cannot be used; nothing was written", bad.len()),
         items: bad,
-        fix: "mend or remove them, or say --skip-bad to leave them out".to_owned(),
+        fix: format!("{hint}mend or remove them, or say --skip-bad to leave them out"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::picture::ends_like_picture;
 use crate::error::{Error, Result};
 
 /// An HDF5 file that is open for reading only. As long as this lives, no other program opens it for writing where its file system has
@@ -68,6 +69,31 @@ fn being_written(path: &Path, found: impl Into<String>) -> Error {
     Error::invalid(path.display().to_string(), found, "one that no other program is writing", fix)
 }
 
+/// The dataset's name for a source.
+pub fn h5_of(source: &Path) -> String {
+    let name = source.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{}.h5", if name.is_empty() || name == ".." { "data" } else { &name })
+}
+
+/// How pictures or a table become the dataset that was wanted, where `path` is one of these by its name.
+fn ingested(path: &Path) -> Option<String> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+    let (what, source) = match ending.as_str() {
+        _ if path.join("config.toml").exists() => return None,
+        _ if path.is_dir() => ("a folder of pictures", path),
+        "csv" | "tsv" | "xlsx" | "txt" => ("a table", path),
+        _ if ends_like_picture(path) => {
+            ("a folder of pictures", path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new(".")))
+        }
+        _ => return None,
+    };
+    let to = h5_of(source);
+    Some(format!(
+        "{what} becomes a dataset first: glasses ingest {} --out {to}; then it is named: {to}",
+        source.display()
+    ))
+}
+
 /// Opens an HDF5 file for reading only.
 ///
 /// # Errors
@@ -75,7 +101,11 @@ fn being_written(path: &Path, found: impl Into<String>) -> Error {
 pub fn open(path: &Path) -> Result<OpenFile> {
     let place = path.display().to_string();
     if std::fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
-        return Err(Error::invalid(place, "a folder", "an HDF5 file", "name the file itself"));
+        let fix = match ingested(path) {
+            Some(made) => format!("name the file itself; {made}"),
+            None => "name the file itself".to_owned(),
+        };
+        return Err(Error::invalid(place, "a folder", "an HDF5 file", fix));
     }
     let lock = lock(path)?;
     let file = hdf5::File::open(path).map_err(|e| {
@@ -89,8 +119,8 @@ pub fn open(path: &Path) -> Result<OpenFile> {
             let fix = format!("if no program is writing it any more, one was killed while it did: h5clear -s {place}");
             ("one that was closed by whoever wrote it", fix)
         } else {
-            let fix = "make it again with `glasses ingest` or `glasses synth`, or copy it again if it was cut short";
-            ("a complete HDF5 file", fix.to_owned())
+            let again = "make it again with `glasses ingest` or `glasses synth`, or copy it again if it was cut short";
+            ("a complete HDF5 file", ingested(path).unwrap_or_else(|| again.to_owned()))
         };
         Error::invalid(&place, found, expected, fix)
     })?;

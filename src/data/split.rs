@@ -61,7 +61,13 @@ pub fn assign(
             "the training split",
             format!("no row of class '{}'", classes[missing]),
             "rows of every class",
-            "give more rows of that class, or smaller --test and --val",
+            if (0..labels.len())
+                .any(|row| labels[row] == missing && given[row].is_none_or(|split| split == Split::Train))
+            {
+                "give more rows of that class, or smaller --test and --val"
+            } else {
+                "the source has rows of it for testing or validating only: give it training rows, or leave the class out"
+            },
         ));
     }
     Ok(rows)

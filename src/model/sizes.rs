@@ -19,6 +19,7 @@ pub fn advice(
         LayerSpec::Conv { window, .. } | LayerSpec::MaxPool(window) | LayerSpec::AvgPool(window) => window,
         _ => return None,
     };
+    let given = *window;
     window.padding = Padding::Same;
     let mut ways = Vec::new();
     // Later layers may want the same.
@@ -31,6 +32,25 @@ pub fn advice(
     }
     if fits(&padded, [h, w, c]) {
         ways.push(format!("write '{}', and the pools behind it with 'pad same', too", padded.layers[layer]));
+    }
+    if let Padding::Pixels(pad) = given.padding {
+        let mut smaller = spec.clone();
+        let divides = |stride: &usize| {
+            [(h, given.kh), (w, given.kw)].iter().all(|(side, window)| {
+                (side + 2 * pad).checked_sub(*window).is_some_and(|span| span.is_multiple_of(*stride))
+            })
+        };
+        let shorter = (1..given.stride.min(h.max(w))).rev().filter(divides).find(|&stride| {
+            if let Some(LayerSpec::Conv { window, .. } | LayerSpec::MaxPool(window) | LayerSpec::AvgPool(window)) =
+                smaller.layers.get_mut(layer)
+            {
+                window.stride = stride;
+            }
+            fits(&smaller, [h, w, c])
+        });
+        if shorter.is_some() && given.stride > h.max(w) {
+            ways.push(format!("write '{}'", smaller.layers[layer]));
+        }
     }
     let near = |side: usize| {
         let both = (1..=NEAR).flat_map(|far| [Some(side + far), side.checked_sub(far)]);

@@ -129,16 +129,15 @@ impl FromStr for LayerSpec {
         match word {
             "conv" => {
                 let (sizes, options) = rest.split_first().ok_or(format!("layer '{text}': expected 'conv 3x3x16'"))?;
-                let [kh, kw, c_out] = sizes_of::<3>(sizes).ok_or_else(|| {
-                    format!("layer '{text}': expected height x width x channels, as in 'conv 3x3x16'")
-                })?;
+                let [kh, kw, c_out] = sizes_of::<3>(sizes)
+                    .ok_or_else(|| no_size(text, sizes, "height x width x channels, as in 'conv 3x3x16'"))?;
                 Ok(LayerSpec::Conv { window: window(text, kh, kw, options, 1, Padding::Same)?, c_out })
             }
             "maxpool" | "avgpool" => {
                 let (sizes, options) = rest.split_first().ok_or(format!("layer '{text}': expected '{word} 2'"))?;
                 let one = sizes_of::<1>(sizes).map(|[k]| [k, k]);
                 let [kh, kw] = one.or_else(|| sizes_of::<2>(sizes)).ok_or_else(|| {
-                    format!("layer '{text}': expected a window, as in '{word} 2' or '{word} 3x2 stride 2'")
+                    no_size(text, sizes, &format!("a window, as in '{word} 2' or '{word} 3x2 stride 2'"))
                 })?;
                 let window = window(text, kh, kw, options, kh, Padding::Pixels(0))?;
                 if kh != kw && !options.contains(&"stride") {
@@ -152,7 +151,7 @@ impl FromStr for LayerSpec {
             "dense" => match rest[..] {
                 [outputs] => match sizes_of::<1>(outputs) {
                     Some([outputs]) => Ok(LayerSpec::Dense(Some(outputs))),
-                    None => Err(format!("layer '{text}': expected a number of outputs or 'classes'")),
+                    None => Err(no_size(text, outputs, "a number of outputs or 'classes'")),
                 },
                 _ => Err(format!("layer '{text}': expected 'dense 128' or 'dense classes'")),
             },
@@ -173,11 +172,27 @@ impl FromStr for LayerSpec {
     }
 }
 
-/// `3x3x16` as numbers from 1 to 65535.
+/// The largest number in a layer.
+const MOST: usize = u16::MAX as usize;
+
+/// What is said of a layer with a size that is none: of one beyond the limit, that; else what was expected.
+fn no_size(layer: &str, sizes: &str, expected: &str) -> String {
+    let too_large = |size: &&str| {
+        size.bytes().all(|byte| byte.is_ascii_digit())
+            && size.trim_start_matches('0').len() >= 5
+            && size.parse().is_ok_and(|size: u128| size > MOST as u128)
+    };
+    match sizes.split(['x', '×']).find(too_large) {
+        Some(size) => format!("layer '{layer}': {size} is too large: at most {MOST} fits, write a smaller number"),
+        None => format!("layer '{layer}': expected {expected}"),
+    }
+}
+
+/// `3x3x16` as numbers from 1 to [`MOST`].
 fn sizes_of<const N: usize>(text: &str) -> Option<[usize; N]> {
     let sizes: Vec<usize> = text.split(['x', '×']).map(|s| s.parse().ok()).collect::<Option<_>>()?;
     let sizes: [usize; N] = sizes.try_into().ok()?;
-    sizes.iter().all(|size| (1..1 << 16).contains(size)).then_some(sizes)
+    sizes.iter().all(|size| (1..=MOST).contains(size)).then_some(sizes)
 }
 
 fn window(
@@ -192,16 +207,13 @@ fn window(
     for option in options.chunks(2) {
         match option {
             ["stride", n] => {
-                window.stride =
-                    sizes_of::<1>(n).ok_or_else(|| format!("layer '{text}': expected 'stride 2', a whole number"))?[0];
+                window.stride = sizes_of::<1>(n).ok_or_else(|| no_size(text, n, "'stride 2', a whole number"))?[0];
             }
             ["pad", "same"] => window.padding = Padding::Same,
             ["pad", n] => {
-                let pad = n.parse().ok().filter(|&pad: &usize| pad < 1 << 16);
+                let pad = n.parse().ok().filter(|&pad: &usize| pad <= MOST);
                 window.padding =
-                    Padding::Pixels(pad.ok_or_else(|| {
-                        format!("layer '{text}': expected 'pad same' or 'pad 1', a number of pixels")
-                    })?);
+                    Padding::Pixels(pad.ok_or_else(|| no_size(text, n, "'pad same' or 'pad 1', a number of pixels"))?);
             }
             other => {
                 return Err(format!(
@@ -301,6 +313,11 @@ mod tests {
             ("dense", "dense 128"),
             ("relu 3", "nothing after"),
             ("maxpool 3x2", "not square"),
+            ("dense 100000", "100000 is too large: at most 65535 fits"),
+            ("conv 3x3x100000", "100000 is too large"),
+            ("avgpool 3 stride 65536", "65536 is too large"),
+            ("maxpool 70000", "70000 is too large"),
+            ("conv 3x3x4 pad 99999999999999999999999999", "is too large"),
             ("", "unknown layer"),
         ] {
             let refused = text.parse::<LayerSpec>().unwrap_err();

@@ -1,14 +1,16 @@
 //! Pictures in a folder a class; these may lie in a folder a split.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+
+use unicode_normalization::UnicodeNormalization;
 
 use super::labels::in_order;
 use super::pictures::shape;
 use super::{Content, Request, Source, brief, folder};
 use crate::data::Split;
 use crate::data::picture::{FORMATS, is_picture, left_out};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// What the sub-folders of a folder of pictures are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,19 +36,28 @@ struct Named {
 
 impl Named {
     fn new(path: PathBuf) -> Result<Named> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let whole = split_of(&name, false);
-        // `test1`, `trainset`, `seg_test`.
-        let part = || {
-            let words = name.split(|c: char| !c.is_alphabetic());
-            words.map(|word| word.strip_suffix("set").unwrap_or(word)).find_map(|word| split_of(word, true))
-        };
-        let (split, exact) = (whole.or_else(part), whole.is_some());
+        let (split, exact) = meaning(&path);
         let (files, folders) = if split.is_some() { folder::entries(&path)? } else { (Vec::new(), Vec::new()) };
         let holds_folders = !folders.is_empty();
         let holds_classes = holds_folders && !files.iter().any(|file| is_picture(file));
         Ok(Named { path, split, exact, holds_folders, holds_classes })
     }
+}
+
+/// The split that a folder's name means, and whether the name is that split's and nothing else.
+fn meaning(path: &Path) -> (Option<Split>, bool) {
+    let name = name_of(path).to_lowercase();
+    let whole = split_of(&name, false);
+    // `test1`, `trainset`, `seg_test`.
+    let part = || {
+        let words = name.split(|c: char| !c.is_alphabetic());
+        words.map(|word| word.strip_suffix("set").unwrap_or(word)).find_map(|word| split_of(word, true))
+    };
+    (whole.or_else(part), whole.is_some())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The split that a word means; `loosely`, also one that is used for several.
@@ -87,21 +98,38 @@ pub fn read(request: &Request) -> Result<Source> {
         for part in named.iter().filter(|part| part.split.is_none()) {
             notes.push(format!("{} is no split's: left out", part.path.display()));
         }
-        for (split, part) in named.iter().filter_map(|part| Some((part.split?, part))) {
-            let (files, classes) = folder::entries(&part.path)?;
+        let mut parts: Vec<(Split, PathBuf)> =
+            named.into_iter().filter_map(|part| Some((part.split?, part.path))).collect();
+        go_to_the_classes(&mut parts)?;
+        let (mut read, mut taken) = (Vec::new(), Vec::new());
+        for (split, folder) in &parts {
+            let (files, classes) = folder::entries(folder)?;
             if classes.is_empty() {
-                return Err(super::unknown(&part.path, "no sub-folders, although its name is a split's"));
+                return Err(super::unknown(folder, "no sub-folders, although its name is a split's"));
             }
             left.extend(files);
+            let before = rows.len();
             for class in classes {
-                class_rows(&class, (split != Split::Train).then_some(split), &mut rows, &mut left)?;
+                let start = rows.len();
+                class_rows(&class, (*split != Split::Train).then_some(*split), &mut rows, &mut left)?;
+                read.push(Part { split: *split, count: rows.len() - start, folder: class });
             }
+            taken.push(format!("{} is {} ({})", folder.display(), split.name(), pictures(rows.len() - before)));
         }
+        let none = if parts.iter().any(|(split, _)| *split == Split::Test) {
+            ""
+        } else {
+            "; none is test (--test holds back training rows)"
+        };
+        let what = format!("the folders in {} are splits, the classes lie in them", source.display());
+        notes.push(format!("{what}: {}{none}", brief(&taken)));
+        notes.extend(in_every_split(&read, source)?);
     } else {
-        one_too_deep(source, &named)?;
+        too_deep(source, &named)?;
         for part in &named {
             class_rows(&part.path, None, &mut rows, &mut left)?;
         }
+        notes.extend(alike_below(&named)?);
     }
     let classes = in_order(rows.iter().map(|row| row.class.clone()).collect());
     let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
@@ -115,6 +143,7 @@ pub fn read(request: &Request) -> Result<Source> {
         labels,
         given,
         bad: Vec::new(),
+        hint: None,
         unlabelled: stray.len(),
         origin: format!("the pictures in {}, a folder a class", source.display()),
         notes,
@@ -129,6 +158,7 @@ fn are_splits(request: &Request, named: &[Named]) -> Result<bool> {
         Some(Folders::Classes) => return Ok(false),
         Some(Folders::Splits) if named.iter().any(|part| part.split == Some(Split::Train)) => return Ok(true),
         Some(Folders::Splits) => {
+            too_deep(&request.source, named)?;
             return Err(Error::invalid(
                 request.source.display().to_string(),
                 format!("no folder of training pictures among {}", names(named)),
@@ -150,22 +180,51 @@ fn are_splits(request: &Request, named: &[Named]) -> Result<bool> {
             request.source.display().to_string(),
             format!("sub-folders that may be classes or splits of the rows: {}", names(named)),
             "a folder a class; or train, val and test alone, each with a folder a class",
-            "say which: --folders splits or --folders classes",
+            format!("say which: --folders splits or --folders classes; as splits, {}", meanings(named)),
         ));
     }
     Ok(clear)
 }
 
 fn names(named: &[Named]) -> String {
-    let name = |part: &Named| part.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    brief(&named.iter().map(name).collect::<Vec<_>>())
+    brief(&named.iter().map(|part| name_of(&part.path)).collect::<Vec<_>>())
 }
 
-/// `photos/photos/cats`: the classes lie in the only sub-folder.
-fn one_too_deep(source: &Path, named: &[Named]) -> Result<()> {
+/// What `--folders splits` would take the folders for.
+fn meanings(named: &[Named]) -> String {
+    let of = |part: &Named| {
+        let taken = part.split.map_or("left out", Split::name);
+        format!("{} is {taken}", name_of(&part.path))
+    };
+    let train = named.iter().any(|part| part.split == Some(Split::Train));
+    let none = if train { "" } else { "; none is train: rename one for that" };
+    format!("{}{none}", brief(&named.iter().map(of).collect::<Vec<_>>()))
+}
+
+/// Links that lead in a circle end here.
+const DEEPEST: usize = 32;
+
+/// The only sub-folder, where it holds folders, and no pictures lie beside or in it.
+fn only_folder(folder: &Path) -> Result<Option<PathBuf>> {
+    let bare = |files: &[PathBuf]| !files.iter().any(|file| is_picture(file));
+    let (files, folders) = folder::entries(folder)?;
+    let [only] = &folders[..] else { return Ok(None) };
+    let (below, folders) = folder::entries(only)?;
+    Ok((bare(&files) && bare(&below) && !folders.is_empty()).then(|| only.clone()))
+}
+
+/// `photos/photos/cats`: the classes lie in the only sub-folder, or further down.
+fn too_deep(source: &Path, named: &[Named]) -> Result<()> {
     let [only] = named else { return Ok(()) };
-    let (files, folders) = folder::entries(&only.path)?;
-    if folders.len() < 2 || files.iter().any(|file| is_picture(file)) {
+    let mut deepest = only.path.clone();
+    for _ in 0..DEEPEST {
+        match only_folder(&deepest)? {
+            Some(below) => deepest = below,
+            None => break,
+        }
+    }
+    let (_, folders) = folder::entries(&deepest)?;
+    if folders.len() < 2 {
         return Ok(());
     }
     let below: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
@@ -173,8 +232,104 @@ fn one_too_deep(source: &Path, named: &[Named]) -> Result<()> {
         source.display().to_string(),
         format!("one sub-folder, which holds folders: {}", brief(&below)),
         "a folder a class",
-        format!("go one folder deeper: glasses ingest {}", only.path.display()),
+        format!("go deeper, to where the classes lie: glasses ingest {}", deepest.display()),
     ))
+}
+
+/// `training_set/training_set/cats`: goes down where a split's only sub-folder is called like it, or alike in all of them.
+fn go_to_the_classes(parts: &mut [(Split, PathBuf)]) -> Result<()> {
+    for _ in 0..DEEPEST {
+        let only = parts.iter().map(|(_, folder)| only_folder(folder)).collect::<Result<Vec<_>>>()?;
+        let name = |only: &Option<PathBuf>| only.as_deref().map(|only| name_of(only).to_lowercase());
+        let alike = only.iter().all(|one| one.is_some() && name(one) == name(&only[0]));
+        let mut went = false;
+        for ((split, folder), only) in parts.iter_mut().zip(only) {
+            if let Some(only) = only.filter(|only| alike || meaning(only).0 == Some(*split)) {
+                *folder = only;
+                went = true;
+            }
+        }
+        if !went {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What a folder a class inside a folder a class may mean: the outer ones are none.
+fn alike_below(named: &[Named]) -> Result<Option<String>> {
+    let mut common: Option<Vec<String>> = None;
+    for part in named {
+        let (files, folders) = folder::entries(&part.path)?;
+        let below: Vec<String> = folders.iter().map(|folder| name_of(folder)).collect();
+        if below.len() < 2 || files.iter().any(|file| is_picture(file)) || common.as_ref().is_some_and(|c| *c != below)
+        {
+            return Ok(None);
+        }
+        common = Some(below);
+    }
+    Ok(common.filter(|_| named.len() > 1).map(|common| {
+        let found = format!("the classes are {}, each with folders {}", names(named), brief(&common));
+        format!("{found}; where these are the classes, lay them together")
+    }))
+}
+
+/// A class's folder in a split's.
+struct Part {
+    split: Split,
+    folder: PathBuf,
+    count: usize,
+}
+
+/// What is said of classes that are not in every split.
+///
+/// # Errors
+/// When one is not in train.
+fn in_every_split(parts: &[Part], source: &Path) -> Result<Option<String>> {
+    let mut splits: BTreeMap<String, Vec<Split>> = BTreeMap::new();
+    for part in parts {
+        splits.entry(name_of(&part.folder)).or_default().push(part.split);
+    }
+    let trained: Vec<&str> =
+        splits.iter().filter(|(_, splits)| splits.contains(&Split::Train)).map(|(class, _)| class.as_str()).collect();
+    let untrained: Vec<&Part> =
+        parts.iter().filter(|part| trained.binary_search(&name_of(&part.folder).as_str()).is_err()).collect();
+    if let Some(first) = untrained.first() {
+        let shown = |part: &&Part| format!("{} ({})", part.folder.display(), pictures(part.count));
+        let name = name_of(&first.folder);
+        let key = |text: &str| text.nfc().collect::<String>().to_lowercase();
+        let same = trained.iter().find(|class| key(class) == key(&name));
+        let rename = |class: &str, why: &str| {
+            let to = first.folder.with_file_name(class);
+            format!("{why}: mv '{}' '{}'", first.folder.display(), to.display())
+        };
+        let fix = match (same, nearest(&name, trained.iter().copied())) {
+            (Some(class), _) => rename(class, "write a class alike in every split"),
+            (None, Some(class)) => {
+                rename(class, &format!("put pictures of it into train, move the folder away; or, if it is '{class}'"))
+            }
+            (None, None) => "put pictures of it into train, or move the folder away".to_owned(),
+        };
+        let trained: Vec<String> = trained.iter().map(|&class| class.to_owned()).collect();
+        return Err(Error::invalid(
+            source.display().to_string(),
+            format!("no training pictures for {}", brief(&untrained.iter().map(shown).collect::<Vec<_>>())),
+            format!("classes of train: {}", brief(&trained)),
+            fix,
+        ));
+    }
+    let lacking = |split: Split| {
+        let classes: Vec<String> =
+            splits.iter().filter(|(_, splits)| !splits.contains(&split)).map(|(class, _)| class.clone()).collect();
+        let there = parts.iter().any(|part| part.split == split) && !classes.is_empty();
+        there.then(|| format!("no {} pictures of {}", split.name(), brief(&classes)))
+    };
+    let lacking: Vec<String> = [Split::Val, Split::Test].into_iter().filter_map(lacking).collect();
+    Ok((!lacking.is_empty()).then(|| format!("classes of train that are not in every split: {}", lacking.join("; "))))
+}
+
+fn pictures(count: usize) -> String {
+    format!("{count} picture{}", if count == 1 { "" } else { "s" })
 }
 
 /// All pictures below a class's folder; other files go to `left`.

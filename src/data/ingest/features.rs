@@ -5,6 +5,7 @@ use std::path::Path;
 use csv::StringRecord;
 
 use super::labels::{classes_of, is_missing};
+use super::look::{self, Look};
 use super::table::{self, Roles};
 use super::{Content, Request, Source};
 use crate::data::RowShape;
@@ -70,6 +71,9 @@ impl Layout {
             note.push_str(&format!("; left out: {}, which numbers the rows", roles.names(first, &roles.index)));
         }
         let mut notes = vec![note];
+        notes.extend(self.features.iter().find(|&&i| look::names_splits(first, roles, i)).map(|&split| {
+            format!("{}: {}; it is a feature: {}", path.display(), roles.name(first, split), look::TWO_TABLES)
+        }));
         let counting: Vec<usize> = table.counting(self.features.len()).map(|i| self.features[i]).collect();
         if !counting.is_empty() {
             notes.push(format!(
@@ -94,7 +98,7 @@ pub fn read(request: &Request) -> Result<Source> {
     if !table::next(&mut reader, &mut first, path)? {
         return Err(empty(path));
     }
-    let mut roles = Roles::new(&first, request, path)?;
+    let mut roles = Roles::new(&first, &[], request, path)?;
     if roles.id.is_none() {
         roles.id = first.iter().position(|name| name.eq_ignore_ascii_case("id")).filter(|&id| id != roles.label);
         roles.header |= roles.id.is_some();
@@ -117,11 +121,16 @@ pub fn read(request: &Request) -> Result<Source> {
     if !layout.roles.header {
         table.add_first(layout.row(&first));
     }
-    if table.labels.is_empty() && table.bad.is_empty() {
+    if table.labels.is_empty() && table.bad.is_empty() && table.unlabelled == 0 {
         return Err(empty(path));
     }
-    if !table.bad.is_empty() && !request.skip_bad {
-        return Err(refuse(path, table));
+    // Rows that nothing is left of are looked at, too.
+    if !table.bad.is_empty() && (!request.skip_bad || table.labels.is_empty()) {
+        return Err(refuse(path, table, &layout, &first, request)?);
+    }
+    if table.labels.is_empty() {
+        let other = Look::new(path, &first, &layout.roles)?.label_instead(&[layout.roles.label]);
+        return Err(super::no_labels(path, &layout.roles.name(&first, layout.roles.label), table.unlabelled, other));
     }
     table.into_source(path, &layout, &first)
 }
@@ -183,7 +192,9 @@ impl Columns {
 
     fn into_source(self, path: &Path, layout: &Layout, first: &StringRecord) -> Result<Source> {
         let (labels, classes) = classes_of(self.labels.iter().map(String::as_str));
-        table::check_labels(labels.len(), &classes, &layout.roles.name(first, layout.roles.label), path)?;
+        table::check_labels(labels.len(), &classes, &layout.roles.name(first, layout.roles.label), path, || {
+            Look::new(path, first, &layout.roles).ok()?.label_instead(&[layout.roles.label])
+        })?;
         let notes = if labels.is_empty() { Vec::new() } else { layout.notes(path, first, &self) };
         Ok(Source {
             shape: RowShape::Features { d: layout.features.len() },
@@ -192,6 +203,7 @@ impl Columns {
             labels,
             classes,
             bad: self.bad,
+            hint: None,
             unlabelled: self.unlabelled,
             origin: format!("the CSV of features {}", path.display()),
             notes,
@@ -199,13 +211,19 @@ impl Columns {
     }
 }
 
-fn refuse(path: &Path, table: Columns) -> Error {
+fn refuse(path: &Path, table: Columns, layout: &Layout, first: &StringRecord, request: &Request) -> Result<Error> {
     let rows = table.labels.len() + table.unlabelled + table.bad.len();
-    Error::Several {
+    let look = Look::new(path, first, &layout.roles)?;
+    let fix = match look.no_numbers(path, &layout.features, layout.roles.guessed(first, request)) {
+        Some(fix) => fix,
+        None if table.labels.is_empty() => "mend the rows".to_owned(),
+        None => "mend the rows, or say --skip-bad to leave them out".to_owned(),
+    };
+    Ok(Error::Several {
         what: format!("{}: {} of {rows} rows cannot be used; nothing was written", path.display(), table.bad.len()),
         items: table.bad,
-        fix: "mend the rows, or say --skip-bad to leave them out".to_owned(),
-    }
+        fix,
+    })
 }
 
 fn empty(path: &Path) -> Error {

@@ -105,6 +105,7 @@ pub fn read(request: &Request) -> Result<Source> {
         given,
         classes,
         bad: Vec::new(),
+        hint: None,
         unlabelled: 0,
         origin: format!("the IDX files in {}", path.display()),
         notes: Vec::new(),

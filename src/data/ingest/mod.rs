@@ -11,6 +11,8 @@ pub mod idx;
 pub mod features;
 mod folder;
 mod labels;
+mod lines;
+mod look;
 mod spelling;
 mod table;
 
@@ -74,6 +76,8 @@ pub struct Source {
     pub classes: Vec<String>,
     /// Rows that are named but cannot be used, with the reason; they are not among the labels.
     pub bad: Vec<String>,
+    /// What these may mean, where they nearly mean something.
+    pub hint: Option<String>,
     /// Rows and pictures without a label; they are left out.
     pub unlabelled: usize,
     /// A sentence: what this is.
@@ -91,7 +95,7 @@ pub fn discover(request: &Request) -> Result<Source> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
     let mut source = if metadata.is_file() {
         if !ends_with(path, ".csv") {
-            return Err(unknown(path, "a file whose name does not end in .csv"));
+            return Err(no_table(path));
         }
         only_for_pictures(request, "a CSV of features")?;
         not_with(request.labels.is_some(), "--labels", "a CSV of features", "say --label-column instead")?;
@@ -121,6 +125,10 @@ pub fn discover(request: &Request) -> Result<Source> {
             }
         }
     };
+    // These are listed first: what is left need not have all classes.
+    if !source.bad.is_empty() && !request.skip_bad {
+        return Ok(source);
+    }
     if let Some(names) = &request.classes {
         rename(&mut source.classes, names, path)?;
     }
@@ -206,6 +214,34 @@ fn only_for_pictures(request: &Request, source: &str) -> Result<()> {
 
 fn ends_with(path: &Path, ending: &str) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().to_lowercase().ends_with(ending))
+}
+
+/// Refuses a table of which no row has a label; `other` says which column may have them.
+fn no_labels(path: &Path, column: &str, rows: usize, other: Option<String>) -> Error {
+    Error::invalid(
+        path.display().to_string(),
+        format!("no rows with a label: {column} is empty in all {rows} rows"),
+        "rows of at least two classes",
+        other.unwrap_or_else(|| "name the column of the labels with --label-column".to_owned()),
+    )
+}
+
+/// Refuses a file that is no CSV, by what its name says that it is.
+fn no_table(path: &Path) -> Error {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+    let (from, to) = (path.display(), path.with_extension("csv"));
+    let fix = match ending.as_str() {
+        "tsv" | "tab" => format!("tabs to commas: sed 's/\\t/,/g' {from} > {}", to.display()),
+        "txt" | "dat" | "data" => format!("where it is one: cp {from} {}", to.display()),
+        "xls" | "xlsx" | "xlsm" | "ods" => "save the table as CSV".to_owned(),
+        "json" | "jsonl" | "parquet" | "feather" | "pkl" | "npy" | "npz" | "mat" | "arff" => {
+            "write it as CSV; or as HDF5 (docs/files.md)".to_owned()
+        }
+        "zip" | "tar" | "tgz" | "gz" | "bz2" | "xz" | "7z" | "rar" => "unpack it first".to_owned(),
+        "h5" | "hdf5" => format!("it needs no ingest, if it is a dataset: glasses --data {from}"),
+        _ => return unknown(path, "a file whose name does not end in .csv"),
+    };
+    Error::invalid(from.to_string(), "a file whose name does not end in .csv", "a folder, or a .csv file", fix)
 }
 
 fn unknown(path: &Path, found: &str) -> Error {

@@ -3,14 +3,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use csv::StringRecord;
-
 use super::folder::{self, Index, Lookup};
 use super::labels::{classes_of, is_missing};
-use super::table::{self, Roles};
-use super::{Content, DEFAULT_SIDE, Request, Source, spelling};
+use super::lines::{Line, read_lines};
+use super::{Content, DEFAULT_SIDE, Request, Source, spelling, table};
 use crate::data::RowShape;
-use crate::data::doubtful::number;
 use crate::data::picture::{ends_like_picture, is_picture, left_out};
 use crate::error::{Error, Result};
 
@@ -35,13 +32,6 @@ pub fn find_labels(source: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// One line of the CSV.
-struct Line {
-    number: u64,
-    id: String,
-    label: String,
-}
-
 /// Pictures in a folder (or its sub-folders), each named by a line of `file`.
 ///
 /// # Errors
@@ -55,14 +45,18 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         return Err(Error::Several {
             what: format!("{}: {} lines are not clear; nothing was written", file.display(), found.errors.len()),
             items: found.errors,
-            fix: "each id once, and one picture for each (--pattern can say which)".to_owned(),
+            fix: format!(
+                "each id once, and one picture for each (--pattern can say which); the ids were taken from {}, the labels from {}: \
+                 --id-column and --label-column name others",
+                columns.id, columns.label
+            ),
         });
     }
     if found.pictures.is_empty() && !found.bad.is_empty() {
         let mut about =
             format!("no picture for any of the {} labelled ids, such as '{}'", found.bad.len(), lines[0].id);
         let ids: Vec<&str> = lines.iter().map(|line| line.id.as_str()).collect();
-        if let Some(alike) = finder.alike(&ids, source)? {
+        if let Some(alike) = finder.alike(&ids, None, source)? {
             about.push_str(&format!("; {alike}"));
         }
         let mut fix = "check SRC; or say --pattern (with {id}, {name} or {stem}), or --id-column where the ids are another column".to_owned();
@@ -80,10 +74,19 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         ));
     }
     let (labels, classes) = classes_of(found.labels.iter().copied());
-    table::check_labels(labels.len(), &classes, &columns.label, file)?;
+    if labels.is_empty() {
+        return Err(super::no_labels(file, &columns.label, lines.len(), columns.other));
+    }
+    table::check_labels(labels.len(), &classes, &columns.label, file, || columns.other)?;
     let unlabelled = found.unlabelled + finder.without_line(&found.used);
     let mut notes: Vec<String> = finder.others(file).into_iter().collect();
-    notes.push(columns.note);
+    notes.extend(columns.notes);
+    let mut hint = None;
+    if !found.missing.is_empty() {
+        let all: Vec<&str> =
+            lines.iter().filter(|line| !is_missing(&line.label)).map(|line| line.id.as_str()).collect();
+        hint = finder.alike(&found.missing, Some(&all), source)?;
+    }
     Ok(Source {
         shape: shape(request),
         given: vec![None; labels.len()],
@@ -91,6 +94,7 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         labels,
         classes,
         bad: found.bad,
+        hint,
         unlabelled,
         origin: format!("the pictures in {} with the labels in {}", source.display(), file.display()),
         notes,
@@ -104,7 +108,7 @@ pub fn shape(request: &Request) -> RowShape {
 }
 
 /// How an id becomes a file.
-enum Finder {
+pub enum Finder {
     /// By the user's pattern, below this folder.
     Pattern(PathBuf, String),
     /// By trying.
@@ -127,7 +131,8 @@ impl Finder {
         }
     }
 
-    fn find(&self, id: &str) -> Found {
+    /// The file of an id.
+    pub fn find(&self, id: &str) -> Found {
         match self {
             Finder::Pattern(root, pattern) => {
                 let path = root.join(spelling::filled(pattern, id));
@@ -144,15 +149,16 @@ impl Finder {
     fn tried(&self, id: &str) -> String {
         match self {
             Finder::Pattern(root, pattern) => root.join(spelling::filled(pattern, id)).display().to_string(),
+            Finder::Index(_) if ends_like_picture(Path::new(id)) => format!("{id}, in sub-folders either"),
             Finder::Index(_) => format!("{id}.png, face-{id}.png (or another kind of picture), in sub-folders too"),
         }
     }
 
     /// How the pictures are spelt that the ids might mean.
-    fn alike(&self, ids: &[&str], root: &Path) -> Result<Option<String>> {
+    fn alike(&self, ids: &[&str], all: Option<&[&str]>, root: &Path) -> Result<Option<String>> {
         let of = |index: &Index| {
             let files: Vec<&Path> = index.pictures().map(|number| index.file(number)).collect();
-            spelling::alike(ids, &files, root)
+            spelling::alike(ids, all, &files, root)
         };
         match self {
             Finder::Index(index) => Ok(of(index)),
@@ -177,91 +183,14 @@ impl Finder {
     }
 }
 
-enum Found {
+/// The file of an id.
+pub enum Found {
+    /// This one.
     File(PathBuf),
+    /// There is none.
     Missing,
+    /// There are several.
     Ambiguous(Vec<PathBuf>),
-}
-
-/// What was taken for what.
-struct Columns {
-    /// The column of the labels, for messages.
-    label: String,
-    note: String,
-}
-
-/// The lines without the header, and what their columns are.
-fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Vec<Line>, Columns)> {
-    let mut reader = table::open(file)?;
-    let mut first = StringRecord::new();
-    let empty = || Error::invalid(file.display().to_string(), "no rows", "an id and a label a line", "check the file");
-    if !table::next(&mut reader, &mut first, file)? {
-        return Err(empty());
-    }
-    let mut roles = Roles::new(&first, request, file)?;
-    let mut free = (0..roles.columns).filter(|i| *i != roles.label && !roles.index.contains(i));
-    // A column of numbers may name pictures, too, and others than those of its rows: one of files' names does not.
-    let files = of_files(file, finder)?;
-    let plain = free.clone().find(|i| files.contains(i)).or_else(|| free.next());
-    // Where nothing else names the rows, their numbers may.
-    let id = roles.id.or(plain).unwrap_or_else(|| if roles.index.is_empty() { 0 } else { roles.index.remove(0) });
-    let line = |record: &StringRecord| {
-        let text = |column| record.get(column).unwrap_or_default().to_owned();
-        Line { number: table::line(record), id: text(id), label: text(roles.label) }
-    };
-    let mut lines = Vec::new();
-    let mut record = StringRecord::new();
-    while table::next(&mut reader, &mut record, file)? {
-        if record.len() != first.len() {
-            return Err(Error::invalid(
-                format!("{}, line {}", file.display(), table::line(&record)),
-                format!("{} columns", record.len()),
-                format!("{}, as in the first line", first.len()),
-                "mend the line; a text with a comma in it needs quotes",
-            ));
-        }
-        lines.push(line(&record));
-    }
-    let head = line(&first);
-    // A header: its 'label' is no other row's, and its 'id' is no picture and does not look like one.
-    let is_row = lines.iter().any(|other| other.label == head.label)
-        || number(&head.id).is_some()
-        || ends_like_picture(Path::new(&head.id))
-        || matches!(finder.find(&head.id), Found::File(_));
-    roles.header |= !is_row;
-    let left_out = match &roles.index[..] {
-        [] => String::new(),
-        index => format!("; left out: {}, which numbers the rows", roles.names(&first, index)),
-    };
-    let (label, id) = (roles.name(&first, roles.label), roles.name(&first, id));
-    let note = format!("{}: the labels are {label}, the ids {id}{left_out}", file.display());
-    if !roles.header {
-        lines.insert(0, head);
-    }
-    if lines.is_empty() {
-        return Err(empty());
-    }
-    Ok((lines, Columns { label, note }))
-}
-
-/// Rows that are looked at to find a column of files' names.
-const LOOKED_AT: usize = 50;
-
-/// The columns that name a picture, with its ending, in each of the first rows below the first.
-fn of_files(file: &Path, finder: &Finder) -> Result<Vec<usize>> {
-    let (mut reader, mut record) = (table::open(file)?, StringRecord::new());
-    table::next(&mut reader, &mut record, file)?;
-    let mut columns: Option<Vec<usize>> = None;
-    for _ in 0..LOOKED_AT {
-        if !table::next(&mut reader, &mut record, file)? {
-            break;
-        }
-        let mut columns_now = columns.unwrap_or_else(|| (0..record.len()).collect());
-        let names = |id: &str| ends_like_picture(Path::new(id)) && matches!(finder.find(id), Found::File(_));
-        columns_now.retain(|&column| record.get(column).is_some_and(names));
-        columns = Some(columns_now);
-    }
-    Ok(columns.unwrap_or_default())
 }
 
 /// What became of the lines.
@@ -273,15 +202,23 @@ struct Assigned<'a> {
     used: HashMap<PathBuf, u64>,
     unlabelled: usize,
     bad: Vec<String>,
+    /// The ids of these.
+    missing: Vec<&'a str>,
     errors: Vec<String>,
 }
 
 fn assign<'a>(lines: &'a [Line], finder: &Finder) -> Result<Assigned<'a>> {
     let mut out = Assigned::default();
-    let mut ids: HashMap<&str, u64> = HashMap::new();
-    for Line { number, id, label } in lines {
-        if let Some(before) = ids.insert(id, *number) {
-            out.errors.push(format!("line {number}: id '{id}' stands on line {before} already"));
+    let mut ids: HashMap<&str, &Line> = HashMap::new();
+    for line in lines {
+        let Line { number, id, label } = line;
+        if let Some(before) = ids.insert(id, line) {
+            let label = if before.label == *label {
+                String::new()
+            } else {
+                format!(", with the label '{}' and not '{label}'", before.label)
+            };
+            out.errors.push(format!("line {number}: id '{id}' stands on line {} already{label}", before.number));
             continue;
         }
         let found = finder.find(id);
@@ -300,7 +237,10 @@ fn assign<'a>(lines: &'a [Line], finder: &Finder) -> Result<Assigned<'a>> {
                 out.pictures.push(path);
                 out.labels.push(label);
             }
-            Found::Missing => out.bad.push(format!("line {number}: no picture {}", finder.tried(id))),
+            Found::Missing => {
+                out.missing.push(id);
+                out.bad.push(format!("line {number}: no picture {}", finder.tried(id)));
+            }
             Found::Ambiguous(files) => {
                 let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
                 out.errors.push(format!("line {number}: id '{id}' may be {}", files.join(" or ")));

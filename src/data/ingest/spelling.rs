@@ -29,8 +29,9 @@ pub fn has_place(pattern: &str) -> bool {
     ["{id}", "{name}", "{stem}"].iter().any(|place| pattern.contains(place))
 }
 
-/// How the files are spelt that the ids might mean; nothing where none is alike. `files` are the pictures, below `root`.
-pub fn alike(ids: &[&str], files: &[&Path], root: &Path) -> Option<String> {
+/// How the files are spelt that the ids might mean; nothing where none is alike. `files` are the pictures, below `root`. Patterns are
+/// counted over `all` ids, where others than these have found theirs.
+pub fn alike(ids: &[&str], all: Option<&[&str]>, files: &[&Path], root: &Path) -> Option<String> {
     let key = |text: &str| text.nfc().collect::<String>().to_lowercase();
     let below = |file: &Path| file.strip_prefix(root).unwrap_or(file).to_string_lossy().replace('\\', "/");
     let paths: Vec<String> = files.iter().map(|file| below(file)).collect();
@@ -64,11 +65,18 @@ pub fn alike(ids: &[&str], files: &[&Path], root: &Path) -> Option<String> {
     let (parent, ending) =
         (path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/")), ending(path));
     let patterns = [format!("{parent}{{name}}"), format!("{parent}{{stem}}{ending}"), format!("{{id}}{ending}")];
-    let fits = |pattern: &String| ids.iter().filter(|id| there.contains(&filled(pattern, id)[..])).count();
+    let all = all.unwrap_or(ids);
+    let fits = |pattern: &String| all.iter().filter(|id| there.contains(&filled(pattern, id)[..])).count();
     if let Some((count, pattern)) = patterns.iter().rev().map(|p| (fits(p), p)).max_by_key(|(count, _)| *count)
         && count > 0
     {
-        text.push_str(&format!("; --pattern '{pattern}' finds {count} of the first {}", ids.len()));
+        text.push_str(&format!("; --pattern '{pattern}' finds {count} of the first {}", all.len()));
+        let mut not = all.iter().filter(|id| !there.contains(&filled(pattern, id)[..]));
+        if let Some(id) = not.next() {
+            let more = not.count();
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            text.push_str(&format!(", not '{id}'{more}"));
+        }
     }
     Some(text)
 }
@@ -78,7 +86,7 @@ mod tests {
     use super::*;
 
     fn said(id: &str, file: &str) -> String {
-        alike(&[id], &[Path::new(file)], Path::new("p")).unwrap_or_default()
+        alike(&[id], None, &[Path::new(file)], Path::new("p")).unwrap_or_default()
     }
 
     #[test]

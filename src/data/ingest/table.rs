@@ -27,6 +27,12 @@ pub fn next(reader: &mut csv::Reader<File>, record: &mut StringRecord, path: &Pa
         let place = format!("{}, line {}", path.display(), line(record));
         return Err(Error::invalid(place, found, "a CSV file in UTF-8", "save it again as a CSV in UTF-8"));
     }
+    // A quotation mark behind a blank is part of the text for the reader.
+    if record.iter().any(|cell| unquoted(cell).is_some()) {
+        let position = record.position().cloned();
+        *record = record.iter().map(|cell| unquoted(cell).unwrap_or(cell)).collect();
+        record.set_position(position);
+    }
     // A quotation mark that nobody closes makes one text of all lines up to the next one.
     match record.iter().find(|cell| cell.contains(['\n', '\r'])) {
         Some(cell) => Err(Error::invalid(
@@ -37,6 +43,28 @@ pub fn next(reader: &mut csv::Reader<File>, record: &mut StringRecord, path: &Pa
         )),
         None => Ok(more),
     }
+}
+
+/// A text without the quotation marks around it.
+fn unquoted(cell: &str) -> Option<&str> {
+    cell.strip_prefix('"')?.strip_suffix('"').map(str::trim)
+}
+
+/// What is wrong with a table whose first line has no comma, and what makes one of it.
+fn separated_otherwise(path: &Path, line: &str) -> Error {
+    let place = path.display().to_string();
+    let to = path.with_extension("commas.csv");
+    let with = |found: &str, mark: &str| {
+        // With these, a comma is a decimal one.
+        (format!("{found} ('{line}')"), format!("sed 's/,/./g; s/{mark}/,/g' {place} > {}", to.display()))
+    };
+    let (found, fix) = match line {
+        line if line.contains('\t') => with("columns separated by tabs", "\\t"),
+        line if line.contains(';') => with("columns separated by semicolons", ";"),
+        line if line.contains('|') => with("columns separated by |", "|"),
+        line => (format!("one column ('{line}')"), "check the file".to_owned()),
+    };
+    Error::invalid(place, found, "at least two, separated by commas", fix)
 }
 
 /// The line on which a record starts.
@@ -63,16 +91,12 @@ pub struct Roles {
 const LABELS: [&str; 4] = ["label", "labels", "class", "target"];
 
 impl Roles {
-    /// Finds them by what the user says, then by the first line's names. Whoever reads decides about `id` where it is `None`.
-    pub fn new(first: &StringRecord, request: &Request, path: &Path) -> Result<Roles> {
+    /// Finds them by what the user says, then by the first line's names; a column of `files` holds labels only where one of these says so.
+    /// Whoever reads decides about `id` where it is `None`.
+    pub fn new(first: &StringRecord, files: &[usize], request: &Request, path: &Path) -> Result<Roles> {
         let names: Vec<String> = first.iter().map(str::to_owned).collect();
         if names.len() < 2 {
-            return Err(Error::invalid(
-                path.display().to_string(),
-                format!("one column ('{}')", names.first().map_or("", String::as_str)),
-                "at least two, separated by commas",
-                "check the file; other separators than the comma are not understood",
-            ));
+            return Err(separated_otherwise(path, names.first().map_or("", String::as_str)));
         }
         let said = |option, wanted: &Option<String>| {
             wanted.as_deref().map(|wanted| column(&names, option, wanted, path)).transpose()
@@ -102,7 +126,11 @@ impl Roles {
                     "say which with --label-column",
                 ));
             }
-            (None, _) => (0..names.len()).rev().find(free).unwrap_or(names.len() - 1),
+            (None, _) => {
+                let mut others = (0..names.len()).rev().filter(free);
+                let last = others.clone().next().unwrap_or(names.len() - 1);
+                others.find(|i| !files.contains(i)).unwrap_or(last)
+            }
         };
         if id.is_some_and(|(id, _)| id == label) {
             let found = format!("column {} for the ids and for the labels", label + 1);
@@ -110,6 +138,23 @@ impl Roles {
         }
         let index = index.into_iter().filter(|&i| i != label).collect();
         Ok(Roles { columns: names.len(), label, id: id.map(|(id, _)| id), index, header })
+    }
+
+    /// Whether the labels are the last column for want of a better one.
+    pub fn guessed(&self, first: &StringRecord, request: &Request) -> bool {
+        let called = |name: &str| LABELS.iter().any(|label| name.eq_ignore_ascii_case(label));
+        request.label_column.is_none() && !first.get(self.label).is_some_and(called)
+    }
+
+    /// A column as an option takes it: its name where there is a header and no other of that name, else its number from 1.
+    pub fn option(&self, first: &StringRecord, column: usize) -> String {
+        let name = first.get(column).unwrap_or_default();
+        let once = first.iter().filter(|other| *other == name).count() == 1;
+        match self.header && once && !name.is_empty() {
+            true if name.contains(|c: char| !c.is_alphanumeric() && c != '_' && c != '-') => format!("'{name}'"),
+            true => name.to_owned(),
+            false => (column + 1).to_string(),
+        }
     }
 
     /// A column for messages: its name where there is a header, and its number from 1.
@@ -192,8 +237,14 @@ fn of_integers(path: &Path, names: &[String], columns: &[usize]) -> Result<Vec<u
 /// Refuses a column that gives nearly every row a class of its own: it is no label.
 ///
 /// # Errors
-/// When it does; `column` is named as in [`Roles::name`].
-pub fn check_labels(rows: usize, classes: &[String], column: &str, path: &Path) -> Result<()> {
+/// When it does; `column` is named as in [`Roles::name`], `other` says which one may be meant.
+pub fn check_labels(
+    rows: usize,
+    classes: &[String],
+    column: &str,
+    path: &Path,
+    other: impl FnOnce() -> Option<String>,
+) -> Result<()> {
     let all = rows >= 10 && classes.len() == rows;
     if !(all || rows > 20 && classes.len() * 2 > rows) {
         return Ok(());
@@ -202,7 +253,7 @@ pub fn check_labels(rows: usize, classes: &[String], column: &str, path: &Path) 
         format!("{column} of {}", path.display()),
         format!("{} different values in {rows} rows: {}", classes.len(), brief(classes)),
         "a column of labels: a few classes, each of many rows",
-        "name the column with --label-column",
+        other().unwrap_or_else(|| "name the column with --label-column".to_owned()),
     ))
 }
 
@@ -218,7 +269,7 @@ mod tests {
         next(&mut open(&path)?, &mut first, &path)?;
         let own = |text: Option<&str>| text.map(str::to_owned);
         let request = Request { label_column: own(label), id_column: own(id), ..Request::default() };
-        Roles::new(&first, &request, &path)
+        Roles::new(&first, &[], &request, &path)
     }
 
     #[test]
