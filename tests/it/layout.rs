@@ -13,7 +13,7 @@ const LEVELS: [&[&str]; 11] = [
     &["metrics"],
     &["doctor"],
     &["data", "model", "optim", "comm"],
-    &["files", "lock", "trace", "position", "launch"],
+    &["files", "memory", "lock", "trace", "position", "launch"],
     &["error"],
 ];
 

@@ -1,5 +1,11 @@
-//! What the JPEG decoder does not say: that a file ends too early (it fills the gap with grey), and that it does not know how
-//! to lay out the samples.
+//! What the JPEG decoder does not say: that a file ends too early or lacks blocks (it fills the gap with grey), and that it does not know
+//! how to lay out the samples.
+
+mod bits;
+mod scan;
+mod standard;
+
+pub use scan::complete;
 
 /// A marker without a length: TEM, RST0 to RST7.
 const fn stands_alone(marker: u8) -> bool {
