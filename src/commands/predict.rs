@@ -257,7 +257,7 @@ fn predict_batch(
     });
     let probabilities = mean(all.collect());
     let mut rows = probabilities.chunks_exact(models[0].model.classes);
-    let outcome = |(file, picture): (&PathBuf, &std::result::Result<Picture, String>)| {
+    let mut outcome = |(file, picture): (&PathBuf, &std::result::Result<Picture, String>)| {
         let row = if picture.is_ok() { rows.next() } else { None };
         match (picture, row.and_then(|row| Some((kernels::argmax(row)?, row)))) {
             (Err(reason), _) => Err(reason.clone()),

@@ -183,8 +183,9 @@ impl Frame {
         let alone = if let [(only, _)] = scan.components[..] { Some(self.components[only].blocks) } else { None };
         let [across, down] = alone.unwrap_or(self.mcus);
         let in_mcu = |number: usize| if alone.is_some() { [1, 1] } else { self.components[number].sampling };
-        let parts: Vec<(usize, [usize; 2], [usize; 2])> =
-            scan.components.iter().map(|&(number, tables)| (number, in_mcu(number), tables)).collect();
+        let table = |number: usize| (tables.dc.get(number).and_then(Option::as_ref), tables.ac.get(number).and_then(Option::as_ref));
+        let part = |&(number, [dc, ac]): &(usize, [usize; 2])| (number, in_mcu(number), (table(dc).0, table(ac).1));
+        let parts: Vec<(usize, [usize; 2], (Option<&Huffman>, Option<&Huffman>))> = scan.components.iter().map(part).collect();
         let each: usize = parts.iter().map(|(_, [h, v], _)| h * v).sum();
         let (mut bits, mut run) = (Bits::new(bytes, at), 0);
         for mcu in 0..across * down {
@@ -199,19 +200,17 @@ impl Frame {
                     _ => return Err(failed(Bad::Code)),
                 }
             }
-            for &(number, [h, v], [dc, ac]) in &parts {
+            for &(number, [h, v], (dc, ac)) in &parts {
                 let component = &mut self.components[number];
                 for block in 0..h * v {
                     let (x, y) = (mcu % across * h + block % h, mcu / across * v + block / h);
                     let done = if self.progressive {
                         let nonzero = component.nonzero.get_mut(y * component.stride + x).ok_or(Bad::Code);
                         nonzero.and_then(|nonzero| {
-                            let table = if scan.band[0] == 0 { tables.dc.get(dc) } else { tables.ac.get(ac) };
-                            progressive(&mut bits, scan, table.and_then(Option::as_ref), nonzero, &mut run)
+                            progressive(&mut bits, scan, if scan.band[0] == 0 { dc } else { ac }, nonzero, &mut run)
                         })
                     } else {
-                        let table = |tables: &'_ [Option<Huffman>; 4], number: usize| tables.get(number).and_then(Option::as_ref);
-                        match (table(&tables.dc, dc), table(&tables.ac, ac)) {
+                        match (dc, ac) {
                             (Some(dc), Some(ac)) => sequential(&mut bits, dc, ac),
                             _ => Err(Bad::Code),
                         }
