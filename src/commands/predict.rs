@@ -270,7 +270,8 @@ fn predict_batch(
             }
         }
     };
-    let several = |picture: &std::result::Result<Picture, String>| picture.as_ref().is_ok_and(|picture| picture.several);
+    let several =
+        |picture: &std::result::Result<Picture, String>| picture.as_ref().is_ok_and(|picture| picture.several);
     files.iter().zip(&pictures).map(|both| (outcome(both), several(both.1))).collect()
 }
 

@@ -17,7 +17,11 @@ fn start() -> TempDir {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         image::RgbImage::from_pixel(8, 8, image::Rgb([index as u8 * 9; 3])).save(file).unwrap();
     }
-    shell("mkfifo pipe pipe.png src/a/pipe.png src/b/pipe; mkdir idx; mkfifo idx/train-images-idx3-ubyte", path).success();
+    shell(
+        "mkfifo pipe pipe.toml pipe.png src/a/pipe.png src/b/pipe; mkdir idx; mkfifo idx/train-images-idx3-ubyte",
+        path,
+    )
+    .success();
     std::fs::write(path.join("idx/train-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 0]).unwrap();
     dir
 }
@@ -36,13 +40,13 @@ fn a_pipe_or_a_device_is_refused_wherever_a_file_is_named() {
         "train --data pipe --out r",
         "train --data /dev/zero --out r",
         "train --data faces.h5 --config pipe --out r",
-        "train --data faces.h5 --model pipe --out r",
-        "train --data faces.h5 --model tiny.toml --fork pipe --out r",
+        "train --data faces.h5 --model pipe.toml --out r",
         "eval --model run --data pipe",
         "eval --model pipe --data faces.h5",
         "info pipe",
         "info /dev/zero",
-        "export --model pipe --out m.onnx",
+        "export pipe --out m.onnx",
+        "report run --data pipe",
         "import pipe --model tiny.toml --out r",
     ] {
         // The shell gives up on one that waits.
@@ -75,7 +79,8 @@ fn links_in_a_circle_end_and_each_file_is_taken_once() {
     symlink("3.png", path.join("src/b/link.png")).unwrap();
     let names = |args: &str| {
         let end = shell(&format!("timeout 60 $GLASSES predict --model run {args} --csv"), path).success();
-        let names: Vec<String> = end.stdout.lines().skip(1).map(|line| line[..line.find(',').unwrap()].to_owned()).collect();
+        let names: Vec<String> =
+            end.stdout.lines().skip(1).map(|line| line[..line.find(',').unwrap()].to_owned()).collect();
         names
     };
     let all = ["src/a/1.png", "src/a/2.png", "src/b/3.png", "src/b/4.png", "src/b/link.png"];

@@ -149,6 +149,44 @@ fn a_file_of_another_kind_that_was_cut_short_is_refused() {
             count += 1;
         }
     }
+    // Runs of equal pixels in a bitmap of 8 columns and rows, with an end behind the fourth.
+    let head: [u32; 13] = [0, 0, 54 + 1024, 40, 8, 8, 1 | 8 << 16, 1, 0, 0, 0, 256, 0];
+    let runs = |rows: usize| {
+        let head = head.iter().flat_map(|word| word.to_le_bytes());
+        let palette = (0..=255u8).flat_map(|value| [value, value, value, 0]);
+        let rows = [8, 77, 0, 0].repeat(rows);
+        b"BM".iter().copied().chain(head).chain(palette).chain(rows).chain([0, 1]).collect::<Vec<u8>>()
+    };
+    put(dir, "runs.bmp", &runs(8));
+    glasses(&words("predict --model run runs.bmp"), dir).success();
+    put(dir, "cut/runs.bmp", &runs(4));
+    // A JPEG file within a TIFF.
+    let strip = |percent: usize| {
+        let whole = encoded(&picture, ImageFormat::Jpeg);
+        let kept =
+            [&whole[..data_of(&whole) + (whole.len() - data_of(&whole)) * percent / 100], &[0xff, 0xd9]].concat();
+        let strip = if percent == 100 { whole } else { kept };
+        let entry = |tag: u16, kind: u16, count: u32, value: u32| {
+            [&tag.to_le_bytes()[..], &kind.to_le_bytes(), &count.to_le_bytes(), &value.to_le_bytes()].concat()
+        };
+        let bits = 8 + 2 + 9 * 12 + 4;
+        let entries = [
+            entry(256, 4, 1, 40),
+            entry(257, 4, 1, 30),
+            entry(258, 3, 3, bits),
+            entry(259, 3, 1, 7),
+            entry(262, 3, 1, 6),
+            entry(273, 4, 1, bits + 6),
+            entry(277, 3, 1, 3),
+            entry(278, 4, 1, 30),
+            entry(279, 4, 1, strip.len() as u32),
+        ];
+        [&b"II*\0\x08\0\0\0\x09\0"[..], &entries.concat(), &[0; 4], &[8, 0, 8, 0, 8, 0], &strip].concat()
+    };
+    put(dir, "whole.tif", &strip(100));
+    glasses(&words("predict --model run whole.tif"), dir).success();
+    put(dir, "cut/strip.tif", &strip(50));
+    count += 2;
     let message = glasses(&words("predict --model run cut"), dir).failure();
     assert!(message.contains(&format!("{count} of {count} pictures could not be read")), "{message}");
     // What is said of the others is true.
@@ -230,14 +268,14 @@ fn a_picture_that_memory_does_not_suffice_for_is_one_bad_picture() {
     put(dir, "src/a/1.png", &flat(1, ImageFormat::Png));
     put(dir, "src/a/2.jpg", &flat(2, ImageFormat::Jpeg));
     put(dir, "src/b/3.png", &flat(3, ImageFormat::Png));
-    let large = DynamicImage::ImageRgb8(RgbImage::new(9000, 9000));
+    let large = DynamicImage::ImageRgb8(RgbImage::new(6000, 6000));
     put(dir, "src/b/large.png", &encoded(&large, ImageFormat::Png));
     glasses(&words("predict --model run src/b/large.png"), dir).success();
-    let limited = |args: &str| shell(&format!("ulimit -v LIMIT; $GLASSES {args}"), dir);
+    let limited = |args: &str| shell(&format!("ulimit -v 300000; $GLASSES {args}"), dir);
     let end = limited("predict --model run src");
     let message = format!("{end:?}");
     assert!(message.contains("1 of 4 pictures could not be read"), "{message}");
-    assert!(message.contains("src/b/large.png: a picture of 9000x9000 pixels, which takes "), "{message}");
+    assert!(message.contains("src/b/large.png: a picture of 6000x6000 pixels, which takes "), "{message}");
     assert!(message.contains("MB, more than there is memory for"), "{message}");
     assert!(message.contains("the 3 others have been predicted") && end.stdout.lines().count() == 3, "{message}");
     let message = limited("ingest src --size 8 --test 0 --out d.h5").failure();

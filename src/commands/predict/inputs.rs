@@ -118,7 +118,9 @@ impl Part {
 /// All paths below `place` that fit, in the order of their names. `**` follows no links, which may lead in a circle; what is named is followed.
 fn expand(place: &Path, parts: &[Part], found: &mut Vec<PathBuf>) -> Result<()> {
     let listed = if place == Path::new("") { Path::new(".") } else { place };
-    let own = |path: PathBuf| path.strip_prefix("./").map(Path::to_owned).ok().filter(|_| place == Path::new("")).unwrap_or(path);
+    let own = |path: PathBuf| {
+        path.strip_prefix("./").map(Path::to_owned).ok().filter(|_| place == Path::new("")).unwrap_or(path)
+    };
     match parts {
         [] => found.push(place.to_owned()),
         [Part::Name(name), rest @ ..] => {

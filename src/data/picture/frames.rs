@@ -4,18 +4,15 @@ use std::io::Cursor;
 
 use image::ImageFormat;
 use image::codecs::webp::WebPDecoder;
-use tiff::decoder::Decoder;
-use tiff::tags::Tag;
 
-/// Pages of a TIFF that are looked at: its first may be followed by smaller ones of the same picture.
-const LOOKED_AT: usize = 16;
+use super::tiff;
 
 /// Whether other frames or pages follow the first.
 pub fn several(format: Option<ImageFormat>, bytes: &[u8]) -> bool {
     match format {
         Some(ImageFormat::Png) => is_animated_png(bytes),
         Some(ImageFormat::WebP) => WebPDecoder::new(Cursor::new(bytes)).is_ok_and(|decoder| decoder.has_animation()),
-        Some(ImageFormat::Tiff) => has_pages(bytes),
+        Some(ImageFormat::Tiff) => tiff::has_pages(bytes),
         _ => false,
     }
 }
@@ -33,15 +30,6 @@ fn is_animated_png(bytes: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// Whether a page follows that is neither the first one made smaller nor its mask.
-fn has_pages(bytes: &[u8]) -> bool {
-    let Ok(mut decoder) = Decoder::new(Cursor::new(bytes)) else { return false };
-    (0..LOOKED_AT).any(|_| {
-        let next = decoder.more_images() && decoder.next_image().is_ok();
-        next && !decoder.find_tag_unsigned::<u32>(Tag::NewSubfileType).is_ok_and(|kind| kind.unwrap_or(0) & 5 != 0)
-    })
 }
 
 /// How many files hold several, and the first of them.

@@ -21,7 +21,11 @@ const HEAD: usize = 32;
 /// not there is taken by its name, to be reported.
 pub fn is_picture(path: &Path) -> bool {
     let data = path.metadata();
-    if ends_like_picture(path) { data.map_or(true, |data| data.is_file()) } else { data.is_ok_and(|data| data.is_file()) && begins_like_picture(path) }
+    if ends_like_picture(path) {
+        data.map_or(true, |data| data.is_file())
+    } else {
+        data.is_ok_and(|data| data.is_file()) && begins_like_picture(path)
+    }
 }
 
 /// Whether the name of a file ends like a picture's.
@@ -32,8 +36,7 @@ pub fn ends_like_picture(path: &Path) -> bool {
 
 fn begins_like_picture(path: &Path) -> bool {
     let mut head = Vec::with_capacity(HEAD);
-    File::open(path).is_ok_and(|file| file.take(HEAD as u64).read_to_end(&mut head).is_ok())
-        && is_head(&head)
+    File::open(path).is_ok_and(|file| file.take(HEAD as u64).read_to_end(&mut head).is_ok()) && is_head(&head)
 }
 
 /// What is said of files that are left out because they are no pictures.

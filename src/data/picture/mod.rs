@@ -1,19 +1,22 @@
 //! From a picture file to the pixels of one row: one preparation for making datasets and for predicting.
 //!
 //! - `kind`: which files are pictures;
-//! - `jpeg`: what the JPEG decoder does not say;
+//! - `jpeg`, `tiff`, `bmp`: what their decoders do not say;
 //! - `frames`: which hold several;
 //! - `pixels`: sizes, channels, transparency.
 
+mod bmp;
 mod frames;
 mod jpeg;
 mod kind;
 mod pixels;
+mod tiff;
 
 pub use frames::FirstOnly;
 pub use kind::{FORMATS, ends_like_picture, is_picture, left_out};
 pub use pixels::prepare_grey;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Cursor, ErrorKind, Read};
 use std::path::Path;
@@ -73,7 +76,7 @@ pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Picture, 
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
     }
-    let bytes = whole(&bytes)?;
+    let bytes = &*whole(&bytes)?;
     let opened = |e: image::ImageError| e.to_string().replace('\n', " ");
     let (format, mut decoder) = open(path, bytes).map_err(opened)?;
     let size = decoder.dimensions();
@@ -84,10 +87,18 @@ pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Picture, 
     // What libraries cannot allocate ends the process.
     let need = need(format, &decoder, (h, w, c)).saturating_add(bytes.len());
     let _held = memory::hold(need).ok_or_else(|| {
-        format!("a picture of {}x{} pixels, which takes {} MB, more than there is memory for", size.1, size.0, need >> 20)
+        format!(
+            "a picture of {}x{} pixels, which takes {} MB, more than there is memory for",
+            size.1,
+            size.0,
+            need >> 20
+        )
     })?;
-    if format == Some(ImageFormat::Jpeg) {
-        jpeg::complete(bytes)?;
+    match format {
+        Some(ImageFormat::Jpeg) => jpeg::complete(bytes)?,
+        Some(ImageFormat::Tiff) => tiff::complete(bytes)?,
+        Some(ImageFormat::Bmp) => bmp::complete(bytes)?,
+        _ => {}
     }
     let mut image = DynamicImage::from_decoder(decoder).map_err(opened)?;
     if format == Some(ImageFormat::Bmp) && all_transparent(&image) {
@@ -147,15 +158,16 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The bytes of the picture itself, after a look at what its decoder passes over.
-fn whole(bytes: &[u8]) -> Result<&[u8], String> {
+fn whole(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     if !jpeg::begins(bytes) {
-        return Ok(bytes);
+        return Ok(Cow::Borrowed(bytes));
     }
     let outline = jpeg::outline(bytes).ok_or("a JPEG file that ends too early")?;
     if outline.coarse_brightness {
         return Err("a JPEG file whose brightness is sampled more coarsely than its colours".to_owned());
     }
-    Ok(&bytes[..outline.len])
+    let bytes = &bytes[..outline.len];
+    Ok(outline.lines.map_or(Cow::Borrowed(bytes), |(from, to)| Cow::Owned([&bytes[..from], &bytes[to..]].concat())))
 }
 
 /// The decoder, after a look at the sizes that the file claims.

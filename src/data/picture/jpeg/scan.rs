@@ -2,7 +2,7 @@
 //! fills up what is missing, and no decoder in Rust says so; libjpeg only warns.
 
 use super::bits::{Bad, Bits, Huffman};
-use super::{next_marker, stands_alone, standard};
+use super::{next_marker, standard, stands_alone};
 
 /// Of a coefficient that no scan has.
 const UNSEEN: u8 = 0xff;
@@ -76,7 +76,8 @@ pub fn complete(bytes: &[u8]) -> Result<(), String> {
                 frame = Some(new);
             }
             0xc0..=0xcf if marker != 0xc8 && marker != 0xcc => {
-                return Err("a JPEG file of a kind that cannot be decoded here: lossless, arithmetic or hierarchical".to_owned());
+                return Err("a JPEG file of a kind that cannot be decoded here: lossless, arithmetic or hierarchical"
+                    .to_owned());
             }
             0xda => {
                 scans += 1;
@@ -147,7 +148,8 @@ impl Frame {
         let (&count, rest) = segment.split_first()?;
         let (parts, rest) = rest.split_at_checked(2 * usize::from(count))?;
         let &[first, last, bits] = rest.first_chunk::<3>()?;
-        let mut scan = Scan { components: Vec::new(), band: [first.into(), last.into()], high: bits >> 4, low: bits & 15 };
+        let mut scan =
+            Scan { components: Vec::new(), band: [first.into(), last.into()], high: bits >> 4, low: bits & 15 };
         if !self.progressive {
             // Some encoders write no band.
             (scan.band, scan.high, scan.low) = ([0, 63], 0, 0);
@@ -172,20 +174,17 @@ impl Frame {
 
     /// Reads all blocks of a scan that begins at `at`, and returns the place of the marker behind it; or what is wrong, behind how many
     /// blocks of how many.
-    fn walk(
-        &mut self,
-        scan: &Scan,
-        tables: &Tables,
-        bytes: &[u8],
-        at: usize,
-    ) -> Result<usize, (Bad, usize, usize)> {
+    fn walk(&mut self, scan: &Scan, tables: &Tables, bytes: &[u8], at: usize) -> Result<usize, (Bad, usize, usize)> {
         // A component alone has no blocks that only fill an MCU.
         let alone = if let [(only, _)] = scan.components[..] { Some(self.components[only].blocks) } else { None };
         let [across, down] = alone.unwrap_or(self.mcus);
         let in_mcu = |number: usize| if alone.is_some() { [1, 1] } else { self.components[number].sampling };
-        let table = |number: usize| (tables.dc.get(number).and_then(Option::as_ref), tables.ac.get(number).and_then(Option::as_ref));
+        let table = |number: usize| {
+            (tables.dc.get(number).and_then(Option::as_ref), tables.ac.get(number).and_then(Option::as_ref))
+        };
         let part = |&(number, [dc, ac]): &(usize, [usize; 2])| (number, in_mcu(number), (table(dc).0, table(ac).1));
-        let parts: Vec<(usize, [usize; 2], (Option<&Huffman>, Option<&Huffman>))> = scan.components.iter().map(part).collect();
+        let parts: Vec<(usize, [usize; 2], (Option<&Huffman>, Option<&Huffman>))> =
+            scan.components.iter().map(part).collect();
         let each: usize = parts.iter().map(|(_, [h, v], _)| h * v).sum();
         let (mut bits, mut run) = (Bits::new(bytes, at), 0);
         for mcu in 0..across * down {
