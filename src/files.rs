@@ -29,6 +29,49 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Refuses what is neither a file nor a folder, as a link to it is: a pipe may never be written to, and a device never ends.
+///
+/// # Errors
+/// When it is that, or nothing.
+pub fn check_regular(path: &Path) -> Result<()> {
+    let data = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if data.is_file() || data.is_dir() {
+        return Ok(());
+    }
+    let fix = "write what it gives to a file, and name that";
+    Err(Error::invalid(path.display().to_string(), NOT_REGULAR, "a regular file", fix))
+}
+
+/// What is said of such.
+pub const NOT_REGULAR: &str = "no regular file: a pipe, a socket or a device";
+
+/// Opens a regular file for reading: what users name is opened by this.
+///
+/// # Errors
+/// As [`check_regular`], and when it may not be read.
+pub fn open(path: &Path) -> Result<File> {
+    check_regular(path)?;
+    File::open(path).map_err(Error::io("read", path))
+}
+
+/// All bytes of a regular file.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    check_regular(path)?;
+    std::fs::read(path).map_err(Error::io("read", path))
+}
+
+/// The text of a regular file.
+///
+/// # Errors
+/// As [`open`], and when it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    check_regular(path)?;
+    std::fs::read_to_string(path).map_err(Error::io("read", path))
+}
+
 /// A file beside `path` that vanishes unless it is given a name. Readable by whoever the umask allows.
 ///
 /// # Errors

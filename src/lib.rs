@@ -20,6 +20,7 @@ pub mod comm;
 #[doc(inline)]
 pub use glasses_kernels as kernels;
 pub mod files;
+pub mod memory;
 pub mod lock;
 pub mod trace;
 pub mod position;

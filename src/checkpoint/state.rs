@@ -166,7 +166,7 @@ pub fn read_state(path: &Path) -> Result<State> {
 /// # Errors
 /// When it cannot be read.
 pub fn is_state(path: &Path) -> Result<bool> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let file = crate::files::open(path)?;
     let mut start = Vec::new();
     file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
     Ok(start == MAGIC.as_bytes())
@@ -177,7 +177,7 @@ fn verify(path: &Path) -> Result<()> {
     let invalid = |found: String, expected: String, fix: &str| {
         Err(Error::invalid(format!("checkpoint {}", path.display()), found, expected, fix))
     };
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut file = crate::files::open(path)?;
     let mut start = Vec::new();
     file.by_ref().take(HEAD as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
     let text = String::from_utf8_lossy(&start);

@@ -3,12 +3,14 @@
 mod share;
 mod skipped;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::comm::{Communicator, agree_root};
 use crate::data::class_names;
 use crate::data::ingest::class_folders::Folders;
 use crate::data::ingest::{Content, Request, Source, check_classes, discover};
+use crate::data::picture::FirstOnly;
 use crate::data::split::{Assignment, assign};
 use crate::data::writer::check_place;
 use crate::data::{RowShape, Rows, Split, Writer};
@@ -306,13 +308,14 @@ fn write_pictures(
     labels: &[usize],
     writer: Option<&Writer>,
 ) -> Result<()> {
-    let mut bad = Vec::new();
+    let (mut bad, mut several) = (Vec::new(), BTreeSet::new());
     let bar = share::progress(if comm.is_root() { pictures.len() } else { 0 }, "pictures", "decoding");
     for split in Split::ALL {
         let order = rows.of(split);
         let paths: Vec<&Path> = order.iter().map(|&row| pictures[row]).collect();
         share::decode(comm, &paths, hwc, true, &bar, |first, block| {
             bad.extend(share::listed(&paths, &block.failures));
+            several.extend(block.several.iter().map(|&number| order[number]));
             if !bad.is_empty() {
                 return Ok(());
             }
@@ -326,6 +329,11 @@ fn write_pictures(
         })?;
     }
     bar.finish_and_clear();
+    let mut first_only = FirstOnly::default();
+    several.iter().for_each(|&row| first_only.add(|| pictures[row].display().to_string()));
+    if let Some(text) = first_only.said().filter(|_| comm.is_root()) {
+        eprintln!("note: {text}");
+    }
     bad.sort_by_cached_key(|line| natural(line));
     if bad.is_empty() { Ok(()) } else { Err(refuse(bad, pictures.len(), None)) }
 }

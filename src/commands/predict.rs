@@ -14,7 +14,7 @@ use super::probe;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
-use crate::data::picture;
+use crate::data::picture::{self, FirstOnly, Picture};
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
@@ -90,9 +90,10 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let batch = own.len().div_ceil(cores).clamp(1, BATCH);
     let networks = models.iter().map(|saved| &saved.model);
     let batch = agree(comm, room::rows(networks, batch, cores * neighbours, &model_files[0]))?;
-    let outcomes = predict(&models, &choice, own, &maps, (cores, batch), comm);
+    let (outcomes, first_only) = predict(&models, &choice, own, &maps, (cores, batch), comm);
     let maps = maps.into_inner().unwrap_or_else(PoisonError::into_inner);
     agree(comm, maps.map_or(Ok(()), Maps::finish))?;
+    say_first_only(first_only, comm);
     let outcomes = gather(outcomes, files.len().div_ceil(size), saved.classes.len(), comm)?;
     let printed = if comm.is_root() { print(options, &saved.classes, &outcomes) } else { Ok(()) };
     agree(comm, printed)?;
@@ -106,10 +107,26 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 }
 
 fn unreadable(bad: Vec<String>, of: usize) -> Error {
+    let others = match of - bad.len() {
+        0 => "; none has been predicted".to_owned(),
+        1 => "; the other one has been predicted".to_owned(),
+        others => format!("; the {others} others have been predicted"),
+    };
     Error::Several {
         what: format!("{} of {of} pictures could not be read", bad.len()),
         items: bad,
-        fix: format!("replace them by {}; the others have been predicted", picture::FORMATS),
+        fix: format!("replace them by {}{others}", picture::FORMATS),
+    }
+}
+
+/// Collective: the root says which files hold more than the frame that was looked at.
+fn say_first_only(own: FirstOnly, comm: &dyn Communicator) {
+    let mut all = FirstOnly::default();
+    for part in comm.gather(&serde_json::to_vec(&own).unwrap_or_default()) {
+        all.and(serde_json::from_slice(&part).unwrap_or_default());
+    }
+    if let Some(text) = all.said().filter(|_| comm.is_root()) {
+        eprintln!("note: {text}");
     }
 }
 
@@ -196,7 +213,7 @@ fn predict(
     maps: &SharedMaps<'_>,
     (cores, batch): (usize, usize),
     comm: &dyn Communicator,
-) -> Vec<Outcome> {
+) -> (Vec<Outcome>, FirstOnly) {
     let bar = progress_bar(comm.is_root() && files.len() > BATCH, files.len() as u64, "pictures");
     let workspace = || models.iter().map(|saved| Workspace::for_inference(&saved.model, batch)).collect::<Vec<_>>();
     let work = |ws: &mut Vec<Workspace>, files: &[PathBuf]| {
@@ -204,52 +221,58 @@ fn predict(
         bar.inc(files.len() as u64);
         outcomes
     };
-    let outcomes = if cores > 1 {
+    let found: Vec<(Outcome, bool)> = if cores > 1 {
         files.par_chunks(batch).map_init(workspace, work).flatten_iter().collect()
     } else {
         let mut ws = workspace();
         files.chunks(batch).flat_map(|files| work(&mut ws, files)).collect()
     };
     bar.finish_and_clear();
-    outcomes
+    let mut first_only = FirstOnly::default();
+    for (file, _) in files.iter().zip(&found).filter(|(_, (_, several))| *several) {
+        first_only.add(|| file.display().to_string());
+    }
+    (found.into_iter().map(|(outcome, _)| outcome).collect(), first_only)
 }
 
-/// As many files as `ws` has room for.
+/// As many files as `ws` has room for; and whether each holds further frames.
 fn predict_batch(
     models: &[SavedModel],
     choice: &Choice,
     ws: &mut [Workspace],
     files: &[PathBuf],
     maps: &SharedMaps<'_>,
-) -> Vec<Outcome> {
+) -> Vec<(Outcome, bool)> {
     let [h, w, c] = models[0].shape.hwc();
     let decode =
         |file: &PathBuf| picture::try_decode(file, h, w, c).map_err(|reason| format!("{}: {reason}", file.display()));
     let pictures: Vec<_> = files.iter().map(decode).collect();
-    let good: Vec<&Vec<u8>> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
+    let good: Vec<&Picture> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
     let all = models.iter().zip(ws).map(|(saved, ws)| {
         probabilities(&saved.model, &saved.params, ws, good.len(), |input| {
-            for (pixels, input) in good.iter().zip(input.chunks_exact_mut(h * w * c)) {
-                saved.normalizer.pixels(pixels, input);
+            for (picture, input) in good.iter().zip(input.chunks_exact_mut(h * w * c)) {
+                saved.normalizer.pixels(&picture.pixels, input);
             }
         })
     });
     let probabilities = mean(all.collect());
     let mut rows = probabilities.chunks_exact(models[0].model.classes);
-    let outcome = |(file, picture): (&PathBuf, &std::result::Result<Vec<u8>, String>)| {
+    let mut outcome = |(file, picture): (&PathBuf, &std::result::Result<Picture, String>)| {
         let row = if picture.is_ok() { rows.next() } else { None };
         match (picture, row.and_then(|row| Some((kernels::argmax(row)?, row)))) {
             (Err(reason), _) => Err(reason.clone()),
             (Ok(_), None) => Err(format!("{}: the model gives no number for it", file.display())),
-            (Ok(pixels), Some((class, row))) => {
+            (Ok(picture), Some((class, row))) => {
                 if let Some(maps) = &mut *maps.lock().unwrap_or_else(PoisonError::into_inner) {
-                    maps.write(file, pixels, class);
+                    maps.write(file, &picture.pixels, class);
                 }
                 Ok(choice.prediction(file.display().to_string(), row, class))
             }
         }
     };
-    files.iter().zip(&pictures).map(outcome).collect()
+    let several =
+        |picture: &std::result::Result<Picture, String>| picture.as_ref().is_ok_and(|picture| picture.several);
+    files.iter().zip(&pictures).map(|both| (outcome(both), several(both.1))).collect()
 }
 
 /// The mean of what several models say; what one says stays as it is.

@@ -1,6 +1,5 @@
 //! Everything that can be set: each a flag, and a key of the same name in the file given with `--config`.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -182,7 +181,7 @@ impl Settings {
             Error::invalid(path.display().to_string(), found, expected, fix)
         };
         let mut text = String::new();
-        let file = File::open(path).map_err(Error::io("read", path))?;
+        let file = crate::files::open(path)?;
         file.take(LONGEST + 1).read_to_string(&mut text).map_err(Error::io("read", path))?;
         if text.len() as u64 > LONGEST {
             let fix = "name the TOML file with the settings".to_owned();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::picture::ends_like_picture;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// An HDF5 file that is open for reading only. As long as this lives, no other program opens it for writing where its file system has
 /// locks.
@@ -55,7 +56,7 @@ pub fn lock(path: &Path) -> Result<Option<File>> {
     if !LOCKS.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let file = files::open(path)?;
     match file.try_lock_shared() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(being_written(path, "a file that another program has open for writing")),
@@ -100,6 +101,7 @@ fn ingested(path: &Path) -> Option<String> {
 /// When it is none, is cut short, or another program writes it.
 pub fn open(path: &Path) -> Result<OpenFile> {
     let place = path.display().to_string();
+    files::check_regular(path)?;
     if std::fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
         let fix = match ingested(path) {
             Some(made) => format!("name the file itself; {made}"),

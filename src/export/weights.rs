@@ -93,7 +93,7 @@ impl WeightsFile {
     /// # Errors
     /// When it cannot be read or is no safetensors file.
     pub fn read(path: &Path) -> Result<WeightsFile> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = crate::files::read(path)?;
         let place = path.display().to_string();
         let invalid = |e: safetensors::SafeTensorError| {
             Error::invalid(&place, format!("no safetensors file ({e})"), "named weights as safetensors", FIX)

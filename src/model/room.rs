@@ -1,10 +1,10 @@
 //! Whether this machine has the memory that networks take: a small file can describe a large one.
 
-use std::fs::read_to_string;
 use std::path::Path;
 
 use super::{Model, Workspace};
 use crate::error::{Error, Result};
+use crate::memory::available;
 
 /// How many rows, at most `batch`, each of `workers` of this machine may have in the networks of `models` at once. `place` is where
 /// these come from.
@@ -35,41 +35,6 @@ pub fn rows<'a>(
     })
 }
 
-/// Bytes that the system would give this process without swapping, where it says so (Linux): of the machine, and of each control
-/// group around the process, as batch systems and containers make them.
-fn available() -> Option<usize> {
-    let text = read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let machine = line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)?;
-    let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    Some(groups.lines().filter_map(|line| left_in(line, Path::new("/sys/fs/cgroup"))).fold(machine, usize::min))
-}
-
-/// What is left in a control group, and those around it; `line` is the process' own of one hierarchy, `number:controllers:path`, and
-/// the groups are mounted at `mount`.
-fn left_in(line: &str, mount: &Path) -> Option<usize> {
-    let mut parts = line.splitn(3, ':').skip(1);
-    let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
-    let (root, limit, held, files) = match controllers {
-        "" => (mount.to_owned(), "memory.max", "memory.current", ["inactive_file ", "active_file "]),
-        _ if controllers.split(',').any(|name| name == "memory") => {
-            let files = ["total_inactive_file ", "total_active_file "];
-            (mount.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", files)
-        }
-        _ => return None,
-    };
-    let left = |group: &Path| {
-        let number = |name: &str| read_to_string(group.join(name)).ok()?.trim().parse::<usize>().ok();
-        let stat = read_to_string(group.join("memory.stat")).unwrap_or_default();
-        // Files that were read are counted, and given up when there is need.
-        let of = |line: &str| files.iter().find_map(|name| line.strip_prefix(name)?.parse::<usize>().ok());
-        let cached = stat.lines().filter_map(of).sum();
-        Some(number(limit)?.saturating_sub(number(held)?.saturating_sub(cached)))
-    };
-    let own = root.join(path);
-    own.ancestors().take_while(|group| group.starts_with(&root)).filter_map(left).min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,26 +55,5 @@ mod tests {
         // The second of several counts, too.
         let message = rows([&small, &large].into_iter(), 32, 1000, place).unwrap_err().to_string();
         assert!(message.contains("m.h5: found a network that takes "), "{message}");
-    }
-
-    #[test]
-    fn the_narrowest_control_group_counts_without_files_that_were_read() {
-        let mount = tempfile::tempdir().unwrap();
-        let group = |path: &str, files: &[(&str, &str)]| {
-            let folder = mount.path().join(path);
-            std::fs::create_dir_all(&folder).unwrap();
-            files.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).unwrap());
-        };
-        let stat = ("memory.stat", "anon 5\nactive_file 200\ninactive_file 300\n");
-        group("job", &[("memory.max", "1000\n"), ("memory.current", "900\n"), stat]);
-        group("job/step", &[("memory.max", "max\n"), ("memory.current", "900\n")]);
-        assert_eq!(left_in("0::/job/step", mount.path()), Some(600));
-        assert_eq!(left_in("0::/other", mount.path()), None);
-        let old = ("memory.stat", "active_file 9\ntotal_active_file 20\n");
-        group("memory/job", &[("memory.limit_in_bytes", "100"), ("memory.usage_in_bytes", "90"), old]);
-        assert_eq!(left_in("4:cpu,memory:/job", mount.path()), Some(30));
-        assert_eq!(left_in("4:cpu,cpuacct:/job", mount.path()), None);
-        assert_eq!(left_in("nonsense", mount.path()), None);
-        assert!(available().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

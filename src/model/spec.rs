@@ -77,7 +77,7 @@ impl ModelSpec {
     /// # Errors
     /// When the file cannot be read, is not TOML, or holds a layer that we do not know.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = crate::files::read_text(path)?;
         Self::parse(&text, &path.display().to_string())
     }
 

@@ -94,7 +94,7 @@ fn folder(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resul
         Origin::Resume(dir) => {
             agree_root(comm, || {
                 let path = dir.join(CONFIG);
-                let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+                let text = crate::files::read_text(&path)?;
                 let differing = differing(&text, config)?;
                 let what = format!("--resume {}: these are not as they were", dir.display());
                 let fix = "leave them as they were, or start another ensemble".to_owned();

@@ -55,7 +55,7 @@ pub fn finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -> Resu
     let found = agree_root(comm, || {
         let Some((steps, weights)) = finish_of(dir) else { return Ok(String::new()) };
         let path = dir.join(CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let text = crate::files::read_text(&path)?;
         same_settings(dir, &text, config)?;
         let old = Settings::read(&path)?;
         if old.max_steps != config.max_steps || old.epochs != Some(config.epochs) {
@@ -165,7 +165,7 @@ impl Trainer<'_> {
                 return refuse("a finished run without a checkpoint".to_owned(), "use its model.h5, or --fork it");
             }
             let path = dir.join(CONFIG);
-            let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            let text = crate::files::read_text(&path)?;
             same_settings(dir, &text, &self.config_that_runs())?;
             Ok("none".to_owned())
         })?;

@@ -73,7 +73,7 @@ struct Recorded {
 impl Recorded {
     fn read(dir: &Path, table: &[Param]) -> Result<Recorded> {
         let path = dir.join(DIGESTS);
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let text = crate::files::read_text(&path)?;
         Recorded::parse(&text, &path, table)
     }
 

@@ -152,7 +152,7 @@ for path in sorted(glob.glob("odd/*")):
     }
 }
 
-/// The tutorial's pictures lying on their sides as a phone has them, and some with transparency and of 16 bits; their paths.
+/// The tutorial's pictures lying on their sides as a phone has them, some with transparency, of 16 bits, and bitmaps; their paths.
 fn odd_pictures(work: &Path) -> Vec<String> {
     use image::ImageEncoder;
     use image::codecs::png::PngEncoder;
@@ -179,15 +179,20 @@ fn odd_pictures(work: &Path) -> Vec<String> {
     let mut cut = picture.to_rgba8();
     cut.enumerate_pixels_mut().for_each(|(x, y, pixel)| pixel[3] = if x > y { (3 * x) as u8 } else { 255 });
     let cut = image::DynamicImage::from(cut);
+    // As programs write bitmaps that leave the fourth byte alone.
+    let mut unwritten = picture.to_rgba8();
+    unwritten.pixels_mut().for_each(|pixel| pixel[3] = 0);
     for (name, picture) in [
         ("alpha.png", cut.clone()),
+        ("alpha.bmp", cut.clone()),
+        ("unwritten.bmp", unwritten.into()),
         ("grey-alpha.png", cut.to_luma_alpha8().into()),
         ("deep.png", picture.to_rgb16().into()),
         ("deep-grey.png", picture.to_luma16().into()),
         ("grey.png", picture.to_luma8().into()),
     ] {
         let mut bytes = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        picture.write_to(&mut bytes, image::ImageFormat::from_path(name).unwrap()).unwrap();
         files.push((name.to_owned(), bytes.into_inner()));
     }
     let write = |(name, bytes): (String, Vec<u8>)| {

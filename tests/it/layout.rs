@@ -13,7 +13,7 @@ const LEVELS: [&[&str]; 12] = [
     &["metrics"],
     &["doctor"],
     &["data", "model", "optim", "comm"],
-    &["files", "lock", "trace", "position", "launch"],
+    &["files", "memory", "lock", "trace", "position", "launch"],
     &["signals"],
     &["error"],
 ];

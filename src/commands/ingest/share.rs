@@ -1,6 +1,6 @@
 //! Decoding shared by the ranks: blocks of rows in written order, each rank a piece of each block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::BLOCK;
 use crate::comm::Communicator;
-use crate::data::picture::try_decode;
+use crate::data::picture::{Picture, try_decode};
 use crate::error::Result;
 
 /// Pictures a rank decodes before the ranks meet; bounds how long the progress bar stands still.
@@ -26,6 +26,8 @@ pub struct Block {
     pub pixels: Vec<u8>,
     /// By number in the list of pictures.
     pub failures: Failures,
+    /// Numbers of those whose files hold further frames.
+    pub several: BTreeSet<usize>,
 }
 
 /// Collective. Decodes `pictures` and hands block after block (with its first row) to `take` on every rank.
@@ -48,11 +50,17 @@ pub fn decode(
         let (from, to) = (first + rank * count / size, first + (rank + 1) * count / size);
         let mine = decode_mine(&pictures[from..to], hwc, size == 1);
         let mut pixels = Vec::new();
-        let mut failures = Failures::new();
+        let (mut failures, mut several) = (Failures::new(), BTreeSet::new());
         for (number, outcome) in (from..to).zip(mine) {
             match outcome {
-                Ok(row) if pixels_wanted => pixels.extend(row),
-                Ok(_) => {}
+                Ok(picture) => {
+                    if picture.several {
+                        several.insert(number);
+                    }
+                    if pixels_wanted {
+                        pixels.extend(picture.pixels);
+                    }
+                }
                 Err(reason) => {
                     pixels.resize(pixels.len() + if pixels_wanted { row } else { 0 }, 0);
                     failures.insert(number, reason);
@@ -61,16 +69,16 @@ pub fn decode(
         }
         if size > 1 {
             pixels = if pixels_wanted { comm.gather(&pixels).concat() } else { pixels };
-            failures = exchange(comm, &failures);
+            (failures, several) = exchange(comm, &failures, &several);
         }
-        take(first, Block { count, pixels, failures })?;
+        take(first, Block { count, pixels, failures, several })?;
         bar.inc(count as u64);
     }
     Ok(())
 }
 
 /// Under `mpirun` the ranks are the parallelism; alone, threads are.
-fn decode_mine(pictures: &[&Path], [h, w, c]: [usize; 3], alone: bool) -> Vec<Result<Vec<u8>, String>> {
+fn decode_mine(pictures: &[&Path], [h, w, c]: [usize; 3], alone: bool) -> Vec<Result<Picture, String>> {
     if alone {
         pictures.par_iter().map(|path| try_decode(path, h, w, c)).collect()
     } else {
@@ -78,21 +86,22 @@ fn decode_mine(pictures: &[&Path], [h, w, c]: [usize; 3], alone: bool) -> Vec<Re
     }
 }
 
-/// Collective: everyone's failures.
-fn exchange(comm: &dyn Communicator, mine: &Failures) -> Failures {
-    // `row reason` lines: reasons are single lines.
-    let text: String = mine.iter().map(|(row, reason)| format!("{row} {}\n", reason.replace('\n', " "))).collect();
-    let mut all = Failures::new();
+/// Collective: everyone's failures, and pictures with further frames.
+fn exchange(comm: &dyn Communicator, mine: &Failures, several: &BTreeSet<usize>) -> (Failures, BTreeSet<usize>) {
+    // `row reason` lines: reasons are single lines. A row alone has several frames.
+    let mut text: String = mine.iter().map(|(row, reason)| format!("{row} {}\n", reason.replace('\n', " "))).collect();
+    text.extend(several.iter().map(|row| format!("{row}\n")));
+    let (mut all, mut all_several) = (Failures::new(), BTreeSet::new());
     for bytes in comm.gather(text.as_bytes()) {
         for line in String::from_utf8_lossy(&bytes).lines() {
-            if let Some((row, reason)) = line.split_once(' ')
-                && let Ok(row) = row.parse()
-            {
-                all.insert(row, reason.to_owned());
+            match (line.split_once(' '), line.parse()) {
+                (None, Ok(row)) => _ = all_several.insert(row),
+                (Some((row, reason)), _) => _ = row.parse().map(|row| all.insert(row, reason.to_owned())),
+                _ => {}
             }
         }
     }
-    all
+    (all, all_several)
 }
 
 /// Collective. Decodes everything and keeps only what failed.

@@ -1,5 +1,6 @@
 //! Which pictures `glasses predict` was given: files, folders, patterns, names on standard input.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::picture;
 use crate::error::{Error, Result};
+use crate::files::folder_of;
 
 /// The pictures: files as given, folders and patterns in the order of their names.
 pub fn list(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
@@ -38,13 +40,9 @@ pub fn list(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn add_folder(folder: &Path, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let mut entries = entries.map_err(Error::io("read the folder", folder))?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
+    for (path, is_folder) in entries(folder)? {
         // A link to a folder is not followed: it may lead in a circle.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        if is_folder {
             add_folder(&path, files, others)?;
         } else {
             (if picture::is_picture(&path) { &mut *files } else { &mut *others }).push(path);
@@ -53,10 +51,22 @@ fn add_folder(folder: &Path, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>
     Ok(())
 }
 
+/// What lies in a folder, by name, and whether it is a folder and no link to one.
+fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let mut entries = entries.map_err(Error::io("read the folder", folder))?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let path = |entry: std::fs::DirEntry| (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(entries.into_iter().map(path).collect())
+}
+
 /// A file may have such a name: then it is that file.
 fn pattern(input: &Path) -> Option<&str> {
-    input.to_str().filter(|text| text.contains(['*', '?', '[']) && !input.exists())
+    input.to_str().filter(|text| text.contains(MAGIC) && !input.exists())
 }
+
+/// What makes a pattern of a name.
+const MAGIC: [char; 3] = ['*', '?', '['];
 
 fn add_matches(pattern: &str, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Result<()> {
     let invalid = |found: String| {
@@ -64,17 +74,78 @@ fn add_matches(pattern: &str, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf
             "check the pattern; * stands for any part of a name, ** for any folders, and quotes keep the shell off it";
         Error::invalid(pattern, found, "a pattern that some picture fits", fix)
     };
-    let matches = glob::glob(pattern).map_err(|e| invalid(e.to_string()))?;
-    let before = files.len();
-    for path in matches {
-        let path = path.map_err(|e| Error::io("read the folder", e.path().to_owned())(e.into()))?;
-        if path.is_dir() {
-            add_folder(&path, files, others)?;
-        } else {
-            files.push(path);
+    let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+    let parts = parts.iter().map(|part| Part::new(part)).collect::<std::result::Result<Vec<_>, _>>();
+    let parts = parts.map_err(|e| invalid(e.to_string()))?;
+    let mut found = Vec::new();
+    expand(Path::new(if pattern.starts_with('/') { "/" } else { "" }), &parts, &mut found)?;
+    let mut matches = Vec::new();
+    for path in found {
+        if path.is_dir() { add_folder(&path, &mut matches, others)? } else { matches.push(path) }
+    }
+    // Folders that fit may lie in one another, and a link beside the folder it leads to: each file once, by the first of its names.
+    let (mut seen, mut folders) = (HashSet::new(), HashMap::new());
+    matches.retain(|path| {
+        let folder = folder_of(path).to_owned();
+        let real = folders.entry(folder).or_insert_with_key(|folder| folder.canonicalize().unwrap_or(folder.clone()));
+        seen.insert((real.clone(), path.file_name().map(OsString::from)))
+    });
+    if matches.is_empty() {
+        return Err(invalid("no such file".to_owned()));
+    }
+    files.append(&mut matches);
+    Ok(())
+}
+
+/// What stands between two slashes of a pattern.
+enum Part {
+    /// `**`
+    Folders,
+    Name(String),
+    Names(glob::Pattern),
+}
+
+impl Part {
+    fn new(text: &str) -> std::result::Result<Part, glob::PatternError> {
+        Ok(match text {
+            "**" => Part::Folders,
+            text if text.contains(MAGIC) => Part::Names(glob::Pattern::new(text)?),
+            text => Part::Name(text.to_owned()),
+        })
+    }
+}
+
+/// All paths below `place` that fit, in the order of their names. `**` follows no links, which may lead in a circle; what is named is followed.
+fn expand(place: &Path, parts: &[Part], found: &mut Vec<PathBuf>) -> Result<()> {
+    let listed = if place == Path::new("") { Path::new(".") } else { place };
+    let own = |path: PathBuf| {
+        path.strip_prefix("./").map(Path::to_owned).ok().filter(|_| place == Path::new("")).unwrap_or(path)
+    };
+    match parts {
+        [] => found.push(place.to_owned()),
+        [Part::Name(name), rest @ ..] => {
+            let path = place.join(name);
+            if path.exists() || rest.is_empty() && path.is_symlink() {
+                expand(&path, rest, found)?;
+            }
+        }
+        _ if !listed.is_dir() => {}
+        [Part::Names(names), rest @ ..] => {
+            for (path, _) in entries(listed)? {
+                let fits = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.matches(name));
+                if fits && (rest.is_empty() || path.is_dir()) {
+                    expand(&own(path), rest, found)?;
+                }
+            }
+        }
+        [Part::Folders, rest @ ..] => {
+            expand(place, if rest.is_empty() { &[] } else { rest }, found)?;
+            for (path, _) in entries(listed)?.into_iter().filter(|(_, is_folder)| *is_folder && !rest.is_empty()) {
+                expand(&own(path), parts, found)?;
+            }
         }
     }
-    if files.len() == before { Err(invalid("no such file".to_owned())) } else { Ok(()) }
+    Ok(())
 }
 
 /// A name a line; or, as `find -print0` gives them, a NUL after each.
@@ -82,8 +153,14 @@ fn names(mut input: impl Read) -> Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes).map_err(Error::io("read", "standard input"))?;
     let end = if bytes.contains(&0) { 0 } else { b'\n' };
-    let names = bytes.split(|&byte| byte == end).filter(|name| !name.is_empty());
-    let names: Vec<PathBuf> = names.map(|name| OsString::from_vec(name.to_vec()).into()).collect();
+    let path = |name: &[u8]| PathBuf::from(OsString::from_vec(name.to_vec()));
+    // Lines may end as Windows ends them; a name may, too.
+    let name = |line: &[u8]| match line.strip_suffix(b"\r") {
+        Some(name) if end == b'\n' && path(line).symlink_metadata().is_err() => path(name),
+        _ => path(line),
+    };
+    let names = bytes.split(|&byte| byte == end).map(name).filter(|name| !name.as_os_str().is_empty());
+    let names: Vec<PathBuf> = names.collect();
     if names.is_empty() {
         let fix = "pipe names into it:  find photos -name '*.jpg' | glasses predict --model … -";
         return Err(Error::invalid("standard input", "nothing", "names of pictures, one a line", fix));
@@ -101,6 +178,8 @@ mod tests {
         let list = |bytes: &[u8]| -> Vec<String> { list(bytes).unwrap() };
         assert_eq!(list(b"a b.png\n\nc.png"), ["a b.png", "c.png"]);
         assert_eq!(list(b"a\nb.png\0c.png\0"), ["a\nb.png", "c.png"]);
+        assert_eq!(list(b"a b.png\r\n\r\nc.png\r\n"), ["a b.png", "c.png"]);
+        assert_eq!(list(b"a\r\0c.png\0"), ["a\r", "c.png"]);
         assert!(names(&b"\n"[..]).unwrap_err().to_string().contains("one a line"));
     }
 }

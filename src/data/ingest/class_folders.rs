@@ -92,6 +92,11 @@ pub fn read(request: &Request) -> Result<Source> {
         };
         return Err(super::unknown(source, found));
     }
+    let root = source.canonicalize().map_err(Error::io("list", source))?;
+    if let Some(link) = folders.iter().find(|path| folder::leads_around(path, &root)) {
+        let found = "a link that leads in a circle, to the folder it lies in or one around that";
+        return Err(Error::invalid(link.display().to_string(), found, "a folder of pictures", "remove the link"));
+    }
     let named = folders.into_iter().map(Named::new).collect::<Result<Vec<Named>>>()?;
     let (mut rows, mut left, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     if are_splits(request, &named)? {

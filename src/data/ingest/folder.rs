@@ -1,13 +1,11 @@
 //! Folders: what lies in them, in one order on every machine, and which file an id means.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::data::picture::is_picture;
 use crate::error::{Error, Result};
-
-/// Deeper than any real collection: links that lead in a circle end here.
-const DEEPEST: usize = 32;
 
 /// The files and folders in `folder`, hidden ones left out, sorted by name.
 pub fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
@@ -20,32 +18,45 @@ pub fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         }
         let path = entry.path();
         // Follows links; a link to nothing counts as a file and is reported when it is read.
-        if path.is_dir() { folders.push(path) } else { files.push(path) }
+        let is_folder = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => path.is_dir(),
+        };
+        (if is_folder { &mut folders } else { &mut files }).push(path);
     }
     files.sort();
     folders.sort();
     Ok((files, folders))
 }
 
-/// All files below `folder`, sorted.
+/// All files below `folder`, sorted. Links to folders are followed after all that is no link, and each folder is read once: links may lead in
+/// a circle.
 pub fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut waiting = vec![(folder.to_owned(), 0)];
-    while let Some((folder, depth)) = waiting.pop() {
-        if depth > DEEPEST {
-            return Err(Error::invalid(
-                folder.display().to_string(),
-                format!("folders in folders, more than {DEEPEST} deep"),
-                "fewer",
-                "look for a link that leads in a circle",
-            ));
+    let (mut found, mut read) = (Vec::new(), HashSet::new());
+    let (mut waiting, mut links) = (vec![folder.to_owned()], VecDeque::new());
+    let root = folder.canonicalize().map_err(Error::io("list", folder))?;
+    while let Some(folder) = waiting.pop().or_else(|| links.pop_front()) {
+        let data = std::fs::metadata(&folder).map_err(Error::io("list", &folder))?;
+        if !read.insert((data.dev(), data.ino())) {
+            continue;
         }
         let (files, folders) = entries(&folder)?;
         found.extend(files);
-        waiting.extend(folders.into_iter().map(|f| (f, depth + 1)));
+        for folder in folders {
+            if !folder.is_symlink() {
+                waiting.push(folder);
+            } else if !leads_around(&folder, &root) {
+                links.push_back(folder);
+            }
+        }
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether a link leads to `root` or a folder around it; `root` is canonical.
+pub fn leads_around(link: &Path, root: &Path) -> bool {
+    link.is_symlink() && link.canonicalize().is_ok_and(|target| root.starts_with(target))
 }
 
 /// Finds the file that an id means.

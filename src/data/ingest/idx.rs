@@ -158,7 +158,7 @@ fn read_labels(path: &Path) -> Result<Vec<u8>> {
 
 /// The sizes and values of an IDX file of u8 with `N` dimensions.
 fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>)> {
-    let file = std::fs::read(path).map_err(Error::io("read", path))?;
+    let file = crate::files::read(path)?;
     let packed = file.starts_with(&[0x1f, 0x8b]);
     let unpacked: &mut dyn Read = &mut flate2::read::MultiGzDecoder::new(&file[..]);
     let mut plain = &file[..];

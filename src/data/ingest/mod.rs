@@ -92,6 +92,7 @@ pub struct Source {
 /// When it is nothing we know, or holds something that does not fit.
 pub fn discover(request: &Request) -> Result<Source> {
     let path = &request.source;
+    crate::files::check_regular(path)?;
     let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
     let mut source = if metadata.is_file() {
         if !ends_with(path, ".csv") {

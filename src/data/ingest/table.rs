@@ -12,7 +12,7 @@ use crate::error::{Error, Result, nearest};
 
 /// A CSV in which rows may have any length (they are checked by whoever reads them) and blanks do not count.
 pub fn open(path: &Path) -> Result<csv::Reader<File>> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let file = crate::files::open(path)?;
     Ok(csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(file))
 }
 

@@ -17,10 +17,15 @@ const ENDINGS: [&str; 24] = [
 /// Bytes that tell a picture from other files.
 const HEAD: usize = 32;
 
-/// Whether a file is a picture: its name ends like one's, or it begins like one. Files that are no regular ones (pipes,
-/// devices) are not opened.
+/// Whether a file is a picture: its name ends like one's, or it begins like one. Pipes and devices are none, and not opened; what is
+/// not there is taken by its name, to be reported.
 pub fn is_picture(path: &Path) -> bool {
-    ends_like_picture(path) || begins_like_picture(path)
+    let data = path.metadata();
+    if ends_like_picture(path) {
+        data.map_or(true, |data| data.is_file())
+    } else {
+        data.is_ok_and(|data| data.is_file()) && begins_like_picture(path)
+    }
 }
 
 /// Whether the name of a file ends like a picture's.
@@ -31,9 +36,7 @@ pub fn ends_like_picture(path: &Path) -> bool {
 
 fn begins_like_picture(path: &Path) -> bool {
     let mut head = Vec::with_capacity(HEAD);
-    path.metadata().is_ok_and(|data| data.is_file())
-        && File::open(path).is_ok_and(|file| file.take(HEAD as u64).read_to_end(&mut head).is_ok())
-        && is_head(&head)
+    File::open(path).is_ok_and(|file| file.take(HEAD as u64).read_to_end(&mut head).is_ok()) && is_head(&head)
 }
 
 /// What is said of files that are left out because they are no pictures.

@@ -1,23 +1,31 @@
 //! From a picture file to the pixels of one row: one preparation for making datasets and for predicting.
 //!
 //! - `kind`: which files are pictures;
-//! - `jpeg`: what the JPEG decoder does not say.
+//! - `jpeg`, `tiff`, `bmp`: what their decoders do not say;
+//! - `frames`: which hold several;
+//! - `pixels`: sizes, channels, transparency.
 
+mod bmp;
+mod frames;
 mod jpeg;
 mod kind;
+mod pixels;
+mod tiff;
 
+pub use frames::FirstOnly;
 pub use kind::{FORMATS, ends_like_picture, is_picture, left_out};
+pub use pixels::prepare_grey;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Cursor, ErrorKind, Read};
 use std::path::Path;
 
-use image::imageops::FilterType;
-use image::{
-    ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, Rgba, RgbaImage,
-};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use crate::error::{Error, Result, nearest_file};
+use crate::files::NOT_REGULAR;
+use crate::memory;
 
 /// Channels that a picture can be given.
 pub const CHANNELS: [usize; 3] = [1, 3, 4];
@@ -32,22 +40,35 @@ const MOST_BYTES: u64 = 512 << 20;
 /// rows it has then.
 const MOST_PIXELS: u64 = MOST_BYTES / 3;
 
+/// No file of a picture may be longer; what follows a picture in its file (a film) included.
+const LONGEST_FILE: u64 = 1 << 30;
+
+/// A picture as a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// `[h, w, c]`
+    pub pixels: Vec<u8>,
+    /// Whether the file holds further frames or pages: these are the first one's.
+    pub several: bool,
+}
+
 /// The picture as u8 `[h, w, c]`: turned upright (EXIF), brought to `c` channels (1 grey, by the weights of ITU-R 601-2; 3 RGB,
 /// 4 RGBA; what is transparent becomes white unless there are 4), resized with Lanczos3 without keeping its proportions.
 ///
 /// # Errors
 /// When the file cannot be read, is no picture or a damaged one, or `c` is none of [`CHANNELS`].
 pub fn decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
-    try_decode(path, h, w, c).map_err(|reason| {
+    let picture = try_decode(path, h, w, c).map_err(|reason| {
         Error::invalid(path.display().to_string(), reason, FORMATS, "replace the file, or convert it to PNG")
-    })
+    });
+    Ok(picture?.pixels)
 }
 
 /// [`decode`], with the bare reason (one line) when it fails: for lists.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>, String> {
+pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Picture, String> {
     if !CHANNELS.contains(&c) {
         return Err(format!("{c} channels were asked for, a picture has 1, 3 or 4"));
     }
@@ -55,17 +76,64 @@ pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Vec<u8>, 
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
     }
-    let image = open(path, whole(&bytes)?).map_err(|e| e.to_string().replace('\n', " "))?;
-    if image.width() == 0 || image.height() == 0 {
-        return Err(format!("a picture of {}x{} pixels", image.height(), image.width()));
+    let bytes = &*whole(&bytes)?;
+    let opened = |e: image::ImageError| e.to_string().replace('\n', " ");
+    let (format, mut decoder) = open(path, bytes).map_err(opened)?;
+    let size = decoder.dimensions();
+    if size.0 == 0 || size.1 == 0 {
+        return Err(format!("a picture of {}x{} pixels", size.1, size.0));
     }
+    let orientation = decoder.orientation().map_err(opened)?;
+    // What libraries cannot allocate ends the process.
+    let need = need(format, &decoder, (h, w, c)).saturating_add(bytes.len());
+    let _held = memory::hold(need).ok_or_else(|| {
+        format!(
+            "a picture of {}x{} pixels, which takes {} MB, more than there is memory for",
+            size.1,
+            size.0,
+            need >> 20
+        )
+    })?;
+    match format {
+        Some(ImageFormat::Jpeg) => jpeg::complete(bytes)?,
+        Some(ImageFormat::Tiff) => tiff::complete(bytes)?,
+        Some(ImageFormat::Bmp) => bmp::complete(bytes)?,
+        _ => {}
+    }
+    let mut image = DynamicImage::from_decoder(decoder).map_err(opened)?;
+    if format == Some(ImageFormat::Bmp) && all_transparent(&image) {
+        // The fourth byte is there, and nobody wrote it: what shows pictures shows these.
+        image = DynamicImage::ImageRgb8(image.to_rgb8());
+    }
+    image.apply_orientation(orientation);
     if u64::from(image.width()) * h as u64 > MOST_PIXELS {
         return Err(format!("{} pixels in a row, too many to resize {h} rows of them", image.width()));
     }
     if matches!(image.color(), ColorType::Rgb32F | ColorType::Rgba32F) {
         return Err("pixels in floating point, whose range nobody knows; convert it to 8 or 16 bits".to_owned());
     }
-    Ok(prepare(&image, h, w, c))
+    Ok(Picture { pixels: pixels::prepare(&image, h, w, c), several: frames::several(format, bytes) })
+}
+
+/// Bytes that it takes at most at a time, beside the file: to decode it, to turn it, or to bring it to channels and size.
+fn need(format: Option<ImageFormat>, decoder: &impl ImageDecoder, (h, w, c): (usize, usize, usize)) -> usize {
+    let (across, down) = decoder.dimensions();
+    let (across, down) = (across as usize, down as usize);
+    let (pixels, all) = (across.saturating_mul(down), usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX));
+    let for_decoder = match format {
+        // Coefficients, and what is not yet RGB.
+        Some(ImageFormat::Jpeg | ImageFormat::WebP) => pixels.saturating_mul(8),
+        Some(ImageFormat::Tiff) => all,
+        _ => pixels / 8,
+    };
+    let for_channels = match (decoder.color_type().has_alpha(), c) {
+        (true, 4) => 12,
+        (true, _) => 8,
+        (false, _) => 4,
+    };
+    let for_rows = 16usize.saturating_mul(across.max(down)).saturating_mul(h).saturating_add(16 * h * w);
+    let for_row = pixels.saturating_mul(for_channels).saturating_add(for_rows);
+    all.saturating_add(for_decoder.max(all).max(for_row))
 }
 
 /// All bytes of a regular file: a pipe may never end, a device either.
@@ -77,7 +145,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     };
     let data = std::fs::metadata(path).map_err(named)?;
     if !data.is_file() {
-        return Err(if data.is_dir() { "a folder" } else { "no regular file: a pipe, a socket or a device" }.to_owned());
+        return Err(if data.is_dir() { "a folder" } else { NOT_REGULAR }.to_owned());
+    }
+    if data.len() > LONGEST_FILE {
+        return Err(format!("{} bytes: no picture is read that takes more than {LONGEST_FILE}", data.len()));
     }
     let mut bytes = Vec::new();
     let room = usize::try_from(data.len()).unwrap_or(usize::MAX);
@@ -87,18 +158,20 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The bytes of the picture itself, after a look at what its decoder passes over.
-fn whole(bytes: &[u8]) -> Result<&[u8], String> {
+fn whole(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     if !jpeg::begins(bytes) {
-        return Ok(bytes);
+        return Ok(Cow::Borrowed(bytes));
     }
     let outline = jpeg::outline(bytes).ok_or("a JPEG file that ends too early")?;
     if outline.coarse_brightness {
         return Err("a JPEG file whose brightness is sampled more coarsely than its colours".to_owned());
     }
-    Ok(&bytes[..outline.len])
+    let bytes = &bytes[..outline.len];
+    Ok(outline.lines.map_or(Cow::Borrowed(bytes), |(from, to)| Cow::Owned([&bytes[..from], &bytes[to..]].concat())))
 }
 
-fn open(path: &Path, bytes: &[u8]) -> image::ImageResult<DynamicImage> {
+/// The decoder, after a look at the sizes that the file claims.
+fn open<'a>(path: &Path, bytes: &'a [u8]) -> image::ImageResult<(Option<ImageFormat>, impl ImageDecoder + 'a)> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     if reader.format().is_none() {
         // PAM, TGA and the like are not known by their first bytes; the ending at least names them in the message.
@@ -113,105 +186,24 @@ fn open(path: &Path, bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits.clone());
     let format = reader.format();
-    let mut decoder = reader.into_decoder()?;
+    let decoder = reader.into_decoder()?;
     limits.reserve(decoder.total_bytes())?;
     let (w, h) = decoder.dimensions();
     if u64::from(w) * u64::from(h) > MOST_PIXELS {
         let kind = image::error::LimitErrorKind::InsufficientMemory;
         return Err(image::ImageError::Limits(image::error::LimitError::from_kind(kind)));
     }
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    if format == Some(ImageFormat::Bmp) && all_transparent(&image) {
-        // The fourth byte is there, and nobody wrote it: what shows pictures shows these.
-        image = DynamicImage::ImageRgb8(image.to_rgb8());
-    }
-    image.apply_orientation(orientation);
-    Ok(image)
+    Ok((format, decoder))
 }
 
 fn all_transparent(image: &DynamicImage) -> bool {
     image.as_rgba8().is_some_and(|rgba| rgba.pixels().all(|pixel| pixel[3] == 0))
 }
 
-/// Channels first: the colours of transparent pixels must not bleed into their neighbours when resizing.
-fn prepare(image: &DynamicImage, h: usize, w: usize, c: usize) -> Vec<u8> {
-    let (h, w) = (h as u32, w as u32);
-    let same = (image.height(), image.width()) == (h, w);
-    let resized = |image: DynamicImage| if same { image } else { image.resize_exact(w, h, FilterType::Lanczos3) };
-    match c {
-        4 if same || !image.color().has_alpha() => resized(DynamicImage::ImageRgba8(image.to_rgba8())).into_bytes(),
-        4 => divided(&resized(multiplied(&image.to_rgba8()))),
-        1 => resized(DynamicImage::ImageLuma8(grey(&opaque(image)))).into_bytes(),
-        _ => resized(DynamicImage::ImageRgb8(opaque(image).to_rgb8())).into_bytes(),
-    }
-}
-
-/// Colours times alpha, alpha times 255: means of these weigh nothing that cannot be seen. Halved, since Lanczos shoots over at edges, and
-/// colour and alpha have to do that together.
-fn multiplied(image: &RgbaImage) -> DynamicImage {
-    let pixel = |x, y| {
-        let Rgba([r, g, b, a]) = *image.get_pixel(x, y);
-        Rgba([r, g, b, 255].map(|value| u16::from(value) * u16::from(a) / 2))
-    };
-    DynamicImage::ImageRgba16(image::ImageBuffer::from_fn(image.width(), image.height(), pixel))
-}
-
-/// The way back.
-fn divided(image: &DynamicImage) -> Vec<u8> {
-    let pixels = image.as_rgba16().map(image::ImageBuffer::pixels).into_iter().flatten();
-    pixels
-        .flat_map(|&Rgba([r, g, b, a])| {
-            let colour = |value: u16| match a {
-                0 => 0,
-                _ => (u32::from(value) * 255 + u32::from(a) / 2).div_euclid(u32::from(a)).min(255) as u8,
-            };
-            [colour(r), colour(g), colour(b), ((2 * u32::from(a) + 127) / 255).min(255) as u8]
-        })
-        .collect()
-}
-
-/// ITU-R 601-2, as Pillow, OpenCV and torchvision weigh; a grey picture stays as it is.
-fn grey(image: &DynamicImage) -> GrayImage {
-    if !image.color().has_color() {
-        return image.to_luma8();
-    }
-    let rgb = image.to_rgb8();
-    GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| {
-        let [r, g, b] = rgb.get_pixel(x, y).0.map(u32::from);
-        Luma([((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8])
-    })
-}
-
-/// Composed over white.
-fn opaque(image: &DynamicImage) -> std::borrow::Cow<'_, DynamicImage> {
-    use std::borrow::Cow;
-    if !image.color().has_alpha() {
-        return Cow::Borrowed(image);
-    }
-    let mut rgba: RgbaImage = image.to_rgba8();
-    for pixel in rgba.pixels_mut() {
-        let alpha = u32::from(pixel[3]);
-        for value in &mut pixel.0[..3] {
-            *value = ((u32::from(*value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
-        }
-        pixel[3] = 255;
-    }
-    Cow::Owned(DynamicImage::ImageRgba8(rgba))
-}
-
-/// Grey pixels `[h, w]` as `[new_h, new_w, c]`: what [`decode`] does, for images that are not files.
-pub fn prepare_grey(pixels: &[u8], (h, w): (usize, usize), new: (usize, usize), c: usize) -> Vec<u8> {
-    match image::GrayImage::from_raw(w as u32, h as u32, pixels.to_vec()) {
-        Some(grey) => prepare(&DynamicImage::ImageLuma8(grey), new.0, new.1, c),
-        None => unreachable!("h * w pixels were handed over"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba};
+    use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 
     fn write(image: &DynamicImage, name: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();

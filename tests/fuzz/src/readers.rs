@@ -132,8 +132,8 @@ fn csv(bytes: &[u8], folder: &Path) {
 fn picture(bytes: &[u8], folder: &Path) {
     let path = put(folder, "picture.png", bytes);
     for channels in [1, 3, 4] {
-        if let Ok(pixels) = picture::try_decode(&path, 5, 7, channels) {
-            assert_eq!(pixels.len(), 5 * 7 * channels);
+        if let Ok(picture) = picture::try_decode(&path, 5, 7, channels) {
+            assert_eq!(picture.pixels.len(), 5 * 7 * channels);
         }
     }
 }

@@ -1,5 +1,11 @@
-//! What the JPEG decoder does not say: that a file ends too early (it fills the gap with grey), and that it does not know how
-//! to lay out the samples.
+//! What the JPEG decoder does not say: that a file ends too early or lacks blocks (it fills the gap with grey), and that it does not know
+//! how to lay out the samples.
+
+mod bits;
+mod scan;
+mod standard;
+
+pub use scan::complete;
 
 /// A marker without a length: TEM, RST0 to RST7.
 const fn stands_alone(marker: u8) -> bool {
@@ -18,6 +24,8 @@ pub struct Outline {
     pub len: usize,
     /// Whether some colour has more samples than the brightness, along a side.
     pub coarse_brightness: bool,
+    /// Where a segment lies that tells the number of lines anew (DNL), which the decoder does not know: from its marker to its end.
+    pub lines: Option<(usize, usize)>,
 }
 
 /// Walks the segments from the start of the image to its end; nothing where there is no end, or no scan before it.
@@ -25,12 +33,12 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
     if !begins(bytes) {
         return None;
     }
-    let (mut at, mut scans, mut coarse_brightness) = (2, 0, false);
+    let (mut at, mut scans, mut coarse_brightness, mut lines) = (2, 0, false, None);
     loop {
         let (marker, behind) = next_marker(bytes, at)?;
         at = behind;
         match marker {
-            0xd9 => return (scans > 0).then_some(Outline { len: at, coarse_brightness }),
+            0xd9 => return (scans > 0).then_some(Outline { len: at, coarse_brightness, lines }),
             marker if stands_alone(marker) => continue,
             _ => {}
         }
@@ -39,6 +47,7 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
         at += length.max(2);
         match marker {
             0xda => scans += 1,
+            0xdc => lines = Some((behind - 2, at)),
             // Frames; C4, C8 and CC are tables.
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => coarse_brightness |= is_coarse(segment),
             _ => {}
