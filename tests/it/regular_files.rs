@@ -45,7 +45,7 @@ fn a_pipe_or_a_device_is_refused_wherever_a_file_is_named() {
         "eval --model pipe --data faces.h5",
         "info pipe",
         "info /dev/zero",
-        "export pipe --out m.onnx",
+        "export pipe --to onnx --out m.onnx",
         "report run --data pipe",
         "import pipe --model tiny.toml --out r",
     ] {

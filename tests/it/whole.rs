@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use tempfile::{TempDir, tempdir};
 
-use crate::fixtures::{TINY, words};
+use crate::fixtures::{faces, words};
 use crate::run::{glasses, mpirun, shell};
 
 /// A picture of 40x33 as Pillow writes it: progressive, 4:2:0, a restart marker behind every four blocks.
@@ -50,11 +50,9 @@ fn flat(brightness: u8, format: ImageFormat) -> Vec<u8> {
     encoded(&DynamicImage::ImageRgb8(RgbImage::from_pixel(8, 8, Rgb([brightness; 3]))), format)
 }
 
-/// A folder with a model of 8x8 pictures in `run`.
+/// A folder with a model of pictures in `run`.
 fn trained() -> TempDir {
-    let dir = tempdir().unwrap();
-    glasses(&words("synth --size 8 --count 20 --out faces.h5"), dir.path()).success();
-    std::fs::write(dir.path().join("tiny.toml"), TINY).unwrap();
+    let dir = faces();
     glasses(&words("--data faces.h5 --model tiny.toml --epochs 1 --out run"), dir.path()).success();
     dir
 }
