@@ -2,7 +2,7 @@
 # glasses on this workstation: a rank a physical core, each kept on its core, in the current folder.
 #   jobs/local.sh [arguments for glasses]          RANKS=4 jobs/local.sh --data faces.h5 --epochs 5
 # glasses is the one on PATH, else the repository's target/release/glasses (jobs/quickstart.sh builds it). More ranks than cores are
-# allowed (RANKS=8 on a laptop) and are not pinned. Ctrl-C saves the run; it says how to go on. Knobs: RANKS, MPIRUN.
+# allowed (RANKS=8 on a laptop) and are not pinned. Ctrl-C, once, saves the run; it says how to go on. Knobs: RANKS, MPIRUN.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=jobs/mpi_env.sh

@@ -9,7 +9,7 @@ use crate::ranks::weights;
 use crate::run::{Outcome, glasses, mpirun, shell};
 
 /// Long enough to be met at work.
-const LONG: &str = "train --data faces.h5 --model tiny.toml --epochs 400 --batch 4";
+const LONG: &str = "train --data faces.h5 --model tiny.toml --epochs 200 --batch 4";
 
 /// Runs `LAUNCH glasses LONG --out NAME` and sends the signal to one of its processes, once it has begun: a rank, never the launcher.
 fn signalled(launch: &str, name: &str, signal: &str, dir: &Path) -> Outcome {
@@ -58,7 +58,9 @@ fn a_terminal_that_went_away_and_what_batch_systems_send_end_a_run_that_goes_on(
 #[test]
 fn a_run_that_was_started_deaf_to_a_signal_stays_so() {
     let dir = faces();
-    for (name, launch) in [("nohup", "nohup"), ("trap", "trap '' HUP;"), ("usr2", "trap '' USR2 HUP;"), ("xcpu", "trap '' XCPU;")] {
+    for (name, launch) in
+        [("nohup", "nohup"), ("trap", "trap '' HUP;"), ("usr2", "trap '' USR2 HUP;"), ("xcpu", "trap '' XCPU;")]
+    {
         let signal = if name == "usr2" || name == "xcpu" { name } else { "hup" };
         signalled(launch, name, &format!("-{}", signal.to_uppercase()), dir.path()).success();
         assert!(dir.path().join(name).join("summary.json").exists(), "{name}");
@@ -71,7 +73,7 @@ fn a_run_that_was_started_deaf_to_a_signal_stays_so() {
 #[test]
 fn the_limit_of_computing_time_ends_a_run_that_goes_on() {
     let dir = faces();
-    let long = LONG.replace("400", "1000000");
+    let long = LONG.replace("200", "1000000");
     let end = shell(&format!("ulimit -S -t 2; exec $GLASSES {long} --out run"), dir.path());
     assert_eq!(end.code, Some(75), "{end:?}");
     assert!(end.stderr.contains("interrupted by SIGXCPU after step"), "{}", end.stderr);
@@ -94,10 +96,4 @@ fn a_file_beyond_the_limit_of_its_length_is_a_write_that_fails() {
         assert!(end.stderr.contains("large.h5") && end.stderr.contains("ulimit -f"), "{}", end.stderr);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before, "a part of a file is left");
     }
-    // Checkpoints of three values a weight do not fit, the model does.
-    let line = format!("ulimit -f 8; exec $GLASSES {} --checkpoint-every 5steps --out run", LONG.replace("400", "2"));
-    let end = shell(&line, dir.path());
-    end.success();
-    let summary = std::fs::read_to_string(dir.path().join("run/summary.json")).unwrap();
-    assert!(!summary.contains("\"failed_checkpoints\": 0") && summary.contains("failed_checkpoints"), "{summary}");
 }
