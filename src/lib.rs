@@ -25,3 +25,4 @@ pub mod trace;
 pub mod position;
 pub mod launch;
 pub mod error;
+pub mod plural;

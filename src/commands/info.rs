@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
+use crate::plural::plural;
 use crate::say;
 use crate::train::{Memory, default_batch};
 
@@ -161,7 +162,7 @@ fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
     let data = options.rows * options.input.len() * if flat { 4 } else { 1 };
     let shards = options.shards.unwrap_or(options.ranks.max(8));
     if shards < options.ranks || shards > 1 << 16 {
-        let found = format!("{shards} shards for {} ranks", options.ranks);
+        let found = format!("{} for {}", plural(shards, "shard"), plural(options.ranks, "rank"));
         let fix = "name other --ranks or --shards";
         return Err(Error::invalid("--shards", found, "at least one a rank, at most 65536 together", fix));
     }
@@ -244,14 +245,14 @@ fn print(info: &Info) {
                 };
                 let parts: Vec<String> =
                     rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
-                say!("/{split}: {rows} rows ({})", class_names::brief(&parts));
+                say!("/{split}: {} ({})", plural(*rows, "row"), class_names::brief(&parts));
             }
             let Defaults { normalize, augment, batch } = defaults;
             say!("defaults: --normalize {} --augment {} --batch {batch}", normalize.name(), augment.name());
             notes.iter().for_each(|note| say!("note: {note}"));
         }
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
-            say!("model '{name}' for input {}, {parameters} parameters", join(input));
+            say!("model '{name}' for input {}, {}", join(input), plural(*parameters, "parameter"));
             if let (Some(normalize), Some(digest)) = (normalize, weights_sha256) {
                 say!(
                     "classes: {}\nnormalize: {}\nweights sha256 {digest}",

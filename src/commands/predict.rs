@@ -18,6 +18,7 @@ use crate::data::picture;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
+use crate::plural::plural;
 use crate::report::progress_bar;
 use answers::{Choice, Outcome, Threshold, print};
 use rayon::prelude::*;
@@ -107,7 +108,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 
 fn unreadable(bad: Vec<String>, of: usize) -> Error {
     Error::Several {
-        what: format!("{} of {of} pictures could not be read", bad.len()),
+        what: format!("{} of {} could not be read", bad.len(), plural(of, "picture")),
         items: bad,
         fix: format!("replace them by {}; the others have been predicted", picture::FORMATS),
     }

@@ -7,6 +7,7 @@ use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenU
 
 use super::{RowShape, Split, class_names, contents, foreign, rows_name};
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// What to do about a file that is no dataset.
 pub const FIX: &str = "check that it is a complete dataset; 'The HDF5 schema' in README.md describes one";
@@ -93,7 +94,7 @@ fn of_json(names: Vec<String>, notes: &mut Vec<String>) -> Vec<String> {
     };
     match parsed {
         Some(values) if !values.is_empty() => {
-            notes.push(format!("the attribute 'classes' is one JSON text: {} class names", values.len()));
+            notes.push(format!("the attribute 'classes' is one JSON text: {}", plural(values.len(), "class name")));
             values.into_iter().map(text).collect()
         }
         _ => names,
@@ -127,7 +128,15 @@ fn check_split(path: &Path, file: &hdf5::File, name: &str, notes: &mut Vec<Strin
         ("features", &[_, d]) => RowShape::Features { d },
         (_, sizes) => {
             let expected = if rows == "images" { "4 axes [n, h, w, c]" } else { "2 axes [n, d]" };
-            return Err(invalid(path, &place, format!("{} axes {sizes:?}", sizes.len()), expected));
+            return Err(invalid(
+                path,
+                &place,
+                format!(
+                    "{} {sizes:?}",
+                    if sizes.len() == 1 { "1 axis".to_owned() } else { format!("{} axes", sizes.len()) }
+                ),
+                expected,
+            ));
         }
     };
     let fits = match shape {

@@ -7,6 +7,7 @@ use crate::data::Part;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
+use crate::plural::plural;
 
 /// The smallest probability that has a loss: a network may say 0 of what is true.
 const LEAST: f64 = 1e-45;
@@ -28,8 +29,11 @@ impl<'a> Vote<'a> {
     pub fn new(part: &'a Part, classes: usize) -> Result<Vote<'a>> {
         let (rows, mut sums) = (part.labels().len(), Vec::new());
         sums.try_reserve_exact(rows.saturating_mul(classes)).map_err(|_| {
-            let found =
-                format!("{rows} rows of {classes} classes for one rank: a number each is kept of what they all say");
+            let found = format!(
+                "{} of {} for one rank: a number each is kept of what they all say",
+                plural(rows, "row"),
+                plural(classes, "class")
+            );
             Error::invalid(
                 "several models",
                 found,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
-const LEVELS: [&[&str]; 11] = [
+const LEVELS: [&[&str]; 12] = [
     &["cli"],
     &["commands"],
     &["train"],
@@ -15,6 +15,7 @@ const LEVELS: [&[&str]; 11] = [
     &["data", "model", "optim", "comm"],
     &["files", "lock", "trace", "position", "launch"],
     &["error"],
+    &["plural"],
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -176,7 +176,7 @@ fn a_signal_to_a_rank_that_rests_ends_the_run_of_the_others() {
         );
         let end = shell(&script, dir.path());
         assert_eq!(end.code, Some(75), "{child}: {end:?}");
-        assert!(end.stderr.contains("interrupted, saved: 1 of 1 runs are left; the same command goes on"), "{end:?}");
+        assert!(end.stderr.contains("interrupted, saved: 1 of 1 run is left; the same command goes on"), "{end:?}");
         std::fs::remove_dir_all(dir.path().join("grid")).unwrap();
     }
 }

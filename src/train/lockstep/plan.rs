@@ -8,6 +8,7 @@ use super::team::Team;
 use crate::comm::{CHANNELS, Comm, Communicator, Reduce, Strategy, Window, Wire};
 use crate::kernels::{self, Buffer, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
+use crate::plural::plural;
 use crate::train::MICRO_BATCH;
 
 /// How gradients become one, as it was asked for.
@@ -97,6 +98,19 @@ pub fn choose(model: &Model, (batch, shards): (usize, usize), how: How, norm: us
         agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
     });
     Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), link }
+}
+
+/// Groups of so many ranks, for a person.
+fn groups_of(sizes: &[usize]) -> String {
+    /// So many are listed.
+    const SHOWN: usize = 8;
+    let (least, most) = (sizes.iter().copied().min().unwrap_or(0), sizes.iter().copied().max().unwrap_or(0));
+    let each = match sizes {
+        _ if least == most => most.to_string(),
+        _ if sizes.len() <= SHOWN => sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(" + "),
+        _ => format!("{least} to {most}"),
+    };
+    format!("{} of {each} {}", plural(sizes.len(), "group"), if most == 1 { "rank" } else { "ranks" })
 }
 
 /// Collective: what the root decides.
@@ -195,12 +209,11 @@ impl Plan {
     /// For a person.
     pub fn describe(&self, model: &Model, team: &Team<'_>, how: How) -> String {
         let groups = &team.groups;
-        let ranks = match (team.members(), groups.count()) {
-            (1, _) => "by messages".to_owned(),
-            (members, 1) => format!("in the shared memory of {members} ranks"),
-            (members, count) => {
-                format!("in shared memory, {count} groups of {members} ranks, and by messages between them")
-            }
+        let sizes: Vec<usize> = (0..groups.count()).map(|group| groups.ranks(group).len()).collect();
+        let ranks = match sizes[..] {
+            [one] if one > 1 => format!("in the shared memory of {one} ranks"),
+            _ if sizes.iter().all(|&size| size == 1) => "by messages".to_owned(),
+            _ => format!("in shared memory, {}, and by messages between them", groups_of(&sizes)),
         };
         let link = self.link.map_or(String::new(), |link| {
             format!(" (measured: {:.0} us, {:.0} MB/s)", link.latency * 1e6, link.bandwidth / 1e6)
