@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{folder, probe};
 use crate::checkpoint;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Comm, Communicator, agree_root};
 use crate::config::ModelChoice;
 use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open, remarks};
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
 use crate::plural::plural;
 use crate::say;
-use crate::train::{Memory, default_batch};
+use crate::train::{Case, Memory, default_batch};
 
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +48,9 @@ pub struct Options {
     /// Rows of data that a rank keeps (of all splits), for the memory they take
     #[arg(long, value_name = "ROWS", conflicts_with = "file", default_value_t = 0, value_parser = rows::<0>)]
     pub rows: usize,
+    /// How gradients of dense layers travel (auto: as a run on one machine would choose here), for the memory that takes
+    #[arg(long, value_enum, conflicts_with = "file", default_value = "auto")]
+    pub comm: Comm,
     /// Optimizer, for the memory that its state takes
     #[arg(long, value_enum, conflicts_with = "file", default_value = "adamw")]
     pub optimizer: OptimizerKind,
@@ -166,7 +169,9 @@ fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
         let fix = "name other --ranks or --shards";
         return Err(Error::invalid("--shards", found, "at least one a rank, at most 65536 together", fix));
     }
-    let memory = Memory::predict(&model, options.batch, (shards, options.ranks), options.optimizer, data);
+    let (rows, ranks) = (options.batch, options.ranks);
+    let case = Case { rows, shards, ranks, comm: options.comm, optimizer: options.optimizer, data };
+    let memory = Memory::predict(&model, &case);
     Ok(describe(&model, options.input, Some(memory)))
 }
 
@@ -269,17 +274,15 @@ fn print(info: &Info) {
                 let (forward, training) = (*forward_flops as f64 / 1e6, *training_flops as f64 / 1e6);
                 say!("\n{forward:.0} MFLOP a forward pass, {training:.0} MFLOP a training row");
                 if let Some(memory) = training_memory {
-                    let mb = |bytes: usize| bytes as f64 / 1e6;
+                    // Rounded up, each, so that what is printed adds up.
+                    let mb = |bytes: usize| bytes.div_ceil(1_000_000);
+                    let parts = memory.parts().map(|(bytes, what)| (mb(bytes), what));
+                    let each = parts.iter().filter(|(mb, _)| *mb > 0).map(|(mb, what)| format!("{mb} {what}"));
                     say!(
-                        "{:.0} MB a training rank at its peak: {:.0} weights and gradients, {:.0} optimizer, {:.0} activations and \
-                         scratch, {:.0} rows of data, {:.0} while the model is saved (on the root), {:.0} the program",
-                        mb(memory.total()),
-                        mb(memory.weights_and_gradients),
-                        mb(memory.optimizer),
-                        mb(memory.workspace),
-                        mb(memory.rows),
-                        mb(memory.saving),
-                        mb(memory.program)
+                        "{} MB a training rank at its peak: {}; dense layers by {}",
+                        parts.iter().map(|(mb, _)| mb).sum::<usize>(),
+                        each.collect::<Vec<_>>().join(", "),
+                        memory.dense_layers
                     );
                 }
             }

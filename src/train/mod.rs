@@ -34,7 +34,7 @@ pub use evaluate::{EVALUATION_SHARDS, Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
 pub use interrupt::{caught, listen};
 pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};
-pub use memory::Memory;
+pub use memory::{Case, Memory};
 pub use origin::{Origin, finished};
 pub use prepare::{Found, prepare, work_of};
 pub use pulse::{Pulse, part_of};

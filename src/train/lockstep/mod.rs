@@ -6,6 +6,7 @@
 
 pub mod cost;
 mod far;
+mod footprint;
 mod layout;
 mod pass;
 mod plan;
@@ -15,6 +16,7 @@ mod start;
 mod sums;
 mod team;
 
+pub use footprint::footprint;
 pub use plan::{How, all_by, can_share, can_take, decide, most_rows};
 
 use std::ops::Range;
