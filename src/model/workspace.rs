@@ -135,8 +135,11 @@ impl Workspace {
         let by_rows = widest_by_turn(model.plan.buffers[lowest.max(boundary)..].iter().rev());
         let by_image = widest_by_turn(model.plan.buffers.get(lowest..boundary).unwrap_or(&[]).iter().rev());
         let gradients = by_rows.iter().sum::<usize>() * rows + by_image.iter().sum::<usize>();
-        let values = sizes.buffers.iter().sum::<usize>() + gradients + levels * sizes.shard_sums.1;
-        4 * (values + sizes.scratch + model.plan.packed) + 2 * sizes.kept.iter().sum::<usize>()
+        // Without a way back, images take turns below the first dense layer.
+        let of = |buffer: usize| if buffer == 0 || buffer >= boundary { capacity } else { rows };
+        let buffers: usize = model.plan.buffers.iter().enumerate().map(|(index, row)| row.values * of(index)).sum();
+        let kept: usize = model.plan.buffers.iter().map(|row| row.kept * rows).sum();
+        4 * (buffers + gradients + levels * sizes.shard_sums.1 + sizes.scratch + model.plan.packed) + 2 * kept
     }
 
     /// Floats of each buffer of [`Workspace::for_training`], and of the gradients that [`Workspace::place_gradients`] places.

@@ -8,13 +8,15 @@ use crate::model::{Model, Workspace};
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::plural::plural;
 
-/// The program with its libraries, HDF5's memory and that of the report, as a run of a network of 50 weights takes them. Measured, as all
-/// of these: `benches/memory.sh`, `benches/results/2026-11-30-memory.md`.
-const PROGRAM: usize = 24 << 20;
+/// The program with its libraries, HDF5's memory and what the allocator keeps. Measured, as all of these, by `benches/memory.sh`:
+/// `benches/results/2026-11-30-memory.md`.
+const PROGRAM: usize = 29_000_000;
 
-/// MPI's own memory besides (Open MPI 4.1.4), on any number of ranks, and for each rank of the machine.
-const MPI: usize = 16 << 20;
-const MPI_A_RANK: usize = 1 << 20;
+/// MPI's own memory besides: Open MPI 4.1.4, on 2 and on 4 ranks of a machine.
+const MPI: usize = 9_000_000;
+
+/// The report's page on the root, after everything is saved: without MPI, and with it.
+const REPORT: [usize; 2] = [4_000_000, 10_000_000];
 
 /// What HDF5 takes for an image of a file beyond its numbers, a tensor.
 const BY_TENSOR: usize = 4096;
@@ -51,7 +53,7 @@ pub struct Memory {
     pub workspace: usize,
     /// The rows of data that the rank keeps.
     pub rows: usize,
-    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory (on the root).
+    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory; or the report, if more (on the root).
     pub saving: usize,
     /// The program and its libraries.
     pub program: usize,
@@ -64,8 +66,7 @@ impl Memory {
     pub fn predict(model: &Model, case: &Case) -> Memory {
         let Case { rows, shards, ranks, comm, optimizer, data } = *case;
         let values = 4 * model.parameters();
-        let at_once = rows.min(MICRO_BATCH);
-        let capacity = at_once.max(EVALUATION_BATCH);
+        let capacity = rows.clamp(EVALUATION_BATCH, MICRO_BATCH);
         let step = footprint(model, (rows, capacity), (shards, ranks), comm);
         let moments = Optimizer::moments(optimizer);
         Memory {
@@ -73,11 +74,11 @@ impl Memory {
             weights_and_gradients: values + 4 * step.sums,
             exchange: if ranks > 1 { 4 * step.exchange } else { 0 },
             optimizer: moments * values,
-            workspace: Workspace::touched_bytes(model, capacity, at_once, step.levels) + 4 * step.layers,
+            workspace: Workspace::touched_bytes(model, capacity, step.at_once, step.levels) + 4 * step.layers,
             rows: data,
-            saving: (1 + moments) * (2 * values + model.table.len() * BY_TENSOR),
+            saving: ((1 + moments) * (2 * values + model.table.len() * BY_TENSOR)).max(REPORT[usize::from(ranks > 1)]),
             program: PROGRAM,
-            mpi: if ranks > 1 { MPI + ranks * MPI_A_RANK } else { 0 },
+            mpi: if ranks > 1 { MPI } else { 0 },
         }
     }
 
@@ -89,7 +90,7 @@ impl Memory {
             (self.optimizer, "optimizer"),
             (self.workspace, "activations and scratch"),
             (self.rows, "rows of data"),
-            (self.saving, "while the model is saved (on the root)"),
+            (self.saving, "while the model is saved or reported (on the root)"),
             (self.program, "the program"),
             (self.mpi, "MPI"),
         ]

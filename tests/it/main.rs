@@ -19,6 +19,7 @@ mod exit_codes;
 mod ensemble;
 mod explain;
 mod export;
+mod figures;
 mod golden;
 mod gradients;
 mod hosts;

@@ -22,6 +22,8 @@ pub struct Footprint {
     pub layers: usize,
     /// Sums of shards below the first dense layer that stand side by side.
     pub levels: usize,
+    /// Rows that go through the network at once, on the way there and back.
+    pub at_once: usize,
 }
 
 /// Of the rank with the most sums, where each of `ranks` ranks has `rows` rows of a step, at most `capacity` of them at once, from
@@ -58,9 +60,9 @@ pub fn footprint(
     let sums_of = trees(0).sums_of;
     let most = (0..ranks).max_by_key(|&rank| sums_of[rank]).unwrap_or(0);
     let tree = trees(most);
-    let (levels, depth) = match strategies.is_empty() {
+    let (levels, depth, at_once) = match strategies.is_empty() {
         true => run_by_run(&tree.own, capacity),
-        false => (deepest(&tree.own), sums_of[most]),
+        false => (deepest(&tree.own), sums_of[most], rows),
     };
     let summed = if strategies.is_empty() { model.parameters() } else { model.image_params().end };
     let Shape { units: [below, above], .. } = Shape::of(model);
@@ -76,6 +78,7 @@ pub fn footprint(
         exchange: lane * (tree.joins.len() - sums_of[most]) + shared.iter().map(near).sum::<usize>(),
         layers: shared.iter().map(own).sum(),
         levels,
+        at_once,
         strategies,
     }
 }
@@ -91,17 +94,19 @@ fn deepest(leaves: &[Leaf]) -> usize {
     depths.max().unwrap_or(0)
 }
 
-/// The same inside a micro-batch, and over all of them.
-fn run_by_run(leaves: &[Leaf], capacity: usize) -> (usize, usize) {
-    let (mut inside, mut most, mut depth, mut next, mut start, mut run) = (0, 0, 0, 0, 0, Vec::new());
+/// The same inside a micro-batch, and over all of them; the most rows of one.
+fn run_by_run(leaves: &[Leaf], capacity: usize) -> (usize, usize, usize) {
+    let (mut inside, mut most, mut rows, mut depth, mut next, mut start, mut run) = (0, 0, 0, 0, 0, 0, Vec::new());
     while next < leaves.len() {
         let (count, joins) = next_run(&leaves[next..], start, capacity, &mut run);
-        (next, start) = (next + count, leaves[next + count - 1].end);
+        let end = leaves[next + count - 1].end;
+        rows = rows.max((end - start).min(capacity));
+        (next, start) = (next + count, end);
         inside = inside.max(deepest(&run));
         most = most.max(depth + 1);
         depth = depth + 1 - joins;
     }
-    (inside, most)
+    (inside, most, rows)
 }
 
 /// Of the memory of a rank's neighbours, and what it shows them besides its inputs, for a dense layer.
