@@ -27,3 +27,4 @@ pub mod position;
 pub mod launch;
 pub mod signals;
 pub mod error;
+pub mod plural;

@@ -119,7 +119,8 @@ pub struct Member {
     pub weights_sha256: String,
 }
 
-/// `summary.json`. Of an ensemble: training figures are means over its members, those on other rows are of all of them together.
+/// `summary.json`. Of an ensemble: training losses and accuracies are means over its members, figures on other rows are of all of them
+/// together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // The names are those of the lines and settings above.
 pub struct Summary {
@@ -143,8 +144,11 @@ pub struct Summary {
     pub test_balance: Option<Balance>,
     /// Epoch of `best.h5`, chosen on `/val`.
     pub best_epoch: Option<usize>,
-    /// Over all epochs.
+    /// Training rows of all epochs over `training_seconds`, all ranks together.
     pub images_per_sec: f64,
+    /// Wall time of the epochs' training, without evaluation. 0 where an older version wrote the summary.
+    #[serde(default)]
+    pub training_seconds: f64,
     /// Payload bytes that the root handed to MPI over the whole run.
     pub bytes_communicated: u64,
     /// What the root moved in the training steps of the whole run.
@@ -153,10 +157,25 @@ pub struct Summary {
     #[serde(default)]
     pub failed_checkpoints: u64,
     pub weights_sha256: String,
+    /// From the start (reading the data) to this summary, of all processes that made the run; the report's page is not in it.
     pub wall_seconds: f64,
     /// Of an ensemble.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Member>,
+}
+
+impl Summary {
+    /// Training rows that went through the network, and the wall time that took.
+    pub fn trained(&self) -> (f64, f64) {
+        match self.training_seconds {
+            // An older version's.
+            0.0 => {
+                let rows = (self.train_rows * self.epochs) as f64;
+                (rows, rows / self.images_per_sec)
+            }
+            seconds => (self.images_per_sec * seconds, seconds),
+        }
+    }
 }
 
 /// A file of JSON, an object a line, a line at a time: `metrics.jsonl`, `digests.jsonl`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::comm::{self, Communicator, Solo};
+use crate::comm::{self, Comm, Communicator, Solo};
 use crate::doctor::{self, Check, Verdict};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Isa};
@@ -16,7 +16,7 @@ use crate::model::{Model, zoo};
 use crate::optim::OptimizerKind;
 use crate::report::Console;
 use crate::say;
-use crate::train::{Memory, caught};
+use crate::train::{Case, Memory, caught};
 
 /// The exit code where ranks cannot find one another: the command line is wrong.
 const WRONG: u8 = 2;
@@ -145,7 +145,15 @@ fn all(launch: &Launch, comm: &dyn Communicator) -> Vec<Check> {
 fn shared_by(here: usize, ranks: usize) -> usize {
     let predict = || {
         let model = Model::new(zoo::find("glasses")?, [80, 80, 3], false, 2, Engine::default())?;
-        let memory = Memory::predict(&model, 16usize.div_ceil(ranks), (ranks.max(8), ranks), OptimizerKind::Adamw, 0);
+        let case = Case {
+            rows: 16usize.div_ceil(ranks),
+            shards: ranks.max(8),
+            ranks,
+            comm: Comm::Reduce,
+            optimizer: OptimizerKind::Adamw,
+            data: 0,
+        };
+        let memory = Memory::predict(&model, &case);
         Ok::<usize, Error>(here * memory.weights_and_gradients + memory.optimizer)
     };
     // Where GLASSES_ISA is wrong, which another check says, there is no choice to go by.

@@ -11,6 +11,7 @@ use crate::data::{Dataset, Part, Split, class_names};
 use crate::error::{Error, Result};
 use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
 use crate::model::{Workspace, room};
+use crate::plural::plural;
 use crate::report::percent;
 use crate::say;
 use crate::train::{self, EVALUATION_SHARDS, Evaluation, evaluate};
@@ -193,8 +194,8 @@ fn figures(split: Split, classes: &[String], found: &Evaluation) -> Figures {
 
 fn print(figures: &Figures) {
     say!(
-        "{} rows of {}: loss {:.4}, accuracy {}",
-        figures.count,
+        "{} of {}: loss {:.4}, accuracy {}",
+        plural(figures.count as usize, "row"),
         figures.split,
         figures.loss,
         percent(figures.accuracy)

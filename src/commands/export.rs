@@ -9,6 +9,7 @@ use crate::data::class_names;
 use crate::error::{Error, Result};
 use crate::export::{onnx, samples, torch, weights};
 use crate::files::write_whole;
+use crate::plural::plural;
 use crate::say;
 
 /// What `glasses export` writes.
@@ -71,7 +72,7 @@ fn export(options: &Options) -> Result<()> {
     if let Some((bytes, rows)) = samples {
         let path = samples::beside(out);
         write_whole(&path, &bytes)?;
-        say!("{}: {rows} rows with what the model says of them", path.display());
+        say!("{}: {} with what the model says of them", path.display(), plural(rows, "row"));
     }
     if options.to == Format::Safetensors {
         match torch::script(&saved, out)? {

@@ -6,15 +6,16 @@ use serde::Serialize;
 
 use super::{folder, probe};
 use crate::checkpoint;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Comm, Communicator, agree_root};
 use crate::config::ModelChoice;
 use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open};
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
+use crate::plural::plural;
 use crate::say;
-use crate::train::{Assumed, Memory, default_batch, of_file};
+use crate::train::{Assumed, Case, Memory, default_batch, of_file};
 
 /// Options of `glasses info`.
 #[derive(Debug, clap::Args)]
@@ -47,6 +48,9 @@ pub struct Options {
     /// Rows of data that a rank keeps (of all splits), for the memory they take
     #[arg(long, value_name = "ROWS", conflicts_with = "file", default_value_t = 0, value_parser = rows::<0>)]
     pub rows: usize,
+    /// How gradients of dense layers travel (auto: as a run on one machine would choose here), for the memory that takes
+    #[arg(long, value_enum, conflicts_with = "file", default_value = "auto")]
+    pub comm: Comm,
     /// Optimizer, for the memory that its state takes
     #[arg(long, value_enum, conflicts_with = "file", default_value = "adamw")]
     pub optimizer: OptimizerKind,
@@ -175,11 +179,13 @@ fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
     let data = options.rows * options.input.len() * if flat { 4 } else { 1 };
     let shards = options.shards.unwrap_or(options.ranks.max(8));
     if shards < options.ranks || shards > 1 << 16 {
-        let found = format!("{shards} shards for {} ranks", options.ranks);
+        let found = format!("{} for {}", plural(shards, "shard"), plural(options.ranks, "rank"));
         let fix = "name other --ranks or --shards";
         return Err(Error::invalid("--shards", found, "at least one a rank, at most 65536 together", fix));
     }
-    let memory = Memory::predict(&model, options.batch, (shards, options.ranks), options.optimizer, data);
+    let (rows, ranks) = (options.batch, options.ranks);
+    let case = Case { rows, shards, ranks, comm: options.comm, optimizer: options.optimizer, data };
+    let memory = Memory::predict(&model, &case);
     Ok(describe(&model, options.input, Some(memory)))
 }
 
@@ -254,7 +260,7 @@ fn print(info: &Info) {
                     rows_of_class.iter().enumerate().map(|(class, rows)| format!("{} {rows}", name(class))).collect();
                 let parts =
                     if parts.is_empty() { "labels that are refused".to_owned() } else { class_names::brief(&parts) };
-                say!("/{split}: {rows} rows ({parts})");
+                say!("/{split}: {} ({parts})", plural(*rows, "row"));
             }
             let Defaults { normalize, augment, batch } = defaults;
             say!("defaults: --normalize {} --augment {} --batch {batch}", normalize.name(), augment.name());
@@ -264,7 +270,7 @@ fn print(info: &Info) {
             }
         }
         Info::Model { name, input, classes, normalize, weights_sha256, parameters, layers, .. } => {
-            say!("model '{name}' for input {}, {parameters} parameters", join(input));
+            say!("model '{name}' for input {}, {}", join(input), plural(*parameters, "parameter"));
             if let (Some(normalize), Some(digest)) = (normalize, weights_sha256) {
                 say!(
                     "classes: {}\nnormalize: {}\nweights sha256 {digest}",
@@ -281,17 +287,15 @@ fn print(info: &Info) {
                 let (forward, training) = (*forward_flops as f64 / 1e6, *training_flops as f64 / 1e6);
                 say!("\n{forward:.0} MFLOP a forward pass, {training:.0} MFLOP a training row");
                 if let Some(memory) = training_memory {
-                    let mb = |bytes: usize| bytes as f64 / 1e6;
+                    // Rounded up, each, so that what is printed adds up.
+                    let mb = |bytes: usize| bytes.div_ceil(1_000_000);
+                    let parts = memory.parts().map(|(bytes, what)| (mb(bytes), what));
+                    let each = parts.iter().filter(|(mb, _)| *mb > 0).map(|(mb, what)| format!("{mb} {what}"));
                     say!(
-                        "{:.0} MB a training rank at its peak: {:.0} weights and gradients, {:.0} optimizer, {:.0} activations and \
-                         scratch, {:.0} rows of data, {:.0} while the model is saved (on the root), {:.0} the program",
-                        mb(memory.total()),
-                        mb(memory.weights_and_gradients),
-                        mb(memory.optimizer),
-                        mb(memory.workspace),
-                        mb(memory.rows),
-                        mb(memory.saving),
-                        mb(memory.program)
+                        "{} MB a training rank at its peak: {}; dense layers by {}",
+                        parts.iter().map(|(mb, _)| mb).sum::<usize>(),
+                        each.collect::<Vec<_>>().join(", "),
+                        memory.dense_layers
                     );
                 }
             }

@@ -16,6 +16,7 @@ use crate::data::writer::check_place;
 use crate::data::{RowShape, Rows, Split, Writer};
 use crate::error::{Error, Result};
 use crate::files::{folder_of, swept};
+use crate::plural::plural;
 use crate::say;
 
 /// About how many bytes of rows are in memory at a time.
@@ -341,7 +342,7 @@ fn write_pictures(
 fn refuse(bad: Vec<String>, of: usize, hint: Option<&str>) -> Error {
     let hint = hint.map(|hint| format!("{hint}; else ")).unwrap_or_default();
     Error::Several {
-        what: format!("{} of {of} pictures cannot be used; nothing was written", bad.len()),
+        what: format!("{} of {} cannot be used; nothing was written", bad.len(), plural(of, "picture")),
         items: bad,
         fix: format!("{hint}mend or remove them, or say --skip-bad to leave them out"),
     }
@@ -382,10 +383,10 @@ fn summary(options: &Options, source: &Source, rows: &Assignment, skipped: usize
         shape => shape.to_string(),
     };
     let mut text = format!(
-        "wrote {}: {shape}; rows: {}; {} classes: {}",
+        "wrote {}: {shape}; rows: {}; {}: {}",
         options.out.display(),
         splits.join(", "),
-        classes.len(),
+        plural(classes.len(), "class"),
         class_names::brief(&classes)
     );
     let left_out = [(source.unlabelled, "without a label"), (skipped, "bad or missing")];

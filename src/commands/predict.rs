@@ -18,6 +18,7 @@ use crate::data::picture::{self, FirstOnly, Picture};
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
+use crate::plural::plural;
 use crate::report::progress_bar;
 use answers::{Choice, Outcome, Threshold, print};
 use rayon::prelude::*;
@@ -113,7 +114,7 @@ fn unreadable(bad: Vec<String>, of: usize) -> Error {
         others => format!("; the {others} others have been predicted"),
     };
     Error::Several {
-        what: format!("{} of {of} pictures could not be read", bad.len()),
+        what: format!("{} of {} could not be read", bad.len(), plural(of, "picture")),
         items: bad,
         fix: format!("replace them by {}{others}", picture::FORMATS),
     }

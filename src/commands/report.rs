@@ -6,6 +6,7 @@ use super::folder;
 use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::plural::plural;
 use crate::report::{self, Figure, RunFiles, Subject};
 use crate::say;
 use crate::train::{REPORT, subject_of};
@@ -59,7 +60,7 @@ fn write(options: &Options) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let figures = report::figures(&subjects);
         figures.iter().try_for_each(|figure| write_figure(folder, figure))?;
-        say!("wrote {} plots to {}, each as .svg and .png", figures.len(), folder.display());
+        say!("wrote {} to {}, each as .svg and .png", plural(figures.len(), "plot"), folder.display());
     }
     Ok(())
 }

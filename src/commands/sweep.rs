@@ -11,9 +11,10 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::config::grid::{Axis, Point, points};
 use crate::config::{DEFAULT_DATA, RunConfig, Settings, groups};
 use crate::error::{Error, Result};
+use crate::plural::plural;
 use crate::report::Console;
-use crate::report::sweep::{State, Sweep};
-use crate::train::{Found, Job, SUMMARY, deal, failure, part_of, prepare, work_of};
+use crate::report::sweep::{Best, State, Sweep};
+use crate::train::{Found, Job, SUMMARY, deal, failure, left_of, part_of, prepare, work_of};
 
 /// Where a sweep writes that names no place.
 const DEFAULT_OUT: &str = "runs/sweep";
@@ -75,12 +76,10 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let jobs: Vec<Job> =
         found.into_iter().filter_map(|found| if let Found::Left(job) = found { Some(job) } else { None }).collect();
     console.say(format!(
-        "{} of {} runs are left, for {} group{} of {each} rank{} each, in {}",
-        jobs.len(),
-        points.len(),
-        comm.size() / each,
-        if comm.size() == each { "" } else { "s" },
-        if each == 1 { "" } else { "s" },
+        "{}, for {} of {} each, in {}",
+        left_of(jobs.len(), points.len()),
+        plural(comm.size() / each, "group"),
+        plural(each, "rank"),
         folder.display()
     ));
     agree_root(comm, || {
@@ -150,19 +149,29 @@ fn grid(keys: Vec<String>, points: &[Point], folder: &Path) -> Sweep {
     Sweep { runs: points.iter().map(row).collect(), keys }
 }
 
+/// `--json`.
+#[derive(serde::Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    sweep: &'a Sweep,
+    best: Option<Best>,
+}
+
 /// On the root: prints the table, and writes it beside the runs.
 fn show(sweep: &Sweep, folder: &Path, json: bool) -> Result<String> {
     table::write(sweep, folder)?;
     if json {
-        crate::say!("{}", serde_json::to_string_pretty(sweep).map_err(|e| Error::io("write", "stdout")(e.into()))?);
+        let printed = Printed { sweep, best: sweep.best() };
+        crate::say!("{}", serde_json::to_string_pretty(&printed).map_err(|e| Error::io("write", "stdout")(e.into()))?);
         return Ok(String::new());
     }
     crate::say!("\n{}", sweep.markdown());
-    let best = sweep.runs.iter().filter(|row| row.state == State::Finished);
-    let best = best.filter_map(|row| Some((row.test_accuracy?, row)));
-    // Of equal ones the first.
-    if let Some((accuracy, row)) = best.reduce(|best, next| if next.0 > best.0 { next } else { best }) {
-        crate::say!("best on the test rows: {}, {}", row.run, crate::report::percent(accuracy));
+    match sweep.best() {
+        Some(best) => crate::say!("{}", best.describe()),
+        None if sweep.runs.iter().any(|row| row.state == State::Finished) => {
+            crate::say!("none is called best: the data has neither /val nor /test");
+        }
+        None => {}
     }
     let plot = if sweep.figure().is_some() { ", plot in accuracy.svg and accuracy.png" } else { "" };
     crate::say!("table in {}, also as table.csv{plot}", folder.join(table::MARKDOWN).display());

@@ -107,5 +107,11 @@ fn bar(rows: usize) -> ProgressBar {
 fn summary(options: &Options, rows: [usize; 3], shape: RowShape, classes: &[&str]) -> String {
     let splits = Split::ALL.iter().zip(rows).filter(|(_, rows)| *rows > 0);
     let splits: Vec<String> = splits.map(|(split, rows)| format!("{rows} {}", split.name())).collect();
-    format!("wrote {}: {} rows of {shape}, classes: {}", options.out.display(), splits.join(" + "), classes.join(", "))
+    let noun = if splits.len() == 1 && rows.contains(&1) { "row" } else { "rows" };
+    format!(
+        "wrote {}: {} {noun} of {shape}, classes: {}",
+        options.out.display(),
+        splits.join(" + "),
+        classes.join(", ")
+    )
 }

@@ -7,6 +7,7 @@ use super::{folder, probe};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::plural::plural;
 use crate::say;
 use crate::train::{self, Verdict, Wrong};
 
@@ -73,9 +74,13 @@ fn print(verdict: &Verdict) {
         step => format!("the checkpoint of step {step}"),
     };
     match &verdict.wrong {
-        None => say!("all {} digests up to step {} are right, computed from {from}", verdict.compared, verdict.last),
+        None => {
+            let (all, are) = if verdict.compared == 1 { ("the", "is") } else { ("all", "are") };
+            let digests = plural(verdict.compared, "digest");
+            say!("{all} {digests} up to step {} {are} right, computed from {from}", verdict.last);
+        }
         Some(wrong) => {
-            say!("compared {} digests, computed from {from}", verdict.compared);
+            say!("compared {}, computed from {from}", plural(verdict.compared, "digest"));
             say!("right up to step {}, not at step {} (epoch {})", wrong.right_until, wrong.step, wrong.epoch);
             for (rank, host, right) in &wrong.odd {
                 say!("  weights of rank {rank} on {host}: {}", if *right { "right" } else { "wrong" });
@@ -109,7 +114,7 @@ fn error(options: &Options, wrong: &Wrong) -> Error {
     let what = match wrong.params.first() {
         Some(first) => format!("other weights at step {}, first in {first}", wrong.step),
         None if wrong.odd.is_empty() => {
-            format!("other gradients of {} shards at step {}", wrong.shards.len(), wrong.step)
+            format!("other gradients of {} at step {}", plural(wrong.shards.len(), "shard"), wrong.step)
         }
         None => format!("ranks with other weights at step {}", wrong.step),
     };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plural::plural;
+
 /// How often something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "toml::Value", into = "String")]
@@ -50,15 +52,14 @@ impl FromStr for Every {
 /// As it can be typed: the largest unit of time that gives a whole number.
 impl fmt::Display for Every {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
         match *self {
             Every::Time(time) => match time.as_secs() {
                 seconds if seconds.is_multiple_of(3600) => write!(f, "{}h", seconds / 3600),
                 seconds if seconds.is_multiple_of(60) => write!(f, "{}min", seconds / 60),
                 seconds => write!(f, "{seconds}s"),
             },
-            Every::Steps(count) => write!(f, "{count}step{}", plural(count)),
-            Every::Epochs(count) => write!(f, "{count}epoch{}", plural(count)),
+            Every::Steps(count) => f.write_str(&plural(count, "step").replace(' ', "")),
+            Every::Epochs(count) => f.write_str(&plural(count, "epoch").replace(' ', "")),
             Every::Never => f.write_str("never"),
         }
     }

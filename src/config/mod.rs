@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::{Init, ModelSpec, zoo};
 use crate::optim::{OptimizerKind, Schedule};
+use crate::plural::plural;
 
 /// A whole set of settings under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -236,9 +237,12 @@ impl RunConfig {
         if ranks > self.shards {
             return Err(Error::invalid(
                 "--shards",
-                format!("{ranks} ranks for {} shards", self.shards),
+                format!("{} for {}", plural(ranks, "rank"), plural(self.shards, "shard")),
                 "at least one shard a rank",
-                format!("start at most {} ranks, or say --shards {ranks} (which changes the run)", self.shards),
+                format!(
+                    "start at most {}, or say --shards {ranks} (which changes the run)",
+                    plural(self.shards, "rank")
+                ),
             ));
         }
         Ok(())

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RunConfig;
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// What the ranks make together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ impl RunConfig {
         }
         let members = self.members();
         if !(2..=1 << 16).contains(&members) {
-            let found = format!("{members} network{}", if members == 1 { "" } else { "s" });
+            let found = plural(members, "network");
             return refuse("members", found, "2 to 65536", "say --members N, or start more ranks: each trains one");
         }
         if self.seed.checked_add(members as u64).is_none_or(|last| last > i64::MAX as u64) {
@@ -86,7 +87,7 @@ pub fn groups(option: &str, ranks: usize, each: usize) -> Result<usize> {
     let fits: Vec<String> = (1..=ranks).filter(|each| ranks.is_multiple_of(*each)).map(|n| n.to_string()).collect();
     Err(Error::invalid(
         format!("--{option}"),
-        format!("{each}, with {ranks} rank{}", if ranks == 1 { "" } else { "s" }),
+        format!("{each}, with {}", plural(ranks, "rank")),
         "groups of as many ranks each, and no rank left",
         format!("say one of {}, or start another number of ranks", fits.join(", ")),
     ))

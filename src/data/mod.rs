@@ -28,6 +28,7 @@ pub use shards::{EpochOrder, Shards};
 pub use writer::{Rows, Writer};
 
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// What one row of a dataset is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -76,7 +77,7 @@ impl std::fmt::Display for RowShape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
             RowShape::Image { h, w, c } => write!(f, "images {h}x{w}x{c}"),
-            RowShape::Features { d } => write!(f, "{d} features"),
+            RowShape::Features { d } => f.write_str(&plural(d, "feature")),
         }
     }
 }

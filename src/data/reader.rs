@@ -11,6 +11,7 @@ use super::open::{OpenFile, open};
 use super::schema::{self, FIX, Group, Schema, invalid};
 use super::{RowShape, Split, foreign, rows_name};
 use crate::error::{Error, Result};
+use crate::plural::plural;
 use crate::position;
 
 /// About how many bytes one read asks for.
@@ -249,7 +250,7 @@ impl Dataset {
             Some(Ok(())) => Ok(values),
             _ => Err(Error::invalid(
                 format!("{} {place}", self.path.display()),
-                format!("{rows} rows of {} for one rank", self.shape),
+                format!("{} of {} for one rank", plural(rows, "row"), self.shape),
                 "rows that fit into its memory",
                 "start more ranks, on more machines, or give smaller rows",
             )),

@@ -2,6 +2,7 @@
 
 use super::{Dataset, Split, doubtful};
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// From this share on a class is said to be nearly all.
 const NEARLY_ALL: f64 = 0.95;
@@ -33,7 +34,10 @@ pub fn of_classes(names: &[String], histogram: &[u64]) -> Vec<String> {
     }
     let present = histogram.len() - empty.len();
     if rows > 20 && 2 * present as u64 > rows {
-        notes.push(format!("{rows} training rows are of {present} classes: nearly every row has one of its own"));
+        notes.push(format!(
+            "{rows} training rows are of {}: nearly every row has one of its own",
+            plural(present, "class")
+        ));
     }
     notes
 }
@@ -62,7 +66,7 @@ impl Dataset {
         if count > rows {
             return Err(Error::invalid(
                 format!("{} {}", self.path.display(), self.place(Split::Train, "labels")),
-                format!("a label {} among {rows} rows", count - 1),
+                format!("a label {} among {}", count - 1, plural(rows, "row")),
                 "no more classes than training rows, where the file does not name them",
                 "mend the label, or name all classes in the attribute 'classes'",
             ));

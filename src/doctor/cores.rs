@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::read_to_string;
 
+use super::Check;
 use super::rank::{Rank, hosts};
-use super::{Check, count};
 use crate::launch::Launcher;
+use crate::plural::plural;
 
 /// A rank that may use more CPUs than this is not pinned to a core; the cores of more would take time to look up.
 const NARROW: usize = 8;
@@ -57,7 +58,7 @@ pub fn judge(ranks: &[Rank], launcher: &Launcher) -> [Check; 2] {
     let cpus = if crowded.is_empty() {
         let least = known.iter().map(|host| host.usable()).min().unwrap_or(0);
         let most = known.iter().map(|host| host.ranks.len()).max().unwrap_or(0);
-        Check::ok("CPUs", format!("{} for {} of a host", count(least, "CPU"), count(most, "rank")))
+        Check::ok("CPUs", format!("{} for {} of a host", plural(least, "CPU"), plural(most, "rank")))
     } else {
         let bound = known.iter().any(|host| host.crowded().is_some() && host.usable() < host.machine);
         let fix = match bound {
@@ -93,7 +94,7 @@ pub fn judge(ranks: &[Rank], launcher: &Launcher) -> [Check; 2] {
 fn shown(hosts: &[String]) -> String {
     let more = hosts.len().saturating_sub(SHOWN);
     let text = hosts[..hosts.len() - more].join(", ");
-    if more > 0 { format!("{text}, and {more} hosts more") } else { text }
+    if more > 0 { format!("{text}, and {more} more {}", if more == 1 { "host" } else { "hosts" }) } else { text }
 }
 
 fn pin(launcher: &Launcher) -> &'static str {
@@ -155,9 +156,9 @@ impl<'a> Host<'a> {
         }
         let of = match usable < self.machine {
             true => format!("{usable} of the {} CPUs", self.machine),
-            false => format!("the {}", count(usable, "CPU")),
+            false => format!("the {}", plural(usable, "CPU")),
         };
-        Some(format!("{} on {of} of {}", count(ranks, "rank"), self.name))
+        Some(format!("{} on {of} of {}", plural(ranks, "rank"), self.name))
     }
 
     /// Ranks that have to share CPUs, although there are enough: more of them keep to a few CPUs than those are. Then two threads of
@@ -192,7 +193,7 @@ impl<'a> Host<'a> {
 
     fn named(&self, ranks: &[usize], place: &str) -> String {
         let ranks: Vec<String> = ranks.iter().take(8).map(ToString::to_string).collect();
-        format!("ranks {} on {place} of {}, which has {}", ranks.join(", "), self.name, count(self.machine, "CPU"))
+        format!("ranks {} on {place} of {}, which has {}", ranks.join(", "), self.name, plural(self.machine, "CPU"))
     }
 }
 

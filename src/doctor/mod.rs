@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::comm::Communicator;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, Launcher};
+use crate::plural::plural;
 use rank::Rank;
 
 /// What a check came to.
@@ -115,7 +116,7 @@ pub fn start(comm: &dyn Communicator, launch: &Launch) -> Result<Vec<String>> {
 /// How the ranks came to be. Whether they found one another was seen before: else we would not be here.
 fn launched(launch: &Launch, ranks: &[Rank]) -> Check {
     let hosts = rank::hosts(ranks);
-    let mut found = format!("{}, {}", launch.launcher, count(ranks.len(), "rank"));
+    let mut found = format!("{}, {}", launch.launcher, plural(ranks.len(), "rank"));
     if launch.launcher == Launcher::Alone {
         found = "no launcher, 1 rank (mpirun -n 8 glasses … starts 8)".to_owned();
     }
@@ -123,8 +124,4 @@ fn launched(launch: &Launch, ranks: &[Rank]) -> Check {
         found += &format!(" on {} hosts", hosts.len());
     }
     Check::ok("launch", found)
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

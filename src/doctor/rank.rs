@@ -6,6 +6,7 @@ use super::{Check, build, cores};
 use crate::comm::{self, Communicator};
 use crate::error::Error;
 use crate::kernels;
+use crate::plural::plural;
 
 /// A rank, as it sees itself. Every field may be missing: another build may send another list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +88,7 @@ pub fn instruction_sets(ranks: &[Rank]) -> Check {
     names.sort_unstable();
     let groups: Vec<String> = match names.chunk_by(|a, b| a == b).collect::<Vec<_>>()[..] {
         [one] => vec![one[0].to_owned()],
-        ref several => several.iter().map(|group| format!("{} on {} ranks", group[0], group.len())).collect(),
+        ref several => several.iter().map(|group| format!("{} on {}", group[0], plural(group.len(), "rank"))).collect(),
     };
     Check::ok("instruction set", groups.join(", "))
 }

@@ -15,6 +15,7 @@ use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::{Error, Result};
 use crate::kernels::{Activation, PoolShape};
+use crate::plural::plural;
 
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
@@ -34,7 +35,7 @@ pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
     if size_of_val(&saved.params.values[..]) > MOST_BYTES {
         return Err(Error::invalid(
             path.display().to_string(),
-            format!("{} weights", saved.params.values.len()),
+            plural(saved.params.values.len(), "weight"),
             "at most 2 GiB of them, which is what an ONNX file can hold",
             "export with --to safetensors",
         ));

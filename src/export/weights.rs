@@ -16,6 +16,7 @@ use crate::checkpoint::SavedModel;
 use crate::data::RowShape;
 use crate::error::{Error, Result};
 use crate::model::{Model, Params};
+use crate::plural::plural;
 
 /// A tensor of f32 in memory.
 pub(super) struct Owned {
@@ -204,7 +205,7 @@ pub fn fits(file: &WeightsFile, model: &Model) -> Result<()> {
     if model.parameters() / MOST <= file.bytes.len() {
         return Ok(());
     }
-    let found = format!("a file of {} bytes", file.bytes.len());
+    let found = format!("a file of {}", plural(file.bytes.len(), "byte"));
     let expected = format!("{} weights and biases, as '{}' has for such rows", model.parameters(), model.spec.name);
     Err(Error::invalid(&file.place, found, expected, "give the --model and --input that these weights were made for"))
 }

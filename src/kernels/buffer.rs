@@ -45,11 +45,14 @@ impl Drop for Block {
 
 /// A buffer of zeros. Pages that nobody writes take no memory.
 pub fn zeros(len: usize) -> Buffer {
-    let layout = Layout::array::<f32>(len.max(1)).and_then(|layout| layout.align_to(LINE));
-    let layout = layout.expect("a length that memory can have");
+    // A layout that asks for a cache line would be filled with zeros by hand, page after page.
+    let layout = Layout::array::<f32>(len + LINE / size_of::<f32>()).expect("a length that memory can have");
     // SAFETY: the layout is not empty.
-    let start = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
-    Buffer { start: start.cast(), len, memory: Arc::new(Block { start, layout }) }
+    let block = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+    let before = block.align_offset(LINE);
+    // SAFETY: less than a line, by which the block is longer than the floats.
+    let start = unsafe { block.add(before) };
+    Buffer { start: start.cast(), len, memory: Arc::new(Block { start: block, layout }) }
 }
 
 impl Buffer {

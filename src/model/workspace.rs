@@ -49,6 +49,14 @@ struct Sizes {
     scratch: usize,
 }
 
+/// The widest of the gradients that take the first turn, and of those that take the second.
+fn widest_by_turn<'a>(buffers: impl Iterator<Item = &'a super::plan::Row>) -> [usize; 2] {
+    buffers.enumerate().fold([0, 0], |mut widest, (place, row)| {
+        widest[place % 2] = widest[place % 2].max(row.gradient);
+        widest
+    })
+}
+
 impl Sizes {
     fn new(model: &Model, capacity: usize, shards: usize, training: bool) -> Sizes {
         let plan = &model.plan;
@@ -117,6 +125,21 @@ impl Workspace {
     /// Bytes that [`Workspace::for_training`] takes.
     pub fn bytes(model: &Model, capacity: usize, shards: usize) -> usize {
         Sizes::new(model, capacity, shards, true).bytes(model)
+    }
+
+    /// Bytes of it that steps of `rows` rows a micro-batch touch, and evaluation with all of its capacity, where the sums of so many
+    /// shards stand side by side: each gradient takes room in one of two buffers only, for the rows that there are.
+    pub fn touched_bytes(model: &Model, capacity: usize, rows: usize, levels: usize) -> usize {
+        let sizes = Sizes::new(model, capacity, 1, true);
+        let (lowest, boundary) = (model.plan.lowest_gradient(), model.plan.by_image.1 - 1);
+        let by_rows = widest_by_turn(model.plan.buffers[lowest.max(boundary)..].iter().rev());
+        let by_image = widest_by_turn(model.plan.buffers.get(lowest..boundary).unwrap_or(&[]).iter().rev());
+        let gradients = by_rows.iter().sum::<usize>() * rows + by_image.iter().sum::<usize>();
+        // Without a way back, images take turns below the first dense layer.
+        let of = |buffer: usize| if buffer == 0 || buffer >= boundary { capacity } else { rows };
+        let buffers: usize = model.plan.buffers.iter().enumerate().map(|(index, row)| row.values * of(index)).sum();
+        let kept: usize = model.plan.buffers.iter().map(|row| row.kept * rows).sum();
+        4 * (buffers + gradients + levels * sizes.shard_sums.1 + sizes.scratch + model.plan.packed) + 2 * kept
     }
 
     /// Floats of each buffer of [`Workspace::for_training`], and of the gradients that [`Workspace::place_gradients`] places.

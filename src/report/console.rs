@@ -9,6 +9,7 @@ use super::clock;
 use super::live::Live;
 use super::terminal;
 use crate::metrics::{EpochLine, Summary};
+use crate::plural::plural;
 
 /// The root's voice; silent on the other ranks.
 #[derive(Debug)]
@@ -126,15 +127,17 @@ impl Console {
     /// The run is over.
     pub fn end_run(&self, summary: &Summary, folder: &Path) {
         let accuracy = match summary.test_accuracy {
-            Some(accuracy) => format!("test accuracy {} ({} rows)", percent(accuracy), summary.test_rows),
+            Some(accuracy) => {
+                format!("test accuracy {} ({})", percent(accuracy), plural(summary.test_rows, "row"))
+            }
             None => format!("training accuracy {} (no test rows)", percent(summary.train_accuracy)),
         };
         self.say(format!(
-            "{accuracy} after {} steps on {} rank{} in {:.1} s, {:.0} images/s",
-            summary.steps,
-            summary.ranks,
-            if summary.ranks == 1 { "" } else { "s" },
+            "{accuracy} after {} on {} in {:.1} s ({:.1} s of training, {:.0} images/s)",
+            plural(summary.steps, "step"),
+            plural(summary.ranks, "rank"),
             summary.wall_seconds,
+            summary.training_seconds,
             summary.images_per_sec
         ));
         self.say(format!("weights sha256 {}", summary.weights_sha256));

@@ -4,6 +4,7 @@ use super::curves::{Curve, precision};
 use super::figure::{Bars, Content, Figure, Grid, Line, Lines, Mark, Stroke, Unit};
 use super::folder::{Epoch, PHASES};
 use super::subject::{Judged, Subject};
+use crate::plural::plural;
 
 /// Curves of one plot that can be told apart.
 pub const MOST_CURVES: usize = 7;
@@ -92,8 +93,8 @@ fn confusion(runs: &[Subject], index: usize, judged: &Judged) -> Option<Figure> 
         _ => (format!("confusion-{}", index + 1), format!("Confusion, {}", runs[index].files.name())),
     };
     let caption = format!(
-        "{} rows of {}: a row a true class, a column the class that was said; shares are of the true class.",
-        judged.rows(),
+        "{} of {}: a row a true class, a column the class that was said; shares are of the true class.",
+        plural(judged.rows(), "row"),
         judged.split
     );
     let grid = Grid { names: judged.classes.clone(), counts };

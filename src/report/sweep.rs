@@ -37,8 +37,10 @@ pub struct Row {
     pub settings: BTreeMap<String, String>,
     pub state: State,
     pub train_accuracy: Option<f64>,
+    pub val_accuracy: Option<f64>,
     pub test_accuracy: Option<f64>,
     pub train_loss: Option<f64>,
+    pub val_loss: Option<f64>,
     pub test_loss: Option<f64>,
     pub seconds: Option<f64>,
     /// What the paper reports of these settings.
@@ -61,17 +63,71 @@ type Get = fn(&Row) -> Option<f64>;
 /// A column: its name, the form for a person, the value.
 type Column = (&'static str, fn(f64) -> String, Get);
 
-static COLUMNS: [Column; 7] = [
+static COLUMNS: [Column; 9] = [
     ("train accuracy", percent, |row| row.train_accuracy),
+    ("val accuracy", percent, |row| row.val_accuracy),
     ("test accuracy", percent, |row| row.test_accuracy),
-    ("train loss", |loss| format!("{loss:.4}"), |row| row.train_loss),
-    ("test loss", |loss| format!("{loss:.4}"), |row| row.test_loss),
+    ("train loss", digits, |row| row.train_loss),
+    ("val loss", digits, |row| row.val_loss),
+    ("test loss", digits, |row| row.test_loss),
     ("seconds", |seconds| format!("{seconds:.1}"), |row| row.seconds),
     ("paper: train accuracy", percent, |row| row.paper_train_accuracy),
     ("paper: test accuracy", percent, |row| row.paper_test_accuracy),
 ];
 
+fn digits(loss: f64) -> String {
+    format!("{loss:.4}")
+}
+
+/// The run that did best.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Best {
+    /// Its folder.
+    pub run: String,
+    /// The rows that say so: `val`, or `test` where no finished run has validation rows.
+    pub by: &'static str,
+    /// Its accuracy on them.
+    pub accuracy: f64,
+    /// Its loss on them, by which runs of equal accuracy are told apart.
+    pub loss: Option<f64>,
+    /// Its accuracy on the test rows.
+    pub test_accuracy: Option<f64>,
+}
+
+impl Best {
+    /// For a person.
+    pub fn describe(&self) -> String {
+        let loss = self.loss.map_or(String::new(), |loss| format!(" (loss {})", digits(loss)));
+        let found = format!("{}, {}{loss}", self.run, percent(self.accuracy));
+        match (self.by, self.test_accuracy) {
+            ("val", Some(test)) => {
+                format!("best on the validation rows: {found}; its test accuracy: {}", percent(test))
+            }
+            ("val", None) => format!("best on the validation rows: {found}"),
+            _ => format!(
+                "best on the test rows: {found}; chosen by the rows it is judged by, as the data has no /val, so expect less of other rows"
+            ),
+        }
+    }
+}
+
 impl Sweep {
+    /// The finished run with the highest accuracy on the validation rows, of equal ones that with the lowest loss there, of these the
+    /// first; by the test rows where no finished run has others.
+    pub fn best(&self) -> Option<Best> {
+        let finished = || self.runs.iter().filter(|row| row.state == State::Finished);
+        let by_val: (&str, Get, Get) = ("val", |row| row.val_accuracy, |row| row.val_loss);
+        let by_test: (&str, Get, Get) = ("test", |row| row.test_accuracy, |row| row.test_loss);
+        let (by, accuracy, loss) = if finished().any(|row| row.val_accuracy.is_some()) { by_val } else { by_test };
+        let judged = finished().filter_map(|row| Some((accuracy(row)?, loss(row), row)));
+        let of = |loss: Option<f64>| loss.unwrap_or(f64::INFINITY);
+        let better = |a: &(f64, Option<f64>, &Row), b: &(f64, Option<f64>, &Row)| {
+            a.0 > b.0 || a.0 == b.0 && of(a.1).total_cmp(&of(b.1)).is_lt()
+        };
+        let (accuracy, loss, row) = judged.reduce(|best, next| if better(&next, &best) { next } else { best })?;
+        Some(Best { run: row.run.clone(), by, accuracy, loss, test_accuracy: row.test_accuracy })
+    }
+
     /// Columns that have something in them.
     fn columns(&self) -> impl Iterator<Item = &'static Column> {
         COLUMNS.iter().filter(|(_, _, get)| self.runs.iter().any(|row| get(row).is_some()))
@@ -171,8 +227,11 @@ impl Sweep {
         }
         let mut lines = Vec::new();
         for (color, name) in names.iter().enumerate() {
-            let kinds: [(&str, Stroke, Get); 2] =
-                [("test", Stroke::Solid, |row| row.test_accuracy), ("train", Stroke::Dashed, |row| row.train_accuracy)];
+            let kinds: [(&str, Stroke, Get); 3] = [
+                ("val", Stroke::Dotted, |row| row.val_accuracy),
+                ("test", Stroke::Solid, |row| row.test_accuracy),
+                ("train", Stroke::Dashed, |row| row.train_accuracy),
+            ];
             for (kind, stroke, get) in kinds {
                 let of_curve = self.runs.iter().filter(|row| others(row) == *name);
                 let point = |row: &Row| Some((place(number(row, key)?), get(row)?));
@@ -209,8 +268,10 @@ mod tests {
             settings: settings.into(),
             state: if test.is_some() { State::Finished } else { State::Diverged },
             train_accuracy: test.map(|test| test + 0.05),
+            val_accuracy: None,
             test_accuracy: test,
             train_loss: test.map(|_| 0.5),
+            val_loss: None,
             test_loss: test.map(|_| 0.25),
             seconds: test.map(|_| 12.34),
             paper_train_accuracy: None,
@@ -232,9 +293,33 @@ mod tests {
         assert_eq!(lines[2], ["", "0.1", "16", "diverged", "", "", "", "", "", ""]);
         assert_eq!(lines[3], ["", "0.001", "16", "85.00 %", "80.00 %", "0.5000", "0.2500", "12.3", "79.00 %", ""]);
         let csv = String::from_utf8(table.csv().unwrap()).unwrap();
-        assert!(csv.starts_with("run,lr,batch,state,train_accuracy,test_accuracy,train_loss,"), "{csv}");
-        assert!(csv.contains("\nlr0.1-batch16,0.1,16,diverged,,,,,,,\n"), "{csv}");
+        assert!(csv.starts_with("run,lr,batch,state,train_accuracy,val_accuracy,test_accuracy,train_loss,"), "{csv}");
+        assert!(csv.contains("\nlr0.1-batch16,0.1,16,diverged,,,,,,,,,\n"), "{csv}");
         assert!(sweep(vec![row("0.1", "16", None)]).markdown().contains("diverged"));
+    }
+
+    #[test]
+    fn the_best_is_chosen_by_validation_rows_and_equal_ones_by_their_loss() {
+        let judged = |batch: &str, [val, test]: [(f64, f64); 2]| Row {
+            val_accuracy: Some(val.0),
+            val_loss: Some(val.1),
+            test_loss: Some(test.1),
+            ..row("0.1", batch, Some(test.0))
+        };
+        let runs = [
+            judged("1", [(0.8, 0.9), (0.9, 19.4)]),
+            judged("2", [(0.8, 0.7), (0.7, 1.3)]),
+            judged("3", [(0.75, 0.1), (0.9, 1.3)]),
+            row("0.1", "4", Some(1.0)),
+            row("0.1", "5", None),
+        ];
+        let best = sweep(runs.to_vec()).best().unwrap();
+        assert_eq!((&*best.run, best.by, best.test_accuracy), ("lr0.1-batch2", "val", Some(0.7)));
+        let unjudged = runs.map(|row| Row { val_accuracy: None, val_loss: None, ..row });
+        let best = sweep(unjudged[..3].to_vec()).best().unwrap();
+        assert_eq!((&*best.run, best.by, best.loss), ("lr0.1-batch3", "test", Some(1.3)));
+        assert!(best.describe().contains("no /val"), "{}", best.describe());
+        assert_eq!(sweep(vec![row("0.1", "1", None)]).best(), None);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! A file is a sequence of records: the length of an `Event` (u64), its checksum, the event, its checksum; all little-endian.
 //! Checksums are CRC-32C, masked.
 
+mod kept;
 mod proto;
 pub mod picture;
+
+pub use kept::keep_steps;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -17,6 +20,8 @@ use crate::error::{Error, Result};
 use picture::Picture;
 use proto::{Event, Image, Metadata, PluginData, SessionLog, Shape, Size, Summary, Tensor, Value};
 
+/// What the names of event files begin with.
+const PREFIX: &str = "events.out.tfevents.";
 /// The version of the format, which stands in the first event.
 const VERSION: &str = "brain.Event:2";
 /// A session that begins: what stands behind its step in older files is no longer part of the run.
@@ -60,8 +65,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// A file of its own in `folder`, for a process that goes on at `step`: TensorBoard reads all of a folder's files in the
-    /// order of their names, and drops what older ones say of later steps.
+    /// A file of its own in `folder`, for a process that has something to say of `step` and those after it: TensorBoard reads all of a
+    /// folder's files in the order of their names, and one that is open drops what it has read of these steps.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -70,8 +75,7 @@ impl Events {
         let host = host.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
         // Nanoseconds as well: two files of a folder never have one name.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name =
-            format!("events.out.tfevents.{}.{host}.{}.{:09}", now.as_secs(), std::process::id(), now.subsec_nanos());
+        let name = format!("{PREFIX}{}.{host}.{}.{:09}", now.as_secs(), std::process::id(), now.subsec_nanos());
         let path = folder.join(name);
         let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io("create", &path))?;
         let mut events = Events { file, path };

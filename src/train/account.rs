@@ -8,6 +8,7 @@ use crate::config::{Batch, RunConfig};
 use crate::data::{Part, class_names};
 use crate::error::{Error, Exit};
 use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
+use crate::plural::plural;
 use crate::position::{self, Phase};
 
 impl Trainer<'_> {
@@ -44,23 +45,21 @@ impl Trainer<'_> {
         let (data, config) = (&self.data, self.config);
         let rows = |part: &Option<Part>| part.as_ref().map_or(0, |part| part.shards.rows());
         format!(
-            "training '{}' ({} parameters) on {}: {} train, {} val, {} test rows of {}, classes {}\n\
-             {} rank{} ({}), {} shards, batch {}, {} epoch{}, {} lr {}, seed {}{}",
+            "training '{}' ({}) on {}: {} train, {} val, {} test rows of {}, classes {}\n\
+             {} ({}), {}, batch {}, {}, {} lr {}, seed {}{}",
             self.model.spec.name,
-            self.model.parameters(),
+            plural(self.model.parameters(), "parameter"),
             config.data.display(),
             data.train.shards.rows(),
             rows(&data.val),
             rows(&data.test),
             data.shape,
             class_names::brief(&data.classes),
-            self.comm.size(),
-            if self.comm.size() == 1 { "" } else { "s" },
+            plural(self.comm.size(), "rank"),
             self.comm.describe(),
-            config.shards,
+            plural(config.shards, "shard"),
             self.batch,
-            config.epochs,
-            if config.epochs == 1 { "" } else { "s" },
+            plural(config.epochs, "epoch"),
             format!("{:?}", config.optimizer).to_lowercase(),
             config.lr,
             config.seed,
@@ -73,6 +72,7 @@ impl Trainer<'_> {
         let (last, progress) = (self.lines.last(), self.now(false));
         let mut exchange = progress.exchange;
         exchange += progress.sums.exchange;
+        let training_seconds = progress.training_seconds + progress.sums.wall_seconds;
         let value = |get: fn(&EpochLine) -> f64| last.map_or(f64::NAN, get);
         Summary {
             model: self.model.spec.name.clone(),
@@ -92,8 +92,8 @@ impl Trainer<'_> {
             val_balance: last.and_then(|line| line.val_balance),
             test_balance: last.and_then(|line| line.test_balance),
             best_epoch: progress.best.map(|best| best.epoch),
-            images_per_sec: (progress.rows + progress.sums.count) as f64
-                / (progress.training_seconds + progress.sums.wall_seconds),
+            images_per_sec: (progress.rows + progress.sums.count) as f64 / training_seconds,
+            training_seconds,
             bytes_communicated: progress.bytes,
             exchange,
             failed_checkpoints: progress.failed_writes,

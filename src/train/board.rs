@@ -23,16 +23,16 @@ type Found = Option<Evaluation>;
 pub enum Board {
     /// Nothing is to be.
     Off,
-    /// Nothing yet; the run is at this step.
-    At(usize),
+    /// Nothing yet; this is the first step that there is something to say of.
+    From(usize),
     /// This file.
     Open(Events),
 }
 
 impl Board {
-    /// Of a run that is at `step`.
-    pub fn new(wanted: bool, step: usize) -> Board {
-        if wanted { Board::At(step) } else { Board::Off }
+    /// Of a run with these lines so far: older event files of its folder hold what is said of them.
+    pub fn new(wanted: bool, lines: &[EpochLine]) -> Board {
+        if wanted { Board::From(lines.last().map_or(0, |line| line.step + 1)) } else { Board::Off }
     }
 
     /// On the root: adds an epoch. A disk that refuses ends this, not the training.
@@ -44,9 +44,7 @@ impl Board {
     }
 
     fn try_add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2]) -> Result<()> {
-        if let Board::At(step) = *self {
-            // Older files of this folder hold what is said of the steps up to this one.
-            let first = if step == 0 { 0 } else { step + 1 };
+        if let Board::From(first) = *self {
             *self = Board::Open(Events::create(trainer.folder.path(), first)?);
         }
         let Board::Open(events) = self else { return Ok(()) };

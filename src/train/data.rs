@@ -11,6 +11,7 @@ use crate::doctor;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
+use crate::plural::plural;
 use crate::position;
 
 use super::{EVALUATION_BATCH, MICRO_BATCH, assumed, removed};
@@ -139,7 +140,7 @@ pub fn batch_of(config: &RunConfig, rows: usize) -> Result<usize> {
         Some(Batch::Rows(batch)) if batch <= rows => Ok(batch),
         Some(Batch::Rows(batch)) => Err(Error::invalid(
             "--batch",
-            format!("{batch} rows, more than the {rows} training rows of {}", config.data.display()),
+            format!("{batch} rows, more than the {} of {}", plural(rows, "training row"), config.data.display()),
             format!("at most {rows}"),
             "say --batch full for plain gradient descent, or a smaller number",
         )),
@@ -149,6 +150,11 @@ pub fn batch_of(config: &RunConfig, rows: usize) -> Result<usize> {
 /// Collective: a digest of every row of every split, shard by shard, whoever has them; XXH3, 64 bits, in hexadecimal.
 fn fingerprint(parts: &[Option<&Part>], shape: RowShape, classes: &[String], comm: &dyn Communicator) -> String {
     let mut hash = XxHash3_64::default();
+    // As it has always been written: checkpoints hold the digest.
+    let shape = match shape {
+        RowShape::Features { d } => format!("{d} features"),
+        image => image.to_string(),
+    };
     hash.write(format!("{shape} {classes:?}").as_bytes());
     for part in parts {
         let own =
@@ -186,7 +192,11 @@ fn too_few(dataset: &Dataset, found: impl Into<String>) -> Error {
 
 fn enough_rows(dataset: &Dataset, ranks: usize) -> Result<()> {
     let rows = dataset.rows(Split::Train);
-    if rows < ranks { Err(too_few(dataset, format!("{rows} training rows for {ranks} ranks"))) } else { Ok(()) }
+    if rows < ranks {
+        Err(too_few(dataset, format!("{} for {ranks} ranks", plural(rows, "training row"))))
+    } else {
+        Ok(())
+    }
 }
 
 /// Collective where the mode needs sums over all training rows.

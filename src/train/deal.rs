@@ -21,6 +21,7 @@ use crate::error::{Error, Exit, Result};
 use crate::files::write_whole;
 use crate::lock::RunLock;
 use crate::metrics::Summary;
+use crate::plural::plural;
 use crate::report::{Console, percent};
 
 /// Where claims are while runs are dealt out.
@@ -122,6 +123,11 @@ pub fn deal(
     Ok(found)
 }
 
+/// How many of so many runs are left.
+pub fn left_of(left: usize, runs: usize) -> String {
+    format!("{left} of {} {} left", plural(runs, "run"), if runs == 1 { "is" } else { "are" })
+}
+
 /// Why runs that were dealt out have not all come to a result, if so; `again` is the command that goes on.
 pub fn failure(jobs: &[Job], ends: &[Option<End>], again: &str) -> Option<Error> {
     let ended = || jobs.iter().zip(ends).filter_map(|(job, end)| Some((job, end.as_ref()?)));
@@ -135,11 +141,11 @@ pub fn failure(jobs: &[Job], ends: &[Option<End>], again: &str) -> Option<Error>
     if let Some(exit) = exit(|end| if let End::Interrupted(_, code) = end { Some(*code) } else { None }) {
         let results = ended().filter(|(_, end)| matches!(end, End::Finished | End::Diverged(_))).count();
         let (left, saved) = (jobs.len() - results, if exit == Exit::Interrupted { ", saved" } else { ", not saved" });
-        let message = format!("interrupted{saved}: {left} of {} runs are left; {again} goes on with them", jobs.len());
+        let message = format!("interrupted{saved}: {}; {again} goes on with what is left", left_of(left, jobs.len()));
         return Some(Error::Ended { message, exit });
     }
     let exit = exit(|end| if let End::Failed(_, code) = end { Some(*code) } else { None })?;
-    let what = format!("{} of {} runs failed", failed.len(), jobs.len());
+    let what = format!("{} of {} failed", failed.len(), plural(jobs.len(), "run"));
     let fix = format!("mend what is named; {again} goes on with what is left");
     Some(Error::Several { what, items: failed, fix }.ended(exit))
 }

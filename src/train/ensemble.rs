@@ -22,6 +22,7 @@ use crate::config::RunConfig;
 use crate::data::{Dataset, Part, Split};
 use crate::error::{Error, Exit, Result};
 use crate::metrics::{Exchange, Member, Summary};
+use crate::plural::plural;
 use crate::report::{Console, percent};
 
 /// What the folders of members begin with.
@@ -41,9 +42,8 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     agree_root(comm, || work_of(config).map(|_| String::new()))?;
     let folder = folder(config, origin, comm)?;
     console.say(format!(
-        "training an ensemble of {members} networks on {} rank{}, {each} a network{}; nothing travels between networks",
-        comm.size(),
-        if comm.size() == 1 { "" } else { "s" },
+        "training an ensemble of {members} networks on {}, {each} a network{}; nothing travels between networks",
+        plural(comm.size(), "rank"),
         if config.bootstrap { ", each on rows drawn with replacement" } else { "" },
     ));
     let runs = (0..members).map(|index| (format!("{MEMBER}{index}"), config.member(index))).collect();
@@ -72,7 +72,9 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     }
     let [val, test] = judge(config, &folder, comm)?;
     let text = agree_root(comm, || {
-        let mut summary = summary(config, &folder, [val.as_ref(), test.as_ref()])?;
+        // Groups beyond the members have nothing to do.
+        let at_work = each * members.min(comm.size() / each);
+        let mut summary = summary(config, &folder, at_work, [val.as_ref(), test.as_ref()])?;
         summary.ranks = comm.size();
         summary.wall_seconds = started.elapsed().as_secs_f64();
         write_summary(&folder, &summary)?;
@@ -148,8 +150,13 @@ fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[
     Ok(found)
 }
 
-/// On the root: what all members came to.
-fn summary(config: &RunConfig, folder: &Path, [val, test]: [Option<&Evaluation>; 2]) -> Result<Summary> {
+/// On the root: what all members came to, on `at_work` ranks.
+fn summary(
+    config: &RunConfig,
+    folder: &Path,
+    at_work: usize,
+    [val, test]: [Option<&Evaluation>; 2],
+) -> Result<Summary> {
     let read = |index: usize| {
         let path = member_folder(folder, index);
         let value: Value = summary_of(&path).unwrap_or_default();
@@ -157,6 +164,11 @@ fn summary(config: &RunConfig, folder: &Path, [val, test]: [Option<&Evaluation>;
     };
     let all = (0..config.members()).map(read).collect::<Result<Vec<_>>>()?;
     let mean = |get: fn(&Summary) -> f64| all.iter().map(get).sum::<f64>() / all.len() as f64;
+    let trained = all.iter().map(Summary::trained);
+    let rows: f64 = trained.clone().map(|(rows, _)| rows).sum();
+    // Seconds of one rank; a member may have been trained on more of them than there are now.
+    let rank_seconds: f64 = trained.zip(&all).map(|((_, seconds), summary)| seconds * summary.ranks as f64).sum();
+    let training_seconds = rank_seconds / at_work as f64;
     let mut exchange = Exchange::default();
     all.iter().for_each(|summary| exchange += summary.exchange);
     let member = |(index, summary): (usize, &Summary)| Member {
@@ -178,7 +190,8 @@ fn summary(config: &RunConfig, folder: &Path, [val, test]: [Option<&Evaluation>;
         val_balance: val.map(|val| val.confusion.balance()),
         test_balance: test.map(|test| test.confusion.balance()),
         best_epoch: None,
-        images_per_sec: mean(|summary| summary.images_per_sec),
+        images_per_sec: rows / training_seconds,
+        training_seconds,
         bytes_communicated: all.iter().map(|summary| summary.bytes_communicated).sum(),
         exchange,
         weights_sha256: digest(&all),
@@ -202,9 +215,9 @@ fn tell(summary: &Summary, folder: &Path, console: &Console) {
         let mean = each.iter().sum::<f64>() / each.len() as f64;
         let [least, most] = [each.iter().copied().fold(1.0, f64::min), each.iter().copied().fold(0.0, f64::max)];
         lines.push(format!(
-            "test accuracy {} together ({} rows); alone {} to {}, {} in the mean",
+            "test accuracy {} together ({}); alone {} to {}, {} in the mean",
             percent(accuracy),
-            summary.test_rows,
+            plural(summary.test_rows, "row"),
             percent(least),
             percent(most),
             percent(mean)

@@ -10,7 +10,7 @@ use crate::checkpoint;
 use crate::comm::agree_root;
 use crate::config::Every;
 use crate::error::{Error, Result};
-use crate::metrics::EpochLine;
+use crate::metrics::{EpochLine, Summary};
 use crate::model::Params;
 use crate::position::{self, Phase};
 use crate::report::Console;
@@ -254,12 +254,12 @@ impl Trainer<'_> {
     }
 
     /// Collective: all steps are made: the last checkpoint, if the disk takes it at once; the model; else now the checkpoint; the lines
-    /// that are left, the summary.
+    /// that are left, the summary, which is returned.
     ///
     /// # Errors
     /// When the disk has refused too often.
-    pub fn keep_results(&mut self, console: &Console) -> Result<()> {
-        let comm = self.comm;
+    pub fn keep_results(&mut self, console: &Console) -> Result<Summary> {
+        let (comm, mut written) = (self.comm, None);
         agree_root(comm, || {
             (self.refused.checkpoints, self.refused.others) = Default::default();
             let finish = |trainer: &mut Trainer<'_>| match trainer.progress.step_of_epoch {
@@ -281,11 +281,12 @@ impl Trainer<'_> {
             if saved.is_err() {
                 let _said = checkpoint(self, &|waited| waited >= FINISHED || interrupt::caught().is_some());
             }
-            let summary = |trainer: &mut Trainer<'_>| trainer.folder.finish(&trainer.summary());
-            self.insist(Kind::Other, "the run's summary", console, summary)?;
+            let summary = self.summary();
+            self.insist(Kind::Other, "the run's summary", console, |trainer| trainer.folder.finish(&summary))?;
+            written = Some(summary);
             Ok(String::new())
         })?;
-        Ok(())
+        Ok(written.unwrap_or_else(|| self.summary()))
     }
 }
 

@@ -1,20 +1,51 @@
 //! What a training rank needs of the machine's memory, known before anything is allocated.
 
+use super::lockstep::footprint;
 use super::{EVALUATION_BATCH, MICRO_BATCH};
+use crate::comm::{Comm, Strategy};
 use crate::error::{Error, Result};
-use crate::kernels::{self, Subtrees};
 use crate::model::{Model, Workspace};
 use crate::optim::{Optimizer, OptimizerKind};
+use crate::plural::plural;
 
-/// The program itself with its libraries, without MPI's. Measured: `benches/results/`.
-const PROGRAM: usize = 20 << 20;
+/// The program with its libraries, HDF5's memory and what the allocator keeps. Measured, as all of these, by `benches/memory.sh`:
+/// `benches/results/2026-11-30-memory.md`.
+const PROGRAM: usize = 29_000_000;
 
-/// Bytes that a rank holds at its peak, by what they are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+/// MPI's own memory besides: Open MPI 4.1.4, on 2 and on 4 ranks of a machine.
+const MPI: usize = 9_000_000;
+
+/// The report's page on the root, after everything is saved: without MPI, and with it.
+const REPORT: [usize; 2] = [4_000_000, 10_000_000];
+
+/// What HDF5 takes for an image of a file beyond its numbers, a tensor.
+const BY_TENSOR: usize = 4096;
+
+/// What is trained, and how: ranks of one machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Rows that a rank trains in a step.
+    pub rows: usize,
+    /// Shards of all ranks.
+    pub shards: usize,
+    /// Ranks.
+    pub ranks: usize,
+    /// How gradients travel.
+    pub comm: Comm,
+    /// How they change weights.
+    pub optimizer: OptimizerKind,
+    /// Bytes of the rows that a rank keeps.
+    pub data: usize,
+}
+
+/// Bytes that a rank holds at its peak, by what they are for. What ranks of a machine share counts for each that touches it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Memory {
-    /// Weights, and the sums of their gradients.
+    /// How dense layers' gradients travel: reduce, factors, split.
+    pub dense_layers: String,
+    /// Weights, and the rank's own sums of their gradients.
     pub weights_and_gradients: usize,
-    /// The slice of all ranks' sums that a rank joins; nothing on one rank.
+    /// What the rank touches of its neighbours' memory; nothing on one rank.
     pub exchange: usize,
     /// What the optimizer remembers.
     pub optimizer: usize,
@@ -22,46 +53,59 @@ pub struct Memory {
     pub workspace: usize,
     /// The rows of data that the rank keeps.
     pub rows: usize,
-    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory (on the root).
+    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory; or the report, if more (on the root).
     pub saving: usize,
-    /// The program and its libraries, without MPI's.
+    /// The program and its libraries.
     pub program: usize,
+    /// MPI's own; nothing on one rank.
+    pub mpi: usize,
 }
 
 impl Memory {
-    /// For one of `ranks` ranks with `shards` shards together (the one with the most subtrees), that trains `rows` rows a
-    /// step and keeps `data` bytes of data.
-    pub fn predict(
-        model: &Model,
-        rows: usize,
-        (shards, ranks): (usize, usize),
-        optimizer: OptimizerKind,
-        data: usize,
-    ) -> Memory {
+    /// For the root, if it has as many subtrees as the rank that has the most.
+    pub fn predict(model: &Model, case: &Case) -> Memory {
+        let Case { rows, shards, ranks, comm, optimizer, data } = *case;
         let values = 4 * model.parameters();
-        let mut tree = Subtrees::default();
-        tree.plant(&vec![1; shards], (1..=ranks).map(|end| end * shards / ranks), 0);
-        let sums = tree.sums_of.iter().copied().max().unwrap_or(1);
-        let exchange = if ranks > 1 { model.parameters().div_ceil(ranks) * (1 + tree.joins.len()) } else { 0 };
-        let shards = shards.div_ceil(ranks);
-        let waiting = if rows <= MICRO_BATCH { 0 } else { kernels::most_waiting(shards) };
+        let capacity = rows.clamp(EVALUATION_BATCH, MICRO_BATCH);
+        let step = footprint(model, (rows, capacity), (shards, ranks), comm);
         let moments = Optimizer::moments(optimizer);
         Memory {
-            weights_and_gradients: (1 + sums + waiting) * values,
-            exchange: 4 * exchange,
+            dense_layers: name(&step.strategies),
+            weights_and_gradients: values + 4 * step.sums,
+            exchange: if ranks > 1 { 4 * step.exchange } else { 0 },
             optimizer: moments * values,
-            workspace: Workspace::bytes(model, rows.clamp(EVALUATION_BATCH, MICRO_BATCH), shards),
+            workspace: Workspace::touched_bytes(model, capacity, step.at_once, step.levels) + 4 * step.layers,
             rows: data,
-            saving: 2 * (1 + moments) * values,
+            saving: ((1 + moments) * (2 * values + model.table.len() * BY_TENSOR)).max(REPORT[usize::from(ranks > 1)]),
             program: PROGRAM,
+            mpi: if ranks > 1 { MPI } else { 0 },
         }
+    }
+
+    /// Each part, and what it is, for a person.
+    pub fn parts(&self) -> [(usize, &'static str); 8] {
+        [
+            (self.weights_and_gradients, "weights and gradients"),
+            (self.exchange, "of other ranks' memory"),
+            (self.optimizer, "optimizer"),
+            (self.workspace, "activations and scratch"),
+            (self.rows, "rows of data"),
+            (self.saving, "while the model is saved or reported (on the root)"),
+            (self.program, "the program"),
+            (self.mpi, "MPI"),
+        ]
     }
 
     /// Everything at once.
     pub fn total(&self) -> usize {
-        let Memory { weights_and_gradients, exchange, optimizer, workspace, rows, saving, program } = *self;
-        weights_and_gradients + exchange + optimizer + workspace + rows + saving + program
+        self.parts().iter().map(|(bytes, _)| bytes).sum()
     }
+}
+
+fn name(strategies: &[Strategy]) -> String {
+    let mut names: Vec<String> = strategies.iter().map(|one| format!("{one:?}").to_lowercase()).collect();
+    names.dedup();
+    if names.is_empty() { "reduce".to_owned() } else { names.join(", ") }
 }
 
 /// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
@@ -74,7 +118,7 @@ pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, shown: u
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
         Error::invalid(
             format!("model '{}'", model.spec.name),
-            format!("{} weights: training takes {} MB a rank", model.parameters(), bytes / 1_000_000),
+            format!("{}: training takes {} MB a rank", plural(model.parameters(), "weight"), bytes / 1_000_000),
             "less than the memory of this machine",
             "make its layers smaller, or train on a machine with more memory",
         )

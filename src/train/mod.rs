@@ -30,13 +30,13 @@ mod vote;
 
 pub use assumed::{Assumed, of_file};
 pub use data::{TrainData, default_batch};
-pub use deal::{End, Job, deal, failure};
+pub use deal::{End, Job, deal, failure, left_of};
 pub use ensemble::{MEMBER, member_folder};
 pub use evaluate::{EVALUATION_SHARDS, Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
 pub use interrupt::{caught, listen};
 pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};
-pub use memory::Memory;
+pub use memory::{Case, Memory};
 pub use origin::{Origin, finished};
 pub use prepare::{Found, prepare, work_of};
 pub use pulse::{Pulse, part_of};
@@ -103,7 +103,7 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     if trainer.fault.is_some() {
         console.warn("GLASSES_FAULT is set: this run will go wrong, as a test wants it");
     }
-    let mut board = Board::new(config.tensorboard && comm.is_root(), trainer.progress.step);
+    let mut board = Board::new(config.tensorboard && comm.is_root(), &trainer.lines);
     // An epoch may have ended where the run was left, and not been judged.
     while !trainer.is_done() || trainer.ends_epoch() {
         console.start_epoch(trainer.progress.epoch + 1, config.epochs, trainer.rows(), trainer.progress.sums.count);
@@ -120,13 +120,12 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
         console.end_epoch(&line, config.epochs);
         trainer.end_epoch(line, &console);
     }
-    trainer.keep_results(&console)?;
+    let summary = trainer.keep_results(&console)?;
     trainer.report(&console);
     if let Some(timeline) = timeline {
         // Last: a disk that refuses it takes nothing else away.
         timeline.write(&trainer, &console)?;
     }
-    let summary = trainer.summary();
     console.end_run(&summary, trainer.folder.path());
     position::enter(Phase::Work);
     Ok(summary)

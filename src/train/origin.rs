@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Buffer;
 use crate::model::Params;
 use crate::optim::{Optimizer, Schedule};
+use crate::plural::plural;
 use crate::report::Console;
 
 /// Where a run begins.
@@ -61,7 +62,11 @@ pub fn finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -> Resu
         if old.max_steps != config.max_steps || old.epochs != Some(config.epochs) {
             return Ok(String::new());
         }
-        Ok(format!("the run in {} is finished: {steps} steps, weights sha256 {weights}", dir.display()))
+        Ok(format!(
+            "the run in {} is finished: {}, weights sha256 {weights}",
+            dir.display(),
+            plural(steps as usize, "step")
+        ))
     })?;
     Ok(Some(found).filter(|text| !text.is_empty()))
 }
@@ -182,7 +187,7 @@ impl Trainer<'_> {
         if self.total_steps() < step {
             return Err(Error::invalid(
                 "--max-steps",
-                format!("{} steps", self.total_steps()),
+                plural(self.total_steps(), "step"),
                 format!("at least the {step} that {} has made", dir.display()),
                 "leave it away, or add --fork",
             ));

@@ -17,6 +17,7 @@ use crate::files::{is_temporary, remove_temporaries, write_whole};
 use crate::lock::{LOCK_FILE, RunLock};
 use crate::metrics::{EpochLine, Lines, Summary, json};
 use crate::report::{Console, LIVE_FILE};
+use crate::tensorboard;
 
 const METRICS: &str = "metrics.jsonl";
 /// The chain of digests.
@@ -160,6 +161,7 @@ impl RunDir {
         self.metrics = Some(Lines::go_on(&path, |_| true)?);
         let up_to = |value: &Value| value["step"].as_u64().is_some_and(|at| at <= step as u64);
         self.digests = Some(Lines::go_on(&self.path.join(DIGESTS), up_to)?);
+        tensorboard::keep_steps(&self.path, |at| lines.iter().any(|line| line.step == at))?;
         write_whole(&self.path.join("config.toml"), with_head(config).as_bytes())?;
         match std::fs::remove_file(self.path.join(SUMMARY)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", self.path.join(SUMMARY))(e)),

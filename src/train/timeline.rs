@@ -12,6 +12,7 @@ use crate::comm::{self, CHANNELS, Communicator, Wire, agree_root};
 use crate::error::{Error, Result};
 use crate::files::{folder_of, temporary_beside};
 use crate::kernels::zeros;
+use crate::plural::plural;
 use crate::report::Console;
 use crate::trace::{Span, Trace, What};
 
@@ -92,7 +93,12 @@ impl<'a> Timeline<'a> {
         if full {
             console.warn(format!("the timeline ends with step {last}: a rank has room for {ROOM} spans"));
         }
-        console.say(format!("timeline of {} ranks, {total} spans, in {}", comm.size(), self.path.display()));
+        console.say(format!(
+            "timeline of {}, {}, in {}",
+            plural(comm.size(), "rank"),
+            plural(total as usize, "span"),
+            self.path.display()
+        ));
         Ok(())
     }
 }

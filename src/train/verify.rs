@@ -18,6 +18,7 @@ use crate::data::EpochOrder;
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::Param;
+use crate::plural::plural;
 use crate::report::{Console, progress_bar};
 
 /// What came of it.
@@ -200,7 +201,7 @@ fn same_run(trainer: &Trainer<'_>, recorded: &Recorded, last: usize) -> Result<(
         None => Ok(()),
         Some((setting, ranks)) => invalid(
             setting.to_owned(),
-            format!("{} ranks", trainer.comm.size()),
+            plural(trainer.comm.size(), "rank"),
             format!("the {ranks} of the run: its sums depend on them"),
             "start as many ranks as the run had",
         ),

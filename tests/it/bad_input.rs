@@ -279,5 +279,5 @@ fn unreadable_pictures_are_listed_after_the_others_have_been_predicted() {
     assert_eq!(everything(dir.path()), before);
     std::fs::create_dir(dir.path().join("none")).unwrap();
     refused_by_all(dir.path(), "predict --model run/model.h5 none", &["none: found a folder without pictures"]);
-    refused(dir.path(), "predict --model run/model.h5 gone.png", &["1 of 1 pictures", "gone.png"]);
+    refused(dir.path(), "predict --model run/model.h5 gone.png", &["1 of 1 picture", "gone.png"]);
 }

@@ -16,6 +16,7 @@ const LEVELS: [&[&str]; 12] = [
     &["files", "memory", "lock", "trace", "position", "launch"],
     &["signals"],
     &["error"],
+    &["plural"],
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

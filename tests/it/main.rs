@@ -12,6 +12,7 @@ mod checkpoint_file;
 mod class_folders;
 mod cli;
 mod columns;
+mod definitions;
 mod dense_parts;
 mod digests;
 mod dirty;

@@ -176,7 +176,7 @@ fn a_signal_to_a_rank_that_rests_ends_the_run_of_the_others() {
         );
         let end = shell(&script, dir.path());
         assert_eq!(end.code, Some(75), "{child}: {end:?}");
-        assert!(end.stderr.contains("interrupted, saved: 1 of 1 runs are left; the same command goes on"), "{end:?}");
+        assert!(end.stderr.contains("interrupted, saved: 1 of 1 run is left; the same command goes on"), "{end:?}");
         std::fs::remove_dir_all(dir.path().join("grid")).unwrap();
     }
 }
@@ -193,4 +193,41 @@ fn a_grid_that_grows_keeps_its_runs_whatever_the_ranks_of_a_run() {
     let said = sweep(0, "--grid lr=0.01,0.02 --batch 16 --out grid", dir).success().stdout;
     assert!(said.contains("1 of 2 runs are left"), "{said}");
     refused(dir, &format!("sweep {COMMON} {options} --shards 8"), &["shards"]);
+}
+
+#[test]
+fn the_best_is_named_by_validation_rows_where_there_are_some() {
+    let dir = faces();
+    let dir = dir.path();
+    glasses(&words("synth --size 24 --count 100 --val 0.2 --out judged.h5"), dir).success();
+    let grid = "sweep --model tiny.toml --epochs 2 --batch 16 --grid lr=0.03,0.003,0.0003";
+    for ranks in [0, 2] {
+        let out = format!("grid-{ranks}");
+        let line = format!("{grid} --data judged.h5 --out {out}");
+        let said = if ranks == 0 { glasses(&words(&line), dir) } else { mpirun(ranks, &words(&line), dir) };
+        let said = said.success().stdout;
+        let runs = ["lr0.03", "lr0.003", "lr0.0003"].map(|name| {
+            let summary = json(&std::fs::read_to_string(dir.join(&out).join(name).join("summary.json")).unwrap());
+            (name, summary["val_accuracy"].as_f64().unwrap(), summary["val_loss"].as_f64().unwrap(), summary)
+        });
+        let mut order: Vec<_> = runs.iter().collect();
+        order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.2.total_cmp(&b.2)));
+        let (name, accuracy, loss, best) = order[0];
+        let want = format!(
+            "best on the validation rows: {name}, {:.2} % (loss {loss:.4}); its test accuracy: ",
+            100.0 * accuracy
+        );
+        assert!(said.contains(&want) && !said.contains("best on the test rows"), "{want}: {said}");
+        assert!(said.contains("| val accuracy |") && said.contains("| val loss |"), "{said}");
+        let table = json(&glasses(&words(&format!("sweep --table {out} --json")), dir).success().stdout);
+        assert_eq!((&table["best"]["run"], &table["best"]["by"]), (&Value::from(*name), &Value::from("val")));
+        assert_eq!(table["best"]["test_accuracy"], best["test_accuracy"]);
+        assert!(table["runs"].as_array().unwrap().iter().all(|run| run["val_loss"].is_f64()), "{table}");
+        let csv = std::fs::read_to_string(dir.join(&out).join("table.csv")).unwrap();
+        assert!(csv.lines().next().unwrap().contains(",train_accuracy,val_accuracy,test_accuracy,"), "{csv}");
+    }
+    let said = glasses(&words(&format!("{grid} --data faces.h5 --out unjudged")), dir).success().stdout;
+    assert!(said.contains("best on the test rows: ") && said.contains("has no /val"), "{said}");
+    let table = json(&glasses(&words("sweep --table unjudged --json"), dir).success().stdout);
+    assert_eq!(table["best"]["by"], "test");
 }

@@ -109,9 +109,78 @@ fn a_run_that_goes_on_takes_back_what_it_says_again() {
     let read: Value = serde_json::from_str(&read).unwrap();
     let steps: Vec<u64> =
         read["scalars"]["loss/train"].as_array().unwrap().iter().map(|point| point[0].as_u64().unwrap()).collect();
-    assert_eq!(steps, [4, 6, 8, 12], "what was said of step 6, in the middle, was true");
+    assert_eq!(steps, [4, 8, 12], "what was said of the second epoch up to step 6 is replaced, as in metrics.jsonl");
     // Switched off again, it stays off.
     glasses(&words("train --resume run --epochs 4 --schedule cosine --tensorboard=false --fork --out more"), path)
         .success();
     assert_eq!(event_files(&path.join("more")), Vec::<String>::new());
+}
+
+/// What an event file says, record by record: the step, and whether it is a session's start (of a step) or says something of a step.
+fn records(path: &Path) -> Vec<(i64, &'static str)> {
+    let bytes = std::fs::read(path).unwrap();
+    let (mut at, mut found) = (0, Vec::new());
+    while at < bytes.len() {
+        let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        let event = &bytes[at + 12..at + 12 + length];
+        at += length + 16;
+        let (mut step, mut kind, mut rest) = (0, "version", event);
+        // Fields of a protocol buffer: a key, then eight bytes, a number, or a length and so many bytes.
+        while let Some(key) = varint(&mut rest) {
+            match key & 7 {
+                1 => rest = &rest[8..],
+                0 => step = if let (2, Some(value)) = (key >> 3, varint(&mut rest)) { value as i64 } else { step },
+                2 => {
+                    let length = varint(&mut rest).unwrap() as usize;
+                    rest = &rest[length..];
+                    kind = match key >> 3 {
+                        5 => "said",
+                        7 => "start",
+                        _ => kind,
+                    };
+                }
+                other => panic!("wire type {other}"),
+            }
+        }
+        found.push((step, kind));
+    }
+    found
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 127) << shift;
+        if byte < 128 {
+            break;
+        }
+    }
+    Some(value)
+}
+
+#[test]
+fn what_a_resume_replaces_is_in_no_event_file_any_more() {
+    let dir = faces();
+    let path = dir.path();
+    for (ranks, out) in [(1, "one"), (2, "two")] {
+        let on = |line: &str| if ranks == 1 { glasses(&words(line), path) } else { mpirun(ranks, &words(line), path) };
+        on(&format!("{TRAIN} --out {out} --max-steps 6")).success();
+        let folder = path.join(out);
+        let first = event_files(&folder)[0].clone();
+        assert_eq!(records(&folder.join(&first)), [(0, "version"), (0, "start"), (4, "said"), (6, "said")]);
+        // A killed process left half a record.
+        let mut bytes = std::fs::read(folder.join(&first)).unwrap();
+        bytes.extend([200, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+        std::fs::write(folder.join(&first), bytes).unwrap();
+        on(&format!("train --resume {out} --max-steps 1000")).success();
+        let files = event_files(&folder);
+        let said: Vec<_> = files.iter().map(|name| records(&folder.join(name))).collect();
+        // A TensorBoard that has the first file open goes by the second one's start; one that opens them later finds no step 6.
+        assert_eq!(said[0], [(0, "version"), (0, "start"), (4, "said")], "{ranks} ranks");
+        assert_eq!(said[1], [(0, "version"), (5, "start"), (8, "said"), (12, "said")], "{ranks} ranks");
+        let lines: Vec<u64> = metrics(&folder).iter().map(|line| line["step"].as_u64().unwrap()).collect();
+        assert_eq!(lines, [4, 8, 12]);
+    }
 }

@@ -102,8 +102,9 @@ pub fn same_run(run: &Path, whole: &Path) -> Result<(), String> {
 }
 
 /// What differs from run to run: times, bytes, who computed, what the disk refused.
-const PASSING: [&str; 8] = [
+const PASSING: [&str; 9] = [
     "seconds",
+    "training_seconds",
     "images_per_sec",
     "bytes_communicated",
     "exchange",

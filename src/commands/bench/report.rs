@@ -7,6 +7,7 @@ use crate::comm::Communicator;
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::optim::OptimizerKind;
+use crate::plural::plural;
 use crate::report::percent;
 use crate::say;
 
@@ -41,7 +42,7 @@ pub struct Report {
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     pub gflops: f64,
-    /// Of the peak in the same rounds.
+    /// Median of the rounds' ratios to the peak of the same round.
     pub peak_share: f64,
     /// A step.
     pub ms: f64,
@@ -63,7 +64,7 @@ pub struct LayerFigures {
     pub backward_weights: Option<Figure>,
     /// A step, all parts together.
     pub ms: f64,
-    /// Of the whole step.
+    /// Median of the rounds' ratios to the whole step of the same round; of what is left, 1 less the others.
     pub share: f64,
 }
 
@@ -177,7 +178,7 @@ impl Report {
     /// Tables for people.
     pub fn print(&self) {
         let engine = format!("{:?}", self.kernels).to_lowercase();
-        say!("model '{}' for input {}, {} parameters", self.model, join(&self.input), self.parameters);
+        say!("model '{}' for input {}, {}", self.model, join(&self.input), plural(self.parameters, "parameter"));
         // The second engine's crate picks an instruction set by itself.
         let rest = if self.kernels == Engine::Gemm { "by their own choice, the rest on " } else { "" };
         say!(
@@ -186,6 +187,9 @@ impl Report {
             self.cpu.as_deref().unwrap_or("a processor without a name")
         );
         say!("peak {:.1} GFLOP/s a core: fused multiply-adds, measured along with the rest", self.peak_gflops);
+        say!(
+            "each figure is the median of its rounds; %, peak and share are medians of the rounds' own ratios, not ratios of medians"
+        );
         if self.ranks > 1 {
             say!("{} ranks at once; each figure is the median of theirs", self.ranks);
         }

@@ -9,6 +9,7 @@ use super::paper;
 use crate::config::grid;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::plural::plural;
 use crate::report::RunFiles;
 use crate::report::sweep::{DIVERGED, Row, State, Sweep};
 
@@ -70,8 +71,10 @@ fn row(outcome: Option<&Outcome>, name: &str, settings: BTreeMap<String, String>
             _ => State::Unfinished,
         },
         train_accuracy: number("train_accuracy"),
+        val_accuracy: number("val_accuracy"),
         test_accuracy: number("test_accuracy"),
         train_loss: number("train_loss"),
+        val_loss: number("val_loss"),
         test_loss: number("test_loss"),
         seconds: number("wall_seconds"),
         paper_train_accuracy,
@@ -91,8 +94,8 @@ pub fn of_folder(folder: &Path) -> Result<Sweep> {
     let over = |outcome: &Outcome| outcome.diverged || outcome.summary.is_some();
     let (mut runs, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, outcome)| over(outcome));
     if !left.is_empty() {
-        let (count, are) = (left.len(), if left.len() == 1 { "run is" } else { "runs are" });
-        eprintln!("note: in {} {count} {are} not finished, and left out", folder.display());
+        let are = if left.len() == 1 { "is" } else { "are" };
+        eprintln!("note: in {} {} {are} not finished, and left out", folder.display(), plural(left.len(), "run"));
     }
     if runs.is_empty() {
         let (found, expected) = ("no finished run in it", "a folder of runs, each in a folder of its own");

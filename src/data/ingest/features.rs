@@ -11,6 +11,7 @@ use super::{Content, Request, Source};
 use crate::data::RowShape;
 use crate::data::doubtful::number;
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// A row as read: its values, or why it cannot be used.
 struct Row {
@@ -36,7 +37,8 @@ impl Layout {
         let label = record.get(self.roles.label).unwrap_or_default().to_owned();
         let line = table::line(record);
         if record.len() != self.roles.columns {
-            let values = Err(format!("line {line}: found {} columns, expected {}", record.len(), self.roles.columns));
+            let values =
+                Err(format!("line {line}: found {}, expected {}", plural(record.len(), "column"), self.roles.columns));
             return Row { label, values };
         }
         let mut values = Vec::with_capacity(self.features.len());
@@ -57,11 +59,10 @@ impl Layout {
     fn notes(&self, path: &Path, first: &StringRecord, table: &Columns) -> Vec<String> {
         let roles = &self.roles;
         let mut note = format!(
-            "{}: the labels are {}, the {} feature{} {}",
+            "{}: the labels are {}, the {} {}",
             path.display(),
             roles.name(first, roles.label),
-            self.features.len(),
-            if self.features.len() == 1 { "" } else { "s" },
+            plural(self.features.len(), "feature"),
             roles.names(first, &self.features),
         );
         if let Some(id) = roles.id {
@@ -220,7 +221,12 @@ fn refuse(path: &Path, table: Columns, layout: &Layout, first: &StringRecord, re
         None => "mend the rows, or say --skip-bad to leave them out".to_owned(),
     };
     Ok(Error::Several {
-        what: format!("{}: {} of {rows} rows cannot be used; nothing was written", path.display(), table.bad.len()),
+        what: format!(
+            "{}: {} of {} cannot be used; nothing was written",
+            path.display(),
+            table.bad.len(),
+            plural(rows, "row")
+        ),
         items: table.bad,
         fix,
     })

@@ -9,6 +9,7 @@ use crate::data::foreign::MOST;
 use crate::data::picture::prepare_grey;
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// Grey images, and what is to become of each.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ pub fn read(request: &Request) -> Result<Source> {
         let count = part.len() / (part_size.0 * part_size.1);
         if part_labels.len() != count {
             let (found, expected) =
-                (format!("{} labels", part_labels.len()), format!("{count}, as in {}", images.display()));
+                (plural(part_labels.len(), "label"), format!("{count}, as in {}", images.display()));
             return Err(Error::invalid(labels.display().to_string(), found, expected, "get both files again"));
         }
         if *size.get_or_insert(part_size) != part_size {
@@ -146,7 +147,7 @@ fn pair(path: &Path, files: &[PathBuf], endings: &[&str]) -> Result<Option<(Path
 fn read_images(path: &Path) -> Result<((usize, usize), Vec<u8>)> {
     let ([count, h, w], pixels) = read_idx::<3>(path)?;
     if count * h * w == 0 {
-        let found = format!("{count} images of {h}x{w}");
+        let found = format!("{} of {h}x{w}", plural(count, "image"));
         return Err(Error::invalid(path.display().to_string(), found, "images", "get the file again"));
     }
     Ok(((h, w), pixels))
@@ -185,13 +186,13 @@ fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>)> {
     // What the header says is believed as far as the file can hold it, and what is packed beyond it is left where it is.
     let most = file.len().saturating_mul(if packed { MOST as usize } else { 1 });
     let Some(length) = length.filter(|&length| length <= most) else {
-        return bad(format!("a file of {} bytes", file.len()), format!("values: {}", said()));
+        return bad(format!("a file of {}", plural(file.len(), "byte")), format!("values: {}", said()));
     };
     let mut values = Vec::with_capacity(length + 1);
     source.take(length as u64 + 1).read_to_end(&mut values).map_err(Error::io(action, path))?;
     if values.len() != length {
-        let count = if values.len() > length { "more".to_owned() } else { values.len().to_string() };
-        return bad(format!("{count} values"), said());
+        let count = if values.len() > length { "more values".to_owned() } else { plural(values.len(), "value") };
+        return bad(count, said());
     }
     Ok((dims, values))
 }

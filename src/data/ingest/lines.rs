@@ -5,10 +5,10 @@ use std::path::Path;
 use csv::StringRecord;
 
 use super::Request;
-use crate::data::doubtful::number;
 use super::look::{Look, TWO_TABLES};
 use super::pictures::{Finder, Found};
 use super::table::{self, Roles};
+use crate::data::doubtful::number;
 use crate::data::picture::ends_like_picture;
 use crate::error::{Error, Result};
 

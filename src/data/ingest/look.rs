@@ -6,9 +6,9 @@ use std::path::Path;
 use csv::StringRecord;
 
 use super::labels::is_missing;
-use crate::data::doubtful::number;
 use super::table::{self, Roles};
 use crate::data::Split;
+use crate::data::doubtful::number;
 use crate::error::Result;
 
 /// What to do about a column that says which split a row belongs to.

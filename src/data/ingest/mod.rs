@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use super::class_names::MOST_CLASSES;
 use super::{RowShape, Split, doubtful};
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// What the user said about the source; `None` and empty mean: not said.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +167,7 @@ pub fn check_classes(labels: &[usize], classes: &[String], path: &Path) -> Resul
         return Err(Error::invalid(place, found, "rows of every class", "mend its rows, or leave the class out"));
     }
     if classes.len() < 2 {
-        let found = format!("one class only ('{}', {} rows)", classes[0], labels.len());
+        let found = format!("one class only ('{}', {})", classes[0], plural(labels.len(), "row"));
         return Err(Error::invalid(place, found, "at least two classes", "add rows of another class"));
     }
     Ok(())
@@ -181,7 +182,7 @@ fn rename(classes: &mut Vec<String>, names: &[String], path: &Path) -> Result<()
     if names.len() != classes.len() {
         return Err(Error::invalid(
             "--classes",
-            format!("{} names ({})", names.len(), names.join(", ")),
+            format!("{} ({})", plural(names.len(), "name"), names.join(", ")),
             format!("{} for {}: {}", classes.len(), path.display(), brief(classes)),
             "give one name for each, in this order, separated by commas",
         ));

@@ -10,6 +10,7 @@ use super::{Content, DEFAULT_SIDE, Request, Source, spelling, table};
 use crate::data::RowShape;
 use crate::data::picture::{ends_like_picture, is_picture, left_out};
 use crate::error::{Error, Result};
+use crate::plural::plural;
 
 /// The CSV that lies with the pictures: `train.csv`, `labels.csv`, or the only one beside pictures.
 ///
@@ -43,7 +44,12 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     let mut found = assign(&lines, &finder)?;
     if !found.errors.is_empty() {
         return Err(Error::Several {
-            what: format!("{}: {} lines are not clear; nothing was written", file.display(), found.errors.len()),
+            what: format!(
+                "{}: {} {} not clear; nothing was written",
+                file.display(),
+                plural(found.errors.len(), "line"),
+                if found.errors.len() == 1 { "is" } else { "are" }
+            ),
             items: found.errors,
             fix: format!(
                 "each id once, and one picture for each (--pattern can say which); the ids were taken from {}, the labels from {}: \
@@ -54,7 +60,7 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     }
     if found.pictures.is_empty() && !found.bad.is_empty() {
         let mut about =
-            format!("no picture for any of the {} labelled ids, such as '{}'", found.bad.len(), lines[0].id);
+            format!("no picture for any of the {}, such as '{}'", plural(found.bad.len(), "labelled id"), lines[0].id);
         let ids: Vec<&str> = lines.iter().map(|line| line.id.as_str()).collect();
         if let Some(alike) = finder.alike(&ids, None, source)? {
             about.push_str(&format!("; {alike}"));

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::metrics::MOST_IN_TABLE;
+use crate::plural::plural;
 use crate::report::curves::precision;
 use crate::report::folder::{Epoch, PHASES};
 use crate::report::percent;
@@ -85,7 +86,7 @@ pub fn epochs(run: &Subject, named: bool) -> Markup {
             h2 { "Epochs" (of(run, named)) }
             @if epochs.is_empty() { p { "No epoch is over yet." } } @else {
                 details {
-                    summary { (epochs.len()) @if epochs.len() == 1 { " epoch" } @else { " epochs" } " in figures" }
+                    summary { (plural(epochs.len(), "epoch")) " in figures" }
                     div.scroll { table {
                         thead { tr {
                             th { "epoch" } th { "steps" } th { "train loss" } th { "accuracy" }

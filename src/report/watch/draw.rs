@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, LegendPosition, Paragraph, Sparkline};
 
 use super::Watched;
+use crate::plural::plural;
 use crate::report::folder::{Epoch, PHASES};
 use crate::report::live::{Activity, Live};
 use crate::report::{clock, percent};
@@ -73,9 +74,10 @@ fn header(watched: &Watched) -> Line<'static> {
         (Some(_), _) => "training".to_owned(),
         _ => "no step yet, or killed".to_owned(),
     };
-    let host = watched.live.as_ref().map_or(String::new(), |live| {
-        format!(", {} rank{}, root on {}", live.ranks, if live.ranks == 1 { "" } else { "s" }, live.host)
-    });
+    let host = watched
+        .live
+        .as_ref()
+        .map_or(String::new(), |live| format!(", {}, root on {}", plural(live.ranks, "rank"), live.host));
     Line::from(vec![Span::styled(format!(" {}", watched.files.name()), bold), Span::raw(format!("  {state}{host}"))])
 }
 

@@ -6,6 +6,7 @@
 
 pub mod cost;
 mod far;
+mod footprint;
 mod layout;
 mod link;
 mod pass;
@@ -16,6 +17,7 @@ mod start;
 mod sums;
 mod team;
 
+pub use footprint::footprint;
 pub use plan::{How, all_by, can_share, can_take, decide, most_rows, recorded};
 
 use std::ops::Range;

@@ -9,6 +9,7 @@ use super::team::Team;
 use crate::comm::{Comm, Communicator, Nodes, Reduce, Strategy, Window, Wire};
 use crate::kernels::{self, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
+use crate::plural::plural;
 use crate::train::MICRO_BATCH;
 
 /// How gradients become one, as it was asked for.
@@ -131,6 +132,19 @@ pub fn recorded(plan: &str) -> Option<Vec<Strategy>> {
     layers.split(", ").map(strategy).collect()
 }
 
+/// Groups of so many ranks, for a person.
+fn groups_of(sizes: &[usize]) -> String {
+    /// So many are listed.
+    const SHOWN: usize = 8;
+    let (least, most) = (sizes.iter().copied().min().unwrap_or(0), sizes.iter().copied().max().unwrap_or(0));
+    let each = match sizes {
+        _ if least == most => most.to_string(),
+        _ if sizes.len() <= SHOWN => sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(" + "),
+        _ => format!("{least} to {most}"),
+    };
+    format!("{} of {each} {}", plural(sizes.len(), "group"), if most == 1 { "rank" } else { "ranks" })
+}
+
 /// Collective: what the root decides.
 fn agree(comm: &dyn Communicator, layers: usize, decide: impl FnOnce() -> Vec<Strategy>) -> Vec<Strategy> {
     let own = if comm.is_root() { decide() } else { Vec::new() };
@@ -181,12 +195,11 @@ impl Plan {
     /// For a person.
     pub fn describe(&self, model: &Model, team: &Team<'_>, how: &How) -> String {
         let groups = &team.groups;
-        let ranks = match (team.members(), groups.count()) {
-            (1, _) => "by messages".to_owned(),
-            (members, 1) => format!("in the shared memory of {members} ranks"),
-            (members, count) => {
-                format!("in shared memory, {count} groups of {members} ranks, and by messages between them")
-            }
+        let sizes: Vec<usize> = (0..groups.count()).map(|group| groups.ranks(group).len()).collect();
+        let ranks = match sizes[..] {
+            [one] if one > 1 => format!("in the shared memory of {one} ranks"),
+            _ if sizes.iter().all(|&size| size == 1) => "by messages".to_owned(),
+            _ => format!("in shared memory, {}, and by messages between them", groups_of(&sizes)),
         };
         let link = self.measured.map_or(String::new(), |measured| format!(" ({measured})"));
         let rows = |(step, strategy): &(DenseStep, Strategy)| {

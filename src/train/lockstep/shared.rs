@@ -127,8 +127,9 @@ impl SharedLayer {
         (rows, most): (usize, usize),
         team: &Team<'_>,
     ) -> SharedLayer {
-        let DenseShape { inputs, outputs } = step.dense.shape;
+        let DenseShape { inputs, .. } = step.dense.shape;
         let (size, rank) = (team.size(), team.rank());
+        let [d_output, turned, scratch, chunk] = SharedLayer::own_floats(step.dense.shape, rows, most).map(zeros);
         let split = strategy == Strategy::Split;
         let slices: Vec<Range<usize>> = (0..size).map(|rank| stretch(inputs, rank, size)).collect();
         let share = share_out(&input_units(inputs), team.members()).swap_remove(team.groups.place());
@@ -137,16 +138,26 @@ impl SharedLayer {
             own: if split { slices[rank].clone() } else { share },
             has_bias: team.groups.place() + 1 == team.members(),
             far: Far::new(step.dense.shape, index, most, split.then_some((&slices[..], &blocks)), team),
-            d_output: zeros(rows * outputs),
-            turned: zeros(kernels::dense_turned(step.dense.shape, rows.max(most))),
-            scratch: zeros(kernels::dense_backward_scratch(rows)),
-            chunk: zeros(CHUNK * outputs),
+            d_output,
+            turned,
+            scratch,
+            chunk,
             slices,
             blocks,
             strategy,
             index,
             step,
         }
+    }
+
+    /// What of it a rank has of its own: all rows' gradients of the output, and turned around, scratch memory, a chunk's gradients.
+    pub fn own_floats(shape: DenseShape, rows: usize, most: usize) -> [usize; 4] {
+        [
+            rows * shape.outputs,
+            kernels::dense_turned(shape, rows.max(most)),
+            kernels::dense_backward_scratch(rows),
+            CHUNK * shape.outputs,
+        ]
     }
 
     /// What of it a rank shows its neighbours; `input` are the floats of the buffer that the layer reads.

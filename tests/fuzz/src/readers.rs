@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use glasses::comm::Solo;
+use glasses::comm::{Comm, Solo};
 use glasses::commands::import;
 use glasses::config::{ModelChoice, Settings};
 use glasses::data::ingest::{self, Content, Request};
@@ -83,7 +83,9 @@ fn spec(bytes: &[u8], folder: &Path) {
     for (flat, input) in [(false, input), (true, [1, 1, input[2]])] {
         for engine in [Engine::Direct, Engine::Gemm] {
             if let Ok(model) = Model::new(spec.clone(), input, flat, 2, engine) {
-                let memory = train::Memory::predict(&model, 16, (8, 2), OptimizerKind::Adamw, 100);
+                let (comm, optimizer) = (Comm::Split, OptimizerKind::Adamw);
+                let case = train::Case { rows: 16, shards: 8, ranks: 2, comm, optimizer, data: 100 };
+                let memory = train::Memory::predict(&model, &case);
                 assert!(memory.total() >= 4 * model.parameters());
                 assert!(model.training_flops() >= model.layers().iter().map(|layer| layer.flops).sum());
             }
