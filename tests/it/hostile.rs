@@ -271,7 +271,11 @@ fn a_model_whose_numbers_have_changed_is_refused() {
 #[test]
 fn settings_without_an_end_are_not_read_to_it() {
     let dir = guarded();
-    refused(dir.path(), "--config /dev/zero", &["/dev/zero: found more than 1048576 bytes, expected settings"]);
+    refused(dir.path(), "--config /dev/zero", &["/dev/zero: found no regular file"]);
+    let endless = std::fs::File::create(dir.path().join("endless.toml")).unwrap();
+    endless.set_len(1 << 40).unwrap();
+    let said = "endless.toml: found more than 1048576 bytes, expected settings";
+    refused(dir.path(), "--config endless.toml", &[said]);
     std::fs::write(dir.path().join("a.toml"), format!("lr = {}", "[".repeat(100_000))).unwrap();
     refused(dir.path(), "--config a.toml", &["a.toml: found TOML parse error"]);
     assert!(glasses(&words("--config a.toml"), dir.path()).stderr.len() < 2000);

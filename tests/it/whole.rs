@@ -160,26 +160,26 @@ fn a_file_of_another_kind_that_was_cut_short_is_refused() {
     put(dir, "cut/runs.bmp", &runs(4));
     // A JPEG file within a TIFF.
     let strip = |percent: usize| {
-        let whole = encoded(&picture, ImageFormat::Jpeg);
+        let whole = encoded(&DynamicImage::ImageLuma8(picture.to_luma8()), ImageFormat::Jpeg);
         let kept =
             [&whole[..data_of(&whole) + (whole.len() - data_of(&whole)) * percent / 100], &[0xff, 0xd9]].concat();
         let strip = if percent == 100 { whole } else { kept };
         let entry = |tag: u16, kind: u16, count: u32, value: u32| {
             [&tag.to_le_bytes()[..], &kind.to_le_bytes(), &count.to_le_bytes(), &value.to_le_bytes()].concat()
         };
-        let bits = 8 + 2 + 9 * 12 + 4;
+        let data = 8 + 2 + 9 * 12 + 4;
         let entries = [
             entry(256, 4, 1, 40),
             entry(257, 4, 1, 30),
-            entry(258, 3, 3, bits),
+            entry(258, 3, 1, 8),
             entry(259, 3, 1, 7),
-            entry(262, 3, 1, 6),
-            entry(273, 4, 1, bits + 6),
-            entry(277, 3, 1, 3),
+            entry(262, 3, 1, 1),
+            entry(273, 4, 1, data),
+            entry(277, 3, 1, 1),
             entry(278, 4, 1, 30),
             entry(279, 4, 1, strip.len() as u32),
         ];
-        [&b"II*\0\x08\0\0\0\x09\0"[..], &entries.concat(), &[0; 4], &[8, 0, 8, 0, 8, 0], &strip].concat()
+        [&b"II*\0\x08\0\0\0\x09\0"[..], &entries.concat(), &[0; 4], &strip].concat()
     };
     put(dir, "whole.tif", &strip(100));
     glasses(&words("predict --model run whole.tif"), dir).success();

@@ -46,6 +46,14 @@ struct Scan {
     low: u8,
 }
 
+/// A component of a scan: its number, its blocks in an MCU of the scan, and its tables.
+struct Part<'a> {
+    number: usize,
+    blocks: [usize; 2],
+    dc: Option<&'a Huffman>,
+    ac: Option<&'a Huffman>,
+}
+
 /// What a decoder would fill up without a word, if anything.
 ///
 /// # Errors
@@ -179,13 +187,14 @@ impl Frame {
         let alone = if let [(only, _)] = scan.components[..] { Some(self.components[only].blocks) } else { None };
         let [across, down] = alone.unwrap_or(self.mcus);
         let in_mcu = |number: usize| if alone.is_some() { [1, 1] } else { self.components[number].sampling };
-        let table = |number: usize| {
-            (tables.dc.get(number).and_then(Option::as_ref), tables.ac.get(number).and_then(Option::as_ref))
+        let part = |&(number, [dc, ac]): &(usize, [usize; 2])| Part {
+            number,
+            blocks: in_mcu(number),
+            dc: tables.dc.get(dc).and_then(Option::as_ref),
+            ac: tables.ac.get(ac).and_then(Option::as_ref),
         };
-        let part = |&(number, [dc, ac]): &(usize, [usize; 2])| (number, in_mcu(number), (table(dc).0, table(ac).1));
-        let parts: Vec<(usize, [usize; 2], (Option<&Huffman>, Option<&Huffman>))> =
-            scan.components.iter().map(part).collect();
-        let each: usize = parts.iter().map(|(_, [h, v], _)| h * v).sum();
+        let parts: Vec<Part<'_>> = scan.components.iter().map(part).collect();
+        let each: usize = parts.iter().map(|part| part.blocks[0] * part.blocks[1]).sum();
         let (mut bits, mut run) = (Bits::new(bytes, at), 0);
         for mcu in 0..across * down {
             let failed = |bad| (bad, mcu * each, across * down * each);
@@ -199,7 +208,7 @@ impl Frame {
                     _ => return Err(failed(Bad::Code)),
                 }
             }
-            for &(number, [h, v], (dc, ac)) in &parts {
+            for &Part { number, blocks: [h, v], dc, ac } in &parts {
                 let component = &mut self.components[number];
                 for block in 0..h * v {
                     let (x, y) = (mcu % across * h + block % h, mcu / across * v + block / h);
