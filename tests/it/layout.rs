@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
 const LEVELS: [&[&str]; 11] = [
-    &["cli"],
+    &["cli", "advice"],
     &["commands"],
     &["train"],
     &["config"],
