@@ -140,14 +140,6 @@ fn line_for(command: &str, named: &Named) -> Option<String> {
                 models.extend::<Vec<&str>>(more);
                 rest = others;
             }
-            // `--model` takes all that follows it.
-            if data.is_none()
-                && rest.is_empty()
-                && models.len() > 1
-                && models.last().is_some_and(|last| !is_model(last))
-            {
-                rest.extend(models.pop());
-            }
             if models.is_empty() {
                 models.push("runs/…");
             }

@@ -70,7 +70,7 @@ pub(super) fn parse_input(text: &str) -> Result<RowShape, String> {
             let parts: Vec<&str> = text.split('x').collect();
             let limit = match parts.iter().copied().filter(digits).find(|part| part.trim_start_matches('0').len() >= 5)
             {
-                Some(part) if parts.iter().all(|part| digits(&part)) => format!("{part} is too large; "),
+                Some(part) if parts.iter().all(digits) => format!("{part} is too large; "),
                 _ => String::new(),
             };
             Err(format!(

@@ -131,7 +131,7 @@ fn some_ids_in_another_style_are_answered_with_the_pattern() {
         for few in [true, false] {
             let dir = pictures("file,label", |row| {
                 let id = if (row % 8 == 0) == few { other } else { id };
-                format!("{},{}", id.replace("{}", &row.to_string()), KINDS[row / 2 % 2])
+                format!("{},{}", id.replace("{}", &row.to_string()), KINDS[row / 8 % 2])
             });
             let missing = other.replace("{}", if few { "0" } else { "1" });
             let count = format!("{} of 40 pictures", if few { 5 } else { 35 });

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Levels from top to bottom; modules of one level do not know each other.
-const LEVELS: [&[&str]; 12] = [
-    &["cli"],
+const LEVELS: [&[&str]; 13] = [
+    &["cli", "advice"],
     &["commands"],
     &["train"],
     &["config"],
