@@ -47,7 +47,7 @@ fn the_vote_of_several_networks_takes_no_number_for_every_row_and_class() {
         glasses(&words(&train), dir).success();
     }
     let eval = "eval --model run1 run2 --data votes.h5 --json";
-    let end = shell(&format!("ulimit -v 620000; MALLOC_ARENA_MAX=1 RAYON_NUM_THREADS=1 $GLASSES {eval}"), dir)
+    let end = shell(&format!("ulimit -v 500000; MALLOC_ARENA_MAX=1 RAYON_NUM_THREADS=1 $GLASSES {eval}"), dir)
         .success()
         .stdout;
     assert_eq!(mpirun(3, &words(eval), dir).success().stdout, end);
