@@ -47,7 +47,9 @@ fn the_vote_of_several_networks_takes_no_number_for_every_row_and_class() {
         glasses(&words(&train), dir).success();
     }
     let eval = "eval --model run1 run2 --data votes.h5 --json";
-    let end = shell(&format!("ulimit -v 900000; $GLASSES {eval}"), dir).success().stdout;
+    let end = shell(&format!("ulimit -v 500000; MALLOC_ARENA_MAX=1 RAYON_NUM_THREADS=1 $GLASSES {eval}"), dir)
+        .success()
+        .stdout;
     assert_eq!(mpirun(3, &words(eval), dir).success().stdout, end);
     let found = json(&end);
     assert_eq!((&found["count"], found["members"].as_array().unwrap().len()), (&Value::from(3500), 2));

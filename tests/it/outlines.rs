@@ -86,6 +86,8 @@ fn channels_that_stand_first_are_recognised() {
         Raw::create(dir.path(), "d.h5").put("train/images", &shape, &pixels).labels("train", &[0, 1, 0, 1, 0, 1]);
         refused(dir.path(), "info d.h5", &["[n, c, h, w]", "transpose(0, 2, 3, 1)"]);
     }
+    std::fs::write(dir.path().join("flat.toml"), "name = \"flat\"\nlayers = [\"flatten\", \"dense classes\"]\n")
+        .unwrap();
     for (shape, is_said) in [
         ([6, 3, 16, 12], true),
         ([6, 16, 12, 12], true),
@@ -103,7 +105,7 @@ fn channels_that_stand_first_are_recognised() {
         let note =
             format!("/train/images is taken for pictures of {h} x {w} pixels with {c} channels; were they meant");
         assert_eq!(said.contains(&note), is_said, "{shape:?}: {said}");
-        let train = "--data d.h5 --model tiny.toml --epochs 1 --max-steps 1 --out run";
+        let train = "--data d.h5 --model flat.toml --epochs 1 --max-steps 1 --out run";
         let said = glasses(&words(train), dir.path()).success().stderr;
         assert_eq!(said.contains(&note), is_said, "{shape:?}: {said}");
         std::fs::remove_dir_all(dir.path().join("run")).unwrap();
