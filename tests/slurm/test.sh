@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The job scripts on a real Slurm of two nodes (cluster.sh), with the real glasses: every check is one job or array, and ends in the weights
 # of a run that nobody disturbed.
-#   tests/slurm/test.sh              all checks; nine minutes on two busy cores
+#   tests/slurm/test.sh              all checks; ten minutes on two busy cores
 #   tests/slurm/test.sh quick        one of each kind; four minutes
 #   tests/slurm/test.sh WORD…        those with one of the words in their name (their names stand at the end of this file)
 # Exit code 77: there can be no cluster here (it says why). Knobs: GLASSES (target/release/glasses), CLUSTER, PORT (cluster.sh),
@@ -431,8 +431,8 @@ checks=(a_run_on_two_nodes ranks_where_they_were_asked_for the_folder_of_chdir t
     an_ensemble_with_a_launcher_that_does_not_end a_sweep_that_loses_a_rank a_node_set_down a_node_without_power an_old_pid_file
     the_sweep_as_an_array the_scaling_table the_documented_way)
 if [ "$*" = quick ]; then
-    set -- a_run_on_two_nodes ranks_where_they_were_asked_for the_folder_of_chdir three_starts_without_a_step the_shell_gets_usr1 one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job \
-        a_node_set_down the_sweep_as_an_array
+    set -- a_run_on_two_nodes ranks_where_they_were_asked_for the_folder_of_chdir three_starts_without_a_step the_shell_gets_usr1 \
+        all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job a_node_set_down the_sweep_as_an_array
 fi
 chosen=()
 for check in "${checks[@]}"; do
