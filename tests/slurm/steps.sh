@@ -71,7 +71,7 @@ reference() {
 
 # ends_as EPOCHS: the job ends with the weights of the undisturbed run.
 ends_as() {
-    within 90 "the run in $name is finished" finished
+    within 240 "the run in $name is finished" finished
     within 20 "job $id is COMPLETED" job_says 'JobState=COMPLETED'
     [ "$(digest "$name")" = "$(reference "$1")" ] || fail "$name: other weights than an undisturbed run's"
 }
@@ -89,7 +89,7 @@ put_back() {
 
 # interrupted_by COMMAND…: signals the run at work; it has to stop at a step, go back to the queue and go on from that step.
 interrupted_by() {
-    within 30 "the run in $name makes steps" works
+    within 60 "the run in $name makes steps" works
     "$@"
     put_back
     says "ended with code 75" || fail "the interrupted run did not end with 75"
