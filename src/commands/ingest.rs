@@ -13,7 +13,7 @@ use crate::data::split::{Assignment, assign};
 use crate::data::writer::check_place;
 use crate::data::{RowShape, Rows, Split, Writer};
 use crate::error::{Error, Result};
-use crate::files::{folder_of, swept};
+use crate::files::swept;
 use crate::say;
 
 /// About how many bytes of rows are in memory at a time.
@@ -131,7 +131,7 @@ struct Plan {
 /// # Errors
 /// When an option does not make sense, the source does not fit or the file cannot be written.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let _swept = comm.is_root().then(|| swept(folder_of(&options.out)));
+    let _swept = comm.is_root().then(|| swept(&options.out));
     let mut source = None;
     let job = agree_root(comm, || {
         let found = prepare(options)?;

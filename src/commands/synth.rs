@@ -9,7 +9,7 @@ use crate::comm::{Communicator, agree_root};
 use crate::data::synth::{FaceOptions, SpiralOptions, faces, spiral, write_faces, write_spiral};
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
-use crate::files::{folder_of, swept};
+use crate::files::swept;
 use crate::say;
 
 /// What to make.
@@ -58,7 +58,7 @@ pub struct Options {
 /// # Errors
 /// When an option does not make sense or the file cannot be written; on every rank alike.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let _swept = comm.is_root().then(|| swept(folder_of(&options.out)));
+    let _swept = comm.is_root().then(|| swept(&options.out));
     let line = agree_root(comm, || match options.kind {
         Kind::Faces => make_faces(options, comm.size() == 1),
         Kind::Spiral => make_spiral(options),

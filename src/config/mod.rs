@@ -227,6 +227,19 @@ impl RunConfig {
         self.enough_shards(ranks)
     }
 
+    /// Whether the learning rate has risen before the run ends.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn check_warmup(&self) -> Result<()> {
+        if self.warmup_epochs <= self.epochs as f64 {
+            return Ok(());
+        }
+        let (found, epochs) = (self.warmup_epochs, self.epochs);
+        let fix = "lower it, or raise --epochs: the learning rate would still be rising at the run's end";
+        Err(Error::invalid("--warmup-epochs", found.to_string(), format!("at most the run's {epochs} epochs"), fix))
+    }
+
     /// Whether each of `ranks` ranks has a shard.
     ///
     /// # Errors

@@ -4,12 +4,18 @@ use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
 use std::sync::Mutex;
 
+use crate::files::takes_output;
+
 /// The first failure, until someone asks.
 static FAILED: Mutex<Option<std::io::Error>> = Mutex::new(None);
 
 /// Writes a line to standard output. A reader that has gone away (`| head`) is no failure and must not end a training run;
 /// any other failure (a full disk behind `>`) is kept for [`output_failure`].
 pub fn line(text: Arguments<'_>) {
+    if takes_output() {
+        // A result is there: words would spoil it.
+        return drop(writeln!(std::io::stderr(), "{text}"));
+    }
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_fmt(text).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
     keep(written);

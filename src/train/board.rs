@@ -44,6 +44,10 @@ impl Board {
     }
 
     fn try_add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2]) -> Result<()> {
+        if matches!(self, Board::Open(events) if !events.is_there()) {
+            // The folder was taken away: what it had is lost.
+            *self = Board::At(0);
+        }
         if let Board::At(step) = *self {
             // Older files of this folder hold what is said of the steps up to this one.
             let first = if step == 0 { 0 } else { step + 1 };

@@ -45,7 +45,10 @@ impl Trainer<'_> {
         if file {
             // Who watches sees an old state where the disk refuses: no reason to stop.
             let text = serde_json::to_string(&live).unwrap_or_default();
-            let _ = replace(&self.folder.path().join(LIVE_FILE), text.as_bytes());
+            if replace(&self.folder.path().join(LIVE_FILE), text.as_bytes()).is_err() && !self.folder.path().exists() {
+                // Nor to wait with a word until something is to be saved.
+                let _ = self.mend_folder(console);
+            }
             self.told.file = Some(Instant::now());
         }
     }

@@ -100,7 +100,7 @@ impl RunDir {
             unfinished.live = Some(path.join(LIVE_FILE));
             unfinished.folders.insert(0, path.join(CHECKPOINTS));
             first(&checkpoints_of(&path))?;
-            write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;
+            write_config(&path, config)?;
             folder.metrics = Some(Lines::create(&metrics)?);
             folder.digests = Some(Lines::create(&digests)?);
             Ok(path.display().to_string())
@@ -121,7 +121,7 @@ impl RunDir {
                 Some(path) => take(path, &mut unfinished)?,
                 None => new_folder(&format!("{model}-ensemble"), &mut unfinished)?,
             };
-            write_whole(&path.join("config.toml"), with_head(&config.to_toml()?).as_bytes())?;
+            write_config(&path, config)?;
             unfinished.folders.clear();
             Ok(path.display().to_string())
         })?;
@@ -165,6 +165,40 @@ impl RunDir {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", self.path.join(SUMMARY))(e)),
             _ => Ok(()),
         }
+    }
+
+    /// On the root: where the folder, or one of the files that it cannot do without, was taken away, makes it anew: the settings
+    /// `config`, the `lines` of the epochs that are done, the digests. Whether it was so.
+    ///
+    /// # Errors
+    /// When another run has the place, or the disk refuses.
+    pub fn mend(&mut self, lines: &[EpochLine], config: &str) -> Result<bool> {
+        let Some(lock) = &self.lock else { return Ok(false) };
+        let is_there = |lines: &Option<Lines>| lines.as_ref().is_some_and(Lines::is_there);
+        let (locked, settings) = (lock.is_of(&self.path), self.path.join("config.toml").exists());
+        let [metrics, digests] = [&self.metrics, &self.digests].map(is_there);
+        if locked && settings && metrics && digests {
+            return Ok(false);
+        }
+        if settings && !locked && !metrics && !digests {
+            return Err(Error::invalid(
+                format!("folder {}", self.path.display()),
+                "another run, where this one began",
+                "the folder that this run has begun in, or none",
+                "move the other one away: this run goes on in a new folder of that name then",
+            ));
+        }
+        std::fs::create_dir_all(&self.path).map_err(Error::io("create the folder", &self.path))?;
+        if !locked {
+            self.lock = Some(RunLock::acquire(&self.path, Duration::ZERO)?);
+        }
+        if !digests {
+            let text = self.digests.as_mut().map(Lines::all).unwrap_or_default();
+            write_whole(&self.path.join(DIGESTS), text.as_bytes())?;
+        }
+        self.go_on(lines, usize::MAX, config)?;
+        self.keep();
+        Ok(true)
     }
 
     /// Why nothing keeps another process out, where the file system has no locks.
@@ -223,6 +257,14 @@ impl RunDir {
         self.finish_lines()?;
         write_summary(&self.path, summary)
     }
+}
+
+/// Writes the settings of the run in `path`.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_config(path: &Path, config: &RunConfig) -> Result<()> {
+    write_whole(&path.join("config.toml"), with_head(&config.to_toml()?).as_bytes())
 }
 
 /// Writes the summary of the run in `path`.
