@@ -181,7 +181,13 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     let (prefix, mut builder) = (own_prefix(), tempfile::Builder::new());
     builder.prefix(&prefix).suffix(SUFFIX);
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path)).map_err(Error::io("create a file in", folder_of(path)))
+    builder.tempfile_in(folder_of(path)).map_err(|e| Error::io("create a file in", folder_of(path))(plain(e)))
+}
+
+/// What the system said, without the name that we had chosen.
+fn plain(error: std::io::Error) -> std::io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<std::io::Error>());
+    inner.and_then(std::io::Error::raw_os_error).map_or(error, std::io::Error::from_raw_os_error)
 }
 
 /// While the result lives, this process does not give up its files: for who creates one by its name. Where they are given up,

@@ -112,10 +112,30 @@ fn parse_channels(text: &str) -> Result<usize, String> {
 /// What all ranks need to know: the pictures to decode and how.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Job {
+    #[serde(with = "names")]
     pictures: Vec<PathBuf>,
     hwc: [usize; 3],
     /// Rows known to be bad before any picture is decoded.
     bad: Vec<String>,
+}
+
+/// Names of files need not be text: each byte travels as a letter.
+mod names {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+        let letters = |path: &PathBuf| path.as_os_str().as_bytes().iter().copied().map(char::from).collect::<String>();
+        to.collect_seq(paths.iter().map(letters))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+        let path = |letters: String| OsString::from_vec(letters.chars().map(|letter| letter as u8).collect()).into();
+        Ok(Vec::<String>::deserialize(from)?.into_iter().map(path).collect())
+    }
 }
 
 /// The rows to write, in the order of writing.
@@ -206,7 +226,7 @@ fn prepare(options: &Options) -> Result<Source> {
     // Bad fractions show now, not after a long pass over the pictures.
     assign(&source.labels, &source.classes, &source.given, fractions(options, &source)?, options.seed)?;
     for note in &source.notes {
-        eprintln!("note: {note}");
+        crate::report::note(note);
     }
     Ok(source)
 }
@@ -229,10 +249,6 @@ fn job_of(source: &Source) -> Result<String> {
     let Content::Pictures(pictures) = &source.content else {
         return serde_json::to_string(&Job { bad: source.bad.clone(), ..Job::default() }).map_err(wire);
     };
-    if let Some(path) = pictures.iter().find(|path| path.to_str().is_none()) {
-        let found = "a file name that is not UTF-8";
-        return Err(Error::invalid(path.display().to_string(), found, "one that is", "rename the file"));
-    }
     let job = Job { pictures: pictures.clone(), hwc: source.shape.hwc(), bad: source.bad.clone() };
     serde_json::to_string(&job).map_err(wire)
 }

@@ -10,6 +10,7 @@ use crate::data::synth::{FaceOptions, SpiralOptions, faces, spiral, write_faces,
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
 use crate::files::swept;
+use crate::report::is_dumb;
 use crate::say;
 
 /// What to make.
@@ -97,7 +98,7 @@ fn make_spiral(options: &Options) -> Result<String> {
 
 /// A bar on standard error where that is a terminal; else one that shows nothing.
 fn bar(rows: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !std::io::stderr().is_terminal() || is_dumb() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("drawing {bar:30} {human_pos}/{human_len} faces, {per_sec}, {eta} left");

@@ -39,7 +39,7 @@ pub fn member_folder(folder: &Path, index: usize) -> PathBuf {
 pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console: &Console) -> Result<Summary> {
     let (started, members, each) = (Instant::now(), config.members(), config.ranks_of_run(comm.size()));
     agree_root(comm, || work_of(config).map(|_| String::new()))?;
-    let settings = with_whole_path(config);
+    let settings = RunConfig { data: config.data_from_everywhere(), ..config.clone() };
     let folder = folder(&settings, origin, comm)?;
     console.say(format!(
         "training an ensemble of {members} networks on {} rank{}, {each} a network{}; nothing travels between networks",
@@ -92,12 +92,6 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     let summary: Summary = serde_json::from_str(&text).map_err(|e| Error::io("understand", &folder)(e.into()))?;
     tell(&summary, &folder, console);
     Ok(summary)
-}
-
-/// The settings, so that they hold from everywhere.
-fn with_whole_path(config: &RunConfig) -> RunConfig {
-    let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
-    RunConfig { data, ..config.clone() }
 }
 
 /// Collective: the ensemble's folder, with its settings in it.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::progress::Progress;
 use crate::checkpoint::{Checkpoints, Described, State, Tensor, write_state};
 use crate::config::Every;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_words};
 use crate::kernels::Buffer;
 use crate::metrics::EpochLine;
 use crate::model::Params;
@@ -287,7 +287,7 @@ pub fn check_name(state: &State, meta: &Meta) -> Result<()> {
 pub fn parse(text: &str, place: String) -> Result<Meta> {
     serde_json::from_str(text).map_err(|e| {
         let fix = "resume with the version that wrote it";
-        Error::invalid(format!("{place} /meta"), e.to_string(), "what this version of glasses writes", fix)
+        Error::invalid(format!("{place} /meta"), in_words(&e.to_string()), "what this version of glasses writes", fix)
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, list};
 use crate::files::Whole;
+use crate::report::note;
 
 /// The file that lists what the dataset `out` leaves out.
 pub fn place(out: &Path) -> PathBuf {
@@ -38,6 +39,6 @@ pub fn finish(out: &Path, file: Option<Whole>, bad: &[String]) -> Result<()> {
         return if place.is_file() { std::fs::remove_file(&place).map_err(Error::io("remove", &place)) } else { Ok(()) };
     };
     file.finish().map_err(Error::io("write", &place))?;
-    eprintln!("note: {}", list(&format!("{} bad or missing, left out; {} lists all", bad.len(), place.display()), bad));
+    note(&list(&format!("{} bad or missing, left out; {} lists all", bad.len(), place.display()), bad));
     Ok(())
 }

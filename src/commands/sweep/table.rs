@@ -9,7 +9,7 @@ use super::paper;
 use crate::config::grid;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::report::RunFiles;
+use crate::report::{RunFiles, note};
 use crate::report::sweep::{DIVERGED, Row, State, Sweep};
 
 /// The table for a person.
@@ -92,7 +92,7 @@ pub fn of_folder(folder: &Path) -> Result<Sweep> {
     let (mut runs, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, outcome)| over(outcome));
     if !left.is_empty() {
         let (count, are) = (left.len(), if left.len() == 1 { "run is" } else { "runs are" });
-        eprintln!("note: in {} {count} {are} not finished, and left out", folder.display());
+        note(&format!("in {} {count} {are} not finished, and left out", folder.display()));
     }
     if runs.is_empty() {
         let (found, expected) = ("no finished run in it", "a folder of runs, each in a folder of its own");
