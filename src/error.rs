@@ -146,7 +146,8 @@ fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_bad) {
         return Cow::Borrowed(text);
     }
-    let letter = |letter: char| if is_bad(letter) { format!("\\u{:04x}", u32::from(letter)) } else { letter.to_string() };
+    let letter =
+        |letter: char| if is_bad(letter) { format!("\\u{:04x}", u32::from(letter)) } else { letter.to_string() };
     Cow::Owned(text.chars().map(letter).collect())
 }
 
@@ -182,7 +183,10 @@ const WORDS: [(&str, &str); 24] = [
 pub fn in_words(text: &str) -> String {
     let words = WORDS.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours));
     match words.split_once(" is not in ") {
-        Some((before, range)) => format!("{before} is not within {}", range.replacen("..=", " to ", 1)),
+        Some((before, range)) => {
+            let range = range.replacen("..=", " to ", 1).replacen("..18446744073709551615", " or more", 1);
+            format!("{before} is not {range}")
+        }
         None => words,
     }
 }

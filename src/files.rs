@@ -186,8 +186,9 @@ pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
 
 /// What the system said, without the name that we had chosen.
 fn plain(error: std::io::Error) -> std::io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<std::io::Error>());
-    inner.and_then(std::io::Error::raw_os_error).map_or(error, std::io::Error::from_raw_os_error)
+    let text = error.to_string();
+    let number = text.rsplit_once("(os error ").and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
+    number.map_or(error, std::io::Error::from_raw_os_error)
 }
 
 /// While the result lives, this process does not give up its files: for who creates one by its name. Where they are given up,
@@ -250,7 +251,13 @@ pub struct Sweeper(Option<Child>);
 pub fn swept(path: &Path) -> Sweeper {
     let script = format!(r#"trap "" HUP INT TERM; read -r _; rm -f -- "$0/{}"*{SUFFIX}"#, own_prefix());
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(script).arg(folder_of(&behind_links(path))).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell
+        .arg("-c")
+        .arg(script)
+        .arg(folder_of(&behind_links(path)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // A group of its own: a launcher kills the others' whole.
     Sweeper(shell.process_group(0).spawn().ok())
 }

@@ -78,8 +78,7 @@ impl Checkpoints {
     pub fn newest_whole(&self, at_most: Option<usize>, warn: &mut dyn FnMut(&Error)) -> Option<(usize, State)> {
         let steps = self.named().inspect_err(|e| warn(e)).unwrap_or_default();
         let steps = steps.into_iter().rev().filter(|&step| at_most.is_none_or(|most| step <= most));
-        let mut whole =
-            steps.filter_map(|step| Some((step, read(&self.path(step)).inspect_err(|e| warn(e)).ok()?)));
+        let mut whole = steps.filter_map(|step| Some((step, read(&self.path(step)).inspect_err(|e| warn(e)).ok()?)));
         whole.next()
     }
 

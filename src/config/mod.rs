@@ -243,7 +243,7 @@ impl RunConfig {
         }
         let (found, epochs) = (self.warmup_epochs, self.epochs);
         let fix = "lower it, or raise --epochs: the learning rate would still be rising at the run's end";
-        Err(Error::invalid("--warmup-epochs", found.to_string(), format!("at most the run's {epochs} epochs"), fix))
+        Err(Error::invalid("--warmup-epochs", found.to_string(), format!("at most --epochs, which is {epochs}"), fix))
     }
 
     /// Whether each of `ranks` ranks has a shard.

@@ -80,7 +80,9 @@ impl RunFiles {
     /// What the run is called: the last part of its path.
     pub fn name(&self) -> String {
         let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        absolute.file_name().map_or_else(|| "run".to_owned(), |name| printable_name(&name.to_string_lossy()).into_owned())
+        absolute
+            .file_name()
+            .map_or_else(|| "run".to_owned(), |name| printable_name(&name.to_string_lossy()).into_owned())
     }
 
     /// Its settings, a line each, tables as `model.name`.

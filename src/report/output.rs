@@ -20,7 +20,8 @@ pub fn line(text: Arguments<'_>) {
         return drop(writeln!(std::io::stderr(), "{text}"));
     }
     let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    let written =
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
     keep(written);
 }
 

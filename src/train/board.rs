@@ -44,6 +44,9 @@ impl Board {
     }
 
     fn try_add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2]) -> Result<()> {
+        if !trainer.folder.is_own() {
+            return Ok(());
+        }
         if matches!(self, Board::Open(events) if !events.is_there()) {
             // The folder was taken away: what it had is lost.
             *self = Board::At(0);

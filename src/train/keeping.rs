@@ -257,7 +257,7 @@ impl Trainer<'_> {
     }
 
     fn write_best(&mut self, console: &Console) {
-        match self.write_refused_best() {
+        match self.mend_folder(console).and_then(|()| self.write_refused_best()) {
             Ok(()) => self.refused.others.rest(),
             Err(failure) => self.has_failed(Kind::Other, "best.h5", &failure, console),
         }

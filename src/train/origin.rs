@@ -117,7 +117,7 @@ impl Trainer<'_> {
                 agree_root(comm, || {
                     folder.go_on(lines, progress.step, &text)?;
                     for path in checkpoints_of(dir).remove_after(newest.unwrap_or(0))? {
-                        console.warn(format!("it is called {} now", path.display()));
+                        console.warn(format!("what is no checkpoint of this run is kept: it is called {} now", path.display()));
                     }
                     Ok(String::new())
                 })?;
@@ -270,8 +270,7 @@ fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> Result<(Stat
     for _ in 0..3 {
         damaged.clear();
         let mut at_most = at_most;
-        while let Some((step, state)) =
-            checkpoints.newest_whole(at_most, &mut |error| damaged.push(error.to_string()))
+        while let Some((step, state)) = checkpoints.newest_whole(at_most, &mut |error| damaged.push(error.to_string()))
         {
             let meta = saver::meta(&state)?;
             match saver::check_name(&state, &meta) {

@@ -167,6 +167,11 @@ impl RunDir {
         }
     }
 
+    /// On the root: whether the folder of that name is the one that this run has taken.
+    pub fn is_own(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| lock.is_of(&self.path))
+    }
+
     /// On the root: where the folder, or one of the files that it cannot do without, was taken away, makes it anew: the settings
     /// `config`, the `lines` of the epochs that are done, the digests. Whether it was so.
     ///

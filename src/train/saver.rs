@@ -82,7 +82,18 @@ impl Saver {
     /// Checkpoints in `checkpoints` of a run that has made `step` steps; the newest of them is `newest`.
     pub fn new(checkpoints: Checkpoints, every: Every, keep: usize, step: usize, newest: Option<usize>) -> Saver {
         let last = (Instant::now(), step);
-        Saver { checkpoints, every, keep, last, thread: None, left: None, newest, pruned: Ok(()), told: false, gone: false }
+        Saver {
+            checkpoints,
+            every,
+            keep,
+            last,
+            thread: None,
+            left: None,
+            newest,
+            pruned: Ok(()),
+            told: false,
+            gone: false,
+        }
     }
 
     /// Whether one is being written: the next one waits, training does not.

@@ -112,6 +112,14 @@ pub fn check_trace(config: &RunConfig) -> Result<()> {
         ));
     }
     let folder = folder_of(path);
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::invalid(
+            format!("--trace {}", path.display()),
+            format!("{}, which is no folder", folder.display()),
+            "a file in a folder",
+            "name another place",
+        ));
+    }
     if !folder.is_dir() {
         return Err(Error::invalid(
             format!("--trace {}", path.display()),

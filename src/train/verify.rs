@@ -85,7 +85,12 @@ impl Recorded {
         for (number, line) in whole.enumerate() {
             let invalid = |e: serde_json::Error| {
                 let place = format!("{} line {}", path.display(), number + 1);
-                Error::invalid(place, in_words(&e.to_string()), "digests as `glasses train` writes them", "restore the file")
+                Error::invalid(
+                    place,
+                    in_words(&e.to_string()),
+                    "digests as `glasses train` writes them",
+                    "restore the file",
+                )
             };
             let value: Value = serde_json::from_str(line).map_err(invalid)?;
             if value.get("hosts").is_some() {

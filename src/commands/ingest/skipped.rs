@@ -36,7 +36,11 @@ pub fn write(out: &Path, bad: &[String]) -> Result<Option<Whole>> {
 pub fn finish(out: &Path, file: Option<Whole>, bad: &[String]) -> Result<()> {
     let place = place(out);
     let Some(file) = file else {
-        return if place.is_file() { std::fs::remove_file(&place).map_err(Error::io("remove", &place)) } else { Ok(()) };
+        return if place.is_file() {
+            std::fs::remove_file(&place).map_err(Error::io("remove", &place))
+        } else {
+            Ok(())
+        };
     };
     file.finish().map_err(Error::io("write", &place))?;
     note(&list(&format!("{} bad or missing, left out; {} lists all", bad.len(), place.display()), bad));

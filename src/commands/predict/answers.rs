@@ -160,8 +160,7 @@ fn print_lines(classes: &[String], good: &[&Prediction]) {
         let class = printable_name(prediction.class.as_deref().unwrap_or(UNSURE));
         let share = percent(prediction.probability);
         let top = prediction.top.iter();
-        let top =
-            top.map(|s| format!("   {:<class_width$}  {:>8}", printable_name(&s.class), percent(s.probability)));
+        let top = top.map(|s| format!("   {:<class_width$}  {:>8}", printable_name(&s.class), percent(s.probability)));
         say!("{file:<width$}  {class:<class_width$}  {share:>8}{}", top.collect::<String>());
     }
 }

@@ -9,8 +9,8 @@ use super::paper;
 use crate::config::grid;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::report::{RunFiles, note};
 use crate::report::sweep::{DIVERGED, Row, State, Sweep};
+use crate::report::{RunFiles, note};
 
 /// The table for a person.
 pub const MARKDOWN: &str = "table.md";
