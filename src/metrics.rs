@@ -211,6 +211,18 @@ impl Lines {
         text + &self.left
     }
 
+    /// Makes the file anew, with `text` in it, where it was taken away or may have been.
+    ///
+    /// # Errors
+    /// When the disk refuses, or somebody takes it away again; nothing is lost then.
+    pub fn renew(&mut self, text: &str) -> Result<()> {
+        write_whole(&self.path, text.as_bytes())?;
+        self.file =
+            OpenOptions::new().read(true).append(true).open(&self.path).map_err(Error::io("open", &self.path))?;
+        self.left.clear();
+        Ok(())
+    }
+
     /// The file itself, to sync it from elsewhere.
     ///
     /// # Errors

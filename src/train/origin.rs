@@ -117,7 +117,10 @@ impl Trainer<'_> {
                 agree_root(comm, || {
                     folder.go_on(lines, progress.step, &text)?;
                     for path in checkpoints_of(dir).remove_after(newest.unwrap_or(0))? {
-                        console.warn(format!("what is no checkpoint of this run is kept: it is called {} now", path.display()));
+                        console.warn(format!(
+                            "what is no checkpoint of this run is kept: it is called {} now",
+                            path.display()
+                        ));
                     }
                     Ok(String::new())
                 })?;

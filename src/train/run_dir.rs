@@ -155,8 +155,7 @@ impl RunDir {
     /// When the disk refuses.
     pub fn go_on(&mut self, lines: &[EpochLine], step: usize, config: &str) -> Result<()> {
         let path = self.path.join(METRICS);
-        let text: Vec<String> = lines.iter().map(|line| json(line, &path)).collect::<Result<_>>()?;
-        write_whole(&path, text.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())?;
+        write_whole(&path, text_of(lines, &path)?.as_bytes())?;
         self.metrics = Some(Lines::go_on(&path, |_| true)?);
         let up_to = |value: &Value| value["step"].as_u64().is_some_and(|at| at <= step as u64);
         self.digests = Some(Lines::go_on(&self.path.join(DIGESTS), up_to)?);
@@ -197,11 +196,15 @@ impl RunDir {
         if !locked {
             self.lock = Some(RunLock::acquire(&self.path, Duration::ZERO)?);
         }
-        if !digests {
-            let text = self.digests.as_mut().map(Lines::all).unwrap_or_default();
-            write_whole(&self.path.join(DIGESTS), text.as_bytes())?;
+        // All of them: who removes a folder may not be at its end.
+        if let Some(metrics) = &mut self.metrics {
+            metrics.renew(&text_of(lines, &self.path)?)?;
         }
-        self.go_on(lines, usize::MAX, config)?;
+        if let Some(digests) = &mut self.digests {
+            let text = digests.all();
+            digests.renew(&text)?;
+        }
+        write_whole(&self.path.join("config.toml"), with_head(config).as_bytes())?;
         self.keep();
         Ok(true)
     }
@@ -291,6 +294,11 @@ pub fn checkpoints_of(path: &Path) -> Checkpoints {
 /// The summary of a run that is finished.
 pub fn summary_of(path: &Path) -> Option<Value> {
     serde_json::from_str(&std::fs::read_to_string(path.join(SUMMARY)).ok()?).ok()
+}
+
+/// A line each.
+fn text_of(lines: &[EpochLine], path: &Path) -> Result<String> {
+    lines.iter().map(|line| Ok(json(line, path)? + "\n")).collect()
 }
 
 fn with_head(config: &str) -> String {

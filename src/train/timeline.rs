@@ -120,6 +120,10 @@ pub fn check_trace(config: &RunConfig) -> Result<()> {
             "name another place",
         ));
     }
+    if !folder.exists() && config.out.as_deref() == Some(folder) {
+        // It will be there.
+        return Ok(());
+    }
     if !folder.is_dir() {
         return Err(Error::invalid(
             format!("--trace {}", path.display()),

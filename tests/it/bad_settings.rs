@@ -296,8 +296,13 @@ fn what_is_typed_is_refused_without_the_words_of_rust() {
         let foreign = ["usize", "u64", "f64", "digit found", "literal", "..="];
         assert!(foreign.iter().all(|word| !message.contains(word)), "{message}");
     }
-    std::fs::write(dir.path().join("m.toml"), "name = \"m\"\nlayers = [\"dense classes\"]\ninput = [\"a\", 1, 1]").unwrap();
-    refused(dir.path(), "--data faces.h5 --model m.toml", &["m.toml, line 3: found string \"a\", expected a whole number"]);
+    std::fs::write(dir.path().join("m.toml"), "name = \"m\"\nlayers = [\"dense classes\"]\ninput = [\"a\", 1, 1]")
+        .unwrap();
+    refused(
+        dir.path(),
+        "--data faces.h5 --model m.toml",
+        &["m.toml, line 3: found string \"a\", expected a whole number"],
+    );
 }
 
 #[test]
@@ -325,8 +330,9 @@ fn training_that_diverges_stops_with_one_message_on_all_ranks() {
     // No later step sees what the last one did.
     refused_by_all(dir.path(), &format!("{args} --max-steps 1"), &["step 1 (epoch 1)", "diverged", "lower --lr"]);
     // Later epochs leave what the earlier ones wrote: figures, and no model.
-    let args =
-        words("--data faces.h5 --model tiny.toml --epochs 1000 --lr 1e6 --warmup-epochs 1000 --optimizer sgd --out run");
+    let args = words(
+        "--data faces.h5 --model tiny.toml --epochs 1000 --lr 1e6 --warmup-epochs 1000 --optimizer sgd --out run",
+    );
     for ranks in [1, 3] {
         let end = if ranks == 1 { glasses(&args, dir.path()) } else { mpirun(ranks, &args, dir.path()) };
         let message = end.failure();

@@ -50,7 +50,10 @@ fn what_is_said_does_not_spoil_a_result_on_standard_output() {
     let folder = model();
     let dir = folder.path();
     glasses(&words("export run --to onnx --out want"), dir).success();
-    for line in ["$GLASSES export run --to onnx --out /dev/stdout > got", "$GLASSES export run --to onnx --out /dev/stdout | cat > got"] {
+    for line in [
+        "$GLASSES export run --to onnx --out /dev/stdout > got",
+        "$GLASSES export run --to onnx --out /dev/stdout | cat > got",
+    ] {
         let end = shell(line, dir).success();
         assert!(end.stderr.contains("/dev/stdout: 'tiny'"), "{end:#?}");
         assert!(std::fs::read(dir.join("got")).unwrap() == std::fs::read(dir.join("want")).unwrap(), "{line}");
@@ -65,7 +68,11 @@ fn a_device_stays_a_device() {
     if shell("mknod null c 1 3 && echo > null", dir).code != Some(0) {
         return skipped("a_device_stays_a_device", "no device can be made here");
     }
-    for args in ["export run --to onnx --out null", "report run --out null", "--data faces.h5 --model tiny.toml --epochs 1 --out out --trace null"] {
+    for args in [
+        "export run --to onnx --out null",
+        "report run --out null",
+        "--data faces.h5 --model tiny.toml --epochs 1 --out out --trace null",
+    ] {
         glasses(&words(args), dir).success();
         assert!(dir.join("null").symlink_metadata().unwrap().file_type().is_char_device(), "{args}");
     }
@@ -78,7 +85,11 @@ fn what_can_be_neither_replaced_nor_written_into_is_refused() {
     let dir = folder.path();
     let _socket = UnixListener::bind(dir.join("socket")).unwrap();
     shell("mkfifo pipe pipe.h5.skipped", dir).success();
-    for args in ["export run --to onnx --out socket", "report run --out socket", "--data faces.h5 --model tiny.toml --trace socket"] {
+    for args in [
+        "export run --to onnx --out socket",
+        "report run --out socket",
+        "--data faces.h5 --model tiny.toml --trace socket",
+    ] {
         refused(dir, args, &["socket: found a socket"]);
     }
     std::fs::write(dir.join("t.csv"), "a,b,label\n1,2,x\n3,4,y\n1,3,x\n2,3,y\n").unwrap();
@@ -107,7 +118,13 @@ fn names_that_are_not_text_are_refused_where_they_are_typed() {
     let folder = model();
     let dir = folder.path();
     let before = std::fs::read_dir(dir).unwrap().count();
-    for args in ["train --data faces.h5 --out", "synth --out", "export run --to onnx --out", "info", "eval --data faces.h5 --model"] {
+    for args in [
+        "train --data faces.h5 --out",
+        "synth --out",
+        "export run --to onnx --out",
+        "info",
+        "eval --data faces.h5 --model",
+    ] {
         for ranks in [1, 2] {
             let mut command = Command::new(if ranks == 1 { env!("CARGO_BIN_EXE_glasses") } else { "mpirun" });
             if ranks > 1 {
@@ -116,7 +133,10 @@ fn names_that_are_not_text_are_refused_where_they_are_typed() {
             allow_many_ranks(&mut command);
             command.args(words(args)).arg(OsStr::from_bytes(b"bad\xff")).current_dir(dir);
             let message = finish(command).failure();
-            assert!(message.contains(r#""bad\xFF", which is not UTF-8"#) && message.contains("fix: rename"), "{message}");
+            assert!(
+                message.contains(r#""bad\xFF", which is not UTF-8"#) && message.contains("fix: rename"),
+                "{message}"
+            );
             assert_eq!(std::fs::read_dir(dir).unwrap().count(), before, "{args}");
         }
     }
@@ -143,7 +163,9 @@ fn pictures_whose_names_are_not_text_are_taken_from_folders() {
     assert!(said.stdout.contains("a (4), b\\u001b[1m (4)"), "{said:#?}");
     mpirun(2, &words("ingest photos --size 24 --out two.h5"), dir).success();
     assert!(std::fs::read(dir.join("one.h5")).unwrap() == std::fs::read(dir.join("two.h5")).unwrap());
-    for end in [glasses(&words("predict --model run photos"), dir), mpirun(2, &words("predict --model run photos"), dir)] {
+    for end in
+        [glasses(&words("predict --model run photos"), dir), mpirun(2, &words("predict --model run photos"), dir)]
+    {
         assert_eq!(end.success().stdout.lines().count(), 8);
     }
     // A class is called as its folder.

@@ -79,7 +79,7 @@ fn a_run_whose_folder_is_taken_away_ends_with_all_its_results() {
 fn nothing_is_written_into_another_run_that_took_the_place() {
     let folder = faces();
     let dir = folder.path();
-    let what = "mv run moved; mkdir run; echo theirs > run/config.toml";
+    let what = "kill -STOP $P; mv run moved; mkdir run; echo theirs > run/config.toml; kill -CONT $P";
     let train = format!("$GLASSES {TRAIN} --max-failed-checkpoints 2");
     let end = meanwhile(dir, &train, what, "");
     assert!(end.code.is_some_and(|code| ![0, 75].contains(&code)), "{end:#?}");
@@ -94,7 +94,7 @@ fn an_ensemble_whose_folder_is_taken_away_can_be_gone_on_with() {
     let folder = faces();
     let dir = folder.path();
     let line = format!(
-        "$GLASSES {TRAIN} --strategy ensemble --members 1 --out run > log 2>&1 & P=$!
+        "$GLASSES {TRAIN} --strategy ensemble --members 2 --out run > log 2>&1 & P=$!
          until [ -s run/member-0/metrics.jsonl ] || ! kill -0 $P; do sleep 0.05; done
          rm -rf run
          {INTERRUPT}; wait $P; R=$?; cat log; exit $R"
