@@ -1,10 +1,6 @@
 //! What other programs call things: the command or the flag of ours that is meant.
 
-use std::ffi::OsString;
-
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-
-use crate::error::{Error, Result};
 
 /// Words that stand where a command does.
 const COMMANDS: [(&str, &[&str]); 9] = [
@@ -37,22 +33,6 @@ const FLAGS: [(&str, &[&str]); 12] = [
     ("--schedule", &["scheduler", "lr-scheduler", "lr-schedule"]),
     ("this program computes on CPUs: leave it out", &["gpu", "gpus", "cuda", "device", "devices", "accelerator"]),
 ];
-
-/// Whether all that was typed is text: a path that is none could not be written to a run's settings, nor told to other ranks.
-///
-/// # Errors
-/// When it is not.
-pub fn words_are_text(words: impl IntoIterator<Item = OsString>) -> Result<()> {
-    match words.into_iter().skip(1).find(|word| word.to_str().is_none()) {
-        None => Ok(()),
-        Some(word) => Err(Error::invalid(
-            "the command line",
-            format!("{word:?}, which is not UTF-8"),
-            "names in UTF-8",
-            "rename the file or the folder; `glasses predict` and `glasses ingest` take such files in a folder that is named",
-        )),
-    }
-}
 
 /// A line for who typed another program's word, or named a file without its flag.
 pub fn of_usage(usage: &clap::Error, words: &[String]) -> Option<String> {

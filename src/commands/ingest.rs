@@ -1,5 +1,6 @@
 //! `glasses ingest`: turns pictures or tables into a dataset.
 
+mod names;
 mod share;
 mod skipped;
 
@@ -117,25 +118,6 @@ struct Job {
     hwc: [usize; 3],
     /// Rows known to be bad before any picture is decoded.
     bad: Vec<String>,
-}
-
-/// Names of files need not be text: each byte travels as a letter.
-mod names {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::PathBuf;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
-        let letters = |path: &PathBuf| path.as_os_str().as_bytes().iter().copied().map(char::from).collect::<String>();
-        to.collect_seq(paths.iter().map(letters))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
-        let path = |letters: String| OsString::from_vec(letters.chars().map(|letter| letter as u8).collect()).into();
-        Ok(Vec::<String>::deserialize(from)?.into_iter().map(path).collect())
-    }
 }
 
 /// The rows to write, in the order of writing.

@@ -372,7 +372,7 @@ fn a_checkpoint_that_cannot_be_removed_is_no_failed_one() {
     let dir = folder.path();
     run(dir, &format!("{TRAIN} --checkpoint-every 2 --out run --max-steps 4"));
     // Nobody removes a folder as if it were a file.
-    let stays = dir.join("run/checkpoints/step-000000001.h5");
+    let stays = dir.join("run/checkpoints/.glasses-1-a.part");
     std::fs::create_dir(&stays).unwrap();
     let outcome = run(dir, "train --resume run --max-steps 20");
     assert_eq!(outcome.stderr.matches("older checkpoints could not be removed").count(), 1, "{}", outcome.stderr);
