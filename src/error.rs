@@ -1,5 +1,6 @@
 //! What can go wrong, as data: what was found, what was expected, where, and what to do.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::kernels::NoSuchIsa;
@@ -123,6 +124,71 @@ pub fn list(what: &str, items: &[String]) -> String {
         text.push_str(&format!("\n  … and {more} more"));
     }
     text
+}
+
+/// Whether a terminal would do something else than show it, or would show what comes behind it in another order.
+fn is_control(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text for a terminal: control characters but line ends and tabs, which names of files and classes may hold, are escaped as JSON
+/// has them (which leaves JSON as it is).
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |letter| is_control(letter) && !"\n\t".contains(letter))
+}
+
+/// A name within a line: as [`printable`], and it stays on its line.
+pub fn printable_name(name: &str) -> Cow<'_, str> {
+    escaped(name, is_control)
+}
+
+fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let letter =
+        |letter: char| if is_bad(letter) { format!("\\u{:04x}", u32::from(letter)) } else { letter.to_string() };
+    Cow::Owned(text.chars().map(letter).collect())
+}
+
+/// What Rust and its libraries say of a value, in a user's words.
+const WORDS: [(&str, &str); 24] = [
+    ("invalid type: ", "found "),
+    ("invalid value: ", "found "),
+    ("unknown variant ", "unknown value "),
+    ("floating point `", "the number `"),
+    ("integer `", "the number `"),
+    ("boolean `", "the value `"),
+    ("found sequence", "found a list"),
+    ("found map", "found a section"),
+    ("expected usize", "expected a whole number, 0 or more"),
+    ("expected u64", "expected a whole number, 0 or more"),
+    ("expected u32", "expected a whole number, 0 or more"),
+    ("expected i64", "expected a whole number"),
+    ("expected f64", "expected a number"),
+    ("expected f32", "expected a number"),
+    ("expected a boolean", "expected true or false"),
+    ("expected path string", "expected a path in quotes"),
+    ("expected a string", "expected a text in quotes"),
+    ("wanted string or table", "expected a text in quotes"),
+    ("expected a sequence", "expected a list in brackets"),
+    ("invalid digit found in string", "expected a whole number, 0 or more"),
+    ("cannot parse integer from empty string", "expected a whole number"),
+    ("invalid float literal", "expected a number"),
+    ("number too large to fit in target type", "too large a number"),
+    ("provided string was not `true` or `false`", "expected true or false"),
+];
+
+/// What Rust and its libraries say of a value, without the names of Rust's types.
+pub fn in_words(text: &str) -> String {
+    let words = WORDS.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours));
+    match words.split_once(" is not in ") {
+        Some((before, range)) => {
+            let range = range.replacen("..=", " to ", 1).replacen("..18446744073709551615", " or more", 1);
+            format!("{before} is not {range}")
+        }
+        None => words,
+    }
 }
 
 fn fix_for(source: &std::io::Error, path: &Path) -> String {

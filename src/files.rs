@@ -1,11 +1,14 @@
 //! Files that appear whole or not at all.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, FileType, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use signal_hook::iterator::Signals;
@@ -20,6 +23,12 @@ const SUFFIX: &str = ".part";
 
 /// Where this process has begun files. Locked by whoever begins one, and for good by who gives them up.
 static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Whether a result goes to standard output (`--out /dev/stdout`).
+static TAKES_OUTPUT: AtomicBool = AtomicBool::new(false);
+
+/// Links that lead to one another are followed so far, as Linux does.
+const MOST_LINKS: usize = 40;
 
 /// The folder that `path` lies in; "." where it names none.
 pub fn folder_of(path: &Path) -> &Path {
@@ -72,18 +81,156 @@ pub fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(Error::io("read", path))
 }
 
-/// A file beside `path` that vanishes unless it is given a name. Readable by whoever the umask allows.
+/// Where a file that is called `path` lies, or would: behind the links that lead there.
+pub fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = std::fs::read_link(&path) else { break };
+        path = folder_of(&path).join(target);
+    }
+    path
+}
+
+/// What stands at `path`, where that is neither a file nor a folder.
+fn special(path: &Path) -> Option<FileType> {
+    let kind = std::fs::metadata(path).ok()?.file_type();
+    (!kind.is_file() && !kind.is_dir()).then_some(kind)
+}
+
+/// Whether nothing stands at `path`, or a file, whose place another may take: a device, a pipe or a socket is never replaced.
+///
+/// # Errors
+/// When something else stands there.
+pub fn check_replaceable(path: &Path) -> Result<()> {
+    match special(path) {
+        None => Ok(()),
+        Some(kind) => {
+            let fix = "name a file; what stands there is left as it is";
+            Err(Error::invalid(path.display().to_string(), kind_in_words(kind), "a file, or nothing yet", fix))
+        }
+    }
+}
+
+fn kind_in_words(kind: FileType) -> &'static str {
+    match () {
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() => "a disk",
+        () => "a device",
+    }
+}
+
+/// Whether [`Whole::begin`] will find a place to write to, as far as can be told before.
+///
+/// # Errors
+/// When it will not.
+pub fn check_writable(path: &Path) -> Result<()> {
+    match special(path) {
+        None => temporary_beside(path).map(drop),
+        Some(kind) => check_written_into(path, kind),
+    }
+}
+
+/// Whether bytes, one after the other, can go into what stands at `path`, and destroy nothing.
+fn check_written_into(path: &Path, kind: FileType) -> Result<()> {
+    if kind.is_fifo() || kind.is_char_device() {
+        return Ok(());
+    }
+    let expected = "a file, a pipe, or a device such as /dev/null";
+    Err(Error::invalid(path.display().to_string(), kind_in_words(kind), expected, "name a file"))
+}
+
+/// Standard output, if that is what `path` names: a handle of its own would begin at its start, or could not be had.
+fn standard_output(path: &Path) -> Option<File> {
+    let place = |data: &std::fs::Metadata| (data.dev(), data.ino());
+    let named = std::fs::metadata(path).ok().filter(|data| !data.file_type().is_char_device())?;
+    let output = File::from(std::io::stdout().as_fd().try_clone_to_owned().ok()?);
+    (place(&output.metadata().ok()?) == place(&named)).then_some(output)
+}
+
+/// Whether a result goes to standard output: what is said to a person goes elsewhere then.
+pub fn takes_output() -> bool {
+    TAKES_OUTPUT.load(Ordering::Relaxed)
+}
+
+/// What is written to a path: a file that gets its name when it is whole. A pipe or a device of that name is written into.
+#[derive(Debug)]
+pub struct Whole {
+    path: PathBuf,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    Beside(NamedTempFile),
+    Into(File),
+}
+
+impl Whole {
+    /// Begins one; a pipe waits for its reader.
+    ///
+    /// # Errors
+    /// When the folder refuses, or what stands at `path` can be neither replaced nor written into.
+    pub fn begin(path: &Path) -> Result<Whole> {
+        if let Some(output) = standard_output(path) {
+            TAKES_OUTPUT.store(true, Ordering::Relaxed);
+            return Ok(Whole { path: path.to_owned(), to: To::Into(output) });
+        }
+        if let Some(kind) = special(path) {
+            check_written_into(path, kind)?;
+            let file = OpenOptions::new().write(true).open(path).map_err(Error::io("open", path))?;
+            return Ok(Whole { path: path.to_owned(), to: To::Into(file) });
+        }
+        Ok(Whole { path: behind_links(path), to: To::Beside(temporary_beside(path)?) })
+    }
+
+    /// Syncs the file and gives it its name: readers see the old one or this one, never a part.
+    ///
+    /// # Errors
+    /// When the folder or the disk refuses; what stood there before is untouched then.
+    pub fn finish(self) -> std::io::Result<()> {
+        if let To::Beside(file) = self.to {
+            file.as_file().sync_all()?;
+            file.persist(&self.path).map_err(|e| e.error)?;
+            // The name is on disk once the folder is; some file systems cannot sync folders, and need not.
+            let _ = File::open(folder_of(&self.path)).and_then(|folder| folder.sync_all());
+        }
+        Ok(())
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.to {
+            To::Beside(file) => file.write(bytes),
+            To::Into(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file beside that of `path` that vanishes unless it is given a name. Readable by whoever the umask allows.
 ///
 /// # Errors
 /// When the folder refuses it.
 pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+    let path = &behind_links(path);
     let mut folders = hold();
     folders.insert(folder_of(path).to_owned());
     let (prefix, mut builder) = (own_prefix(), tempfile::Builder::new());
     builder.prefix(&prefix).suffix(SUFFIX);
-    #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path)).map_err(Error::io("create a file in", folder_of(path)))
+    builder.tempfile_in(folder_of(path)).map_err(|e| Error::io("create a file in", folder_of(path))(plain(e)))
+}
+
+/// What the system said, without the name that we had chosen.
+fn plain(error: std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    let number = text.rsplit_once("(os error ").and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
+    number.map_or(error, std::io::Error::from_raw_os_error)
 }
 
 /// While the result lives, this process does not give up its files: for who creates one by its name. Where they are given up,
@@ -141,13 +288,19 @@ pub fn give_up_at_signals() -> Result<()> {
 /// While it lives, another process waits for the end of this one.
 pub struct Sweeper(Option<Child>);
 
-/// However this process ends, files in `folder` that are not whole yet go with it: Open MPI kills a millisecond after it has asked to
+/// However this process ends, files beside that of `path` that are not whole yet go with it: Open MPI kills a millisecond after it has asked to
 /// end. Where there is no shell, only [`give_up_at_signals`] sees to that.
 #[must_use]
-pub fn swept(folder: &Path) -> Sweeper {
+pub fn swept(path: &Path) -> Sweeper {
     let script = format!(r#"trap "" HUP INT TERM USR1 USR2 XCPU; read -r _; rm -f -- "$0/{}"*{SUFFIX}"#, own_prefix());
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(script).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell
+        .arg("-c")
+        .arg(script)
+        .arg(folder_of(&behind_links(path)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // A group of its own: a launcher kills the others' whole.
     Sweeper(shell.process_group(0).spawn().ok())
 }
@@ -172,7 +325,8 @@ pub fn remove_temporaries(folder: &Path) {
     }
 }
 
-/// Writes `bytes` beside `path`, syncs them and renames: readers see the old file or the new one, never a part.
+/// Writes `bytes` beside `path`, syncs them and renames: readers see the old file or the new one, never a part. A pipe or a device
+/// that stands there is written into.
 ///
 /// # Errors
 /// When the folder or the disk refuses; what stood there before is untouched then.
@@ -181,14 +335,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// As [`write_whole`] for readers, but not for power cuts: nothing waits for the disk, and the old file or none may be there
-/// afterwards. For what is out of date within seconds.
+/// afterwards. For what is out of date within seconds; a pipe or a device that stands there is left alone.
 ///
 /// # Errors
 /// As [`write_whole`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    check_replaceable(path)?;
     let mut file = temporary_beside(path)?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
+    file.persist(behind_links(path)).map_err(|e| Error::io("write", path)(e.error))?;
     Ok(())
 }
 
@@ -197,13 +352,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write_whole`].
 pub fn write_whole_parts(path: &Path, parts: &[&[u8]]) -> Result<()> {
-    let mut file = temporary_beside(path)?;
+    let mut file = Whole::begin(path)?;
     let written = parts.iter().try_for_each(|part| file.write_all(part));
-    written.and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
-    // The name is on disk once the folder is; some file systems cannot sync folders, and need not.
-    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
-    Ok(())
+    written.and_then(|()| file.finish()).map_err(Error::io("write", path))
 }
 
 #[cfg(test)]

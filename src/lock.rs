@@ -17,8 +17,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The right to work in a folder, as long as this lives. It ends with the process, however that ends.
 #[derive(Debug)]
 pub struct RunLock {
-    // Closing the file gives the lock back.
-    _file: File,
+    // Closing it gives the lock back.
+    file: File,
     unlocked: Option<Error>,
 }
 
@@ -58,7 +58,12 @@ impl RunLock {
         };
         // For those who wait. On a full disk they learn less, and that is all.
         let _ = sign(&mut file);
-        Ok(RunLock { _file: file, unlocked })
+        Ok(RunLock { file, unlocked })
+    }
+
+    /// Whether the lock is still that of `folder`: nobody has taken the folder, or the file in it, away.
+    pub fn is_of(&self, folder: &Path) -> bool {
+        is_at(&folder.join(LOCK_FILE), &self.file)
     }
 
     /// Why there is no lock, where the file system has none to give: a warning, for a run alone in its folder needs none.
@@ -68,7 +73,7 @@ impl RunLock {
 }
 
 /// Whether an open file is the one of this name.
-fn is_at(path: &Path, file: &File) -> bool {
+pub(crate) fn is_at(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     let place = |data: &std::fs::Metadata| (data.dev(), data.ino());
     matches!((std::fs::metadata(path), file.metadata()), (Ok(there), Ok(open)) if place(&there) == place(&open))

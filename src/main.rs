@@ -1,6 +1,6 @@
 //! Parses, starts MPI, dispatches, prints one error. No logic.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,7 +11,7 @@ use glasses::data::open;
 use glasses::error::{Error, Exit};
 use glasses::launch::Launch;
 use glasses::train::Pulse;
-use glasses::{advice, comm, commands, files, report, signals, train};
+use glasses::{advice, comm, commands, error, files, report, signals, train};
 
 fn main() -> ExitCode {
     // SAFETY: the first thing the program does: there is no other thread that could read the environment.
@@ -52,6 +52,7 @@ fn run(
     comm: &dyn Communicator,
 ) -> ExitCode {
     let same = commands::doctor::same_command(parsed.as_ref().err(), comm);
+    let same = same.and_then(|()| comm::agree(comm, commands::doctor::typed_text()));
     let cli = match (&same, parsed) {
         (Ok(()), Err(usage)) => return explain(usage, comm),
         (_, cli) => cli.as_ref().ok(),
@@ -92,7 +93,7 @@ fn run(
             if comm.is_root() {
                 let kind = if error.exit() == Exit::Interrupted { "" } else { "error: " };
                 // Who is not heard ends as he would have.
-                let _ = writeln!(std::io::stderr(), "{kind}{error}");
+                let _ = writeln!(std::io::stderr(), "{kind}{}", error::printable(&error.to_string()));
             }
             ExitCode::from(error.exit() as u8)
         }
@@ -110,6 +111,12 @@ fn explain(usage: &clap::Error, comm: &dyn Communicator) -> ExitCode {
     if comm.is_root() {
         match usage.kind() {
             ErrorKind::DisplayVersion => report::line(format_args!("{}", commands::version::text(wants_more()))),
+            ErrorKind::ValueValidation => {
+                let (text, terminal) = (usage.render(), std::io::stderr().is_terminal());
+                let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+                let text = if colour { text.ansi().to_string() } else { text.to_string() };
+                let _ = write!(std::io::stderr(), "{}", error::in_words(&text));
+            }
             _ => drop(usage.print()),
         }
         let words: Vec<String> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();

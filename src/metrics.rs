@@ -5,13 +5,14 @@ mod confusion;
 pub use confusion::{Balance, ClassRows, Confusion, MOST_IN_TABLE};
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::lock::is_at;
 
 /// Wall time of one rank, averaged over the ranks, in seconds, a phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -193,7 +194,8 @@ impl Lines {
     /// # Errors
     /// When it is there already, or the folder refuses.
     pub fn create(path: &Path) -> Result<Lines> {
-        let file = OpenOptions::new().create_new(true).append(true).open(path).map_err(Error::io("create", path))?;
+        let file = OpenOptions::new().create_new(true).read(true).append(true).open(path);
+        let file = file.map_err(Error::io("create", path))?;
         Ok(Lines { file, path: path.to_owned(), left: String::new() })
     }
 
@@ -212,8 +214,33 @@ impl Lines {
         if kept != text || text.is_empty() {
             write_whole(path, kept.as_bytes())?;
         }
-        let file = OpenOptions::new().append(true).open(path).map_err(Error::io("open", path))?;
+        let file = OpenOptions::new().read(true).append(true).open(path).map_err(Error::io("open", path))?;
         Ok(Lines { file, path: path.to_owned(), left: String::new() })
+    }
+
+    /// Whether the file still has its name.
+    pub fn is_there(&self) -> bool {
+        is_at(&self.path, &self.file)
+    }
+
+    /// All lines so far, also where the file was taken away, and those that are left; as far as they can be had.
+    pub fn all(&mut self) -> String {
+        let mut text = String::new();
+        // Lines are added at the end, wherever this leaves the file.
+        let _ = self.file.rewind().and_then(|()| self.file.read_to_string(&mut text));
+        text + &self.left
+    }
+
+    /// Makes the file anew, with `text` in it, where it was taken away or may have been.
+    ///
+    /// # Errors
+    /// When the disk refuses, or somebody takes it away again; nothing is lost then.
+    pub fn renew(&mut self, text: &str) -> Result<()> {
+        write_whole(&self.path, text.as_bytes())?;
+        self.file =
+            OpenOptions::new().read(true).append(true).open(&self.path).map_err(Error::io("open", &self.path))?;
+        self.left.clear();
+        Ok(())
     }
 
     /// The file itself, to sync it from elsewhere.

@@ -29,11 +29,16 @@ impl Checkpoints {
         self.folder.join(format!("step-{step:09}.h5"))
     }
 
-    /// After how many steps there are checkpoints, in rising order. Files of other names are none.
+    /// After how many steps there are checkpoints, in rising order. Files of other names are none, nor are folders.
     ///
     /// # Errors
     /// When the folder is there and cannot be read.
     pub fn steps(&self) -> Result<Vec<usize>> {
+        Ok(self.named()?.into_iter().filter(|&step| !self.path(step).is_dir()).collect())
+    }
+
+    /// The steps in names that checkpoints have, in rising order, whatever they are the names of.
+    fn named(&self) -> Result<Vec<usize>> {
         let mut steps: Vec<usize> = self.names()?.iter().filter_map(|name| self.step(name)).collect();
         steps.sort_unstable();
         Ok(steps)
@@ -51,21 +56,29 @@ impl Checkpoints {
     }
 
     /// Removes the checkpoints of more than `step` steps: a run that went back to `step` makes others, and `prune` and
-    /// the next start would take the old ones for newer.
+    /// the next start would take the old ones for newer. What is no damaged checkpoint but something else under such a name (a
+    /// folder, the copy of another checkpoint) gets another name: which ones did.
     ///
     /// # Errors
     /// As [`Checkpoints::prune`].
-    pub fn remove_after(&self, step: usize) -> Result<()> {
-        self.steps()?.into_iter().filter(|&other| other > step).try_for_each(|step| remove(&self.path(step)))
+    pub fn remove_after(&self, step: usize) -> Result<Vec<PathBuf>> {
+        let mut aside = Vec::new();
+        for path in self.named()?.into_iter().filter(|&other| other > step).map(|step| self.path(step)) {
+            if path.is_dir() || read_state(&path).is_ok() {
+                aside.push(put_aside(&path)?);
+            } else {
+                remove(&path)?;
+            }
+        }
+        Ok(aside)
     }
 
     /// The newest one that is whole, of at most `at_most` steps, with its steps. `warn` is given the reason why any
     /// newer one was not taken.
     pub fn newest_whole(&self, at_most: Option<usize>, warn: &mut dyn FnMut(&Error)) -> Option<(usize, State)> {
-        let steps = self.steps().inspect_err(|e| warn(e)).unwrap_or_default();
+        let steps = self.named().inspect_err(|e| warn(e)).unwrap_or_default();
         let steps = steps.into_iter().rev().filter(|&step| at_most.is_none_or(|most| step <= most));
-        let mut whole =
-            steps.filter_map(|step| Some((step, read_state(&self.path(step)).inspect_err(|e| warn(e)).ok()?)));
+        let mut whole = steps.filter_map(|step| Some((step, read(&self.path(step)).inspect_err(|e| warn(e)).ok()?)));
         whole.next()
     }
 
@@ -84,6 +97,22 @@ impl Checkpoints {
         let step = name.strip_prefix("step-")?.strip_suffix(".h5")?.parse().ok()?;
         self.path(step).ends_with(name).then_some(step)
     }
+}
+
+fn read(path: &Path) -> Result<State> {
+    if path.is_dir() {
+        let place = format!("checkpoint {}", path.display());
+        return Err(Error::invalid(place, "a folder", "a file that training wrote", "give the folder another name"));
+    }
+    read_state(path)
+}
+
+/// Gives what stands there a name that no checkpoint has.
+fn put_aside(path: &Path) -> Result<PathBuf> {
+    let name = |number: usize| path.with_extension(format!("h5.unused{number}"));
+    let free = (1..).map(name).find(|name| name.symlink_metadata().is_err()).unwrap_or_else(|| name(0));
+    std::fs::rename(path, &free).map_err(Error::io("rename", path))?;
+    Ok(free)
 }
 
 fn remove(path: &Path) -> Result<()> {

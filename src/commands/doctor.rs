@@ -89,6 +89,22 @@ fn say_once(launch: &Launch, doctor: Option<&Options>, trouble: &Error) -> ExitC
     ExitCode::from(WRONG)
 }
 
+/// Whether all that was typed is text: a path that is none could not be written to a run's settings, nor told to other ranks.
+///
+/// # Errors
+/// When it is not.
+pub fn typed_text() -> Result<()> {
+    match std::env::args_os().skip(1).find(|word| word.to_str().is_none()) {
+        None => Ok(()),
+        Some(word) => Err(Error::invalid(
+            "the command line",
+            format!("{word:?}, which is not UTF-8"),
+            "names in UTF-8",
+            "rename the file or the folder; `glasses predict` and `glasses ingest` take such files in a folder that is named",
+        )),
+    }
+}
+
 /// Collective: whether all ranks were given the same subcommand, and understand what is behind it; a rank that does not has
 /// `refused` it.
 ///

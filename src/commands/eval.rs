@@ -8,7 +8,7 @@ use super::probe;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree};
 use crate::data::{Dataset, Part, Split, class_names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable_name};
 use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
 use crate::model::{Workspace, room};
 use crate::plural::plural;
@@ -211,12 +211,13 @@ fn print(figures: &Figures) {
         balance.macro_f1,
         percent(balance.majority_class_accuracy)
     );
-    let name_width = figures.classes.iter().map(|c| c.class.chars().count()).max().unwrap_or(0).max(5);
+    let names: Vec<_> = figures.classes.iter().map(|class| printable_name(&class.class)).collect();
+    let name_width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
     say!("\n{:<name_width$}  {:>8}  {:>9}  {:>9}", "class", "rows", "precision", "recall");
     let share = |value: Option<f64>| value.map_or("-".to_owned(), percent);
-    for class in &figures.classes {
+    for (class, name) in figures.classes.iter().zip(&names) {
         let (precision, recall) = (share(class.precision), share(class.recall));
-        say!("{:<name_width$}  {:>8}  {precision:>9}  {recall:>9}", class.class, class.rows);
+        say!("{name:<name_width$}  {:>8}  {precision:>9}  {recall:>9}", class.rows);
     }
     let Some(confusion) = &figures.confusion else {
         say!(
@@ -226,10 +227,10 @@ fn print(figures: &Figures) {
     };
     say!("\nconfusion (a row a true class, a column a class that was said)");
     let width = figures.count.to_string().len().max(name_width);
-    let header: Vec<String> = figures.classes.iter().map(|c| format!("{:>width$}", c.class)).collect();
+    let header: Vec<String> = names.iter().map(|name| format!("{name:>width$}")).collect();
     say!("{:<name_width$}  {}", "", header.join("  "));
-    for (class, row) in figures.classes.iter().zip(confusion) {
+    for (name, row) in names.iter().zip(confusion) {
         let cells: Vec<String> = row.iter().map(|cell| format!("{cell:>width$}")).collect();
-        say!("{:<name_width$}  {}", class.class, cells.join("  "));
+        say!("{name:<name_width$}  {}", cells.join("  "));
     }
 }

@@ -30,6 +30,30 @@ pub fn model_file(path: &Path) -> Result<PathBuf> {
     Err(Error::invalid(path.display().to_string(), found, "a run that is over", fix))
 }
 
+/// Whether a run was begun in the folder `dir`, which `--resume` names.
+///
+/// # Errors
+/// When it was not.
+pub fn begun(dir: &Path) -> Result<()> {
+    not_a_sweep(dir)?;
+    let config = dir.join("config.toml");
+    if !dir.exists() || config.is_file() {
+        // What is not there may be the name of another, mistyped: who reads the settings says so.
+        return Ok(());
+    }
+    let (found, fix) = match (dir.is_dir(), dir.parent()) {
+        (false, Some(folder)) if folder.join("config.toml").is_file() => {
+            ("a file", format!("name the folder it lies in: --resume {}", folder.display()))
+        }
+        (false, _) => ("a file", "name the folder of a run; `glasses train` says it at its end".to_owned()),
+        (true, _) => (
+            "a folder in which no run was begun: it has no config.toml",
+            "name the folder of a run; `glasses train` says it at its end (runs/… if it was not told --out)".to_owned(),
+        ),
+    };
+    Err(Error::invalid(format!("--resume {}", dir.display()), found, "the folder of a run", fix))
+}
+
 /// Whether `path` may be a run's folder: it is not one of several runs, an ensemble or a sweep.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! `glasses ingest`: turns pictures or tables into a dataset.
 
+mod names;
 mod share;
 mod skipped;
 
@@ -15,7 +16,7 @@ use crate::data::split::{Assignment, assign};
 use crate::data::writer::check_place;
 use crate::data::{RowShape, Rows, Split, Writer};
 use crate::error::{Error, Result};
-use crate::files::{folder_of, swept};
+use crate::files::swept;
 use crate::plural::plural;
 use crate::say;
 
@@ -115,6 +116,7 @@ fn parse_channels(text: &str) -> Result<usize, String> {
 /// What all ranks need to know: the pictures to decode and how.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Job {
+    #[serde(with = "names")]
     pictures: Vec<PathBuf>,
     hwc: [usize; 3],
     /// Rows known to be bad before any picture is decoded.
@@ -134,7 +136,7 @@ struct Plan {
 /// # Errors
 /// When an option does not make sense, the source does not fit or the file cannot be written.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let _swept = comm.is_root().then(|| swept(folder_of(&options.out)));
+    let _swept = comm.is_root().then(|| swept(&options.out));
     let mut source = None;
     let job = agree_root(comm, || {
         let found = prepare(options)?;
@@ -210,10 +212,10 @@ fn prepare(options: &Options) -> Result<Source> {
     // Bad fractions show now, not after a long pass over the pictures.
     assign(&source.labels, &source.classes, &source.given, fractions(options, &source)?, options.seed)?;
     for note in &source.notes {
-        eprintln!("note: {note}");
+        crate::report::note(note);
     }
     if let Some(hint) = source.hint.as_ref().filter(|_| options.skip_bad) {
-        eprintln!("note: of the missing ones, {hint}");
+        crate::report::note(&format!("of the missing ones, {hint}"));
     }
     Ok(source)
 }
@@ -236,10 +238,6 @@ fn job_of(source: &Source) -> Result<String> {
     let Content::Pictures(pictures) = &source.content else {
         return serde_json::to_string(&Job { bad: source.bad.clone(), ..Job::default() }).map_err(wire);
     };
-    if let Some(path) = pictures.iter().find(|path| path.to_str().is_none()) {
-        let found = "a file name that is not UTF-8";
-        return Err(Error::invalid(path.display().to_string(), found, "one that is", "rename the file"));
-    }
     let job = Job { pictures: pictures.clone(), hwc: source.shape.hwc(), bad: source.bad.clone() };
     serde_json::to_string(&job).map_err(wire)
 }

@@ -55,7 +55,7 @@ fn write(options: &Options) -> Result<()> {
     write_whole(&out, report::page(&subjects)?.as_bytes())?;
     say!("wrote {}", out.display());
     let noted = subjects.iter().flat_map(|subject| subject.notes.iter().map(move |note| (subject, note)));
-    noted.for_each(|(subject, note)| eprintln!("note: {}: {note}", subject.files.name()));
+    noted.for_each(|(subject, note)| report::note(&format!("{}: {note}", subject.files.name())));
     if let Some(folder) = &options.figures {
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let figures = report::figures(&subjects);

@@ -113,7 +113,8 @@ fn plan(options: &Options, ranks: usize) -> Result<Plan> {
     let file = options.config.as_deref().map_or(Ok(Settings::default()), Settings::read)?;
     let file = Settings { out: None, trace: None, ..file };
     let config = |point: &Point| {
-        point.settings.clone().lower(file.clone(), each).map_err(|e| {
+        let config = point.settings.clone().lower(file.clone(), each);
+        config.and_then(|config| config.check_warmup().map(|()| config)).map_err(|e| {
             let fix = "see `glasses train --help`";
             Error::Several { what: format!("run {}", point.name), items: vec![e.to_string()], fix: fix.to_owned() }
         })

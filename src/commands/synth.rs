@@ -9,7 +9,8 @@ use crate::comm::{Communicator, agree_root};
 use crate::data::synth::{FaceOptions, SpiralOptions, faces, spiral, write_faces, write_spiral};
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
-use crate::files::{folder_of, swept};
+use crate::files::swept;
+use crate::report::is_dumb;
 use crate::say;
 
 /// What to make.
@@ -58,7 +59,7 @@ pub struct Options {
 /// # Errors
 /// When an option does not make sense or the file cannot be written; on every rank alike.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let _swept = comm.is_root().then(|| swept(folder_of(&options.out)));
+    let _swept = comm.is_root().then(|| swept(&options.out));
     let line = agree_root(comm, || match options.kind {
         Kind::Faces => make_faces(options, comm.size() == 1),
         Kind::Spiral => make_spiral(options),
@@ -97,7 +98,7 @@ fn make_spiral(options: &Options) -> Result<String> {
 
 /// A bar on standard error where that is a terminal; else one that shows nothing.
 fn bar(rows: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !std::io::stderr().is_terminal() || is_dumb() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("drawing {bar:30} {human_pos}/{human_len} faces, {per_sec}, {eta} left");

@@ -43,17 +43,21 @@ pub struct Options {
 /// # Errors
 /// The same one on every rank.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let ours = || options.resume.as_deref().map_or(Ok(()), folder::not_a_sweep).map(|()| String::new());
+    let ours = || options.resume.as_deref().map_or(Ok(()), folder::begun).map(|()| String::new());
     agree_root(comm, ours)?;
     let from = options.resume.as_ref().map(|dir| dir.join("config.toml"));
     let file = from.as_deref().or(options.config.as_deref()).map_or(Ok(Settings::default()), Settings::read);
     let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());
     let config = file.and_then(|file| options.settings.clone().lower(file, comm.size()));
-    let config = agree(comm, config.and_then(|config| one_folder(options, config)))?;
+    let config = config.and_then(|config| one_folder(options, config));
+    let config = agree(comm, config.and_then(|config| long_enough(options, config)))?;
     let told = format!("{}\nresume {:?}, fork {}", agree(comm, config.to_toml())?, options.resume, options.fork);
     same_settings(&told, comm)?;
-    if !named {
-        make_default_data(&config, comm)?;
+    match &options.resume {
+        None if !named => make_default_data(&config, comm)?,
+        // Nothing is drawn for a run that had data of its own.
+        Some(dir) if !named => agree_root(comm, || names_no_data(dir).map(|()| String::new())).map(|_| ())?,
+        _ => {}
     }
     let begun = options.resume.as_deref().map(probe::files_of_run).unwrap_or_default();
     probe::check(&[vec![config.data.clone()], begun].concat(), comm)?;
@@ -76,6 +80,27 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 pub(super) fn same_settings(told: &str, comm: &dyn Communicator) -> Result<()> {
     let fix = "give every rank the same command line and the same copy of the --config file";
     doctor::same(comm, "settings", told, "the same settings on every rank", fix)
+}
+
+/// A new run reaches its learning rate; one that goes on stays as it was.
+fn long_enough(options: &Options, config: RunConfig) -> Result<RunConfig> {
+    if options.resume.is_none() || options.fork {
+        config.check_warmup()?;
+    }
+    Ok(config)
+}
+
+/// Settings without a dataset go on with the default one, where that is there.
+fn names_no_data(dir: &Path) -> Result<()> {
+    if Path::new(DEFAULT_DATA).exists() {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        dir.join("config.toml").display().to_string(),
+        format!("no 'data', and no {DEFAULT_DATA} here"),
+        "the settings of a run, which name its data",
+        "say --data FILE.h5; if the file was emptied or cut short, copy it again",
+    ))
 }
 
 /// A run that goes on stays in its folder.
@@ -110,7 +135,7 @@ fn fits_first_run(config: &RunConfig) -> Result<()> {
         .map_err(|e| refuse(e.to_string()))?;
     match config.batch {
         Some(Batch::Rows(batch)) if batch > rows => Err(refuse(format!("--batch {batch}"))),
-        _ => train::check_out(config),
+        _ => train::check_out(config).and_then(|()| train::check_trace(config)),
     }
 }
 

@@ -9,6 +9,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use super::folder;
 use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
+use crate::report::is_dumb;
 use crate::report::watch::{Watched, draw, text};
 use crate::say;
 
@@ -25,7 +26,7 @@ pub struct Options {
     /// Folder of a run, in progress or over
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Print what there is to see once, as text, and end; so it is where standard output is no terminal
+    /// Print what there is to see once, as text, and end; so it is where standard output is no terminal, or one that only shows lines (TERM=dumb)
     #[arg(long)]
     pub once: bool,
 }
@@ -38,7 +39,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     agree_root(comm, || {
         folder::one_run(&options.run)?;
         let watched = Watched::read(&options.run)?;
-        if options.once || !std::io::stdout().is_terminal() {
+        if options.once || is_dumb() || !std::io::stdout().is_terminal() {
             say!("{}", text(&watched, PLAIN).trim_end());
         } else {
             show(options, watched)?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::{Args, FromArgMatches};
 
 use super::Settings;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, in_words, nearest};
 
 /// Settings that name files of one run.
 const OF_ONE_RUN: [&str; 2] = ["out", "trace"];
@@ -68,7 +68,7 @@ impl Value {
         let matches = command.try_get_matches_from([format!("--{key}={value}")]);
         let settings = matches.and_then(|matches| Settings::from_arg_matches(&matches)).map_err(|e| {
             let text = e.to_string();
-            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+            in_words(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
         })?;
         let table = toml::Table::try_from(&settings).map_err(|e| e.to_string())?;
         let text = table.get(key).map(show).ok_or_else(|| format!("--{key}={value} sets nothing"))?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_words};
 use crate::model::Engine;
 use crate::model::{Init, ModelSpec, zoo};
 use crate::optim::{OptimizerKind, Schedule};
@@ -95,7 +95,7 @@ impl TryFrom<toml::Value> for ModelChoice {
         match value {
             toml::Value::String(name) => Ok(ModelChoice::Name(name)),
             toml::Value::Table(table) => {
-                table.try_into().map(ModelChoice::Spec).map_err(|e: toml::de::Error| e.message().to_owned())
+                table.try_into().map(ModelChoice::Spec).map_err(|e: toml::de::Error| in_words(e.message()))
             }
             other => Err(format!("model = {other}: expected a name, a file, or a table with name and layers")),
         }
@@ -226,6 +226,25 @@ impl RunConfig {
         }
         self.validate_ensemble(ranks)?;
         self.enough_shards(ranks)
+    }
+
+    /// The path of the data that holds in every folder; the one that was given where the folder's name is no text, as TOML wants it.
+    pub fn data_from_everywhere(&self) -> PathBuf {
+        let whole = std::path::absolute(&self.data).ok().filter(|path| path.to_str().is_some());
+        whole.unwrap_or_else(|| self.data.clone())
+    }
+
+    /// Whether the learning rate has risen before the run ends.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn check_warmup(&self) -> Result<()> {
+        if self.warmup_epochs <= self.epochs as f64 {
+            return Ok(());
+        }
+        let (found, epochs) = (self.warmup_epochs, self.epochs);
+        let fix = "lower it, or raise --epochs: the learning rate would still be rising at the run's end";
+        Err(Error::invalid("--warmup-epochs", found.to_string(), format!("at most --epochs, which is {epochs}"), fix))
     }
 
     /// Whether each of `ranks` ranks has a shard.

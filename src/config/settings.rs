@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Every, ModelChoice, Recipe, RunConfig, Together};
 use crate::comm::{Comm, Reduce, Window, Wire};
 use crate::data::{Augment, Normalize};
-use crate::error::{Error, Result, indented, nearest};
+use crate::error::{Error, Result, in_words, indented, nearest};
 use crate::model::Engine;
 use crate::model::{Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
@@ -188,8 +188,18 @@ impl Settings {
             return Err(invalid(format!("more than {LONGEST} bytes"), "settings", fix));
         }
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-            invalid(indented(&e.to_string()), "TOML", "see the marked place".to_owned())
+            invalid(indented(&in_words(&e.to_string())), "TOML", "see the marked place".to_owned())
         })?;
+        // A network is written as a section of its own.
+        let section = |(key, value): (&String, &toml::Value)| match value {
+            toml::Value::Table(_) if key != "model" => Some(format!("a section [{key}]")),
+            toml::Value::Array(all) if all.iter().any(toml::Value::is_table) => Some(format!("sections [[{key}]]")),
+            _ => None,
+        };
+        if let Some(found) = table.iter().find_map(section) {
+            let fix = "take the line in brackets out: settings stand at the top, without sections".to_owned();
+            return Err(invalid(found, "lines such as epochs = 5, without sections", fix));
+        }
         let known = Settings::keys();
         if let Some(key) = table.keys().find(|key| !known.contains(key)) {
             let fix = match nearest(key, known.iter().map(String::as_str)) {
@@ -200,7 +210,7 @@ impl Settings {
         }
         toml::from_str(&text).map_err(|e| {
             invalid(
-                indented(&e.to_string()),
+                indented(&in_words(&e.to_string())),
                 "a value of the kind that the option takes",
                 "see `glasses train --help`".to_owned(),
             )

@@ -8,7 +8,7 @@ use hdf5::types::{TypeDescriptor, VarLenUnicode};
 
 use super::writer::unicode;
 use super::{foreign, schema, texts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable_name};
 
 /// The most classes that a file may name, or tell of by its labels.
 pub const MOST_CLASSES: usize = 1 << 16;
@@ -43,10 +43,14 @@ pub fn bytes(classes: &[String]) -> usize {
 /// A list for a person: of more than 100 the first few.
 pub fn brief(names: &[String]) -> String {
     if names.len() <= 100 {
-        names.join(", ")
+        one_line(names)
     } else {
-        format!("{}, … ({} in all)", names[..12].join(", "), names.len())
+        format!("{}, … ({} in all)", one_line(&names[..12]), names.len())
     }
+}
+
+fn one_line(names: &[String]) -> String {
+    names.iter().map(|name| printable_name(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The names, in label order, where the file has them.

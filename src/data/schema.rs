@@ -6,7 +6,6 @@ use hdf5::types::TypeDescriptor;
 
 use super::{RowShape, Split, class_names, contents, foreign, rows_name, texts};
 use crate::error::{Error, Result};
-use crate::plural::plural;
 
 /// What to do about a file that is no dataset.
 pub const FIX: &str = "check that it is a complete dataset; 'The HDF5 schema' in README.md describes one";

@@ -17,7 +17,7 @@ use super::class_names::MOST_CLASSES;
 use super::split::Assignment;
 use super::{RowShape, Split, class_names, rows_name};
 use crate::error::{Error, Result};
-use crate::files::{hold, temporary_beside};
+use crate::files::{behind_links, check_replaceable, hold, temporary_beside};
 
 /// About how many bytes a chunk holds.
 const CHUNK: usize = 1 << 20;
@@ -72,6 +72,7 @@ impl Writer {
         counts: &[(&str, u64)],
     ) -> Result<Writer> {
         check_place(path, replace)?;
+        let path = &behind_links(path);
         if classes.len() > MOST_CLASSES {
             let expected = format!("at most {MOST_CLASSES}");
             return Err(Error::invalid(
@@ -156,6 +157,7 @@ pub fn check_place(path: &Path, replace: bool) -> Result<()> {
     if path.is_dir() {
         return Err(Error::invalid(place, "a folder", "the name of a file to write", "add a name, such as data.h5"));
     }
+    check_replaceable(path)?;
     if !replace && path.symlink_metadata().is_ok() {
         let fix = "choose another name, or say --force to replace it";
         return Err(Error::invalid(place, "a file of that name", "none yet", fix));

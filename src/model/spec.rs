@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_words};
 use crate::kernels::{Activation, Padding, Window};
 
 /// A network, before it meets data.
@@ -87,7 +87,7 @@ impl ModelSpec {
     /// As for [`ModelSpec::read`].
     pub fn parse(text: &str, place: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| {
-            let found = e.message().replace('\n', " ");
+            let found = in_words(&e.message().replace('\n', " ")).trim_start_matches("found ").to_owned();
             let line = e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             Error::invalid(
                 format!("{place}, line {line}"),

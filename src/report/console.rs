@@ -7,7 +7,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::clock;
 use super::live::Live;
+use super::output::note;
 use super::terminal;
+use crate::error::printable;
 use crate::metrics::{EpochLine, Summary};
 use crate::plural::plural;
 
@@ -64,7 +66,7 @@ impl Console {
     /// What is worth knowing and no fault, on standard error.
     pub fn note(&self, line: impl AsRef<str>) {
         if self.speaks() {
-            self.bar.suspend(|| drop(writeln!(std::io::stderr(), "note: {}", line.as_ref())));
+            self.bar.suspend(|| note(line.as_ref()));
         }
     }
 
@@ -72,7 +74,8 @@ impl Console {
     pub fn warn(&self, line: impl AsRef<str>) {
         if self.root {
             let run = self.only_warnings_of.as_ref().map_or(String::new(), |run| format!("{run}: "));
-            self.bar.suspend(|| drop(writeln!(std::io::stderr(), "warning: {run}{}", line.as_ref())));
+            let text = format!("warning: {run}{}", line.as_ref());
+            self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{}", printable(&text))));
         }
     }
 

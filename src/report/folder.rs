@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable_name};
 
 /// A line of `metrics.jsonl`; what it does not say is nothing.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -80,7 +80,9 @@ impl RunFiles {
     /// What the run is called: the last part of its path.
     pub fn name(&self) -> String {
         let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        absolute.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
+        absolute
+            .file_name()
+            .map_or_else(|| "run".to_owned(), |name| printable_name(&name.to_string_lossy()).into_owned())
     }
 
     /// Its settings, a line each, tables as `model.name`.

@@ -20,12 +20,13 @@ pub use curves::Curve;
 pub use figure::Figure;
 pub use folder::{Epoch, RunFiles};
 pub use live::{Activity, LIVE_FILE, Live, now};
-pub use output::{keep, line, output_failure};
+pub use output::{keep, line, note, output_failure};
 pub use page::page;
 pub use pictures::{explained, picture, png};
 pub use plots::figures;
 pub use subject::{Example, Judged, Subject};
 pub use sweep::DIVERGED;
+pub use terminal::is_dumb;
 
 /// Seconds as a person reads them: `0:09`, `12:30`, `3:05:00`.
 pub fn clock(seconds: f64) -> String {

@@ -16,11 +16,18 @@ const RATE: u8 = 5;
 
 /// The target for the root.
 pub fn target() -> ProgressDrawTarget {
-    if is_behind_launcher() {
+    if is_dumb() {
+        ProgressDrawTarget::hidden()
+    } else if is_behind_launcher() {
         ProgressDrawTarget::term_like_with_hz(Box::new(Launcher), RATE)
     } else {
         ProgressDrawTarget::stderr_with_hz(RATE)
     }
+}
+
+/// Whether the terminal only shows lines one below the other, as it says of itself.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|kind| kind == "dumb")
 }
 
 /// Between a drawing and a line on standard output: waits until a launcher, if there is one, has passed on what came first. It

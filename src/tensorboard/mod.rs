@@ -85,6 +85,11 @@ impl Events {
         Ok(events)
     }
 
+    /// Whether the file still has its name.
+    pub fn is_there(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Adds what is said of a step, in one write.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ impl Trainer<'_> {
     pub fn config_that_runs(&self) -> RunConfig {
         RunConfig {
             // `--resume` may come from another folder.
-            data: std::path::absolute(&self.config.data).unwrap_or_else(|_| self.config.data.clone()),
+            data: self.config.data_from_everywhere(),
             normalize: Some(self.data.normalizer.mode()),
             augment: Some(self.data.augment),
             batch: self.config.batch.or(Some(Batch::Rows(self.batch))),

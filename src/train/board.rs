@@ -44,6 +44,13 @@ impl Board {
     }
 
     fn try_add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2]) -> Result<()> {
+        if !trainer.folder.is_own() {
+            return Ok(());
+        }
+        if matches!(self, Board::Open(events) if !events.is_there()) {
+            // The folder was taken away: what it had is lost.
+            *self = Board::From(0);
+        }
         if let Board::From(first) = *self {
             *self = Board::Open(Events::create(trainer.folder.path(), first)?);
         }

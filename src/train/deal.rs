@@ -198,6 +198,8 @@ fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut V
         let (end, line) = end_of(job, ended);
         let stops = matches!(end, End::Interrupted(..));
         agree_root(part, || {
+            // Somebody may have removed the folder.
+            let _ = std::fs::create_dir_all(claims);
             if stops {
                 create(&claims.join(STOP))?;
             }
@@ -253,6 +255,7 @@ fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
     while !done.load(Ordering::Acquire) {
         let caught = interrupt::caught();
         if let Some(signal) = caught.filter(|_| !stop.exists()) {
+            let _ = std::fs::create_dir_all(claims);
             // A full disk may have room for a file without a word in it; else it is tried again.
             let written = write_whole(&stop, signal.to_string().as_bytes());
             let _ = written.is_err() && create(&stop).is_ok();

@@ -14,7 +14,7 @@ use super::evaluate::{EVALUATION_SHARDS, Evaluation};
 use super::origin::{CONFIG, Origin, differing};
 use super::prepare::{Found, prepare, work_of};
 use super::pulse::part_of;
-use super::run_dir::{RunDir, summary_of, write_summary};
+use super::run_dir::{RunDir, summary_of, write_config, write_summary};
 use super::vote::vote;
 use crate::checkpoint;
 use crate::comm::{Communicator, agree, agree_root};
@@ -40,7 +40,8 @@ pub fn member_folder(folder: &Path, index: usize) -> PathBuf {
 pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console: &Console) -> Result<Summary> {
     let (started, members, each) = (Instant::now(), config.members(), config.ranks_of_run(comm.size()));
     agree_root(comm, || work_of(config).map(|_| String::new()))?;
-    let folder = folder(config, origin, comm)?;
+    let settings = RunConfig { data: config.data_from_everywhere(), ..config.clone() };
+    let folder = folder(&settings, origin, comm)?;
     console.say(format!(
         "training an ensemble of {members} networks on {}, {each} a network{}; nothing travels between networks",
         plural(comm.size(), "rank"),
@@ -57,7 +58,17 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     }
     let again = format!("`glasses train --resume {}`", folder.display());
     let _part = part_of(&again, &folder);
-    let ends = deal(&jobs, &folder, each, comm, console)?;
+    let ends = deal(&jobs, &folder, each, comm, console);
+    agree_root(comm, || {
+        if !folder.join(CONFIG).exists() {
+            // Somebody has removed it; members, which write theirs anew, can go on only with it.
+            std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
+            write_config(&folder, &settings)?;
+            console.warn(format!("{} was removed or moved meanwhile: its settings are written anew", folder.display()));
+        }
+        Ok(String::new())
+    })?;
+    let ends = ends?;
     if let Some(failure) = failure(&jobs, &ends, &again) {
         return Err(failure);
     }
@@ -89,9 +100,8 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
 fn folder(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Result<PathBuf> {
     match origin {
         Origin::Scratch => {
-            let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
             let name = config.model.resolve()?.name;
-            RunDir::create_for_members(&RunConfig { data, ..config.clone() }, &name, comm)
+            RunDir::create_for_members(config, &name, comm)
         }
         Origin::Resume(dir) => {
             agree_root(comm, || {

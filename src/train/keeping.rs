@@ -87,7 +87,7 @@ impl Refused {
 impl Trainer<'_> {
     /// On the root: starts to write a checkpoint, and says so if that, or the one before it, failed.
     pub fn save_state(&mut self, console: &Console) {
-        if let Err(failure) = self.start_checkpoint() {
+        if let Err(failure) = self.mend_folder(console).and_then(|()| self.start_checkpoint()) {
             self.has_failed(Kind::Checkpoint, "a checkpoint", &failure, console);
         }
     }
@@ -117,10 +117,33 @@ impl Trainer<'_> {
     /// When the disk refuses: it is written when this is called again.
     pub(super) fn write_checkpoint(&mut self) -> Result<()> {
         let step = self.progress.step;
-        if self.saver.as_ref().is_some_and(|saver| saver.last_started() != step) {
+        if self.saver.as_mut().is_some_and(|saver| saver.is_gone() || saver.last_started() != step) {
             self.start_checkpoint()?;
         }
         self.saver.as_mut().map_or(Ok(()), Saver::try_again)
+    }
+
+    /// On the root: a folder that somebody has taken away is made anew, with the settings and the lines so far, and said so. What else
+    /// was in it is lost; a checkpoint is due.
+    ///
+    /// # Errors
+    /// When another run has taken its place, or the disk refuses.
+    pub(super) fn mend_folder(&mut self, console: &Console) -> Result<()> {
+        let config = self.config_that_runs().to_toml()?;
+        if self.folder.mend(&self.lines, &config)? {
+            self.saver.as_mut().map(Saver::is_gone);
+            let path = self.folder.path();
+            if self.progress.best.is_some() && self.refused.best.is_none() && !path.join("best.h5").exists() {
+                // Of the epochs from here on.
+                self.progress.best = None;
+            }
+            console.warn(format!(
+                "{} or files in it were removed or moved while the run worked there: the folder, its settings and its metrics are \
+                 written anew; checkpoints, best.h5 and event files of before are not",
+                path.display()
+            ));
+        }
+        Ok(())
     }
 
     /// On the root: says so if the last checkpoint that was started could not be written.
@@ -193,7 +216,7 @@ impl Trainer<'_> {
         let start = Instant::now();
         let is_late = || is_late(start.elapsed());
         loop {
-            let Err(failure) = write(self) else {
+            let Err(failure) = self.mend_folder(console).and_then(|()| write(self)) else {
                 self.refused.of(kind).rest();
                 self.look_at_older_checkpoints(console);
                 return Ok(());
@@ -215,7 +238,7 @@ impl Trainer<'_> {
             return;
         }
         position::enter(Phase::Write);
-        match self.folder.add(line) {
+        match self.mend_folder(console).and_then(|()| self.folder.add(line)) {
             Ok(()) if self.refused.best.is_none() => self.refused.others.rest(),
             Ok(()) => {}
             Err(failure) => self.has_failed(Kind::Other, "an epoch's line", &failure, console),
@@ -234,7 +257,7 @@ impl Trainer<'_> {
     }
 
     fn write_best(&mut self, console: &Console) {
-        match self.write_refused_best() {
+        match self.mend_folder(console).and_then(|()| self.write_refused_best()) {
             Ok(()) => self.refused.others.rest(),
             Err(failure) => self.has_failed(Kind::Other, "best.h5", &failure, console),
         }
@@ -264,6 +287,7 @@ impl Trainer<'_> {
             (self.refused.checkpoints, self.refused.others) = Default::default();
             let finish = |trainer: &mut Trainer<'_>| match trainer.progress.step_of_epoch {
                 0 => trainer.write_checkpoint(),
+                _ if trainer.saver.as_mut().is_some_and(Saver::is_gone) => trainer.write_checkpoint(),
                 // Only `--max-steps` ends here: what was due has been started.
                 _ => trainer.saver.as_mut().map_or(Ok(()), Saver::try_again),
             };
@@ -282,7 +306,14 @@ impl Trainer<'_> {
                 let _said = checkpoint(self, &|waited| waited >= FINISHED || interrupt::caught().is_some());
             }
             let summary = self.summary();
-            self.insist(Kind::Other, "the run's summary", console, |trainer| trainer.folder.finish(&summary))?;
+            let write = |trainer: &mut Trainer<'_>| {
+                if !trainer.folder.path().join("model.h5").exists() {
+                    // Taken away a moment ago.
+                    model(trainer)?;
+                }
+                trainer.folder.finish(&summary)
+            };
+            self.insist(Kind::Other, "the run's summary", console, write)?;
             written = Some(summary);
             Ok(String::new())
         })?;

@@ -43,9 +43,11 @@ impl Trainer<'_> {
             self.told.line = Some(Instant::now());
         }
         if file {
-            // Who watches sees an old state where the disk refuses: no reason to stop.
+            // Who watches sees an old state where the disk refuses: no reason to stop. A folder that was taken away is missed here first.
             let text = serde_json::to_string(&live).unwrap_or_default();
-            let _ = replace(&self.folder.path().join(LIVE_FILE), text.as_bytes());
+            if self.folder.is_own() || self.mend_folder(console).is_ok() {
+                let _ = replace(&self.folder.path().join(LIVE_FILE), text.as_bytes());
+            }
             self.told.file = Some(Instant::now());
         }
     }

@@ -42,10 +42,11 @@ pub use prepare::{Found, prepare, work_of};
 pub use pulse::{Pulse, part_of};
 pub use run_dir::{SUMMARY, check_out};
 pub use saver::check_meta;
+pub use timeline::check_trace;
 pub use verify::{Verdict, Wrong, check_digests, verify};
 pub use vote::vote;
 
-use crate::comm::{Communicator, Traced};
+use crate::comm::{Communicator, Traced, agree_root};
 use crate::config::{RunConfig, Together};
 use crate::error::Result;
 use crate::metrics::Summary;
@@ -82,6 +83,7 @@ fn launch(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console:
 
 /// One network, of which all ranks have the same weights after every step.
 fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut console: Console) -> Result<Summary> {
+    agree_root(comm, || check_trace(config).map(|()| String::new()))?;
     let folder = origin.reopen(comm, &console)?;
     pulse::give_up_after(config.stall_timeout);
     position::enter(Phase::Start);
@@ -91,7 +93,7 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     let mut trainer = Trainer::new(config, &origin.plan(comm)?, comm)?;
     trainer.folder = folder;
     trainer.begin(origin, &console)?;
-    let timeline = Timeline::start(&mut trainer, &trace)?;
+    let timeline = Timeline::start(&mut trainer, &trace);
     trainer.data.notes.iter().for_each(|note| console.note(note));
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {

@@ -133,7 +133,12 @@ impl Trainer<'_> {
                 let (folder, lines) = (&mut self.folder, &self.lines);
                 agree_root(comm, || {
                     folder.go_on(lines, progress.step, &text)?;
-                    checkpoints_of(dir).remove_after(newest.unwrap_or(0))?;
+                    for path in checkpoints_of(dir).remove_after(newest.unwrap_or(0))? {
+                        console.warn(format!(
+                            "what is no checkpoint of this run is kept: it is called {} now",
+                            path.display()
+                        ));
+                    }
                     Ok(String::new())
                 })?;
             }
@@ -239,8 +244,7 @@ pub fn restore(
 ) -> Result<Meta> {
     let mut found = None;
     let text = agree_root(comm, || {
-        let state = newest(dir, at_most, console)?;
-        let meta = saver::meta(&state)?;
+        let (state, meta) = newest(dir, at_most, console)?;
         check(&meta)?;
         saver::restore_params(&state, params)?;
         if let Some(optimizer) = &mut optimizer {
@@ -278,17 +282,26 @@ fn share(values: &mut Buffer, comm: &dyn Communicator) {
     }
 }
 
-/// The newest whole checkpoint in `dir` of at most `at_most` steps.
-fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> Result<State> {
+/// The newest whole checkpoint in `dir` of at most `at_most` steps, and what it says.
+fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> Result<(State, Meta)> {
     let checkpoints = checkpoints_of(dir);
     let mut damaged = Vec::new();
     // A run that goes on meanwhile takes its older ones away.
     for _ in 0..3 {
         damaged.clear();
-        let warn = &mut |error: &Error| damaged.push(error.to_string());
-        if let Some((_, state)) = checkpoints.newest_whole(at_most, warn) {
-            damaged.iter().for_each(|error| console.warn(format!("a checkpoint is left out: {error}")));
-            return Ok(state);
+        let mut at_most = at_most;
+        while let Some((step, state)) = checkpoints.newest_whole(at_most, &mut |error| damaged.push(error.to_string()))
+        {
+            let meta = saver::meta(&state)?;
+            match saver::check_name(&state, &meta) {
+                Ok(()) => {
+                    damaged.iter().for_each(|error| console.warn(format!("a checkpoint is left out: {error}")));
+                    return Ok((state, meta));
+                }
+                Err(error) => damaged.push(error.to_string()),
+            }
+            let Some(below) = step.checked_sub(1) else { break };
+            at_most = Some(below);
         }
     }
     Err(Error::Several {

@@ -101,7 +101,7 @@ impl RunDir {
             unfinished.live = Some(path.join(LIVE_FILE));
             unfinished.folders.insert(0, path.join(CHECKPOINTS));
             first(&checkpoints_of(&path))?;
-            write_whole(&config_file, with_head(&config.to_toml()?).as_bytes())?;
+            write_config(&path, config)?;
             folder.metrics = Some(Lines::create(&metrics)?);
             folder.digests = Some(Lines::create(&digests)?);
             Ok(path.display().to_string())
@@ -122,7 +122,7 @@ impl RunDir {
                 Some(path) => take(path, &mut unfinished)?,
                 None => new_folder(&format!("{model}-ensemble"), &mut unfinished)?,
             };
-            write_whole(&path.join("config.toml"), with_head(&config.to_toml()?).as_bytes())?;
+            write_config(&path, config)?;
             unfinished.folders.clear();
             Ok(path.display().to_string())
         })?;
@@ -156,8 +156,7 @@ impl RunDir {
     /// When the disk refuses.
     pub fn go_on(&mut self, lines: &[EpochLine], step: usize, config: &str) -> Result<()> {
         let path = self.path.join(METRICS);
-        let text: Vec<String> = lines.iter().map(|line| json(line, &path)).collect::<Result<_>>()?;
-        write_whole(&path, text.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())?;
+        write_whole(&path, text_of(lines, &path)?.as_bytes())?;
         self.metrics = Some(Lines::go_on(&path, |_| true)?);
         let up_to = |value: &Value| value["step"].as_u64().is_some_and(|at| at <= step as u64);
         self.digests = Some(Lines::go_on(&self.path.join(DIGESTS), up_to)?);
@@ -167,6 +166,49 @@ impl RunDir {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", self.path.join(SUMMARY))(e)),
             _ => Ok(()),
         }
+    }
+
+    /// On the root: whether the folder of that name is the one that this run has taken.
+    pub fn is_own(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| lock.is_of(&self.path))
+    }
+
+    /// On the root: where the folder, or one of the files that it cannot do without, was taken away, makes it anew: the settings
+    /// `config`, the `lines` of the epochs that are done, the digests. Whether it was so.
+    ///
+    /// # Errors
+    /// When another run has the place, or the disk refuses.
+    pub fn mend(&mut self, lines: &[EpochLine], config: &str) -> Result<bool> {
+        let Some(lock) = &self.lock else { return Ok(false) };
+        let is_there = |lines: &Option<Lines>| lines.as_ref().is_some_and(Lines::is_there);
+        let (locked, settings) = (lock.is_of(&self.path), self.path.join("config.toml").exists());
+        let [metrics, digests] = [&self.metrics, &self.digests].map(is_there);
+        if locked && settings && metrics && digests {
+            return Ok(false);
+        }
+        if settings && !locked && !metrics && !digests {
+            return Err(Error::invalid(
+                format!("folder {}", self.path.display()),
+                "another run, where this one began",
+                "the folder that this run has begun in, or none",
+                "move the other one away: this run goes on in a new folder of that name then",
+            ));
+        }
+        std::fs::create_dir_all(&self.path).map_err(Error::io("create the folder", &self.path))?;
+        if !locked {
+            self.lock = Some(RunLock::acquire(&self.path, Duration::ZERO)?);
+        }
+        // All of them: who removes a folder may not be at its end.
+        if let Some(metrics) = &mut self.metrics {
+            metrics.renew(&text_of(lines, &self.path)?)?;
+        }
+        if let Some(digests) = &mut self.digests {
+            let text = digests.all();
+            digests.renew(&text)?;
+        }
+        write_whole(&self.path.join("config.toml"), with_head(config).as_bytes())?;
+        self.keep();
+        Ok(true)
     }
 
     /// Why nothing keeps another process out, where the file system has no locks.
@@ -227,6 +269,14 @@ impl RunDir {
     }
 }
 
+/// Writes the settings of the run in `path`.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_config(path: &Path, config: &RunConfig) -> Result<()> {
+    write_whole(&path.join("config.toml"), with_head(&config.to_toml()?).as_bytes())
+}
+
 /// Writes the summary of the run in `path`.
 ///
 /// # Errors
@@ -246,6 +296,11 @@ pub fn checkpoints_of(path: &Path) -> Checkpoints {
 /// The summary of a run that is finished.
 pub fn summary_of(path: &Path) -> Option<Value> {
     serde_json::from_str(&std::fs::read_to_string(path.join(SUMMARY)).ok()?).ok()
+}
+
+/// A line each.
+fn text_of(lines: &[EpochLine], path: &Path) -> Result<String> {
+    lines.iter().map(|line| Ok(json(line, path)? + "\n")).collect()
 }
 
 fn with_head(config: &str) -> String {

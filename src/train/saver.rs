@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::progress::Progress;
 use crate::checkpoint::{Checkpoints, Described, State, Tensor, write_state};
 use crate::config::Every;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_words};
 use crate::kernels::Buffer;
 use crate::metrics::EpochLine;
 use crate::model::Params;
@@ -74,13 +74,26 @@ pub struct Saver {
     pruned: Result<()>,
     /// Whether somebody knows that they could not.
     told: bool,
+    /// Whether those that were written have been taken away: the next one is due.
+    gone: bool,
 }
 
 impl Saver {
     /// Checkpoints in `checkpoints` of a run that has made `step` steps; the newest of them is `newest`.
     pub fn new(checkpoints: Checkpoints, every: Every, keep: usize, step: usize, newest: Option<usize>) -> Saver {
         let last = (Instant::now(), step);
-        Saver { checkpoints, every, keep, last, thread: None, left: None, newest, pruned: Ok(()), told: false }
+        Saver {
+            checkpoints,
+            every,
+            keep,
+            last,
+            thread: None,
+            left: None,
+            newest,
+            pruned: Ok(()),
+            told: false,
+            gone: false,
+        }
     }
 
     /// Whether one is being written: the next one waits, training does not.
@@ -97,6 +110,7 @@ impl Saver {
     pub fn is_due(&self, step: usize, epoch: Option<usize>) -> bool {
         match self.every {
             Every::Never => false,
+            _ if self.gone => true,
             Every::Time(time) => self.last.0.elapsed() >= time,
             Every::Steps(steps) => step / steps > self.last.1 / steps,
             Every::Epochs(epochs) => epoch.is_some_and(|epoch| epoch.is_multiple_of(epochs)),
@@ -111,6 +125,7 @@ impl Saver {
     pub fn start(&mut self, meta: Meta, params: &Params, optimizer: &mut Optimizer, sync: Vec<File>) -> Result<()> {
         let before = self.wait();
         self.last = (Instant::now(), meta.progress.step);
+        self.gone = false;
         // What is newer takes its place.
         self.left = None;
         let snapshot = Arc::new(Snapshot::new(meta, params, optimizer));
@@ -179,6 +194,14 @@ impl Saver {
     pub fn look_at_older(&mut self) -> Option<&Error> {
         let told = std::mem::replace(&mut self.told, self.pruned.is_err());
         self.pruned.as_ref().err().filter(|_| !told)
+    }
+
+    /// Whether the newest one has been taken away since it was written; it is not counted as there then, and another is due.
+    pub fn is_gone(&mut self) -> bool {
+        if self.newest().is_some_and(|step| !self.checkpoints.path(step).exists()) {
+            (self.newest, self.gone) = (None, true);
+        }
+        self.gone
     }
 
     /// Steps of the one that was started last, whether or not it could be written; at first, those of the run.
@@ -250,16 +273,22 @@ impl Snapshot {
 /// What a checkpoint says of its run.
 ///
 /// # Errors
-/// When its text is not what this version writes, or the file has the name of another one.
+/// When its text is not what this version writes.
 pub fn meta(state: &State) -> Result<Meta> {
-    let place = format!("checkpoint {}", state.path().display());
-    let meta = parse(&state.meta, place.clone())?;
+    parse(&state.meta, format!("checkpoint {}", state.path().display()))
+}
+
+/// Whether a checkpoint has the name that it was written under: the copy of an older one would be taken for a newer.
+///
+/// # Errors
+/// When it has another one.
+pub fn check_name(state: &State, meta: &Meta) -> Result<()> {
     let step = meta.progress.step;
-    if !state.path().ends_with(Checkpoints::new("").path(step)) {
-        let fix = "give the file its name back";
-        return Err(Error::invalid(place, format!("the state after step {step}"), "that of the step in its name", fix));
+    if state.path().ends_with(Checkpoints::new("").path(step)) {
+        return Ok(());
     }
-    Ok(meta)
+    let (place, found) = (format!("checkpoint {}", state.path().display()), format!("the state after step {step}"));
+    Err(Error::invalid(place, found, "that of the step in its name", "give the file its name back"))
 }
 
 /// The text of a checkpoint at `place`.
@@ -269,7 +298,7 @@ pub fn meta(state: &State) -> Result<Meta> {
 pub fn parse(text: &str, place: String) -> Result<Meta> {
     serde_json::from_str(text).map_err(|e| {
         let fix = "resume with the version that wrote it";
-        Error::invalid(format!("{place} /meta"), e.to_string(), "what this version of glasses writes", fix)
+        Error::invalid(format!("{place} /meta"), in_words(&e.to_string()), "what this version of glasses writes", fix)
     })
 }
 

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::trainer::Trainer;
 use crate::comm::{self, CHANNELS, Communicator, Wire, agree_root};
+use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::files::{folder_of, temporary_beside};
+use crate::files::{Whole, check_writable, folder_of};
 use crate::kernels::zeros;
 use crate::plural::plural;
 use crate::report::Console;
@@ -38,17 +39,13 @@ pub struct Timeline<'a> {
 
 impl<'a> Timeline<'a> {
     /// Collective: from here on `trainer` is recorded, if its settings say so.
-    ///
-    /// # Errors
-    /// When the root could not write the file.
-    pub fn start(trainer: &mut Trainer<'a>, trace: &Trace) -> Result<Option<Timeline<'a>>> {
-        let Some(path) = trainer.config.trace.as_deref() else { return Ok(None) };
-        agree_root(trainer.comm, || check(path).map(|()| String::new()))?;
+    pub fn start(trainer: &mut Trainer<'a>, trace: &Trace) -> Option<Timeline<'a>> {
+        let path = trainer.config.trace.as_deref()?;
         trainer.lockstep.record(trace);
         trainer.trace = trace.clone();
         let shift = align(trace, trainer.comm);
         trace.start();
-        Ok(Some(Timeline { path, trace: trace.clone(), shift }))
+        Some(Timeline { path, trace: trace.clone(), shift })
     }
 
     /// Collective: the root collects what all ranks recorded, and writes it.
@@ -80,15 +77,18 @@ impl<'a> Timeline<'a> {
             "glasses": env!("CARGO_PKG_VERSION"), "ranks": comm.size(), "machines": comm.nodes().count(),
             "spans": total, "last step": last, "full": full,
         });
-        let mut file = File::create(self.path, trainer, about);
+        let failed = || Error::io("write", self.path);
+        let begin = |out| File::create(out, trainer, about).map_err(failed());
+        let mut file = Whole::begin(self.path).and_then(begin);
         for (rank, of_rank) in of_all.iter().enumerate() {
             // To the end, whatever the disk says: the others wait.
             let received = (rank > 0).then(|| receive(rank, of_rank[0] as usize, comm));
             file = file.and_then(|mut file| {
-                file.rank(rank, &hosts[rank], comm, received.as_deref().unwrap_or(&spans)).map(|()| file)
+                let spans = received.as_deref().unwrap_or(&spans);
+                file.rank(rank, &hosts[rank], comm, spans).map(|()| file).map_err(failed())
             });
         }
-        let written = file.and_then(File::finish).map_err(Error::io("write", self.path));
+        let written = file.and_then(|file| file.finish().map_err(failed()));
         agree_root(comm, || written.map(|()| String::new()))?;
         if full {
             console.warn(format!("the timeline ends with step {last}: a rank has room for {ROOM} spans"));
@@ -103,8 +103,12 @@ impl<'a> Timeline<'a> {
     }
 }
 
-/// Whether a file could be written there.
-fn check(path: &Path) -> Result<()> {
+/// Whether the timeline that `config` wants, if so, could be written.
+///
+/// # Errors
+/// When it could not.
+pub fn check_trace(config: &RunConfig) -> Result<()> {
+    let Some(path) = config.trace.as_deref() else { return Ok(()) };
     if path.is_dir() || path.file_name().is_none() {
         return Err(Error::invalid(
             format!("--trace {}", path.display()),
@@ -113,10 +117,28 @@ fn check(path: &Path) -> Result<()> {
             "name a file in it",
         ));
     }
-    if !folder_of(path).is_dir() {
-        return Err(Error::io("create a file in", folder_of(path))(std::io::ErrorKind::NotFound.into()));
+    let folder = folder_of(path);
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::invalid(
+            format!("--trace {}", path.display()),
+            format!("{}, which is no folder", folder.display()),
+            "a file in a folder",
+            "name another place",
+        ));
     }
-    temporary_beside(path).map(drop)
+    if !folder.exists() && config.out.as_deref() == Some(folder) {
+        // It will be there.
+        return Ok(());
+    }
+    if !folder.is_dir() {
+        return Err(Error::invalid(
+            format!("--trace {}", path.display()),
+            format!("no folder {}", folder.display()),
+            "a file in a folder that is there",
+            format!("make the folder (`mkdir -p {}`), or name another place", folder.display()),
+        ));
+    }
+    check_writable(path)
 }
 
 /// Collective: what is to be added to this rank's clock to get nanoseconds since the root's start of recording. Ranks of a
@@ -188,20 +210,18 @@ const MESSAGES: usize = 10;
 const THREADS: [(usize, &str); 4] = [(RUN, "run"), (KERNELS, "kernels"), (EXCHANGE, "exchange"), (WAITING, "waiting")];
 
 /// The file, as far as it has been written.
-struct File<'a> {
-    path: &'a Path,
-    out: BufWriter<tempfile::NamedTempFile>,
+struct File {
+    out: BufWriter<Whole>,
     /// Names of the steps of the network, and of what travels on each channel.
     steps: Vec<String>,
     channels: Vec<String>,
 }
 
-impl<'a> File<'a> {
-    fn create(path: &'a Path, trainer: &Trainer<'_>, about: serde_json::Value) -> std::io::Result<File<'a>> {
+impl File {
+    fn create(out: Whole, trainer: &Trainer<'_>, about: serde_json::Value) -> std::io::Result<File> {
         let steps = trainer.model.step_names();
         let channels = (0..CHANNELS).map(|channel| trainer.lockstep.what_travels(channel, &steps)).collect();
-        let out = temporary_beside(path).map_err(std::io::Error::other)?;
-        let mut file = File { path, out: BufWriter::new(out), steps, channels };
+        let mut file = File { out: BufWriter::new(out), steps, channels };
         // A first event of no length, so that all others can begin with a comma.
         writeln!(file.out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[")?;
         let start =
@@ -282,8 +302,6 @@ impl<'a> File<'a> {
     /// The file gets its name.
     fn finish(mut self) -> std::io::Result<()> {
         write!(self.out, "\n]}}\n")?;
-        let file = self.out.into_inner().map_err(|e| e.into_error())?;
-        file.as_file().sync_all()?;
-        file.persist(self.path).map(drop).map_err(|e| e.error)
+        self.out.into_inner().map_err(|e| e.into_error())?.finish()
     }
 }

@@ -15,7 +15,7 @@ use super::trainer::{Trainer, Wants};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_words};
 use crate::model::Engine;
 use crate::model::Param;
 use crate::plural::plural;
@@ -86,7 +86,12 @@ impl Recorded {
         for (number, line) in whole.enumerate() {
             let invalid = |e: serde_json::Error| {
                 let place = format!("{} line {}", path.display(), number + 1);
-                Error::invalid(place, e.to_string(), "digests as `glasses train` writes them", "restore the file")
+                Error::invalid(
+                    place,
+                    in_words(&e.to_string()),
+                    "digests as `glasses train` writes them",
+                    "restore the file",
+                )
             };
             let value: Value = serde_json::from_str(line).map_err(invalid)?;
             if value.get("hosts").is_some() {

@@ -9,7 +9,6 @@ use crate::data::Part;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Workspace;
-use crate::plural::plural;
 
 /// The smallest probability that has a loss: a network may say 0 of what is true.
 const LEAST: f64 = 1e-45;

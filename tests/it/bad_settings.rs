@@ -16,15 +16,22 @@ fn settings_files_are_refused_with_the_line_or_the_nearest_key() {
         ("epoch = 3", &["unknown key 'epoch'", "did you mean 'epochs'?"][..]),
         ("weight_decay = 0.1", &["unknown key 'weight_decay'", "did you mean 'weight-decay'?"]),
         ("zzz = 1", &["unknown key 'zzz'", "known keys: data, model"]),
-        ("seed = 1\nlr = \"fast\"", &["line 2, column 6", "lr = \"fast\"", "expected f64"]),
+        ("seed = 1\nlr = \"fast\"", &["line 2, column 6", "lr = \"fast\"", "found string \"fast\", expected a number"]),
         ("epochs = -1", &["line 1", "epochs = -1"]),
         ("batch = 2.5", &["line 1", "expected a number of rows, or \"full\""]),
-        ("optimizer = \"adan\"", &["unknown variant `adan`", "`adamw`"]),
+        ("optimizer = \"adan\"", &["unknown value `adan`", "`adamw`"]),
         ("epochs = 3\nlr = \nseed = 1", &["line 2", "lr = "]),
         ("[model]\nname = \"x\"\nlayers = [\"flaten\"]", &["layer 'flaten' (did you mean 'flatten'?)"]),
         ("[model]\nname = \"x\"", &["missing field `layers`"]),
         ("model = 3", &["model = 3: expected a name, a file, or a table"]),
         ("model = \"glases\"", &["'glases'", "did you mean 'glasses'?"]),
+        ("seed = 1\nepochs = \"a\"", &["line 2", "found string \"a\", expected a whole number, 0 or more"]),
+        ("data = 3", &["found the number `3`, expected a path in quotes"]),
+        ("tensorboard = \"x\"", &["found string \"x\", expected true or false"]),
+        ("[train]\nepochs = 3", &["a section [train]", "without sections", "take the line in brackets out"]),
+        ("seed = 1\n[optimizer]\nlr = 3.0", &["a section [optimizer]", "without sections"]),
+        ("[[x]]\nlr = 3.0", &["sections [[x]]"]),
+        ("[model]\nname = 3\nlayers = []", &["found the number `3`, expected a text in quotes"]),
         ("lr = nan", &["--lr: found NaN, expected a positive number"]),
     ] {
         std::fs::write(dir.path().join("s.toml"), text).unwrap();
@@ -274,6 +281,46 @@ fn a_disk_that_is_really_full_ends_in_one_message() {
 }
 
 #[test]
+fn what_is_typed_is_refused_without_the_words_of_rust() {
+    let dir = faces();
+    for (args, parts) in [
+        ("--epochs a", &["'a' for '--epochs", "expected a whole number"][..]),
+        ("--lr x", &["'x' for '--lr", "expected a number"]),
+        ("--max-failed-checkpoints 0", &["0 is not 1 or more"]),
+        ("sweep --data faces.h5 --grid epochs=a", &["'a' for '--epochs", "expected a whole number"]),
+        ("predict --model run --top 70000 x.png", &["70000 is not 1 to 65535"]),
+    ] {
+        refused(dir.path(), args, parts);
+        let message = glasses(&words(args), dir.path()).stderr;
+        let foreign = ["usize", "u64", "f64", "digit found", "literal", "..="];
+        assert!(foreign.iter().all(|word| !message.contains(word)), "{message}");
+    }
+    std::fs::write(dir.path().join("m.toml"), "name = \"m\"\nlayers = [\"dense classes\"]\ninput = [\"a\", 1, 1]")
+        .unwrap();
+    refused(
+        dir.path(),
+        "--data faces.h5 --model m.toml",
+        &["m.toml, line 3: found string \"a\", expected a whole number"],
+    );
+}
+
+#[test]
+fn a_rise_of_the_learning_rate_that_the_run_does_not_see_the_end_of_is_refused() {
+    let dir = faces();
+    let parts = &["--warmup-epochs: found 3, expected at most --epochs, which is 2", "still be rising"];
+    refused_by_all(dir.path(), &format!("{TRAIN} --epochs 2 --warmup-epochs 3"), parts);
+    let sweep = format!("sweep {TRAIN} --grid epochs=2,4 --warmup-epochs 3");
+    refused(dir.path(), &sweep, &["run epochs2", "--warmup-epochs: found 3"]);
+    glasses(&words(&format!("{TRAIN} --epochs 2 --warmup-epochs 2 --out whole")), dir.path()).success();
+    // An older version let such a run begin: it goes on.
+    glasses(&words(&format!("{TRAIN} --epochs 2 --max-steps 5 --out old")), dir.path()).success();
+    let config = dir.path().join("old/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap().replace("warmup-epochs = 1.0", "warmup-epochs = 3.0");
+    std::fs::write(&config, text).unwrap();
+    glasses(&words("train --resume old"), dir.path()).success();
+}
+
+#[test]
 fn training_that_diverges_stops_with_one_message_on_all_ranks() {
     let dir = faces();
     let args = format!("{TRAIN} --lr 1e30 --optimizer sgd");
@@ -281,8 +328,9 @@ fn training_that_diverges_stops_with_one_message_on_all_ranks() {
     // No later step sees what the last one did.
     refused_by_all(dir.path(), &format!("{args} --max-steps 1"), &["step 1 (epoch 1)", "diverged", "lower --lr"]);
     // Later epochs leave what the earlier ones wrote: figures, and no model.
-    let args =
-        words("--data faces.h5 --model tiny.toml --epochs 50 --lr 1e6 --warmup-epochs 1000 --optimizer sgd --out run");
+    let args = words(
+        "--data faces.h5 --model tiny.toml --epochs 1000 --lr 1e6 --warmup-epochs 1000 --optimizer sgd --out run",
+    );
     for ranks in [1, 3] {
         let end = if ranks == 1 { glasses(&args, dir.path()) } else { mpirun(ranks, &args, dir.path()) };
         let message = end.failure();

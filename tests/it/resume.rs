@@ -106,6 +106,53 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
 }
 
 #[test]
+fn what_only_looks_like_a_checkpoint_is_left_out() {
+    let folder = folder();
+    let dir = folder.path();
+    run(dir, &format!("{TRAIN} --checkpoint-every 4 --out cut --max-steps 20"));
+    run(dir, &format!("{TRAIN} --checkpoint-every 4 --out whole --max-steps 30"));
+    let checkpoint = |step: usize| dir.join(format!("cut/checkpoints/step-{step:09}.h5"));
+    std::fs::create_dir(checkpoint(700)).unwrap();
+    std::fs::write(checkpoint(700).join("kept"), "").unwrap();
+    std::fs::create_dir(checkpoint(1)).unwrap();
+    std::fs::copy(checkpoint(20), checkpoint(600)).unwrap();
+    std::fs::write(checkpoint(500), "damaged").unwrap();
+    let end = mpirun(2, &words("train --resume cut --max-steps 30"), dir).success();
+    assert!(end.stdout.contains("resuming cut after step 20"), "{end:?}");
+    for part in
+        ["step-000000700.h5: found a folder", "step-000000600.h5: found the state after step 20", "step-000000500.h5"]
+    {
+        assert!(end.stderr.contains("a checkpoint is left out") && end.stderr.contains(part), "{part}: {end:?}");
+    }
+    assert!(!end.stderr.contains("could not be"), "{end:?}");
+    // What is no damaged checkpoint is kept, under a name that no checkpoint has.
+    assert!(dir.join("cut/checkpoints/step-000000700.h5.unused1/kept").exists() && !checkpoint(700).exists());
+    assert!(dir.join("cut/checkpoints/step-000000600.h5.unused1").exists() && !checkpoint(600).exists());
+    assert!(!checkpoint(500).exists() && checkpoint(1).is_dir());
+    assert_eq!(weights(&dir.join("cut")), weights(&dir.join("whole")));
+}
+
+#[test]
+fn a_folder_without_a_run_is_not_gone_on_with_and_nothing_is_drawn_for_it() {
+    let folder = folder();
+    let dir = folder.path();
+    run(dir, &format!("{TRAIN} --out cut --max-steps 3"));
+    std::fs::create_dir(dir.join("none")).unwrap();
+    let no_run = &["--resume none: found a folder in which no run was begun", "config.toml", "the folder of a run"];
+    refused(dir, "train --resume none", no_run);
+    refused(dir, "train --resume none --fork", no_run);
+    refused(dir, "train --resume cut/model.h5", &["found a file", "--resume cut"]);
+    refused(dir, "train --resume faces.h5", &["--resume faces.h5: found a file", "the folder of a run"]);
+    for text in ["", "epochs = 4\n"] {
+        std::fs::write(dir.join("cut/config.toml"), text).unwrap();
+        let no_data = &["cut/config.toml: found no 'data'", "--data FILE.h5"];
+        crate::fixtures::refused_by_all(dir, "train --resume cut", no_data);
+        refused(dir, "train --resume cut --fork", no_data);
+    }
+    refused(dir, "train --epochs 1 --trace nowhere/t.json", &["no folder nowhere"]);
+}
+
+#[test]
 fn a_changed_setting_that_decides_the_result_is_refused_with_the_list_and_fork_takes_it() {
     let folder = folder();
     let dir = folder.path();
@@ -325,7 +372,7 @@ fn a_checkpoint_that_cannot_be_removed_is_no_failed_one() {
     let dir = folder.path();
     run(dir, &format!("{TRAIN} --checkpoint-every 2 --out run --max-steps 4"));
     // Nobody removes a folder as if it were a file.
-    let stays = dir.join("run/checkpoints/step-000000001.h5");
+    let stays = dir.join("run/checkpoints/.glasses-1-a.part");
     std::fs::create_dir(&stays).unwrap();
     let outcome = run(dir, "train --resume run --max-steps 20");
     assert_eq!(outcome.stderr.matches("older checkpoints could not be removed").count(), 1, "{}", outcome.stderr);

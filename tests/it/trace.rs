@@ -184,7 +184,11 @@ fn the_ranks_of_a_machine_are_on_one_clock() {
 fn a_file_that_cannot_be_written_is_refused_before_training() {
     let folder = data();
     let dir = folder.path();
-    refused_by_all(dir, &format!("{TRAIN} --out out --trace nowhere/trace.json"), &["nowhere", "create a file in"]);
+    refused_by_all(
+        dir,
+        &format!("{TRAIN} --out out --trace nowhere/trace.json"),
+        &["--trace nowhere/trace.json: found no folder nowhere", "mkdir -p nowhere"],
+    );
     std::fs::create_dir(dir.join("folder")).unwrap();
     refused(dir, &format!("{TRAIN} --out out --trace folder"), &["--trace folder", "a folder"]);
     refused(dir, &format!("{TRAIN} --out out --trace faces.h5/trace.json"), &["faces.h5"]);

@@ -11,6 +11,7 @@ use super::BLOCK;
 use crate::comm::Communicator;
 use crate::data::picture::{Picture, try_decode};
 use crate::error::Result;
+use crate::report::is_dumb;
 
 /// Pictures a rank decodes before the ranks meet; bounds how long the progress bar stands still.
 const PICTURES_A_RANK: usize = 64;
@@ -127,7 +128,7 @@ pub fn listed(pictures: &[impl AsRef<Path>], failures: &Failures) -> Vec<String>
 
 /// A bar with a rate, on a terminal; else, and for nothing, one that is not seen.
 pub fn progress(total: usize, unit: &str, verb: &str) -> ProgressBar {
-    if total == 0 || !std::io::stderr().is_terminal() {
+    if total == 0 || !std::io::stderr().is_terminal() || is_dumb() {
         return ProgressBar::hidden();
     }
     let template = format!("{verb} {{wide_bar}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left");

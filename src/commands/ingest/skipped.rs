@@ -1,12 +1,11 @@
 //! What `--skip-bad` leaves out: the first of it on the terminal, all of it in a file beside the dataset.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::error::{Error, Result, list};
-use crate::files::temporary_beside;
+use crate::files::Whole;
+use crate::report::note;
 
 /// The file that lists what the dataset `out` leaves out.
 pub fn place(out: &Path) -> PathBuf {
@@ -15,19 +14,18 @@ pub fn place(out: &Path) -> PathBuf {
     name.into()
 }
 
-/// The list, on the disk but without its name; none where nothing is left out.
+/// The list, written but without its name; none where nothing is left out.
 ///
 /// # Errors
 /// When the folder or the disk refuses it.
-pub fn write(out: &Path, bad: &[String]) -> Result<Option<NamedTempFile>> {
+pub fn write(out: &Path, bad: &[String]) -> Result<Option<Whole>> {
     if bad.is_empty() {
         return Ok(None);
     }
     let place = place(out);
-    let mut file = temporary_beside(&place)?;
+    let mut file = Whole::begin(&place)?;
     let lines: String = bad.iter().map(|line| line.replace(['\n', '\r'], " ") + "\n").collect();
-    let written = file.write_all(lines.as_bytes()).and_then(|()| file.as_file().sync_all());
-    written.map_err(Error::io("write", &place))?;
+    file.write_all(lines.as_bytes()).map_err(Error::io("write", &place))?;
     Ok(Some(file))
 }
 
@@ -35,15 +33,16 @@ pub fn write(out: &Path, bad: &[String]) -> Result<Option<NamedTempFile>> {
 ///
 /// # Errors
 /// When the folder refuses.
-pub fn finish(out: &Path, file: Option<NamedTempFile>, bad: &[String]) -> Result<()> {
+pub fn finish(out: &Path, file: Option<Whole>, bad: &[String]) -> Result<()> {
     let place = place(out);
     let Some(file) = file else {
-        return match std::fs::remove_file(&place) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", &place)(e)),
-            _ => Ok(()),
+        return if place.is_file() {
+            std::fs::remove_file(&place).map_err(Error::io("remove", &place))
+        } else {
+            Ok(())
         };
     };
-    file.persist(&place).map_err(|e| Error::io("name", &place)(e.error))?;
-    eprintln!("note: {}", list(&format!("{} bad or missing, left out; {} lists all", bad.len(), place.display()), bad));
+    file.finish().map_err(Error::io("write", &place))?;
+    note(&list(&format!("{} bad or missing, left out; {} lists all", bad.len(), place.display()), bad));
     Ok(())
 }

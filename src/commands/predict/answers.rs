@@ -1,11 +1,12 @@
 //! What `glasses predict` says of a picture, and how it is printed.
 
+use std::io::{IsTerminal, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Options;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, nearest, printable, printable_name};
 use crate::report;
 use crate::say;
 
@@ -133,7 +134,7 @@ pub fn print(options: &Options, classes: &[String], outcomes: &[Outcome]) -> Res
 }
 
 fn write_csv(classes: &[String], top: usize, good: &[&Prediction]) -> csv::Result<()> {
-    let mut writer = csv::Writer::from_writer(std::io::stdout().lock());
+    let mut writer = csv::Writer::from_writer(Vec::new());
     let ranks = (1..=top.min(classes.len())).flat_map(|rank| [format!("class {rank}"), format!("probability {rank}")]);
     let head = ["file", "class", "probability"].map(str::to_owned).into_iter();
     writer.write_record(head.chain(classes.iter().cloned()).chain(ranks))?;
@@ -144,17 +145,26 @@ fn write_csv(classes: &[String], top: usize, good: &[&Prediction]) -> csv::Resul
         let ranks = prediction.top.iter().flat_map(|share| [share.class.clone(), share.probability.to_string()]);
         writer.write_record([prediction.file.clone(), class].into_iter().chain(numbers).chain(ranks))?;
     }
-    Ok(writer.flush()?)
+    let bytes = writer.into_inner().map_err(|e| e.into_error())?;
+    let mut stdout = std::io::stdout().lock();
+    // Programs get names as they are, a terminal does not.
+    let written = match std::str::from_utf8(&bytes) {
+        Ok(text) if stdout.is_terminal() => stdout.write_all(printable(text).as_bytes()),
+        _ => stdout.write_all(&bytes),
+    };
+    Ok(written.and_then(|()| stdout.flush())?)
 }
 
 fn print_lines(classes: &[String], good: &[&Prediction]) {
-    let width = good.iter().map(|p| p.file.chars().count()).max().unwrap_or(0);
-    let class_width = classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
+    let files: Vec<_> = good.iter().map(|prediction| printable_name(&prediction.file)).collect();
+    let width = files.iter().map(|file| file.chars().count()).max().unwrap_or(0);
+    let class_width = classes.iter().map(|class| printable_name(class).chars().count()).max().unwrap_or(0);
     let percent = |probability: f32| report::percent(f64::from(probability));
-    for prediction in good {
-        let class = prediction.class.as_deref().unwrap_or(UNSURE);
-        let (file, share) = (&prediction.file, percent(prediction.probability));
-        let top = prediction.top.iter().map(|s| format!("   {:<class_width$}  {:>8}", s.class, percent(s.probability)));
+    for (prediction, file) in good.iter().zip(&files) {
+        let class = printable_name(prediction.class.as_deref().unwrap_or(UNSURE));
+        let share = percent(prediction.probability);
+        let top = prediction.top.iter();
+        let top = top.map(|s| format!("   {:<class_width$}  {:>8}", printable_name(&s.class), percent(s.probability)));
         say!("{file:<width$}  {class:<class_width$}  {share:>8}{}", top.collect::<String>());
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::data::picture;
 use crate::error::{Error, Result};
 use crate::files::folder_of;
+use crate::report::note;
 
 /// The pictures: files as given, folders and patterns in the order of their names.
 pub fn list(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
@@ -34,7 +35,7 @@ pub fn list(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     if let Some(text) = picture::left_out(others.iter().map(PathBuf::as_path)) {
-        eprintln!("note: {text}");
+        note(&text);
     }
     Ok(files)
 }

@@ -10,8 +10,8 @@ use crate::config::grid;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::plural::plural;
-use crate::report::RunFiles;
 use crate::report::sweep::{DIVERGED, Row, State, Sweep};
+use crate::report::{RunFiles, note};
 
 /// The table for a person.
 pub const MARKDOWN: &str = "table.md";
@@ -95,7 +95,7 @@ pub fn of_folder(folder: &Path) -> Result<Sweep> {
     let (mut runs, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, outcome)| over(outcome));
     if !left.is_empty() {
         let are = if left.len() == 1 { "is" } else { "are" };
-        eprintln!("note: in {} {} {are} not finished, and left out", folder.display(), plural(left.len(), "run"));
+        note(&format!("in {} {} {are} not finished, and left out", folder.display(), plural(left.len(), "run")));
     }
     if runs.is_empty() {
         let (found, expected) = ("no finished run in it", "a folder of runs, each in a folder of its own");

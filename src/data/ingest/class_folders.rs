@@ -339,7 +339,11 @@ fn pictures(count: usize) -> String {
 
 /// All pictures below a class's folder; other files go to `left`.
 fn class_rows(folder: &Path, given: Option<Split>, rows: &mut Vec<Row>, left: &mut Vec<PathBuf>) -> Result<()> {
-    let class = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let class = folder.file_name().unwrap_or_default();
+    let Some(class) = class.to_str().map(str::to_owned) else {
+        let (found, expected) = ("a folder of a class whose name is not UTF-8", "a name that the class can have");
+        return Err(Error::invalid(folder.display().to_string(), found, expected, "rename the folder"));
+    };
     let before = rows.len();
     for path in folder::walk(folder)? {
         if is_picture(&path) {

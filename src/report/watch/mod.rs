@@ -55,8 +55,10 @@ impl Watched {
 fn newest_checkpoint(folder: &Path) -> Option<Checkpoint> {
     let steps = |name: &str| name.strip_prefix("step-")?.strip_suffix(".h5")?.parse::<usize>().ok();
     let entries = std::fs::read_dir(folder).ok()?.flatten();
-    let (step, entry) =
-        entries.filter_map(|e| Some((steps(e.file_name().to_str()?)?, e))).max_by_key(|(step, _)| *step)?;
+    let (step, entry) = entries
+        .filter(|e| e.path().is_file())
+        .filter_map(|e| Some((steps(e.file_name().to_str()?)?, e)))
+        .max_by_key(|(step, _)| *step)?;
     let age = entry.metadata().and_then(|data| data.modified()).ok()?.elapsed();
     Some((step, age.map_or(0.0, |age| age.as_secs_f64())))
 }
