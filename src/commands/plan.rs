@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::Model;
 use crate::optim::OptimizerKind;
+use crate::plural::plural;
 use crate::say;
 use crate::train::cost::{Link, Predicted, Rates, Setting, Shape, best, predict};
 use crate::train::{all_by, can_share, can_take, decide};
@@ -203,17 +204,16 @@ fn print(options: &Options, report: &Report) {
         1e9 * dense.iter().map(|part| part.a_row).sum::<f64>(),
     );
     say!(
-        "between machines: {:.1} Gbit/s, {:.1} us; {} ranks a machine",
+        "between machines: {:.1} Gbit/s, {:.1} us; {} a machine",
         8e-9 * report.link.bandwidth,
         1e6 * report.link.latency,
-        options.ranks_per_node
+        plural(options.ranks_per_node as usize, "rank")
     );
     let ms = 1e3 * report.one_rank.seconds;
+    let rows = plural(options.batch as usize, "row");
     let (efficiency, meaning) = match report.scaling {
-        Scaling::Strong => {
-            ("strong eff", format!("T1/(N TN), T1 = {ms:.2} ms: one rank with the same {} rows", options.batch))
-        }
-        Scaling::Weak => ("weak eff", format!("T1/TN, T1 = {ms:.2} ms: one rank with its {} rows", options.batch)),
+        Scaling::Strong => ("strong eff", format!("T1/(N TN), T1 = {ms:.2} ms: one rank with the same {rows}")),
+        Scaling::Weak => ("weak eff", format!("T1/TN, T1 = {ms:.2} ms: one rank with its {rows}")),
     };
     say!("{efficiency}iciency of N ranks: {meaning}");
     say!("");

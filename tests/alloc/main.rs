@@ -95,7 +95,8 @@ fn check_how(
     let comm = Solo::default();
     let shards = &data.train.shards;
     let order = EpochOrder::new(shards, data.train.owned.clone(), seed, 0);
-    let (mut lockstep, mut params, mut optimizer) = Lockstep::new(&model, &data, batch, how, settings, &comm).unwrap();
+    let (mut lockstep, mut params, mut optimizer) =
+        Lockstep::new(&model, &data, batch, how.clone(), settings, &comm).unwrap();
     params.draw(Init::He, seed);
     let before = params.clone();
     let mut seconds = Seconds::default();

@@ -89,7 +89,6 @@ pub struct Watch<'a> {
     times: Option<&'a mut Times>,
     began: Mark,
     since: Instant,
-    /// Each part's time.
     parts: [Duration; 3],
 }
 
