@@ -112,7 +112,7 @@ fn columns_of_a_pictures_table_that_are_not_used_are_said() {
         &["'split' (column 1): rows are held back by chance", "--id-column split"],
     );
     // A column a class.
-    let bits = |row: usize| format!("{row}.png,{},{},{}", row % 3 / 2, row % 3 % 2, u8::from(row % 3 == 0));
+    let bits = |row: usize| format!("{row}.png,{},{},{}", row % 3 / 2, row % 3 % 2, u8::from(row.is_multiple_of(3)));
     let dir = pictures("file,cat,dog,owl", bits);
     let parts =
         ["a 1 in one column of 'cat' (column 2), 'dog' (column 3), 'owl' (column 4)", "idxmax", "--label-column owl"];

@@ -102,8 +102,8 @@ fn every_figure_of_a_run_follows_from_its_definition() {
     let eval: Value =
         serde_json::from_str(&glasses(&words("eval run --data faces.h5 --json"), dir).success().stdout).unwrap();
     for class in 0..2 {
-        for said_class in 0..2 {
-            assert_eq!(number(&eval, &format!("/confusion/{class}/{said_class}")), cells[class][said_class]);
+        for (said_class, cell) in cells[class].iter().enumerate() {
+            assert_eq!(number(&eval, &format!("/confusion/{class}/{said_class}")), *cell);
         }
         near(number(&eval, &format!("/classes/{class}/recall")), cells[class][class] / rows[class], 1e-12, "recall");
         if said[class] > 0.0 {

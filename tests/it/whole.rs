@@ -73,7 +73,8 @@ fn a_jpeg_with_a_gap_is_refused_though_its_end_is_there() {
     let dir = tempdir().unwrap();
     let dir = dir.path();
     let files = [PROGRESSIVE, BASELINE].map(|text| STANDARD.decode(text).unwrap());
-    let grey = DynamicImage::ImageLuma8(image::GrayImage::from_fn(37, 29, |x, y| image::Luma([(x * 7 ^ y * 5) as u8])));
+    let grey =
+        DynamicImage::ImageLuma8(image::GrayImage::from_fn(37, 29, |x, y| image::Luma([((x * 7) ^ (y * 5)) as u8])));
     let plain = encoded(&grey, ImageFormat::Jpeg);
     let (mut good, mut bad) = (0, 0);
     for (name, whole) in ["progressive", "baseline", "plain"].iter().zip([&files[0], &files[1], &plain]) {
@@ -131,7 +132,7 @@ fn a_jpeg_with_a_gap_is_refused_though_its_end_is_there() {
 fn a_file_of_another_kind_that_was_cut_short_is_refused() {
     let dir = trained();
     let dir = dir.path();
-    let noise = |x: u32, y: u32| Rgb([(x * 37 ^ y * 91) as u8, (x * y) as u8, (x * x + 3 * y) as u8]);
+    let noise = |x: u32, y: u32| Rgb([((x * 37) ^ (y * 91)) as u8, (x * y) as u8, (x * x + 3 * y) as u8]);
     let picture = DynamicImage::ImageRgb8(RgbImage::from_fn(40, 30, noise));
     let mut count = 0;
     for (ending, format) in [
