@@ -290,7 +290,7 @@ fn print(info: &Info) {
                     // Rounded up, each, so that what is printed adds up.
                     let mb = |bytes: usize| bytes.div_ceil(1_000_000);
                     let parts = memory.parts().map(|(bytes, what)| (mb(bytes), what));
-                    let each = parts.iter().filter(|(mb, _)| *mb > 0).map(|(mb, what)| format!("{mb} {what}"));
+                    let each = parts.iter().filter(|(mb, _)| *mb > 0).map(|(mb, what)| format!("{mb} MB {what}"));
                     say!(
                         "{} MB a training rank at its peak: {}; dense layers by {}",
                         parts.iter().map(|(mb, _)| mb).sum::<usize>(),

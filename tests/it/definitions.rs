@@ -100,7 +100,8 @@ fn every_figure_of_a_run_follows_from_its_definition() {
         near(number(of, "/test_balance/majority_class_accuracy"), commonest, 1e-12, "the commonest class");
     }
     let eval: Value =
-        serde_json::from_str(&glasses(&words("eval run --data faces.h5 --json"), dir).success().stdout).unwrap();
+        serde_json::from_str(&glasses(&words("eval --model run --data faces.h5 --json"), dir).success().stdout)
+            .unwrap();
     for class in 0..2 {
         for (said_class, cell) in cells[class].iter().enumerate() {
             assert_eq!(number(&eval, &format!("/confusion/{class}/{said_class}")), *cell);

@@ -344,7 +344,7 @@ fn a_model_that_leads_out_of_its_file_or_describes_too_much_is_refused_by_every_
         file.delete_attr("classes")?;
         file.new_attr::<VarLenUnicode>().shape(0).create("classes").map(drop)
     };
-    check(&nobody, &["bad.h5 classes: found nothing"]);
+    check(&nobody, &["bad.h5 attribute 'classes': found shape [0]"]);
 }
 
 #[test]
