@@ -181,12 +181,14 @@ impl RunDir {
     pub fn mend(&mut self, lines: &[EpochLine], config: &str) -> Result<bool> {
         let Some(lock) = &self.lock else { return Ok(false) };
         let is_there = |lines: &Option<Lines>| lines.as_ref().is_some_and(Lines::is_there);
-        let (locked, settings) = (lock.is_of(&self.path), self.path.join("config.toml").exists());
+        let (locked, settings) = (lock.is_of(&self.path), std::fs::read(self.path.join("config.toml")).ok());
         let [metrics, digests] = [&self.metrics, &self.digests].map(is_there);
-        if locked && settings && metrics && digests {
+        if locked && settings.is_some() && metrics && digests {
             return Ok(false);
         }
-        if settings && !locked && !metrics && !digests {
+        // Settings of this run may be all that is left by who is still removing what was made anew before.
+        let others = settings.is_some_and(|settings| settings != with_head(config).as_bytes());
+        if others && !locked && !metrics && !digests {
             return Err(Error::invalid(
                 format!("folder {}", self.path.display()),
                 "another run, where this one began",

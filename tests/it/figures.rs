@@ -83,7 +83,7 @@ fn an_ensemble_s_rate_is_that_of_all_ranks_together() {
 }
 
 /// Words for which "1 …s" is right.
-const NO_PLURALS: [&str; 7] = ["is", "s", "was", "has", "images/s", "us", "pass"];
+const NO_PLURALS: [&str; 8] = ["is", "process", "s", "was", "has", "images/s", "us", "pass"];
 
 /// What is said of one thing as if it were several.
 fn odd_plurals(text: &str) -> Vec<String> {

@@ -97,7 +97,7 @@ fn the_memory_that_info_predicts_is_what_runs_take_and_a_little_more() {
             found["training_memory"]
         );
         println!("{line}");
-        // 5 %, and 2 MB for what the report of a small network may differ by.
+        // Never less, at most 5 % more.
         if !(measured..=1.05 * measured).contains(&predicted) {
             off.push(line);
         }
@@ -144,7 +144,7 @@ fn ranks_that_own_no_whole_subtree_take_more_and_info_says_so() {
     assert!(four == alone && exchange.abs_diff(values * 3 / 4) < values / 50, "{four} {exchange} {values}");
     // 64 shards on 3 ranks: five sums on the one in the middle.
     let (three, exchange) = bytes("--ranks 3 --shards 64");
-    assert!((6 * values..=7 * values).contains(&three) && exchange > 2 * values, "{three} {exchange} {values}");
+    assert!((6 * values..=7 * values).contains(&three) && exchange > values * 19 / 10, "{three} {exchange} {values}");
     // 100 rows go through in parts of 64: a part's sum waits for the other's.
     assert_eq!(bytes("--batch 100").0, 3 * values);
 }

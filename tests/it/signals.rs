@@ -9,7 +9,7 @@ use crate::ranks::weights;
 use crate::run::{Outcome, glasses, mpirun, shell};
 
 /// Long enough to be met at work.
-const LONG: &str = "train --data faces.h5 --model tiny.toml --epochs 200 --batch 4";
+const LONG: &str = "train --data faces.h5 --model tiny.toml --epochs 1000 --batch 4";
 
 /// Runs `LAUNCH glasses LONG --out NAME` and sends the signal to one of its processes, once it has begun: a rank, never the launcher.
 fn signalled(launch: &str, name: &str, signal: &str, dir: &Path) -> Outcome {
@@ -73,7 +73,7 @@ fn a_run_that_was_started_deaf_to_a_signal_stays_so() {
 #[test]
 fn the_limit_of_computing_time_ends_a_run_that_goes_on() {
     let dir = faces();
-    let long = LONG.replace("200", "1000000");
+    let long = LONG.replace("1000", "1000000");
     let end = shell(&format!("ulimit -S -t 2; exec $GLASSES {long} --out run"), dir.path());
     assert_eq!(end.code, Some(75), "{end:?}");
     assert!(end.stderr.contains("interrupted by SIGXCPU after step"), "{}", end.stderr);

@@ -10,6 +10,9 @@ use crate::kernels::{Buffer, zeros};
 /// Rounds of a size of message.
 const ROUNDS: usize = 5;
 
+/// How much longer the next size is.
+const STEP: usize = 4;
+
 /// What was measured between two machines.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
@@ -38,7 +41,7 @@ impl Measured {
     /// and sockets let through at once says nothing about a stream. Each size is sent in several rounds, of which the fastest counts:
     /// other traffic only makes a message slower.
     pub fn between_machines(comm: &dyn Communicator) -> Measured {
-        const MOST: usize = 1 << 21;
+        const MOST: usize = 1 << 19;
         const LONG: f64 = 0.02;
         let other = comm.nodes().ranks(comm.nodes().count() - 1).start;
         let mut sizes = Vec::new();
@@ -48,15 +51,15 @@ impl Measured {
                 let seconds = [(); ROUNDS].map(|()| there_and_back(comm, other, &buffer, floats));
                 let timed = Timed { bytes: 4.0 * floats as f64, seconds };
                 // The root's clock decides.
-                buffer[0] = if timed.fastest() < LONG && 2 * floats <= MOST { 1.0 } else { 0.0 };
+                buffer[0] = if timed.fastest() < LONG && STEP * floats <= MOST { 1.0 } else { 0.0 };
                 sizes.push(timed);
                 one_way(comm, (0, other), &buffer, 1);
                 buffer[0] == 1.0
             };
             time(1);
-            let mut floats = 1 << 14;
+            let mut floats = 1 << 15;
             while time(floats) {
-                floats *= 2;
+                floats *= STEP;
             }
         }
         comm.barrier();
@@ -66,8 +69,8 @@ impl Measured {
     /// From the sizes of messages, the first of which has no length to speak of.
     fn of(sizes: &[Timed]) -> Measured {
         let [first, .., last] = sizes else { return Measured::default() };
-        // The line through the largest message and one of a quarter of it.
-        let before = &sizes[sizes.len().saturating_sub(3)];
+        // The line through the two largest.
+        let before = &sizes[sizes.len().saturating_sub(2)];
         let bandwidth = (last.bytes - before.bytes) / (last.fastest() - before.fastest()).max(1e-9);
         // The whole message, latency and all, cannot be much slower than its last part, nor much faster.
         let whole = last.bytes / last.fastest();
@@ -127,11 +130,11 @@ mod tests {
     /// Messages of growing sizes through a link of 1 GB/s and 10 us, each round made longer by what `also` says of (size, round).
     fn through(also: impl Fn(usize, usize) -> f64) -> Measured {
         let timed = |size: usize| {
-            let bytes = if size == 0 { 4.0 } else { f64::from(1 << 16) * f64::from(1 << size) };
+            let bytes = if size == 0 { 4.0 } else { f64::from(1 << 15) * f64::from(1 << (2 * size)) };
             let seconds = std::array::from_fn(|round| 1e-5 + 1e-9 * bytes + also(size, round));
             Timed { bytes, seconds }
         };
-        Measured::of(&(0..8).map(timed).collect::<Vec<_>>())
+        Measured::of(&(0..5).map(timed).collect::<Vec<_>>())
     }
 
     #[test]
@@ -145,10 +148,10 @@ mod tests {
         let busier = through(|_, round| if round > 0 { 0.1 } else { 0.0 });
         assert_eq!(said(&busier), format!("{}; looks disturbed: one message took very different times", said(&quiet)));
         // One size waits in every round: no figure can be right, but none is absurd.
-        let mut odd = through(|size, _| if size == 5 { 0.0083 } else { 0.0 });
+        let mut odd = through(|size, _| if size == 3 { 0.0083 } else { 0.0 });
         assert!(said(&odd).ends_with("messages of two sizes contradict each other"), "{odd}");
         assert!(odd.link.bandwidth <= 4e9, "{odd}");
-        odd = through(|size, _| if size == 7 { 1.0 } else { 0.0 });
+        odd = through(|size, _| if size == 4 { 1.0 } else { 0.0 });
         assert!(odd.link.bandwidth > 6e6, "{odd}");
     }
 }
