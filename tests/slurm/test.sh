@@ -432,7 +432,7 @@ checks=(a_run_on_two_nodes ranks_where_they_were_asked_for the_folder_of_chdir t
     the_sweep_as_an_array the_scaling_table the_documented_way)
 if [ "$*" = quick ]; then
     set -- a_run_on_two_nodes ranks_where_they_were_asked_for the_folder_of_chdir three_starts_without_a_step the_shell_gets_usr1 \
-        all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job a_node_set_down the_sweep_as_an_array
+        one_rank_gets_usr1 all_ranks_get_term srun_passes_usr1_on the_time_is_up a_cancelled_job a_node_set_down the_sweep_as_an_array
 fi
 chosen=()
 for check in "${checks[@]}"; do
