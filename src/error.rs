@@ -204,6 +204,7 @@ fn fix_for(source: &std::io::Error, path: &Path) -> String {
         return format!("did you mean '{}'?", near.display());
     }
     let fix = match source.kind() {
+        NotFound if path.is_absolute() => "check the path; make the folder first where it is missing",
         NotFound => "check the path; it is relative to the folder the command was started in",
         PermissionDenied | ReadOnlyFilesystem => "choose a place that you may write to, or change its permissions",
         AlreadyExists => "choose another name, or move the existing one away",

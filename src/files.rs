@@ -81,6 +81,23 @@ pub fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(Error::io("read", path))
 }
 
+/// A path as it is printed: bytes that are no UTF-8 are escaped, so that no two paths look the same.
+pub fn text_of(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    path.to_str().map_or_else(|| path.as_os_str().as_bytes().escape_ascii().to_string(), str::to_owned)
+}
+
+/// The text of a regular file, where there is something of that name.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn text_if_there(path: &Path) -> Result<Option<String>> {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => read_text(path).map(Some),
+    }
+}
+
 /// Where a file that is called `path` lies, or would: behind the links that lead there.
 pub fn behind_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
@@ -325,11 +342,10 @@ pub fn remove_temporaries(folder: &Path) {
     }
 }
 
-/// Writes `bytes` beside `path`, syncs them and renames: readers see the old file or the new one, never a part. A pipe or a device
-/// that stands there is written into.
+/// Writes `bytes` beside `path`, syncs them and renames: readers see the old file or the new one, never a part.
 ///
 /// # Errors
-/// When the folder or the disk refuses; what stood there before is untouched then.
+/// When the folder or the disk refuses, or a pipe or a device stands there; what stood there before is untouched then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole_parts(path, &[bytes])
 }
@@ -352,6 +368,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write_whole`].
 pub fn write_whole_parts(path: &Path, parts: &[&[u8]]) -> Result<()> {
+    check_replaceable(path)?;
+    write_out(path, parts)
+}
+
+/// As [`write_whole_parts`], for a path that a user has named: a pipe or a device that stands there is written into.
+///
+/// # Errors
+/// As [`Whole::begin`], and when the disk refuses.
+pub fn write_out(path: &Path, parts: &[&[u8]]) -> Result<()> {
     let mut file = Whole::begin(path)?;
     let written = parts.iter().try_for_each(|part| file.write_all(part));
     written.and_then(|()| file.finish()).map_err(Error::io("write", path))

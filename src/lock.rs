@@ -40,6 +40,10 @@ impl RunLock {
         let (start, path) = (Instant::now(), folder.join(LOCK_FILE));
         // Not emptied: it says who holds the lock. Open for writing, which locks on NFS need.
         let open = || {
+            if std::fs::metadata(&path).is_ok_and(|data| !data.is_file()) {
+                let fix = "remove it: a run that works in this folder has a file there";
+                return Err(Error::invalid(path.display().to_string(), "no regular file", "a file, or nothing", fix));
+            }
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
             file.map_err(Error::io("create", &path))
         };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{text_if_there, write_whole};
 use crate::lock::is_at;
 
 /// Wall time of one rank, averaged over the ranks, in seconds, a phase.
@@ -128,6 +128,8 @@ pub struct Summary {
     pub model: String,
     pub parameters: usize,
     pub train_rows: usize,
+    #[serde(default)]
+    pub val_rows: usize,
     pub test_rows: usize,
     pub ranks: usize,
     pub shards: usize,
@@ -205,10 +207,7 @@ impl Lines {
     /// # Errors
     /// When it cannot be read or written.
     pub fn go_on(path: &Path, mut keep: impl FnMut(&serde_json::Value) -> bool) -> Result<Lines> {
-        let text = match std::fs::read_to_string(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            text => text.map_err(Error::io("read", path))?,
-        };
+        let text = text_if_there(path)?.unwrap_or_default();
         let is_kept = |line: &&str| serde_json::from_str(line).is_ok_and(|value| keep(&value));
         let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).filter(is_kept).collect();
         if kept != text || text.is_empty() {

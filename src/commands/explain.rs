@@ -1,10 +1,11 @@
 //! `glasses predict --explain`: maps of what the network looks at, as pictures in a folder.
 
-use std::path::{Component, Path, PathBuf};
+use std::collections::HashSet;
+use std::path::{Component, Path};
 
 use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
-use crate::files::replace;
+use crate::files::{replace, text_of};
 use crate::model::{Workspace, room};
 use crate::report::{explained, png};
 
@@ -17,6 +18,8 @@ pub struct Maps<'a> {
     saved: &'a SavedModel,
     ws: Workspace,
     input: Vec<f32>,
+    /// Names that maps have.
+    names: HashSet<String>,
     failure: Option<Error>,
 }
 
@@ -29,7 +32,7 @@ impl<'a> Maps<'a> {
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let batch = room::rows(std::iter::once(&saved.model), BATCH, workers, folder)?;
         let ws = Workspace::for_inference(&saved.model, batch);
-        Ok(Maps { folder, saved, ws, input: vec![0.0; saved.shape.len()], failure: None })
+        Ok(Maps { folder, saved, ws, input: vec![0.0; saved.shape.len()], names: HashSet::new(), failure: None })
     }
 
     /// The map of what speaks for `class` in the picture `pixels [h, w, c]` that came from `file`. After a failure nothing more is
@@ -38,10 +41,10 @@ impl<'a> Maps<'a> {
         if self.failure.is_some() {
             return;
         }
-        let Maps { saved, ws, input, .. } = self;
+        let Maps { saved, ws, input, names, .. } = self;
         saved.normalizer.pixels(pixels, input);
         let evidence = saved.model.explain(&saved.params, ws, input, class);
-        let path = self.folder.join(name(file));
+        let path = self.folder.join(free(name(file), names));
         let picture = png(&explained(saved.shape.hwc(), pixels, &evidence));
         self.failure = picture.map_err(Error::io("write", &path)).and_then(|bytes| replace(&path, &bytes)).err();
     }
@@ -55,15 +58,22 @@ impl<'a> Maps<'a> {
     }
 }
 
-/// `photos/a.png` becomes `photos-a.map.png`, `b.jpg` becomes `b.jpg.map.png`: two pictures never share a name unless their
-/// folders' names hold hyphens in the same places.
-fn name(file: &Path) -> PathBuf {
+/// `photos/a.png` becomes `photos-a`, `b.jpg` becomes `b.jpg`.
+fn name(file: &Path) -> String {
     let parts = file.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        Component::Normal(name) => Some(text_of(Path::new(name))),
         _ => None,
     });
     let whole = parts.collect::<Vec<_>>().join("-");
-    format!("{}.map.png", whole.strip_suffix(".png").unwrap_or(&whole)).into()
+    whole.strip_suffix(".png").unwrap_or(&whole).to_owned()
+}
+
+/// The map's file: with a number where another map has that name, as `a/b.png` and `a-b.png` have.
+fn free(name: String, taken: &mut HashSet<String>) -> String {
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let free = std::iter::once(name.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(name);
+    taken.insert(free.clone());
+    format!("{free}.map.png")
 }
 
 #[cfg(test)]
@@ -72,9 +82,11 @@ mod tests {
 
     #[test]
     fn maps_are_called_as_their_pictures_and_stay_in_their_folder() {
-        let called = |file: &str| name(Path::new(file)).display().to_string();
+        let mut taken = HashSet::new();
+        let mut called = |file: &str| free(name(Path::new(file)), &mut taken);
         assert_eq!(called("a.png"), "a.map.png");
         assert_eq!(called("/photos/old/a.jpg"), "photos-old-a.jpg.map.png");
-        assert_eq!(called("../a.png"), "a.map.png");
+        assert_eq!(called("../a.png"), "a-2.map.png");
+        assert_eq!(called("photos-old/a.jpg"), "photos-old-a.jpg-2.map.png");
     }
 }

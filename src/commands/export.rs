@@ -8,7 +8,7 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::data::class_names;
 use crate::error::{Error, Result};
 use crate::export::{onnx, samples, torch, weights};
-use crate::files::write_whole;
+use crate::files::{write_out, write_whole};
 use crate::plural::plural;
 use crate::say;
 
@@ -66,7 +66,7 @@ fn export(options: &Options) -> Result<()> {
         Format::Safetensors => weights::encode(&saved, &path)?,
     };
     let samples = options.samples.as_ref().map(|data| samples::encode(&saved, data)).transpose()?;
-    write_whole(out, &bytes)?;
+    write_out(out, &[&bytes])?;
     let (name, classes) = (&saved.model.spec.name, class_names::brief(&saved.classes));
     say!("{}: '{name}' for {}, classes {classes}", out.display(), saved.shape);
     if let Some((bytes, rows)) = samples {

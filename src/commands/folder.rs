@@ -30,20 +30,23 @@ pub fn model_file(path: &Path) -> Result<PathBuf> {
     Err(Error::invalid(path.display().to_string(), found, "a run that is over", fix))
 }
 
-/// Whether a run was begun in the folder `dir`, which `--resume` names.
+/// Whether a run was begun in the folder `dir`, which `argument` names.
 ///
 /// # Errors
 /// When it was not.
-pub fn begun(dir: &Path) -> Result<()> {
+pub fn begun(argument: &str, dir: &Path) -> Result<()> {
     not_a_sweep(dir)?;
-    let config = dir.join("config.toml");
-    if !dir.exists() || config.is_file() {
-        // What is not there may be the name of another, mistyped: who reads the settings says so.
+    // What is there and no file is refused by who reads it.
+    if dir.join("config.toml").exists() {
         return Ok(());
     }
     let (found, fix) = match (dir.is_dir(), dir.parent()) {
+        _ if !dir.exists() => (
+            "no such folder",
+            "check the path; `glasses train` says it at its end (runs/… if it was not told --out)".to_owned(),
+        ),
         (false, Some(folder)) if folder.join("config.toml").is_file() => {
-            ("a file", format!("name the folder it lies in: --resume {}", folder.display()))
+            ("a file", format!("name the folder it lies in: {}", folder.display()))
         }
         (false, _) => ("a file", "name the folder of a run; `glasses train` says it at its end".to_owned()),
         (true, _) => (
@@ -51,7 +54,7 @@ pub fn begun(dir: &Path) -> Result<()> {
             "name the folder of a run; `glasses train` says it at its end (runs/… if it was not told --out)".to_owned(),
         ),
     };
-    Err(Error::invalid(format!("--resume {}", dir.display()), found, "the folder of a run", fix))
+    Err(Error::invalid(format!("{argument} {}", dir.display()), found, "the folder of a run", fix))
 }
 
 /// Whether `path` may be a run's folder: it is not one of several runs, an ensemble or a sweep.

@@ -16,6 +16,7 @@ use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
 use crate::data::picture::{self, FirstOnly, Picture};
 use crate::error::{Error, Result};
+use crate::files::text_of;
 use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
 use crate::plural::plural;
@@ -231,7 +232,7 @@ fn predict(
     bar.finish_and_clear();
     let mut first_only = FirstOnly::default();
     for (file, _) in files.iter().zip(&found).filter(|(_, (_, several))| *several) {
-        first_only.add(|| file.display().to_string());
+        first_only.add(|| text_of(file));
     }
     (found.into_iter().map(|(outcome, _)| outcome).collect(), first_only)
 }
@@ -267,7 +268,7 @@ fn predict_batch(
                 if let Some(maps) = &mut *maps.lock().unwrap_or_else(PoisonError::into_inner) {
                     maps.write(file, &picture.pixels, class);
                 }
-                Ok(choice.prediction(file.display().to_string(), row, class))
+                Ok(choice.prediction(text_of(file), row, class))
             }
         }
     };

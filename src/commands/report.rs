@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::folder;
 use crate::comm::{Communicator, agree_root};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{write_out, write_whole};
 use crate::plural::plural;
 use crate::report::{self, Figure, RunFiles, Subject};
 use crate::say;
@@ -52,7 +52,11 @@ fn write(options: &Options) -> Result<()> {
         (None, [run]) => run.join(REPORT),
         (None, _) => PathBuf::from(REPORT),
     };
-    write_whole(&out, report::page(&subjects)?.as_bytes())?;
+    let page = report::page(&subjects)?;
+    match &options.out {
+        Some(out) => write_out(out, &[page.as_bytes()])?,
+        None => write_whole(&out, page.as_bytes())?,
+    }
     say!("wrote {}", out.display());
     let noted = subjects.iter().flat_map(|subject| subject.notes.iter().map(move |note| (subject, note)));
     noted.for_each(|(subject, note)| report::note(&format!("{}: {note}", subject.files.name())));

@@ -43,7 +43,8 @@ pub struct Options {
 /// # Errors
 /// The same one on every rank.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let ours = || options.resume.as_deref().map_or(Ok(()), folder::begun).map(|()| String::new());
+    let ours =
+        || options.resume.as_deref().map_or(Ok(()), |dir| folder::begun("--resume", dir)).map(|()| String::new());
     agree_root(comm, ours)?;
     let from = options.resume.as_ref().map(|dir| dir.join("config.toml"));
     let file = from.as_deref().or(options.config.as_deref()).map_or(Ok(Settings::default()), Settings::read);

@@ -46,7 +46,9 @@ fn parse_steps(text: &str) -> Result<RangeInclusive<usize>, String> {
 /// # Errors
 /// The same one on every rank: a run that cannot be read, other data, or a step that went wrong.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || folder::one_run(&options.run).map(|()| String::new()))?;
+    let ours =
+        || folder::one_run(&options.run).and_then(|()| folder::begun("RUN", &options.run)).map(|()| String::new());
+    agree_root(comm, ours)?;
     let settings = Settings::read(&options.run.join("config.toml")).and_then(|file| {
         let flags = Settings { data: options.data.clone(), ..Settings::default() };
         flags.lower(file, comm.size())

@@ -4,7 +4,7 @@
 //! `[c_out, c_in, kh, kw]`, dense weights `[outputs, inputs]`; the inputs of the first dense layer behind a picture are in
 //! PyTorch's order (channel, row, column). A file that is read may name its modules otherwise: see [`match_modules`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorView};
@@ -46,9 +46,22 @@ impl View for Owned {
     }
 }
 
-/// A whole safetensors file.
+/// A whole safetensors file: the same bytes each time.
 pub(super) fn serialize(tensors: Vec<(String, Owned)>, notes: HashMap<String, String>, path: &Path) -> Result<Vec<u8>> {
-    safetensors::serialize(tensors, Some(notes)).map_err(|e| Error::io("write", path)(std::io::Error::other(e)))
+    let failed = |e: String| Error::io("write", path)(std::io::Error::other(e));
+    let mut bytes = safetensors::serialize(tensors, Some(notes)).map_err(|e| failed(e.to_string()))?;
+    // The crate writes the notes in any order: the header again, in that of its keys, which takes as many bytes.
+    let length = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length)) as usize;
+    let header = &mut bytes[8..8 + length];
+    let sorted: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(header).map_err(|e| failed(e.to_string()))?;
+    let text = serde_json::to_string(&sorted).map_err(|e| failed(e.to_string()))?;
+    if text.len() > length {
+        return Err(failed("a header that does not fit".to_owned()));
+    }
+    header.fill(b' ');
+    header[..text.len()].copy_from_slice(text.as_bytes());
+    Ok(bytes)
 }
 
 /// The bytes of a file with the model's weights; `path` is the model's own. The metadata holds what [`metadata`] says, the

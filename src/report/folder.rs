@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result, printable_name};
+use crate::files::{read_text, text_if_there};
 
 /// A line of `metrics.jsonl`; what it does not say is nothing.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -60,19 +61,18 @@ impl RunFiles {
                 "name a folder that `glasses train` made, such as one in runs/",
             )
         };
-        let config = match std::fs::read_to_string(path.join("config.toml")) {
-            Err(_) if !path.is_dir() => return Err(no_run("no such folder".to_owned())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(no_run("a folder without config.toml".to_owned()));
-            }
-            text => text.map_err(Error::io("read", path.join("config.toml")))?,
+        if !path.is_dir() {
+            return Err(no_run(if path.exists() { "a file" } else { "no such folder" }.to_owned()));
+        }
+        let Some(config) = text_if_there(&path.join("config.toml"))? else {
+            return Err(no_run("a folder without config.toml".to_owned()));
         };
         let config =
             config.parse().map_err(|e: toml::de::Error| no_run(format!("a config.toml that is none ({e})")))?;
-        let lines = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap_or_default();
+        let lines = read_text(&path.join("metrics.jsonl")).unwrap_or_default();
         // The last line may be half-written, or a killed process may have left one.
         let epochs = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let summary = std::fs::read_to_string(path.join("summary.json")).ok();
+        let summary = read_text(&path.join("summary.json")).ok();
         let summary = summary.and_then(|text| serde_json::from_str(&text).ok());
         Ok(RunFiles { path: path.to_owned(), config, epochs, summary })
     }

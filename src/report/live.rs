@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::read_text;
 use crate::metrics::Seconds;
 
 /// The file in a run's folder. It is gone when the run is over; a killed run leaves its last one.
@@ -65,6 +66,6 @@ pub fn now() -> f64 {
 impl Live {
     /// What the file in a run's folder says, if there is one.
     pub fn read(folder: &Path) -> Option<Live> {
-        serde_json::from_str(&std::fs::read_to_string(folder.join(LIVE_FILE)).ok()?).ok()
+        serde_json::from_str(&read_text(&folder.join(LIVE_FILE)).ok()?).ok()
     }
 }

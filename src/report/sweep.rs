@@ -113,7 +113,7 @@ impl Best {
 
 impl Sweep {
     /// The finished run with the highest accuracy on the validation rows, of equal ones that with the lowest loss there, of these the
-    /// first; by the test rows where no finished run has others.
+    /// one whose name comes first; by the test rows where no finished run has others.
     pub fn best(&self) -> Option<Best> {
         let finished = || self.runs.iter().filter(|row| row.state == State::Finished);
         let by_val: (&str, Get, Get) = ("val", |row| row.val_accuracy, |row| row.val_loss);
@@ -122,7 +122,7 @@ impl Sweep {
         let judged = finished().filter_map(|row| Some((accuracy(row)?, loss(row), row)));
         let of = |loss: Option<f64>| loss.unwrap_or(f64::INFINITY);
         let better = |a: &(f64, Option<f64>, &Row), b: &(f64, Option<f64>, &Row)| {
-            a.0 > b.0 || a.0 == b.0 && of(a.1).total_cmp(&of(b.1)).is_lt()
+            a.0 > b.0 || a.0 == b.0 && of(a.1).total_cmp(&of(b.1)).then_with(|| a.2.run.cmp(&b.2.run)).is_lt()
         };
         let (accuracy, loss, row) = judged.reduce(|best, next| if better(&next, &best) { next } else { best })?;
         Some(Best { run: row.run.clone(), by, accuracy, loss, test_accuracy: row.test_accuracy })

@@ -8,7 +8,7 @@ use prost::Message;
 use super::proto::Event;
 use super::{PREFIX, masked_checksum};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{self, write_whole};
 
 /// Takes out of the event files in `folder` what is said of steps that `keep` does not hold for, and what a killed process wrote of a
 /// record. Files that have nothing of this stay as they are.
@@ -17,7 +17,7 @@ use crate::files::write_whole;
 /// When the folder or the disk refuses.
 pub fn keep_steps(folder: &Path, keep: impl Fn(usize) -> bool) -> Result<()> {
     for path in event_files(folder)? {
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let bytes = files::read(&path)?;
         let kept: Vec<&[u8]> = records(&bytes).filter(|record| is_kept(record, &keep)).collect();
         if kept.iter().map(|record| record.len()).sum::<usize>() < bytes.len() {
             write_whole(&path, &kept.concat())?;

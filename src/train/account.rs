@@ -78,6 +78,7 @@ impl Trainer<'_> {
             model: self.model.spec.name.clone(),
             parameters: self.model.parameters(),
             train_rows: self.rows(),
+            val_rows: self.data.val.as_ref().map_or(0, |part| part.shards.rows()),
             test_rows: self.data.test.as_ref().map_or(0, |part| part.shards.rows()),
             ranks: self.comm.size(),
             shards: self.config.shards,

@@ -131,7 +131,8 @@ pub fn left_of(left: usize, runs: usize) -> String {
 /// Why runs that were dealt out have not all come to a result, if so; `again` is the command that goes on.
 pub fn failure(jobs: &[Job], ends: &[Option<End>], again: &str) -> Option<Error> {
     let ended = || jobs.iter().zip(ends).filter_map(|(job, end)| Some((job, end.as_ref()?)));
-    let exit = |of: fn(&End) -> Option<u8>| ended().find_map(|(_, end)| of(end)).map(Exit::of_code);
+    // Of several the greatest: 76, not saved, before 75.
+    let exit = |of: fn(&End) -> Option<u8>| ended().filter_map(|(_, end)| of(end)).max().map(Exit::of_code);
     let failed: Vec<String> = ended()
         .filter_map(|(job, end)| match end {
             End::Failed(said, _) => Some(format!("{}: {}", job.name, said.replace('\n', "\n  "))),

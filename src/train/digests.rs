@@ -12,6 +12,7 @@ use twox_hash::XxHash3_64;
 use super::run_dir::DIGESTS;
 use crate::comm::{Communicator, Nodes, hosts};
 use crate::error::{Error, Exit, Result};
+use crate::files::text_if_there;
 use crate::model::{Param, Params};
 
 /// A line of `digests.jsonl`. Digests are XXH3 (64 bits), in hexadecimal.
@@ -68,11 +69,7 @@ pub struct StartLine {
 /// # Errors
 /// When its chain of digests is there, and cannot be read.
 pub fn plan_of(dir: &Path) -> Result<String> {
-    let path = dir.join(DIGESTS);
-    let text = match std::fs::read_to_string(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        read => read.map_err(Error::io("read", &path))?,
-    };
+    let text = text_if_there(&dir.join(DIGESTS))?.unwrap_or_default();
     let starts = text.lines().rev().filter(|line| line.contains("\"hosts\""));
     let mut starts = starts.filter_map(|line| serde_json::from_str::<StartLine>(line).ok());
     Ok(starts.next().map(|start| start.plan).unwrap_or_default())

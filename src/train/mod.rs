@@ -95,6 +95,9 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     trainer.begin(origin, &console)?;
     let timeline = Timeline::start(&mut trainer, &trace);
     trainer.data.notes.iter().for_each(|note| console.note(note));
+    if trainer.rises_to_the_end() {
+        console.note("--max-steps ends the run within --warmup-epochs: the learning rate rises to the end");
+    }
     console.say(trainer.describe());
     if let Some(refused) = &trainer.lockstep.refused {
         console.warn(format!(

@@ -12,7 +12,7 @@ use crate::comm::{Communicator, Solo, agree_root};
 use crate::config::{RunConfig, Settings};
 use crate::data::{Dataset, RowShape, Shards, Split};
 use crate::error::{Error, Result, indented};
-use crate::files::write_whole;
+use crate::files::{text_if_there, write_whole};
 use crate::model::Model;
 use crate::report::DIVERGED;
 
@@ -78,10 +78,7 @@ pub fn prepare(
 }
 
 fn look(folder: &Path, config: &RunConfig, any_shards: bool) -> Result<Told> {
-    let read = |name: &str| match std::fs::read_to_string(folder.join(name)) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        text => text.map(Some).map_err(Error::io("read", folder.join(name))),
-    };
+    let read = |name: &str| text_if_there(&folder.join(name));
     if let Some(text) = read(DIVERGED)? {
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         let [said, settings] = ["error", "config"].map(|key| value[key].as_str().unwrap_or_default().to_owned());

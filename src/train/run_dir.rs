@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoints;
 use crate::comm::{Communicator, agree_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::files::{is_temporary, remove_temporaries, write_whole};
+use crate::files::{is_temporary, read_text, remove_temporaries, write_whole};
 use crate::lock::{LOCK_FILE, RunLock};
 use crate::metrics::{EpochLine, Lines, Summary, json};
 use crate::report::{Console, LIVE_FILE};
@@ -181,13 +181,13 @@ impl RunDir {
     pub fn mend(&mut self, lines: &[EpochLine], config: &str) -> Result<bool> {
         let Some(lock) = &self.lock else { return Ok(false) };
         let is_there = |lines: &Option<Lines>| lines.as_ref().is_some_and(Lines::is_there);
-        let (locked, settings) = (lock.is_of(&self.path), std::fs::read(self.path.join("config.toml")).ok());
+        let (locked, settings) = (lock.is_of(&self.path), read_text(&self.path.join("config.toml")).ok());
         let [metrics, digests] = [&self.metrics, &self.digests].map(is_there);
         if locked && settings.is_some() && metrics && digests {
             return Ok(false);
         }
         // Settings of this run may be all that is left by who is still removing what was made anew before.
-        let others = settings.is_some_and(|settings| settings != with_head(config).as_bytes());
+        let others = settings.is_some_and(|settings| settings != with_head(config));
         if others && !locked && !metrics && !digests {
             return Err(Error::invalid(
                 format!("folder {}", self.path.display()),
@@ -297,7 +297,7 @@ pub fn checkpoints_of(path: &Path) -> Checkpoints {
 
 /// The summary of a run that is finished.
 pub fn summary_of(path: &Path) -> Option<Value> {
-    serde_json::from_str(&std::fs::read_to_string(path.join(SUMMARY)).ok()?).ok()
+    serde_json::from_str(&read_text(&path.join(SUMMARY)).ok()?).ok()
 }
 
 /// A line each.

@@ -198,7 +198,7 @@ impl Saver {
 
     /// Whether the newest one has been taken away since it was written; it is not counted as there then, and another is due.
     pub fn is_gone(&mut self) -> bool {
-        if self.newest().is_some_and(|step| !self.checkpoints.path(step).exists()) {
+        if self.newest().is_none() && self.newest.is_some() {
             (self.newest, self.gone) = (None, true);
         }
         self.gone
@@ -212,7 +212,7 @@ impl Saver {
     /// Steps of the newest checkpoint that is whole on disk, after the one that is being written, if any.
     pub fn newest(&mut self) -> Option<usize> {
         let _ = self.wait();
-        self.newest
+        self.newest.filter(|&step| self.checkpoints.path(step).is_file())
     }
 }
 

@@ -355,9 +355,18 @@ impl<'a> Trainer<'a> {
         self.since = (Instant::now(), self.comm.bytes_communicated());
     }
 
+    /// Steps in which the learning rate rises.
+    fn warmup(&self) -> usize {
+        (self.config.warmup_epochs * self.steps_of_epoch() as f64).round() as usize
+    }
+
+    /// Whether the learning rate is still rising where the run ends.
+    pub fn rises_to_the_end(&self) -> bool {
+        self.warmup() > self.total_steps
+    }
+
     fn learning_rate(&self) -> f64 {
-        let epoch_steps = self.steps_of_epoch();
-        let warmup = (self.config.warmup_epochs * epoch_steps as f64).round() as usize;
+        let (epoch_steps, warmup) = (self.steps_of_epoch(), self.warmup());
         self.config.schedule.at(self.config.lr, self.progress.step, warmup, self.config.epochs * epoch_steps)
     }
 

@@ -240,3 +240,79 @@ fn a_terminal_that_only_shows_lines_gets_lines() {
     let end = shell(&line("xterm", "predict --model run photos --csv"), dir).success();
     assert!(!end.stdout.contains("\u{1b}[31m") && end.stdout.contains("\\u001b[31m"), "{end:#?}");
 }
+
+#[test]
+fn a_pipe_in_a_run_s_folder_is_refused_by_who_reads_it() {
+    let folder = faces();
+    let dir = folder.path();
+    glasses(&words("train --data faces.h5 --model tiny.toml --epochs 2 --max-steps 4 --out run"), dir).success();
+    for (file, commands) in [
+        ("metrics.jsonl", &["train --resume run --max-steps 5"][..]),
+        ("digests.jsonl", &["train --resume run --max-steps 5", "verify run"]),
+        ("config.toml", &["train --resume run --max-steps 5", "verify run", "report run", "watch --once run"]),
+        ("lock", &["train --resume run --max-steps 5"]),
+        ("report.html", &["report run"]),
+    ] {
+        let whole = dir.join("run").join(file);
+        let kept = std::fs::rename(&whole, dir.join("kept")).is_ok();
+        shell(&format!("mkfifo run/{file}"), dir).success();
+        for command in commands {
+            let said = shell(&format!("timeout 20 $GLASSES {command}"), dir).failure();
+            assert!(
+                said.contains(file) && (said.contains("regular file") || said.contains("a pipe")),
+                "{command}: {said}"
+            );
+        }
+        std::fs::remove_file(&whole).unwrap();
+        if kept {
+            std::fs::rename(dir.join("kept"), &whole).unwrap();
+        }
+    }
+    // What only shows a run shows the rest of it.
+    std::fs::remove_file(dir.join("run/live.json")).ok();
+    shell("rm run/metrics.jsonl; mkfifo run/metrics.jsonl run/live.json", dir).success();
+    shell("timeout 20 $GLASSES watch --once run; [ $? != 124 ]", dir).success();
+    shell("timeout 60 $GLASSES report run; [ $? != 124 ]", dir).success();
+}
+
+#[test]
+fn what_is_no_run_is_called_that() {
+    let folder = faces();
+    let dir = folder.path();
+    std::fs::create_dir(dir.join("pictures")).unwrap();
+    for (command, name, found) in [
+        ("verify pictures", "RUN pictures", "a folder in which no run was begun"),
+        ("verify nope", "RUN nope", "no such folder"),
+        ("train --resume nope", "--resume nope", "no such folder"),
+        ("train --resume faces.h5", "--resume faces.h5", "a file"),
+        ("report faces.h5", "faces.h5", "a file"),
+    ] {
+        let said = glasses(&words(command), dir).failure();
+        assert!(said.contains(&format!("{name}: found {found}")), "{command}: {said}");
+    }
+}
+
+#[test]
+fn exports_are_the_same_bytes_each_time_and_maps_never_take_each_other_s_name() {
+    let folder = faces();
+    let dir = folder.path();
+    glasses(&words("train --data faces.h5 --model tiny.toml --epochs 1 --out run"), dir).success();
+    let exported = |out: &str| {
+        let line = format!("export run --to safetensors --out {out}.safetensors --samples faces.h5");
+        glasses(&words(&line), dir).success();
+        [format!("{out}.safetensors"), format!("{out}.samples.safetensors")]
+            .map(|file| std::fs::read(dir.join(file)).unwrap())
+    };
+    let first = exported("a");
+    // Seven notes come out in this order once in 5040 times.
+    (0..3).for_each(|_| assert_eq!(exported("b"), first));
+    std::fs::create_dir_all(dir.join("p/a")).unwrap();
+    for file in ["p/a/b.png", "p/a-b.png"] {
+        image::RgbImage::from_pixel(24, 24, image::Rgb([9, 8, 7])).save(dir.join(file)).unwrap();
+    }
+    let odd =
+        "cp p/a-b.png $'p/q\\xff.png'; cp p/a-b.png $'p/q\\xfe.png'; $GLASSES predict --model run --explain maps p";
+    let said = shell(odd, dir).success().stdout;
+    assert!(said.contains(r"q\xff.png") && said.contains(r"q\xfe.png"), "{said}");
+    assert_eq!(std::fs::read_dir(dir.join("maps")).unwrap().count(), 4);
+}

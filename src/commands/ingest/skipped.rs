@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, list};
-use crate::files::Whole;
+use crate::files::{Whole, check_replaceable};
 use crate::report::note;
 
 /// The file that lists what the dataset `out` leaves out.
@@ -23,6 +23,7 @@ pub fn write(out: &Path, bad: &[String]) -> Result<Option<Whole>> {
         return Ok(None);
     }
     let place = place(out);
+    check_replaceable(&place)?;
     let mut file = Whole::begin(&place)?;
     let lines: String = bad.iter().map(|line| line.replace(['\n', '\r'], " ") + "\n").collect();
     file.write_all(lines.as_bytes()).map_err(Error::io("write", &place))?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::paper;
 use crate::config::grid;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{read_text, write_whole};
 use crate::plural::plural;
 use crate::report::sweep::{DIVERGED, Row, State, Sweep};
 use crate::report::{RunFiles, note};
@@ -42,7 +42,7 @@ struct Outcome {
 
 /// What there is of a run; `None` where its folder holds none.
 fn read(folder: &Path) -> Option<Outcome> {
-    if let Ok(text) = std::fs::read_to_string(folder.join(DIVERGED)) {
+    if let Ok(text) = read_text(&folder.join(DIVERGED)) {
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         let config = value["config"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
         return Some(Outcome { config, summary: None, diverged: true });
