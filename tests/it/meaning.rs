@@ -13,25 +13,29 @@ fn numbers_that_become_equal_are_said() {
     let dir = folder();
     let table = |cell: &dyn Fn(usize) -> String| {
         let rows: String = (0..40).map(|i| format!("{i}.5,{},{}\n", cell(i), ["a", "b"][i % 2])).collect();
+        let _ = std::fs::remove_file(dir.path().join("t.h5"));
         std::fs::write(dir.path().join("t.csv"), format!("x,ts,label\n{rows}")).unwrap();
-        glasses(&words("ingest t.csv --out t.h5 --replace"), dir.path()).success().stderr
+        glasses(&words("ingest t.csv --out t.h5"), dir.path()).success().stderr
     };
     for (cell, pair) in [
-        (&(|i| (1_600_000_000 + i).to_string()) as &dyn Fn(usize) -> String, "1600000000 and 1600000001"),
-        (&|i| (16_777_216 + i).to_string(), "16777216 and 16777217"),
-        (&|i| format!("{}", 123_456_789_012_345_670_i64 + i as i64), "123456789012345670 and 123456789012345671"),
+        (&(|i: usize| (1_600_000_000 + i).to_string()) as &dyn Fn(usize) -> String, "1600000000 and 1600000001"),
+        (&|i: usize| (16_777_216 + i).to_string(), "16777216 and 16777217"),
+        (
+            &|i: usize| format!("{}", 123_456_789_012_345_670_i64 + i as i64),
+            "123456789012345670 and 123456789012345671",
+        ),
     ] {
         let said = table(cell);
         assert!(said.contains("'ts' (column 2) holds different numbers") && said.contains(pair), "{said}");
         assert!(said.contains("subtract an offset, or leave the column out"), "{said}");
     }
-    for cell in
-        [&(|i| format!("0.{}1", i % 7)) as &dyn Fn(usize) -> String, &|i| (1_600_000_000 + i * 1024).to_string()]
-    {
+    for cell in [&(|i: usize| format!("0.{}1", i % 7)) as &dyn Fn(usize) -> String, &|i: usize| {
+        (1_600_000_000 + i * 1024).to_string()
+    }] {
         assert!(!table(cell).contains("equal as f32"));
     }
     let doubles: Vec<f64> =
-        (0..80).map(|i| if i % 2 == 1 { 1.6e9 + f64::from(i) } else { 0.1 * f64::from(i) }).collect();
+        (0..80i32).map(|i| if i % 2 == 1 { 1.6e9 + f64::from(i) } else { 0.1 * f64::from(i) }).collect();
     Raw::create(dir.path(), "d.h5").put("train/features", &[40, 2], &doubles).labels("train", &labels(40));
     let said = notes(dir.path());
     assert!(said.contains("/train/features: column 2 holds different numbers"), "{said}");
@@ -47,10 +51,12 @@ fn rows_that_were_never_written_are_refused() {
     let dir = folder();
     let half = |written: usize, gzip: bool| {
         let raw = Raw::create(dir.path(), "d.h5").labels("train", &labels(20));
-        let made = raw.file().new_dataset::<u8>().chunk((4, 4, 4, 1)).shape((20, 4, 4, 1));
-        let made = if gzip { made.deflate(6) } else { made };
+        let mut made = raw.file().new_dataset::<u8>().chunk((4, 4, 4, 1)).shape((20, 4, 4, 1));
+        if gzip {
+            made = made.deflate(6);
+        }
         let images = made.create("train/images").unwrap();
-        let pixels = ndarray::Array4::from_shape_fn((written, 4, 4, 1), |(i, y, ..)| (i % 2 * 200 + y) as u8);
+        let pixels = ndarray::Array4::<u8>::from_shape_fn((written, 4, 4, 1), |(i, y, _, _)| (i % 2 * 200 + y) as u8);
         images.write_slice(&pixels, ndarray::s![0..written, .., .., ..]).unwrap();
     };
     for gzip in [false, true] {
@@ -140,7 +146,7 @@ fn what_is_no_picture_and_no_model_is_answered_with_the_command() {
     for model in ["run", "run/checkpoints", "run/model.h5"] {
         let parts = ["run: found a run that was interrupted", "glasses train --resume run", "run/checkpoints/step-"];
         refused(dir, &format!("eval --model {model} --data d.h5"), &parts);
-        refused(dir, &format!("export --model {model} --out m.onnx"), &parts);
+        refused(dir, &format!("export {model} --to onnx --out m.onnx"), &parts);
     }
 }
 
