@@ -30,6 +30,11 @@ struct Text {
 }
 
 impl Described {
+    /// What its rows are, and its class names in label order.
+    pub fn rows(&self) -> (RowShape, &[String]) {
+        (self.shape, &self.classes)
+    }
+
     /// Of the network that is being trained.
     pub fn of(model: &Model, shape: RowShape, normalizer: &Normalizer, classes: &[String]) -> Described {
         let (mean, inverse_deviation) = normalizer.parts();

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, printable_name};
 use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
 use crate::model::{Workspace, room};
 use crate::plural::plural;
-use crate::report::percent;
+use crate::report::{note, percent};
 use crate::say;
 use crate::train::{self, EVALUATION_SHARDS, Evaluation, evaluate};
 
@@ -90,9 +90,12 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         let part = Part::read(&dataset, options.split, shards, comm.rank(), comm.size())?;
         check_labels(options, &first, &part)?;
         let batch = room_for(&first, &files[0], comm)?;
-        Ok((first, part, batch))
+        Ok((first, part, batch, dataset.classes.is_some()))
     });
-    let (first, part, batch) = agree(comm, opened)?;
+    let (first, part, batch, named) = agree(comm, opened)?;
+    if comm.is_root() && !named && !class_names::are_numbers(&first.classes) {
+        note(&class_names::taken_as_numbers(&first.classes));
+    }
     let (found, members) = if files.len() == 1 {
         let mut ws = Workspace::for_inference(&first.model, batch);
         let rows = (&part, EVALUATION_SHARDS);

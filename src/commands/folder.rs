@@ -11,10 +11,19 @@ use crate::train::member_folder;
 /// # Errors
 /// When the run in the folder is not over: says what it has instead.
 pub fn model_file(path: &Path) -> Result<PathBuf> {
+    let here = |run| if run == Path::new("") { Path::new(".") } else { run };
+    let run = path.parent().map(here).filter(|run| run.join("config.toml").exists());
+    let path = match run {
+        Some(run) if path.ends_with("checkpoints") && path.is_dir() => {
+            let model = model_file(run)?;
+            let fix = format!("name the model, {}, or one of the checkpoints", model.display());
+            return Err(Error::invalid(path.display().to_string(), "a folder of checkpoints", "a model", fix));
+        }
+        Some(run) if path.ends_with("model.h5") && path.symlink_metadata().is_err() => run,
+        _ if !path.is_dir() => return Ok(path.to_owned()),
+        _ => path,
+    };
     let file = path.join("model.h5");
-    if !path.is_dir() {
-        return Ok(path.to_owned());
-    }
     if file.exists() || !path.join("config.toml").exists() {
         return Ok(file);
     }

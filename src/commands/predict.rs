@@ -5,7 +5,7 @@ mod inputs;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use super::probe;
 use crate::checkpoint::{self, SavedModel};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::data::RowShape;
-use crate::data::picture::{self, FirstOnly, Picture};
+use crate::data::picture::{self, FirstOnly, Picture, is_hdf5};
 use crate::error::{Error, Result};
 use crate::files::text_of;
 use crate::kernels;
@@ -103,12 +103,35 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         let (count, seconds) = (files.len(), started.elapsed().as_secs_f64());
         eprintln!("{count} pictures in {seconds:.2} s, {:.0} pictures/s", count as f64 / seconds);
     }
-    let bad: Vec<String> = outcomes.into_iter().filter_map(std::result::Result::err).collect();
-    let end = || if bad.is_empty() { Ok(String::new()) } else { Err(unreadable(bad, files.len())) };
+    let all = files.iter().zip(outcomes);
+    let bad: Vec<(&PathBuf, String)> = all.filter_map(|(file, outcome)| Some((file, outcome.err()?))).collect();
+    let end = || if bad.is_empty() { Ok(String::new()) } else { Err(unreadable(options, bad, files.len())) };
     agree_root(comm, end).map(|_| ())
 }
 
-fn unreadable(bad: Vec<String>, of: usize) -> Error {
+fn unreadable(options: &Options, bad: Vec<(&PathBuf, String)>, of: usize) -> Error {
+    let is_gone = |file: &Path| file.symlink_metadata().is_err();
+    let dataset = bad.iter().map(|(file, _)| file.as_path()).find(|file| is_hdf5(file));
+    let mut fixes = Vec::new();
+    if bad.iter().any(|(file, _)| is_gone(file)) {
+        fixes.push("check the names of files that are not there".to_owned());
+    }
+    if let Some(dataset) = dataset {
+        let model = options.model[0].display();
+        fixes.push(format!(
+            "a dataset's rows are judged by `glasses eval --model {model} --data {}`",
+            dataset.display()
+        ));
+    }
+    if bad.iter().any(|(file, _)| !is_gone(file) && !is_hdf5(file)) {
+        fixes.push(format!("replace them by {}", picture::FORMATS));
+    }
+    if fixes.len() > 1
+        && let Some(replace) = fixes.last_mut().filter(|fix| fix.starts_with("replace them"))
+    {
+        *replace = replace.replacen("them", "the others", 1);
+    }
+    let bad: Vec<String> = bad.into_iter().map(|(_, reason)| reason).collect();
     let others = match of - bad.len() {
         0 => "; none has been predicted".to_owned(),
         1 => "; the other one has been predicted".to_owned(),
@@ -117,7 +140,7 @@ fn unreadable(bad: Vec<String>, of: usize) -> Error {
     Error::Several {
         what: format!("{} of {} could not be read", bad.len(), plural(of, "picture")),
         items: bad,
-        fix: format!("replace them by {}{others}", picture::FORMATS),
+        fix: fixes.join("; ") + &others,
     }
 }
 

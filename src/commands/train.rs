@@ -67,6 +67,9 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         Some(dir) if options.fork => Origin::Fork(dir.clone()),
         Some(dir) => {
             if let Some(text) = train::finished(dir, &config, comm)? {
+                if options.settings.data.is_some() {
+                    train::check_finished(dir, &config, comm)?;
+                }
                 Console::new(comm.is_root()).say(text);
                 return Ok(());
             }

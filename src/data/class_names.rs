@@ -131,3 +131,19 @@ fn names<T: Deref<Target = Container>>(path: &Path, of: T, is_dataset: bool) -> 
     }
     Ok(names)
 }
+
+/// Whether classes are called 0, 1, 2 …, as those are that nobody named.
+pub fn are_numbers(names: &[String]) -> bool {
+    names.iter().enumerate().all(|(class, name)| *name == class.to_string())
+}
+
+/// What is said where labels without names meet the named classes of a model.
+pub fn taken_as_numbers(names: &[String]) -> String {
+    let first: Vec<String> =
+        names.iter().take(3).enumerate().map(|(class, name)| format!("{class} is {name}")).collect();
+    let more = if names.len() > first.len() { ", …" } else { "" };
+    format!(
+        "there are no class names beside the labels: they are taken as numbers of the named classes ({}{more})",
+        first.join(", ")
+    )
+}

@@ -97,6 +97,30 @@ pub fn look(dataset: &hdf5::Dataset) -> hdf5::Result<bool> {
     Ok(!outside(dataset.dcpl()?.id()).1.is_empty())
 }
 
+/// Of a dataset in chunks, how many there are to be, and how many of them its file has; where values stand in one piece, whether that
+/// is there. Nothing where that is not known.
+pub fn written(dataset: &hdf5::Dataset) -> Option<(usize, usize)> {
+    let plist = dataset.dcpl().ok()?;
+    match plist.get_layout().ok()? {
+        Layout::Contiguous => Some((1, usize::from(dataset.storage_size() > 0))),
+        Layout::Chunked => {
+            let chunks = dataset.shape().into_iter().zip(plist.get_chunk().ok()??);
+            Some((chunks.map(|(size, chunk)| size.div_ceil(chunk.max(1))).product(), dataset.num_chunks()?))
+        }
+        _ => None,
+    }
+}
+
+/// For HDF5 before 1.10.5, with which the crate has no such call of its own (which goes before this).
+#[allow(dead_code)]
+trait Chunks {
+    fn num_chunks(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl Chunks for hdf5::Dataset {}
+
 /// Whether a file may hold so many bytes of `name`.
 ///
 /// # Errors

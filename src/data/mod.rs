@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod class_names;
+pub mod coarse;
 mod contents;
 pub mod doubtful;
 pub mod foreign;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ndarray::s;
 
 use super::class_names::MOST_CLASSES;
+use super::coarse::{Coarse, Exact};
 use super::open::{OpenFile, open};
 use super::schema::{self, FIX, Group, Schema, invalid};
 use super::{RowShape, Split, foreign, rows_name};
@@ -203,6 +204,28 @@ impl Dataset {
         let RowShape::Features { d } = self.shape else { return Ok(()) };
         let rows = self.rows(split).min((bytes / (4 * d)).max(1));
         pieces(0..rows, 4 * d).try_for_each(|part| self.read(split, part).map(drop))
+    }
+
+    /// What becomes equal of the doubles in the first training rows, about so many bytes; nothing where the features are no doubles.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn coarse(&self, bytes: usize) -> Result<Option<String>> {
+        let RowShape::Features { d } = self.shape else { return Ok(None) };
+        let place = self.place(Split::Train, rows_name(self.shape));
+        let failed = |e| Error::hdf5(format!("read {place} of"), &self.path, FIX)(e);
+        let dataset = self.file.dataset(&place).map_err(failed)?;
+        if dataset.dtype().map_err(failed)?.size() <= size_of::<f32>() {
+            return Ok(None);
+        }
+        let mut coarse = Coarse::new(d);
+        for part in pieces(0..self.rows(Split::Train).min((bytes / (8 * d)).max(1)), 8 * d) {
+            let values = dataset.read_slice::<f64, _, ndarray::Ix2>(s![part, ..]).map_err(failed)?;
+            for (index, &value) in values.iter().enumerate() {
+                coarse.add(index % d, value as f32, || Some(Exact::of(value)));
+            }
+        }
+        Ok(coarse.said(|column| format!("{place}: column {}", column + 1)))
     }
 
     /// As [`Dataset::check_labels`], of all labels of a split.

@@ -130,6 +130,7 @@ fn check_split(path: &Path, file: &hdf5::File, name: &str, notes: &mut Vec<Strin
     if let RowShape::Image { h, w, c } = shape {
         channels_first(path, &place, [h, w, c], notes)?;
     }
+    all_written(path, &place, &dataset)?;
     check_labels(path, file, name, sizes[0])?;
     Ok((shape, sizes[0]))
 }
@@ -138,7 +139,7 @@ fn check_split(path: &Path, file: &hdf5::File, name: &str, notes: &mut Vec<Strin
 fn channels_first(path: &Path, place: &str, [h, w, c]: [usize; 3], notes: &mut Vec<String>) -> Result<()> {
     // Pictures are often square, or have few channels: one of both says which axis is which.
     let is_usual = [1, 3, 4].contains(&h);
-    if w < 8 || c < 8 || !is_usual && h == w && w != c {
+    if w < 2 || c < 5 || !is_usual && h == w && w != c {
         return Ok(());
     }
     if !is_usual || w != c {
@@ -169,7 +170,21 @@ fn check_labels(path: &Path, file: &hdf5::File, name: &str, rows: usize) -> Resu
     if labels.shape() != [rows] {
         return Err(invalid(path, &place, foreign::extent(&labels), format!("[{rows}], one label a row")));
     }
-    Ok(())
+    all_written(path, &place, &labels)
+}
+
+/// Whether a file has all parts of a dataset: HDF5 reads zeros where none was written.
+fn all_written(path: &Path, place: &str, dataset: &hdf5::Dataset) -> Result<()> {
+    let Some((all, there)) = foreign::written(dataset).filter(|(all, there)| there < all) else {
+        return Ok(());
+    };
+    let rows = dataset.shape().first().copied().unwrap_or(0);
+    let found = match ((all - there) as u128 * rows as u128).div_ceil(all as u128) {
+        _ if there == 0 => format!("none of its {rows} rows was ever written"),
+        missing => format!("about {missing} of {rows} rows were never written ({} of {all} chunks)", all - there),
+    };
+    let fix = "write all rows, or cut the datasets to those that were written (in h5py: dataset.resize(ROWS, axis=0))";
+    Err(Error::invalid(format!("{} {place}", path.display()), found, "all rows", fix))
 }
 
 /// An attribute of one string, or of `most`, whichever way HDF5 stores them (h5py writes variable-length UTF-8). Several may be

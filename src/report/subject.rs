@@ -50,6 +50,8 @@ pub struct Example {
     pub evidence: Option<Evidence>,
 }
 
+/// Each curve takes all rows: of more classes none is drawn, and no area said.
+pub const MOST_WITH_CURVES: usize = 200;
 /// Wrong rows that are shown at most.
 pub const MOST_WRONG: usize = 12;
 /// Right rows that are shown at most, of each class and of all.
@@ -91,18 +93,22 @@ impl Judged {
         Curve::new(rows.map(|(row, &label)| (row[class], label as usize == class)))
     }
 
-    /// The classes whose curves tell something: of two only the second, whose curve holds both.
+    /// The classes whose curves tell something: of two only the second, whose curve holds both; of more than [`MOST_WITH_CURVES`] none.
     pub fn curve_classes(&self) -> std::ops::Range<usize> {
-        if self.classes.len() == 2 { 1..2 } else { 0..self.classes.len() }
+        match self.classes.len() {
+            2 => 1..2,
+            classes if classes > MOST_WITH_CURVES => 0..0,
+            classes => 0..classes,
+        }
     }
 
     /// The rows to look at: those that are wrong with the largest probability of what was said, then right ones of each class,
     /// from the surest to the least sure.
     pub fn to_look_at(&self) -> Vec<usize> {
-        let sureness = |&row: &usize| self.said(row).map_or(0.0, |said| self.of(row)[said]);
-        let is_right = |&row: &usize| self.said(row) == Some(self.labels[row] as usize);
-        let mut wrong: Vec<usize> =
-            (0..self.rows()).filter(|row| !is_right(row) && self.said(*row).is_some()).collect();
+        let said: Vec<Option<usize>> = (0..self.rows()).map(|row| self.said(row)).collect();
+        let sureness = |&row: &usize| said[row].map_or(0.0, |said| self.of(row)[said]);
+        let is_right = |&row: &usize| said[row] == Some(self.labels[row] as usize);
+        let mut wrong: Vec<usize> = (0..self.rows()).filter(|row| !is_right(row) && said[*row].is_some()).collect();
         wrong.sort_by(|a, b| sureness(b).total_cmp(&sureness(a)));
         wrong.truncate(MOST_WRONG);
         let each = MOST_RIGHT.0.min((MOST_RIGHT.1 / self.classes.len()).max(1));

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// Bytes of features of a split that [`of_file`] looks at.
 const LOOKED_AT: usize = 256 << 20;
 
+/// Bytes of doubles whose rounding is looked at.
+const DOUBLES: usize = 64 << 20;
+
 /// What training assumes of a file.
 #[derive(Debug)]
 pub struct Assumed {
@@ -87,6 +90,10 @@ pub(super) fn notes(
     comm: &dyn Communicator,
 ) -> Vec<String> {
     let mut notes = dataset.notes.clone();
+    if comm.is_root() {
+        // What cannot be read, the reading of the rows has said.
+        notes.extend(dataset.coarse(DOUBLES).ok().flatten());
+    }
     notes.extend(remarks::of_classes(classes, histogram));
     let batch = default_batch(dataset.rows(Split::Train));
     if no_batch && batch < BATCH {

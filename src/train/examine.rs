@@ -129,6 +129,9 @@ pub fn subject_of(path: &Path, data: Option<&Path>) -> Result<Subject> {
         subject.notes.push("The data has no test rows: there is nothing about single rows and classes.".to_owned());
         return Ok(subject);
     };
+    if dataset.classes.is_none() && !class_names::are_numbers(&saved.classes) {
+        subject.notes.push(format!("{}.", class_names::taken_as_numbers(&saved.classes)));
+    }
     let part = Part::read(&dataset, split, 1, 0, 1)?;
     if let Some(label) = part.labels().iter().find(|&&label| label as usize >= saved.classes.len()) {
         let place = format!("{} /{}/labels", file.display(), split.name());

@@ -1,6 +1,7 @@
 //! Training: the epoch loop reads like the algorithm.
 
 mod account;
+mod alike;
 mod assumed;
 mod board;
 mod data;
@@ -28,6 +29,7 @@ mod trainer;
 mod verify;
 mod vote;
 
+pub use alike::check_finished;
 pub use assumed::{Assumed, of_file};
 pub use data::{TrainData, default_batch};
 pub use deal::{End, Job, deal, failure, left_of};

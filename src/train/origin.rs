@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::alike;
 use super::digests;
 use super::pulse;
 use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
 use super::trainer::Trainer;
-use crate::checkpoint::{self, Checkpoints, State};
+use crate::checkpoint::{self, Checkpoints, Described, State};
 use crate::comm::{Communicator, agree, agree_root};
 use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
@@ -207,13 +208,20 @@ impl Trainer<'_> {
         let any =
             agree_root(comm, || Ok(if checkpoints_of(dir).steps()?.is_empty() { "" } else { "some" }.to_owned()))?;
         if any == "some" {
-            let meta = restore(dir, None, &mut self.params, None, comm, console, &|_| Ok(()))?;
+            let data = &self.data;
+            let check = |meta: &Meta| match meta.model.as_ref().map(Described::rows) {
+                Some((shape, classes)) => alike::check(dir, (shape, classes), (data.shape, &data.classes), console),
+                None => Ok(()),
+            };
+            let meta = restore(dir, None, &mut self.params, None, comm, console, &check)?;
             let step = meta.progress.step;
             console.say(format!("starting from the weights of {} after step {step}", dir.display()));
             return Ok(());
         }
         let path = dir.join("model.h5");
         let saved = agree(comm, checkpoint::read(&path))?;
+        let (rows, data) = ((saved.shape, &saved.classes[..]), (self.data.shape, &self.data.classes[..]));
+        agree(comm, alike::check(dir, rows, data, console))?;
         if saved.params.table != self.params.table {
             return Err(Error::invalid(
                 path.display().to_string(),
@@ -283,7 +291,7 @@ fn share(values: &mut Buffer, comm: &dyn Communicator) {
 }
 
 /// The newest whole checkpoint in `dir` of at most `at_most` steps, and what it says.
-fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> Result<(State, Meta)> {
+pub(super) fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> Result<(State, Meta)> {
     let checkpoints = checkpoints_of(dir);
     let mut damaged = Vec::new();
     // A run that goes on meanwhile takes its older ones away.
@@ -356,7 +364,7 @@ fn short(text: &str) -> String {
     }
 }
 
-fn changed(dir: &Path, differing: Vec<String>) -> Error {
+pub(super) fn changed(dir: &Path, differing: Vec<String>) -> Error {
     Error::Several {
         what: format!("--resume {}: these are not as they were, and decide what the run computes", dir.display()),
         items: differing,

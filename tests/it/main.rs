@@ -35,6 +35,7 @@ mod kernels;
 mod layout;
 mod losses;
 mod many_classes;
+mod meaning;
 mod memory;
 mod names;
 mod pictures;

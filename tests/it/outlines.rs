@@ -93,6 +93,8 @@ fn channels_that_stand_first_are_recognised() {
         ([6, 16, 12, 12], true),
         ([6, 2, 32, 32], true),
         ([6, 16, 12, 14], true),
+        ([6, 3, 6, 8], true),
+        ([6, 4, 3, 5], true),
         ([6, 12, 12, 16], false),
         ([6, 16, 12, 3], false),
         ([6, 16, 12, 4], false),

@@ -9,6 +9,7 @@ use super::look::{self, Look};
 use super::table::{self, Roles};
 use super::{Content, Request, Source};
 use crate::data::RowShape;
+use crate::data::coarse::{Coarse, Exact};
 use crate::data::doubtful::number;
 use crate::error::{Error, Result};
 use crate::plural::plural;
@@ -75,6 +76,9 @@ impl Layout {
         notes.extend(self.features.iter().find(|&&i| look::names_splits(first, roles, i)).map(|&split| {
             format!("{}: {}; it is a feature: {}", path.display(), roles.name(first, split), look::TWO_TABLES)
         }));
+        let said =
+            table.coarse.said(|feature| format!("{}: {}", path.display(), roles.name(first, self.features[feature])));
+        notes.extend(said);
         let counting: Vec<usize> = table.counting(self.features.len()).map(|i| self.features[i]).collect();
         if !counting.is_empty() {
             notes.push(format!(
@@ -113,14 +117,14 @@ pub fn read(request: &Request) -> Result<Source> {
             "for a CSV that labels pictures, give the folder of pictures as SRC and this file with --labels",
         ));
     }
-    let mut table = Columns::default();
+    let mut table = Columns::new(layout.features.len());
     let mut record = StringRecord::new();
     while table::next(&mut reader, &mut record, path)? {
-        table.add(layout.row(&record));
+        table.add(&layout, &record);
     }
     layout.roles.header |= is_header(&first, &layout, &table);
     if !layout.roles.header {
-        table.add_first(layout.row(&first));
+        table.add_first(&layout, &first);
     }
     if table.labels.is_empty() && table.bad.is_empty() && table.unlabelled == 0 {
         return Err(empty(path));
@@ -150,8 +154,8 @@ fn is_header(first: &StringRecord, layout: &Layout, table: &Columns) -> bool {
 }
 
 /// The rows read so far.
-#[derive(Default)]
 struct Columns {
+    coarse: Coarse,
     values: Vec<f32>,
     labels: Vec<String>,
     bad: Vec<String>,
@@ -159,7 +163,22 @@ struct Columns {
 }
 
 impl Columns {
-    fn add(&mut self, row: Row) {
+    fn new(features: usize) -> Columns {
+        let (values, labels, bad) = (Vec::new(), Vec::new(), Vec::new());
+        Columns { coarse: Coarse::new(features), values, labels, bad, unlabelled: 0 }
+    }
+
+    /// A row of the table, whose numbers are looked at before they are f32 alone.
+    fn row(&mut self, layout: &Layout, record: &StringRecord) -> Row {
+        let row = layout.row(record);
+        for (feature, (&column, &value)) in layout.features.iter().zip(row.values.iter().flatten()).enumerate() {
+            self.coarse.add(feature, value, || Exact::of_text(&record[column]));
+        }
+        row
+    }
+
+    fn add(&mut self, layout: &Layout, record: &StringRecord) {
+        let row = self.row(layout, record);
         match row.values {
             Err(reason) => self.bad.push(reason),
             Ok(_) if is_missing(&row.label) => self.unlabelled += 1,
@@ -170,7 +189,8 @@ impl Columns {
         }
     }
 
-    fn add_first(&mut self, row: Row) {
+    fn add_first(&mut self, layout: &Layout, record: &StringRecord) {
+        let row = self.row(layout, record);
         match row.values {
             Err(reason) => self.bad.insert(0, reason),
             Ok(_) if is_missing(&row.label) => self.unlabelled += 1,

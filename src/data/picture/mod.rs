@@ -43,6 +43,9 @@ const MOST_PIXELS: u64 = MOST_BYTES / 3;
 /// No file of a picture may be longer; what follows a picture in its file (a film) included.
 const LONGEST_FILE: u64 = 1 << 30;
 
+/// How HDF5 files begin.
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+
 /// A picture as a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
@@ -75,6 +78,9 @@ pub fn try_decode(path: &Path, h: usize, w: usize, c: usize) -> Result<Picture, 
     let bytes = read(path)?;
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
+    }
+    if bytes.starts_with(HDF5) {
+        return Err("an HDF5 file, no picture".to_owned());
     }
     let bytes = &*whole(&bytes)?;
     let opened = |e: image::ImageError| e.to_string().replace('\n', " ");
@@ -134,6 +140,13 @@ fn need(format: Option<ImageFormat>, decoder: &impl ImageDecoder, (h, w, c): (us
     let for_rows = 16usize.saturating_mul(across.max(down)).saturating_mul(h).saturating_add(16 * h * w);
     let for_row = pixels.saturating_mul(for_channels).saturating_add(for_rows);
     all.saturating_add(for_decoder.max(all).max(for_row))
+}
+
+/// Whether a file is one of HDF5, by its first bytes. Pipes and devices are not opened.
+pub fn is_hdf5(path: &Path) -> bool {
+    let mut head = [0; HDF5.len()];
+    let is_file = path.metadata().is_ok_and(|data| data.is_file());
+    is_file && File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok()) && head[..] == *HDF5
 }
 
 /// All bytes of a regular file: a pipe may never end, a device either.

@@ -11,7 +11,7 @@ use crate::report::curves::precision;
 use crate::report::folder::{Epoch, PHASES};
 use crate::report::percent;
 use crate::report::plots::THRESHOLDS;
-use crate::report::subject::{Judged, Subject};
+use crate::report::subject::{Judged, MOST_WITH_CURVES, Subject};
 
 fn share(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), percent)
@@ -25,8 +25,9 @@ fn of(run: &Subject, named: bool) -> String {
 pub fn classes(run: &Subject, judged: &Judged) -> Markup {
     let confusion = judged.confusion();
     let balance = confusion.balance();
+    let with_areas = judged.classes.len() <= MOST_WITH_CURVES;
     let rows = confusion.of_classes(judged.classes.len()).into_iter().enumerate().map(|(class, of)| {
-        let curve = judged.curve(class);
+        let curve = Some(class).filter(|_| with_areas).and_then(|class| judged.curve(class));
         let area = |value: Option<f64>| value.map_or("–".to_owned(), |area| format!("{area:.4}"));
         let areas = [curve.as_ref().map(|c| c.precision_area()), curve.as_ref().map(|c| c.roc_area())].map(area);
         (judged.classes[class].clone(), of.rows, share(of.precision()), share(of.recall()), areas)
@@ -38,12 +39,13 @@ pub fn classes(run: &Subject, judged: &Judged) -> Markup {
                 ", balanced accuracy " (percent(balance.balanced_accuracy)) ", macro F1 " (format!("{:.4}", balance.macro_f1))
                 "; always the commonest class: accuracy " (percent(balance.majority_class_accuracy)) "."
                 @if judged.classes.len() > MOST_IN_TABLE { " No figure of confusion: there are more than " (MOST_IN_TABLE) " classes." }
+                @if !with_areas { " No curves and areas: there are more than " (MOST_WITH_CURVES) " classes." }
             }
             div.pair {
                 div.scroll { table {
-                    thead { tr { th { "class" } th { "rows" } th { "precision" } th { "recall" } th { "PR area" } th { "ROC area" } } }
+                    thead { tr { th { "class" } th { "rows" } th { "precision" } th { "recall" } @if with_areas { th { "PR area" } th { "ROC area" } } } }
                     tbody { @for (name, rows, precision, recall, areas) in rows {
-                        tr { td { (name) } td { (rows) } td { (precision) } td { (recall) } @for area in areas { td { (area) } } }
+                        tr { td { (name) } td { (rows) } td { (precision) } td { (recall) } @if with_areas { @for area in areas { td { (area) } } } }
                     } }
                 } }
                 @if judged.classes.len() == 2 { (thresholds(judged)) }
@@ -124,7 +126,7 @@ pub fn results(runs: &[Subject]) -> Markup {
     let last = |run: &Subject, get: fn(&Epoch) -> Option<f64>| run.files.epochs.last().and_then(get);
     let loss = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.4}"));
     let area = |run: &Subject| {
-        let judged = run.judged.as_ref()?;
+        let judged = run.judged.as_ref().filter(|judged| !judged.curve_classes().is_empty())?;
         let areas: Vec<f64> = judged.curve_classes().filter_map(|c| Some(judged.curve(c)?.roc_area())).collect();
         Some(areas.iter().sum::<f64>() / areas.len().max(1) as f64)
     };
