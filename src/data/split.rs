@@ -125,6 +125,20 @@ pub fn stratified(labels: &[usize], classes: usize, test: f64, val: f64, seed: u
     Ok(rows)
 }
 
+/// What is said of a fraction of which no class has a whole row; `sizes` are the rows of each class that it is taken from.
+pub fn rounds_to_none(option: &str, what: &str, fraction: f64, sizes: &[usize]) -> String {
+    let most = sizes.iter().copied().max().unwrap_or_default();
+    let fix = if most < 2 {
+        "each class has one row: there is none to hold back".to_owned()
+    } else {
+        let least = 0.5 / most as f64;
+        let up = |digits: i32| (least * 10f64.powi(digits)).ceil() / 10f64.powi(digits);
+        let enough = (1..9).map(up).find(|&enough| enough < least * 1.3).unwrap_or(least);
+        format!("{option} {enough} would hold back one")
+    };
+    format!("no {what} row: {option} {fraction} of each class rounds to none; {fix}")
+}
+
 /// Shuffles rows; each use has a `stream` of its own.
 fn shuffle(rows: &mut [usize], seed: u64, stream: usize) {
     let order = Stream::new(seed, Purpose::Split, stream, 0, 0).permutation(rows.len());
