@@ -99,7 +99,7 @@ pub fn read(request: &Request) -> Result<Source> {
     }
     let named = folders.into_iter().map(Named::new).collect::<Result<Vec<Named>>>()?;
     let (mut rows, mut left, mut notes) = (Vec::<Row>::new(), Vec::new(), Vec::new());
-    let mut below = nested::Below::default();
+    let (mut below, mut classes) = (nested::Below::default(), Vec::new());
     if are_splits(request, &named)? {
         for part in named.iter().filter(|part| part.split.is_none()) {
             notes.push(format!("{} is no split's: left out", part.path.display()));
@@ -130,6 +130,7 @@ pub fn read(request: &Request) -> Result<Source> {
         let what = format!("the folders in {} are splits, the classes lie in them", source.display());
         notes.push(format!("{what}: {}{none}", brief(&taken)));
         notes.extend(in_every_split(&read, source)?);
+        classes.extend(read.into_iter().map(|part| part.folder));
     } else {
         too_deep(source, &named)?;
         let folders: Vec<&Path> = named.iter().map(|part| part.path.as_path()).collect();
@@ -146,10 +147,11 @@ pub fn read(request: &Request) -> Result<Source> {
         if asked {
             below.no_splits(source)?;
         }
+        classes.extend(named.into_iter().map(|part| part.path));
         notes.extend(alike.map(|alike| format!("{alike}; where these are the classes, lay them together")));
     }
     let from: Vec<&Path> = rows.iter().map(|row| row.path.as_path()).collect();
-    nested::each_once(&from)?;
+    notes.extend(nested::each_once(&classes.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &from)?);
     let classes = in_order(rows.iter().map(|row| row.class.clone()).collect());
     let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
     let labels = rows.iter().map(|row| numbers[row.class.as_str()]).collect();

@@ -1,6 +1,6 @@
 //! Folders a class that are none: what lies in them, and how they are called, says so.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::class_folders::{meaning, name_of};
@@ -162,29 +162,42 @@ impl Below {
     }
 }
 
-/// Refuses a folder that gives its pictures twice, by a link.
+/// Refuses a class whose folder is another one's, by a link; says it of folders in classes.
 ///
 /// # Errors
 /// When there is one.
-pub fn each_once(pictures: &[&Path]) -> Result<()> {
-    let mut known: HashMap<PathBuf, &Path> = HashMap::new();
-    let mut last = None;
-    for folder in pictures.iter().filter_map(|picture| picture.parent()) {
-        if last == Some(folder) {
+pub fn each_once(classes: &[&Path], pictures: &[&Path]) -> Result<Option<String>> {
+    if let Some((link, other)) = twice(classes.iter().copied())?.into_iter().next() {
+        return Err(Error::invalid(
+            link.display().to_string(),
+            format!("a link to the pictures of {}, which would be rows twice", other.display()),
+            "each folder once",
+            "remove the link",
+        ));
+    }
+    let twice = twice(pictures.iter().filter_map(|picture| picture.parent()))?;
+    let pairs: Vec<String> =
+        twice.iter().map(|(link, other)| format!("{} and {}", link.display(), other.display())).collect();
+    Ok((!pairs.is_empty())
+        .then(|| format!("links give the same pictures twice, as rows of two classes or splits: {}", brief(&pairs))))
+}
+
+/// Folders that are the same by links; the link first.
+fn twice<'a>(folders: impl Iterator<Item = &'a Path>) -> Result<Vec<(&'a Path, &'a Path)>> {
+    let (mut known, mut found): (HashMap<PathBuf, &Path>, Vec<_>) = (HashMap::new(), Vec::new());
+    let mut seen = HashSet::new();
+    for folder in folders {
+        if !seen.insert(folder) {
             continue;
         }
-        last = Some(folder);
         let target = folder.canonicalize().map_err(Error::io("list", folder))?;
-        if let Some(before) = known.insert(target, folder).filter(|before| *before != folder) {
+        if let Some(&before) = known.get(&target) {
             let linked = |path: &Path| path.ancestors().any(Path::is_symlink);
-            let (link, other) = if linked(before) && !linked(folder) { (before, folder) } else { (folder, before) };
-            return Err(Error::invalid(
-                link.display().to_string(),
-                format!("a link to the pictures of {}, which would be rows twice", other.display()),
-                "each folder once",
-                "remove the link",
-            ));
+            let swapped = linked(before) && !linked(folder);
+            found.push(if swapped { (before, folder) } else { (folder, before) });
+        } else {
+            known.insert(target, folder);
         }
     }
-    Ok(())
+    Ok(found)
 }
