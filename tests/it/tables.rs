@@ -183,6 +183,22 @@ fn ids_in_another_style_are_answered_with_the_pattern_that_fits() {
 }
 
 #[test]
+fn ids_that_are_shorter_than_the_names_are_answered_with_what_is_there() {
+    let labels = |dir: &Path| {
+        let text = rows("id,label", 12, |row| format!("{row},{}", row % 2));
+        std::fs::write(dir.join("l.csv"), text).unwrap();
+    };
+    let dir = pictures(12, |row| format!("img_{row}.png"));
+    labels(dir.path());
+    let parts = ["'0' may be p/img_0.png", "--pattern 'img_{id}.png' finds 12 of the first 12"];
+    refused(dir.path(), "ingest p --labels l.csv --out e.h5", &parts);
+    ingest(dir.path(), "p --labels l.csv --pattern img_{id}.png --size 4");
+    let dir = pictures(12, |row| format!("{row:05}.png"));
+    labels(dir.path());
+    refused(dir.path(), "ingest p --labels l.csv --out e.h5", &["'0' may be p/00000.png: it lacks zeros in front"]);
+}
+
+#[test]
 fn a_stray_csv_beside_class_folders_is_named_with_the_flag_that_decides() {
     let dir = pictures(12, |row| format!("{}/{row}.png", ["cats", "dogs"][row % 2]));
     std::fs::write(dir.path().join("p/labels.csv"), "id,label\na,1\nb,2\n").unwrap();
