@@ -61,7 +61,7 @@ impl Layout {
     /// The label of a row with another number of columns: a word where the label stands, or at the end if it is the last column.
     fn label_at_end(&self, record: &StringRecord) -> String {
         let last = self.roles.label + 1 == self.roles.columns;
-        let cell = if last { record.iter().last() } else { record.get(self.roles.label) };
+        let cell = if last { record.iter().next_back() } else { record.get(self.roles.label) };
         cell.filter(|cell| number(cell).is_none()).unwrap_or_default().to_owned()
     }
 
