@@ -12,7 +12,7 @@ use crate::data::class_names;
 use crate::data::ingest::class_folders::Folders;
 use crate::data::ingest::{Content, Request, Source, check_classes, discover};
 use crate::data::picture::FirstOnly;
-use crate::data::split::{Assignment, assign};
+use crate::data::split::{Assignment, assign, none_held_back};
 use crate::data::writer::check_place;
 use crate::data::{RowShape, Rows, Split, Writer};
 use crate::error::{Error, Result};
@@ -263,6 +263,9 @@ fn begin(options: &Options, source: &Source, skipped: usize) -> Result<(Assignme
     check_classes(&source.labels, &source.classes, &options.source)?;
     let (test, val) = fractions(options, source)?;
     let rows = assign(&source.labels, &source.classes, &source.given, (test, val), options.seed)?;
+    for note in none_held_back(&rows, &source.labels, &source.given, (test, val)) {
+        crate::report::note(&note);
+    }
     let held_back = format!("held back test {test} val {val}, seed {}", options.seed);
     let origin = format!("glasses ingest: {}; {}; {held_back}", source.origin, source.shape);
     let counts = [("skipped", skipped as u64), ("unlabelled", source.unlabelled as u64)];

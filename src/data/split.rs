@@ -1,5 +1,7 @@
 //! Which rows are held back when a dataset is made, and the order in which rows are written.
 
+use std::collections::BTreeMap;
+
 use super::Split;
 use crate::error::{Error, Result};
 use crate::kernels::rng::{Purpose, Stream};
@@ -123,6 +125,32 @@ pub fn stratified(labels: &[usize], classes: usize, test: f64, val: f64, seed: u
         shuffle(split, seed, 1 + index);
     }
     Ok(rows)
+}
+
+/// What is said of fractions that hold no row back, as they are less than half a row of each class.
+pub fn none_held_back(
+    rows: &Assignment,
+    labels: &[usize],
+    given: &[Option<Split>],
+    (test, val): (f64, f64),
+) -> Vec<String> {
+    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+    for (&label, _) in labels.iter().zip(given).filter(|(_, given)| given.is_none()) {
+        *sizes.entry(label).or_default() += 1;
+    }
+    let most = sizes.into_values().max().unwrap_or_default();
+    let said = |option: &str, what: &str, fraction: f64| {
+        let least = 0.5 / most as f64;
+        let up = |digits: i32| (least * 10f64.powi(digits)).ceil() / 10f64.powi(digits);
+        let fix = match (1..9).map(up).find(|&enough| enough < least * 1.1) {
+            Some(enough) if most > 1 => format!("{option} {enough} would hold back one"),
+            _ => "each class has one row: there is none to hold back".to_owned(),
+        };
+        format!("no {what} row: {option} {fraction} of each class rounds to none; {fix}")
+    };
+    let splits = [("--test", "test", test, &rows.test), ("--val", "validation", val, &rows.val)];
+    let none = splits.into_iter().filter(|(_, _, fraction, rows)| *fraction > 0.0 && rows.is_empty());
+    none.map(|(option, what, fraction, _)| said(option, what, fraction)).collect()
 }
 
 /// Shuffles rows; each use has a `stream` of its own.

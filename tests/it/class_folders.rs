@@ -105,3 +105,104 @@ fn a_class_that_one_split_lacks_is_said_or_refused() {
         ingest(dir.path(), "s").success();
     }
 }
+
+#[test]
+fn splits_inside_the_classes_are_asked_about() {
+    for names in [
+        &["cats/train", "cats/val", "dogs/train", "dogs/val", "dogs/test"][..],
+        &["cats/train", "cats/test", "dogs/train", "dogs/test"],
+        &["bottle/train/good", "bottle/test/broken", "cable/train/good", "cable/test/bent"],
+        &["cats/x/seg_train", "cats/x/seg_test", "dogs"],
+        &["cats/train", "dogs/train"],
+    ] {
+        let dir = folders(names);
+        let parts =
+            ["called like splits inside", &format!("s/{}", names[0].trim_end_matches("/good")), "--folders classes"];
+        refused(dir.path(), "ingest s --out e.h5", &parts);
+        refused_by_ranks(2, dir.path(), "ingest s --out e.h5", &parts);
+        assert!(ingest(dir.path(), "s --folders classes").success().stdout.contains("2 classes: "));
+    }
+    for names in
+        [["images/train", "images/val", "labels/train", "labels/val"], ["images/a", "images/b", "masks/a", "x"]]
+    {
+        let dir = folders(&names);
+        refused(dir.path(), "ingest s --out e.h5", &["may belong to the pictures in images", "--folders classes"]);
+        ingest(dir.path(), "s --folders classes").success();
+    }
+    // A class may hold one that is called so, beside others.
+    let dir = folders(&["vehicles/train", "vehicles/bus", "trees/oak", "trees/maple"]);
+    assert!(ingest(dir.path(), "s").success().stdout.contains("2 classes: trees (6), vehicles (6)"));
+}
+
+#[test]
+fn parts_of_the_rows_are_no_classes() {
+    for names in [
+        &["train/cats", "train/dogs", "other/cats", "other/dogs"][..],
+        &["train/cats", "train/dogs", "train/owls", "other/cats", "other/dogs"],
+        &["test/cats", "test/dogs", "normal/cats", "normal/dogs"],
+        &["fold1/cats", "fold1/dogs", "fold2/cats", "fold2/dogs"],
+        &["split0", "split1"],
+        &["query/1", "gallery/1"],
+        &["val", "test"],
+    ] {
+        let dir = folders(names);
+        let parts = ["may be classes or parts of the rows", "--folders classes"];
+        refused(dir.path(), "ingest s --out e.h5", &parts);
+        assert!(ingest(dir.path(), "s --folders classes").success().stdout.contains("2 classes: "));
+    }
+}
+
+#[test]
+fn a_folder_that_a_link_gives_twice_is_refused_and_a_link_to_nothing_is_called_that() {
+    use std::os::unix::fs::symlink;
+    let dir = folders(&["cats", "dogs/more"]);
+    let at = |name: &str| dir.path().join("s").join(name);
+    symlink("nowhere", at("owls")).unwrap();
+    let end = ingest(dir.path(), "s").success();
+    assert!(end.stderr.contains("note: s/owls is a link that leads nowhere: left out\n"), "{end:?}");
+    for (link, target) in [("birds", "cats"), ("ants", "cats"), ("eels", "dogs")] {
+        symlink(target, at(link)).unwrap();
+        for args in ["ingest s --out e.h5", "ingest s --folders classes --out e.h5"] {
+            let parts = [&format!("s/{link}: found a link to the pictures of s/"), "each folder once"];
+            refused(dir.path(), args, &parts);
+        }
+        std::fs::remove_file(at(link)).unwrap();
+    }
+    // Links in classes, which lead into others.
+    for (link, target) in [("dogs/again", "../cats"), ("a", "dogs/more")] {
+        symlink(target, at(link)).unwrap();
+        let end = ingest(dir.path(), "s").success();
+        assert!(
+            end.stderr.contains(&format!(
+                "links give the same pictures twice, as rows of two classes or splits: s/{link} and"
+            )),
+            "{end:?}"
+        );
+        std::fs::remove_file(at(link)).unwrap();
+    }
+    let dir = folders(&["train/a", "train/b", "test/a"]);
+    symlink("../train/b", dir.path().join("s/test/b")).unwrap();
+    refused(dir.path(), "ingest s --out e.h5", &["s/test/b: found a link to the pictures of s/train/b"]);
+}
+
+#[test]
+fn a_fraction_that_holds_nothing_back_is_said_with_one_that_does() {
+    for (count, option, said, enough) in [
+        (2, "", "no test row: --test 0.2 of each class rounds to none; --test 0.25 would hold back one", "--test 0.25"),
+        (3, "--test 0.01", "--test 0.01 of each class rounds to none; --test 0.17 would", "--test 0.17"),
+        (3, "--test 0 --val 0.1", "no validation row: --val 0.1 of each class", "--test 0 --val 0.17"),
+        (1, "", "each class has one row", "--test 0"),
+    ] {
+        let dir = folders(&["a", "b"]);
+        for class in ["a", "b"] {
+            (count..3).for_each(|i| std::fs::remove_file(dir.path().join(format!("s/{class}/{i}.png"))).unwrap());
+        }
+        for ranks in [1, 2] {
+            let line = format!("ingest s {option} --size 4 --force --out d.h5");
+            let end = crate::run::mpirun(ranks, &words(&line), dir.path()).success();
+            assert_eq!(end.stderr.matches(said).count(), 1, "{end:?}");
+        }
+        let end = ingest(dir.path(), &format!("s {enough}")).success();
+        assert!(!end.stderr.contains("rounds to none"), "{end:?}");
+    }
+}

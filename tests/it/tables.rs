@@ -183,10 +183,83 @@ fn ids_in_another_style_are_answered_with_the_pattern_that_fits() {
 }
 
 #[test]
+fn ids_that_are_shorter_than_the_names_are_answered_with_what_is_there() {
+    let labels = |dir: &Path| {
+        let text = rows("id,label", 12, |row| format!("{row},{}", row % 2));
+        std::fs::write(dir.join("l.csv"), text).unwrap();
+    };
+    let dir = pictures(12, |row| format!("img_{row}.png"));
+    labels(dir.path());
+    let parts = ["'0' may be p/img_0.png", "--pattern 'img_{id}.png' finds 12 of the first 12"];
+    refused(dir.path(), "ingest p --labels l.csv --out e.h5", &parts);
+    ingest(dir.path(), "p --labels l.csv --pattern img_{id}.png --size 4");
+    let dir = pictures(12, |row| format!("{row:05}.png"));
+    labels(dir.path());
+    refused(dir.path(), "ingest p --labels l.csv --out e.h5", &["'0' may be p/00000.png: it lacks zeros in front"]);
+}
+
+#[test]
 fn a_stray_csv_beside_class_folders_is_named_with_the_flag_that_decides() {
     let dir = pictures(12, |row| format!("{}/{row}.png", ["cats", "dogs"][row % 2]));
     std::fs::write(dir.path().join("p/labels.csv"), "id,label\na,1\nb,2\n").unwrap();
     refused(dir.path(), "ingest p --out e.h5", &["labels.csv", "no picture for any", "--folders classes"]);
     ingest(dir.path(), "p --folders classes --size 4");
     assert_eq!(outcome(dir.path()).1, "cats dogs");
+}
+
+#[test]
+fn a_quotation_mark_without_its_partner_makes_no_class() {
+    let of = |label: &str| {
+        let row = |row: usize| format!("{},2,{}", row % 4, if row == 7 { label } else { ["c0", "c1"][row % 2] });
+        table(&rows("x,y,kind", 12, row))
+    };
+    for label in ["c0\"", "\"c0\" junk", "\"c0\"c0", " \"c0", " c0\" ", "\"c0\" \"c1\""] {
+        refused(of(label).path(), "ingest t.csv --out e.h5", &["t.csv, line 9", "quotation mark", label.trim()]);
+    }
+    for (label, class) in [("\"c0\"", ""), (" \"c0\" ", ""), ("5\" pipe", " 5\" pipe"), ("\"5\"\"\"", " 5\"")] {
+        let dir = of(label);
+        ingest(dir.path(), "t.csv");
+        let all: Vec<String> = outcome(dir.path()).1.split(' ').map(str::to_owned).collect();
+        let mut expected: Vec<String> = format!("c0 c1{class}").split(' ').map(str::to_owned).collect();
+        expected.sort_by_key(|name| all.iter().position(|other| other == name));
+        assert_eq!(all, expected);
+    }
+    // A number that is none; a text that nobody reads may be anything, over two lines too.
+    let text = rows("x,kind", 12, |row| format!("{},{}", if row == 2 { "\"1\"2" } else { "3" }, row % 2));
+    refused(table(&text).path(), "ingest t.csv --out e.h5", &["t.csv, line 4", "\"1\"2"]);
+    let dir = pictures(12, |row| format!("{row}.png"));
+    let line = |row: usize| format!("{row}.png,\"a, \"\"b\"\"\n\",x\" y,a\",{}", ["cat", "dog"][row % 2]);
+    std::fs::write(dir.path().join("l.csv"), rows("file,n,o,p,label", 12, line)).unwrap();
+    ingest(dir.path(), "p --labels l.csv --size 4");
+    assert_eq!(outcome(dir.path()).1, "cat dog");
+    let line = |row: usize| format!("{row}.png{},\"a\n\",{}", if row == 3 { "\"" } else { "" }, row % 2);
+    std::fs::write(dir.path().join("l.csv"), rows("file,n,label", 12, line)).unwrap();
+    refused(dir.path(), "ingest p --labels l.csv --out e.h5", &["l.csv, line 8", "3.png\""]);
+}
+
+#[test]
+fn no_class_goes_with_the_bad_rows() {
+    let lost = |kind: &str, cell: &str, more: &str| {
+        let row = |row: usize| match row % 3 {
+            2 => format!("{cell},1,{kind}{more}"),
+            other => format!("{row},1,{}", ["a", "b"][other]),
+        };
+        table(&rows("x,y,kind", 12, row))
+    };
+    for (cell, more) in [("nan", ""), ("1,2", ""), ("", "")] {
+        let dir = lost("owl", cell, more);
+        refused(dir.path(), "ingest t.csv --skip-bad --out e.h5", &["no usable row of class 'owl'", "mend its rows"]);
+    }
+    ingest(lost("a", "nan", "").path(), "t.csv --skip-bad");
+    ingest(lost("", "nan", "").path(), "t.csv --skip-bad");
+    // A header that comes again, and a remark, are no classes.
+    let dir = lost("a", "nan", "");
+    let text = std::fs::read_to_string(dir.path().join("t.csv")).unwrap() + "x,y,kind\nTotal: 12\n";
+    std::fs::write(dir.path().join("t.csv"), text).unwrap();
+    ingest(dir.path(), "t.csv --skip-bad");
+    // Pictures that are not there.
+    let dir = pictures(12, |row| format!("{row}.png"));
+    let line = |row: usize| format!("{row}.png,{}", if row < 12 { ["a", "b"][row % 2] } else { "owl" });
+    std::fs::write(dir.path().join("l.csv"), rows("file,label", 14, line)).unwrap();
+    refused(dir.path(), "ingest p --labels l.csv --skip-bad --out e.h5", &["no usable row of class 'owl'"]);
 }

@@ -7,7 +7,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::labels::in_order;
 use super::pictures::shape;
-use super::{Content, Request, Source, brief, folder};
+use super::{Content, Request, Source, brief, folder, nested};
 use crate::data::Split;
 use crate::data::picture::{FORMATS, is_picture, left_out};
 use crate::error::{Error, Result, nearest};
@@ -45,7 +45,7 @@ impl Named {
 }
 
 /// The split that a folder's name means, and whether the name is that split's and nothing else.
-fn meaning(path: &Path) -> (Option<Split>, bool) {
+pub(super) fn meaning(path: &Path) -> (Option<Split>, bool) {
     let name = name_of(path).to_lowercase();
     let whole = split_of(&name, false);
     // `test1`, `trainset`, `seg_test`.
@@ -56,7 +56,7 @@ fn meaning(path: &Path) -> (Option<Split>, bool) {
     (whole.or_else(part), whole.is_some())
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -98,7 +98,8 @@ pub fn read(request: &Request) -> Result<Source> {
         return Err(Error::invalid(link.display().to_string(), found, "a folder of pictures", "remove the link"));
     }
     let named = folders.into_iter().map(Named::new).collect::<Result<Vec<Named>>>()?;
-    let (mut rows, mut left, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut left, mut notes) = (Vec::<Row>::new(), Vec::new(), Vec::new());
+    let (mut below, mut classes) = (nested::Below::default(), Vec::new());
     if are_splits(request, &named)? {
         for part in named.iter().filter(|part| part.split.is_none()) {
             notes.push(format!("{} is no split's: left out", part.path.display()));
@@ -129,13 +130,28 @@ pub fn read(request: &Request) -> Result<Source> {
         let what = format!("the folders in {} are splits, the classes lie in them", source.display());
         notes.push(format!("{what}: {}{none}", brief(&taken)));
         notes.extend(in_every_split(&read, source)?);
+        classes.extend(read.into_iter().map(|part| part.folder));
     } else {
         too_deep(source, &named)?;
-        for part in &named {
-            class_rows(&part.path, None, &mut rows, &mut left)?;
+        let folders: Vec<&Path> = named.iter().map(|part| part.path.as_path()).collect();
+        let asked = request.folders.is_none();
+        let alike = nested::alike_below(&folders)?;
+        if asked {
+            nested::sets(source, &folders, alike.as_deref())?;
         }
-        notes.extend(alike_below(&named)?);
+        for part in &named {
+            let first = rows.len();
+            class_rows(&part.path, None, &mut rows, &mut left)?;
+            below.add(&part.path, rows[first..].iter().map(|row| row.path.as_path()));
+        }
+        if asked {
+            below.no_splits(source)?;
+        }
+        classes.extend(named.into_iter().map(|part| part.path));
+        notes.extend(alike.map(|alike| format!("{alike}; where these are the classes, lay them together")));
     }
+    let from: Vec<&Path> = rows.iter().map(|row| row.path.as_path()).collect();
+    notes.extend(nested::each_once(&classes.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &from)?);
     let classes = in_order(rows.iter().map(|row| row.class.clone()).collect());
     let numbers: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, class)| (class.as_str(), i)).collect();
     let labels = rows.iter().map(|row| numbers[row.class.as_str()]).collect();
@@ -259,24 +275,6 @@ fn go_to_the_classes(parts: &mut [(Split, PathBuf)]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What a folder a class inside a folder a class may mean: the outer ones are none.
-fn alike_below(named: &[Named]) -> Result<Option<String>> {
-    let mut common: Option<Vec<String>> = None;
-    for part in named {
-        let (files, folders) = folder::entries(&part.path)?;
-        let below: Vec<String> = folders.iter().map(|folder| name_of(folder)).collect();
-        if below.len() < 2 || files.iter().any(|file| is_picture(file)) || common.as_ref().is_some_and(|c| *c != below)
-        {
-            return Ok(None);
-        }
-        common = Some(below);
-    }
-    Ok(common.filter(|_| named.len() > 1).map(|common| {
-        let found = format!("the classes are {}, each with folders {}", names(named), brief(&common));
-        format!("{found}; where these are the classes, lay them together")
-    }))
 }
 
 /// A class's folder in a split's.

@@ -1,5 +1,6 @@
 //! A CSV of features: a row of numbers and a label on each line.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use csv::StringRecord;
@@ -7,7 +8,7 @@ use csv::StringRecord;
 use super::labels::{classes_of, is_missing};
 use super::look::{self, Look};
 use super::table::{self, Roles};
-use super::{Content, Request, Source};
+use super::{Content, Request, Source, quotes};
 use crate::data::RowShape;
 use crate::data::coarse::{Coarse, Exact};
 use crate::data::doubtful::number;
@@ -18,6 +19,8 @@ use crate::plural::plural;
 struct Row {
     label: String,
     values: Result<Vec<f32>, String>,
+    /// Whether it has as many columns as the first.
+    whole: bool,
 }
 
 /// What is the same for all rows.
@@ -40,7 +43,7 @@ impl Layout {
         if record.len() != self.roles.columns {
             let values =
                 Err(format!("line {line}: found {}, expected {}", plural(record.len(), "column"), self.roles.columns));
-            return Row { label, values };
+            return Row { label: self.label_at_end(record), values, whole: false };
         }
         let mut values = Vec::with_capacity(self.features.len());
         for &column in &self.features {
@@ -49,11 +52,18 @@ impl Layout {
                 Ok(value) if value.is_finite() => values.push(value),
                 _ => {
                     let reason = format!("line {line}, column {}: found '{cell}', expected a finite f32", column + 1);
-                    return Row { label, values: Err(reason) };
+                    return Row { label, values: Err(reason), whole: true };
                 }
             }
         }
-        Row { label, values: Ok(values) }
+        Row { label, values: Ok(values), whole: true }
+    }
+
+    /// The label of a row with another number of columns: a word where the label stands, or at the end if it is the last column.
+    fn label_at_end(&self, record: &StringRecord) -> String {
+        let last = self.roles.label + 1 == self.roles.columns;
+        let cell = if last { record.iter().next_back() } else { record.get(self.roles.label) };
+        cell.filter(|cell| number(cell).is_none()).unwrap_or_default().to_owned()
     }
 
     /// What the columns were taken for.
@@ -120,8 +130,15 @@ pub fn read(request: &Request) -> Result<Source> {
     let mut table = Columns::new(layout.features.len());
     let mut record = StringRecord::new();
     while table::next(&mut reader, &mut record, path)? {
-        table.add(&layout, &record);
+        let mut row = table.row(&layout, &record);
+        if record == first {
+            // A header that comes again is no class.
+            row.label = if row.values.is_err() { String::new() } else { row.label };
+        }
+        table.add(row);
     }
+    let texts: Vec<usize> = [Some(layout.roles.label), layout.roles.id].into_iter().flatten().collect();
+    quotes::check(path, &texts, &layout.features)?;
     layout.roles.header |= is_header(&first, &layout, &table);
     if !layout.roles.header {
         table.add_first(&layout, &first);
@@ -159,13 +176,15 @@ struct Columns {
     values: Vec<f32>,
     labels: Vec<String>,
     bad: Vec<String>,
+    /// The labels of these; of those with another number of columns, apart.
+    bad_labels: [Vec<String>; 2],
     unlabelled: usize,
 }
 
 impl Columns {
     fn new(features: usize) -> Columns {
         let (values, labels, bad) = (Vec::new(), Vec::new(), Vec::new());
-        Columns { coarse: Coarse::new(features), values, labels, bad, unlabelled: 0 }
+        Columns { coarse: Coarse::new(features), values, labels, bad, bad_labels: Default::default(), unlabelled: 0 }
     }
 
     /// A row of the table, whose numbers are looked at before they are f32 alone.
@@ -177,10 +196,12 @@ impl Columns {
         row
     }
 
-    fn add(&mut self, layout: &Layout, record: &StringRecord) {
-        let row = self.row(layout, record);
+    fn add(&mut self, row: Row) {
         match row.values {
-            Err(reason) => self.bad.push(reason),
+            Err(reason) => {
+                self.bad.push(reason);
+                self.bad_labels[usize::from(!row.whole)].push(row.label);
+            }
             Ok(_) if is_missing(&row.label) => self.unlabelled += 1,
             Ok(values) => {
                 self.values.extend(values);
@@ -192,7 +213,10 @@ impl Columns {
     fn add_first(&mut self, layout: &Layout, record: &StringRecord) {
         let row = self.row(layout, record);
         match row.values {
-            Err(reason) => self.bad.insert(0, reason),
+            Err(reason) => {
+                self.bad.insert(0, reason);
+                self.bad_labels[usize::from(!row.whole)].push(row.label);
+            }
             Ok(_) if is_missing(&row.label) => self.unlabelled += 1,
             Ok(values) => {
                 self.values.splice(0..0, values);
@@ -211,8 +235,17 @@ impl Columns {
         (0..features).filter(move |&feature| counts(feature))
     }
 
+    /// The labels of the bad rows that say them. Of rows that are no whole ones (a comment, a total) a class has two at least.
+    fn labels_of_bad(&self) -> impl Iterator<Item = &str> {
+        let [whole, other] = &self.bad_labels;
+        let mut seen = HashSet::new();
+        let twice = other.iter().filter(move |label| !seen.insert(*label));
+        whole.iter().chain(twice).map(String::as_str).filter(|label| !is_missing(label))
+    }
+
     fn into_source(self, path: &Path, layout: &Layout, first: &StringRecord) -> Result<Source> {
         let (labels, classes) = classes_of(self.labels.iter().map(String::as_str));
+        super::check_kept(self.labels_of_bad(), &classes, path)?;
         table::check_labels(labels.len(), &classes, &layout.roles.name(first, layout.roles.label), path, || {
             Look::new(path, first, &layout.roles).ok()?.label_instead(&[layout.roles.label])
         })?;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use super::Request;
 use super::look::{Look, TWO_TABLES};
 use super::pictures::{Finder, Found};
 use super::table::{self, Roles};
+use super::{Request, quotes};
 use crate::data::doubtful::number;
 use crate::data::picture::ends_like_picture;
 use crate::error::{Error, Result};
@@ -69,6 +69,7 @@ pub fn read_lines(request: &Request, file: &Path, finder: &Finder) -> Result<(Ve
         }
         lines.push(line(&record));
     }
+    quotes::check(file, &[roles.label, id], &[])?;
     let head = line(&first);
     // A header: its 'label' is no other row's, and its 'id' is no picture and does not look like one.
     let is_row = lines.iter().any(|other| other.label == head.label)

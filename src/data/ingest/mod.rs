@@ -13,9 +13,12 @@ mod folder;
 mod labels;
 mod lines;
 mod look;
+mod nested;
+mod quotes;
 mod spelling;
 mod table;
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::class_names::MOST_CLASSES;
@@ -171,6 +174,23 @@ pub fn check_classes(labels: &[usize], classes: &[String], path: &Path) -> Resul
         return Err(Error::invalid(place, found, "at least two classes", "add rows of another class"));
     }
     Ok(())
+}
+
+/// Refuses to leave bad rows out where those are all that a class has; `bad` are their labels.
+fn check_kept<'a>(bad: impl Iterator<Item = &'a str>, classes: &[String], path: &Path) -> Result<()> {
+    let known: HashSet<&str> = classes.iter().map(String::as_str).collect();
+    let lost: BTreeSet<&str> = bad.filter(|label| !known.contains(label)).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let lost: Vec<String> = lost.iter().map(|class| format!("'{class}'")).collect();
+    let found = format!("no usable row of class {}", brief(&lost));
+    Err(Error::invalid(
+        path.display().to_string(),
+        found,
+        "rows of every class",
+        "mend its rows, or take all of them out of the file",
+    ))
 }
 
 fn rename(classes: &mut Vec<String>, names: &[String], path: &Path) -> Result<()> {

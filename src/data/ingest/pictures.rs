@@ -83,6 +83,9 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     if labels.is_empty() {
         return Err(super::no_labels(file, &columns.label, lines.len(), columns.other));
     }
+    if request.skip_bad {
+        super::check_kept(found.lost.iter().copied(), &classes, file)?;
+    }
     table::check_labels(labels.len(), &classes, &columns.label, file, || columns.other)?;
     let unlabelled = found.unlabelled + finder.without_line(&found.used);
     let mut notes: Vec<String> = finder.others(file).into_iter().collect();
@@ -210,6 +213,8 @@ struct Assigned<'a> {
     bad: Vec<String>,
     /// The ids of these.
     missing: Vec<&'a str>,
+    /// Their labels.
+    lost: Vec<&'a str>,
     errors: Vec<String>,
 }
 
@@ -245,6 +250,7 @@ fn assign<'a>(lines: &'a [Line], finder: &Finder) -> Result<Assigned<'a>> {
             }
             Found::Missing => {
                 out.missing.push(id);
+                out.lost.push(label);
                 out.bad.push(format!("line {number}: no picture {}", finder.tried(id)));
             }
             Found::Ambiguous(files) => {

@@ -40,12 +40,19 @@ fn begins_like_picture(path: &Path) -> bool {
 }
 
 /// What is said of files that are left out because they are no pictures.
-pub fn left_out<'a>(mut files: impl Iterator<Item = &'a Path>) -> Option<String> {
-    let first = files.next()?;
-    Some(match files.count() {
-        0 => format!("{} is no picture: left out", first.display()),
-        more => format!("{} files are no pictures, such as {}: left out", more + 1, first.display()),
-    })
+pub fn left_out<'a>(files: impl Iterator<Item = &'a Path>) -> Option<String> {
+    let (nowhere, others): (Vec<&Path>, Vec<&Path>) = files.partition(|file| file.is_symlink() && !file.exists());
+    let said = |files: &[&Path], one: &str, more: &str| match files {
+        [] => None,
+        [file] => Some(format!("{} is {one}: left out", file.display())),
+        [first, ..] => Some(format!("{} files are {more}, such as {}: left out", files.len(), first.display())),
+    };
+    let said = [
+        said(&others, "no picture", "no pictures"),
+        said(&nowhere, "a link that leads nowhere", "links that lead nowhere"),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// Stricter than what decoders ask: a text may well begin with `BM` or `P5`.
