@@ -75,7 +75,7 @@ impl Coarse {
         column.least = column.least.min(value);
         column.most = column.most.max(value);
         // Most whole numbers of tables are small ones, which f32 has all.
-        if column.whole.is_some() || value.fract() == 0.0 && value.abs() < WHOLE {
+        if column.whole.is_some() || value.abs() < WHOLE && (value.fract() == 0.0 || !column.is_coarse()) {
             return;
         }
         let Some(exact) = exact() else { return };
@@ -113,10 +113,14 @@ impl Coarse {
 impl Column {
     /// Two numbers whose equality is no ordinary rounding.
     fn pair(&self) -> Option<(Exact, Exact)> {
-        let step = |value: f32| f64::from(value.abs().next_up()) - f64::from(value.abs());
-        let is_coarse =
-            || step(self.least.abs().max(self.most.abs())) * STEPS > f64::from(self.most) - f64::from(self.least);
-        self.whole.or_else(|| self.any.filter(|_| is_coarse()))
+        self.whole.or_else(|| self.any.filter(|_| self.is_coarse()))
+    }
+
+    /// Whether there are few steps of f32 between the ends; where that is not so, it will not be.
+    fn is_coarse(&self) -> bool {
+        let largest = self.least.abs().max(self.most.abs());
+        let step = f64::from(largest.next_up()) - f64::from(largest);
+        step * STEPS > f64::from(self.most) - f64::from(self.least)
     }
 }
 
