@@ -360,9 +360,9 @@ impl<'a> Trainer<'a> {
         (self.config.warmup_epochs * self.steps_of_epoch() as f64).round() as usize
     }
 
-    /// Whether the learning rate is still rising where the run ends.
+    /// Whether the learning rate is still rising where the run ends, in a warm-up that somebody asked for: longer than an epoch.
     pub fn rises_to_the_end(&self) -> bool {
-        self.warmup() > self.total_steps
+        self.warmup() > self.total_steps && self.config.warmup_epochs > 1.0
     }
 
     fn learning_rate(&self) -> f64 {
