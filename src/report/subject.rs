@@ -93,7 +93,7 @@ impl Judged {
         Curve::new(rows.map(|(row, &label)| (row[class], label as usize == class)))
     }
 
-    /// The classes whose curves tell something: of two only the second, whose curve holds both; of more than [`MOST_WITH_CURVES`] none.
+    /// The classes whose curves tell something: of two only the second, whose curve holds both; of more than a stated limit none.
     pub fn curve_classes(&self) -> std::ops::Range<usize> {
         match self.classes.len() {
             2 => 1..2,

@@ -309,6 +309,9 @@ fn a_rise_of_the_learning_rate_that_the_run_does_not_see_the_end_of_is_refused()
     let dir = faces();
     let parts = &["--warmup-epochs: found 3, expected at most --epochs, which is 2", "still be rising"];
     refused_by_all(dir.path(), &format!("{TRAIN} --epochs 2 --warmup-epochs 3"), parts);
+    let cut =
+        glasses(&words(&format!("{TRAIN} --epochs 9 --warmup-epochs 5 --max-steps 2 --out cut")), dir.path()).success();
+    assert!(cut.stderr.contains("note: --max-steps ends the run within --warmup-epochs"), "{cut:?}");
     let sweep = format!("sweep {TRAIN} --grid epochs=2,4 --warmup-epochs 3");
     refused(dir.path(), &sweep, &["run epochs2", "--warmup-epochs: found 3"]);
     glasses(&words(&format!("{TRAIN} --epochs 2 --warmup-epochs 2 --out whole")), dir.path()).success();
