@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoints;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest_file};
 use crate::train::member_folder;
 
 /// The model file that `path` names: itself, or the one in a run's folder.
@@ -50,10 +50,11 @@ pub fn begun(argument: &str, dir: &Path) -> Result<()> {
         return Ok(());
     }
     let (found, fix) = match (dir.is_dir(), dir.parent()) {
-        _ if !dir.exists() => (
-            "no such folder",
-            "check the path; `glasses train` says it at its end (runs/… if it was not told --out)".to_owned(),
-        ),
+        _ if !dir.exists() => {
+            let near = nearest_file(dir).map(|near| format!("did you mean '{}'?", near.display()));
+            let check = "check the path; `glasses train` says it at its end (runs/… if it was not told --out)";
+            ("no such folder", near.unwrap_or_else(|| check.to_owned()))
+        }
         (false, Some(folder)) if folder.join("config.toml").is_file() => {
             ("a file", format!("name the folder it lies in: {}", folder.display()))
         }
