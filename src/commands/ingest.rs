@@ -16,7 +16,7 @@ use crate::data::split::{Assignment, assign, none_held_back};
 use crate::data::writer::check_place;
 use crate::data::{RowShape, Rows, Split, Writer};
 use crate::error::{Error, Result};
-use crate::files::swept;
+use crate::files::{swept, text_of};
 use crate::plural::plural;
 use crate::say;
 
@@ -332,9 +332,9 @@ fn write_pictures(
     }
     bar.finish_and_clear();
     let mut first_only = FirstOnly::default();
-    several.iter().for_each(|&row| first_only.add(|| pictures[row].display().to_string()));
+    several.iter().for_each(|&row| first_only.add(|| text_of(&pictures[row])));
     if let Some(text) = first_only.said().filter(|_| comm.is_root()) {
-        eprintln!("note: {text}");
+        crate::report::note(&text);
     }
     bad.sort_by_cached_key(|line| natural(line));
     if bad.is_empty() { Ok(()) } else { Err(refuse(bad, pictures.len(), None)) }

@@ -20,7 +20,7 @@ use crate::files::text_of;
 use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
 use crate::plural::plural;
-use crate::report::progress_bar;
+use crate::report::{note, progress_bar};
 use answers::{Choice, Outcome, Threshold, print};
 use rayon::prelude::*;
 
@@ -151,7 +151,7 @@ fn say_first_only(own: FirstOnly, comm: &dyn Communicator) {
         all.and(serde_json::from_slice(&part).unwrap_or_default());
     }
     if let Some(text) = all.said().filter(|_| comm.is_root()) {
-        eprintln!("note: {text}");
+        note(&text);
     }
 }
 

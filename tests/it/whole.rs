@@ -256,6 +256,12 @@ fn the_first_of_several_frames_is_taken_and_that_is_said_once() {
     }
     let end = glasses(&words("predict --model run src/b"), dir).success();
     assert!(end.stderr.contains("note: src/b/3.tif holds several frames: the first is taken\n"), "{end:?}");
+    // A name does not command the terminal, and is not another's.
+    std::fs::rename(dir.join("src/b/3.tif"), dir.join("src/b/3\u{1b}[7m.tif")).unwrap();
+    for args in ["predict --model run src/b", "ingest src --size 24 --out again.h5"] {
+        let end = glasses(&words(args), dir).success();
+        assert!(end.stderr.contains("several frames") && !end.stderr.contains('\u{1b}'), "{args}: {end:?}");
+    }
     let end = glasses(&words("predict --model run src/b/4.png src/b/5.tif"), dir).success();
     assert!(!end.stderr.contains("frames"), "{end:?}");
 }

@@ -11,6 +11,7 @@ use super::{Content, Request, Source, brief, folder, nested};
 use crate::data::Split;
 use crate::data::picture::{FORMATS, is_picture, left_out};
 use crate::error::{Error, Result, nearest};
+use crate::plural::plural;
 
 /// What the sub-folders of a folder of pictures are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -120,7 +121,12 @@ pub fn read(request: &Request) -> Result<Source> {
                 class_rows(&class, (*split != Split::Train).then_some(*split), &mut rows, &mut left)?;
                 read.push(Part { split: *split, count: rows.len() - start, folder: class });
             }
-            taken.push(format!("{} is {} ({})", folder.display(), split.name(), pictures(rows.len() - before)));
+            taken.push(format!(
+                "{} is {} ({})",
+                folder.display(),
+                split.name(),
+                plural(rows.len() - before, "picture")
+            ));
         }
         let none = if parts.iter().any(|(split, _)| *split == Split::Test) {
             ""
@@ -298,7 +304,7 @@ fn in_every_split(parts: &[Part], source: &Path) -> Result<Option<String>> {
     let untrained: Vec<&Part> =
         parts.iter().filter(|part| trained.binary_search(&name_of(&part.folder).as_str()).is_err()).collect();
     if let Some(first) = untrained.first() {
-        let shown = |part: &&Part| format!("{} ({})", part.folder.display(), pictures(part.count));
+        let shown = |part: &&Part| format!("{} ({})", part.folder.display(), plural(part.count, "picture"));
         let name = name_of(&first.folder);
         let key = |text: &str| text.nfc().collect::<String>().to_lowercase();
         let same = trained.iter().find(|class| key(class) == key(&name));
@@ -329,10 +335,6 @@ fn in_every_split(parts: &[Part], source: &Path) -> Result<Option<String>> {
     };
     let lacking: Vec<String> = [Split::Val, Split::Test].into_iter().filter_map(lacking).collect();
     Ok((!lacking.is_empty()).then(|| format!("classes of train that are not in every split: {}", lacking.join("; "))))
-}
-
-fn pictures(count: usize) -> String {
-    format!("{count} picture{}", if count == 1 { "" } else { "s" })
 }
 
 /// All pictures below a class's folder; other files go to `left`.
