@@ -332,7 +332,7 @@ fn write_pictures(
     }
     bar.finish_and_clear();
     let mut first_only = FirstOnly::default();
-    several.iter().for_each(|&row| first_only.add(|| text_of(&pictures[row])));
+    several.iter().for_each(|&row| first_only.add(|| text_of(pictures[row])));
     if let Some(text) = first_only.said().filter(|_| comm.is_root()) {
         crate::report::note(&text);
     }
