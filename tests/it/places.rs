@@ -224,13 +224,18 @@ fn names_do_not_command_the_terminal() {
 fn a_terminal_that_only_shows_lines_gets_lines() {
     let folder = model();
     let dir = folder.path();
-    let line = |term: &str, what: &str| format!("script -qec \"env TERM={term} timeout 5 $GLASSES {what}\" /dev/null");
+    // Somebody types q once a second: `watch` ends by it, the others do not read it.
+    let line = |term: &str, what: &str| {
+        let typing = "for _ in 1 2 3 4 5 6 7 8 9; do sleep 1; printf q; done 2>/dev/null";
+        format!("({typing}) | timeout -k 2 30 script -qec \"env TERM={term} $GLASSES {what}\" /dev/null")
+    };
     if shell(&line("xterm", "synth --size 24 --count 20 --out a.h5"), dir).code != Some(0) {
         return skipped("a_terminal_that_only_shows_lines_gets_lines", "there is no `script`");
     }
     let end = shell(&line("dumb", "watch run"), dir).success();
     assert!(end.stdout.contains("finished") && !end.stdout.contains('\u{1b}'), "{end:#?}");
-    assert!(shell(&line("xterm", "watch run"), dir).stdout.contains('\u{1b}'), "this test wants a real terminal");
+    let end = shell(&line("xterm", "watch run"), dir).success();
+    assert!(end.stdout.contains('\u{1b}'), "this test wants a real terminal: {end:#?}");
     for what in ["--data faces.h5 --model tiny.toml --epochs 3 --out dumb", "synth --size 24 --count 200 --out b.h5"] {
         let end = shell(&line("dumb", what), dir).success();
         assert!(!end.stdout.contains('\u{1b}'), "{end:#?}");

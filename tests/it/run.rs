@@ -100,11 +100,13 @@ pub fn finish(mut command: Command) -> Outcome {
         match child.try_wait().unwrap() {
             Some(status) => break status,
             None if start.elapsed() > LIMIT => {
+                let here = Command::new("ps").args(["-eo", "pid,ppid,stat,wchan:24,etimes,args"]).output();
+                let here = here.map(|end| String::from_utf8_lossy(&end.stdout).into_owned()).unwrap_or_default();
                 // SIGTERM, so that mpirun ends its ranks too.
                 let _ = Command::new("kill").arg(child.id().to_string()).status();
                 std::thread::sleep(Duration::from_secs(2));
                 let _ = child.kill();
-                panic!("{command:?} hangs");
+                panic!("{command:?} hangs beside\n{here}");
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }
