@@ -79,7 +79,7 @@ fn near(marked: &[bool], w: usize, distance: usize) -> Vec<bool> {
 /// Prints the figures of the pictures with glasses whose class was said `right` or not; the map is always that of the class 'glasses'.
 fn measure(saved: &SavedModel, cases: &[Case], method: Method, right: bool) {
     let [h, w, c] = saved.shape.hwc();
-    let mut ws = Workspace::for_inference(&saved.model, 32);
+    let mut ws = Workspace::for_explanation(&saved.model, 32);
     let mut input = vec![0.0; h * w * c];
     let (mut count, mut inside, mut area, mut hits) = (0, 0.0, 0.0, 0);
     for (pixels, _, there) in cases.iter().filter(|(_, label, _)| *label == 1) {

@@ -31,7 +31,7 @@ impl<'a> Maps<'a> {
     pub fn new(folder: &'a Path, saved: &'a SavedModel, workers: usize) -> Result<Maps<'a>> {
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         let batch = room::rows(std::iter::once(&saved.model), BATCH, workers, folder)?;
-        let ws = Workspace::for_inference(&saved.model, batch);
+        let ws = Workspace::for_explanation(&saved.model, batch);
         Ok(Maps { folder, saved, ws, input: vec![0.0; saved.shape.len()], names: HashSet::new(), failure: None })
     }
 

@@ -76,7 +76,7 @@ fn import(options: &Options) -> Result<()> {
     let mut params = Params::initial(model.table.clone(), Init::default(), 0);
     let layers: Vec<&str> = model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
     let modules = match_modules(&file, &layers, &options.names)?;
-    fill(&file, &model, &mut params, shape, &modules)?;
+    fill(&file, &model, &mut params, &modules)?;
     let normalizer = normalizer(options, &file, shape)?;
     std::fs::create_dir_all(&out).map_err(Error::io("create the folder", &out))?;
     checkpoint::write(&out.join("model.h5"), &model, &params, shape, &normalizer, &classes)?;

@@ -10,11 +10,11 @@ use prost::Message;
 
 use super::metadata;
 use super::onnx_proto::*;
-use super::stages::{Kind, Pads, Stage, Weights, stages};
+use super::stages::{Function, Kind, Pads, Stage, Weights, stages};
 use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, PoolShape};
+use crate::kernels::PoolShape;
 use crate::plural::plural;
 
 const OPSET: i64 = 17;
@@ -43,8 +43,15 @@ pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
     let network = stages(saved)?;
     let mut graph = Graph::new(saved.shape);
     graph.prepare(saved);
+    let input = graph.value();
+    let mut values: Vec<Value> = Vec::with_capacity(network.len());
     for stage in &network {
-        graph.stage(stage);
+        let of = |stage: &Option<usize>| stage.map_or_else(|| input.clone(), |stage| values[stage].clone());
+        let inputs: Vec<Value> = stage.inputs.iter().map(of).collect();
+        values.push(graph.stage(stage, inputs));
+    }
+    if let Some(last) = values.pop() {
+        graph.value = last.name;
     }
     // A network may end in an image of one pixel that "flatten" made a vector: its last value is the logits.
     let logits = std::mem::take(&mut graph.value);
@@ -70,6 +77,14 @@ pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
         metadata_props: metadata_props.map(|(key, value)| StringString { key: key.to_owned(), value }).collect(),
     };
     Ok(model.encode_to_vec())
+}
+
+/// What a stage gives.
+#[derive(Clone)]
+struct Value {
+    name: String,
+    /// Whether it is an image with channels last, as ours are, or first, as ONNX wants them.
+    channels_last: bool,
 }
 
 /// A graph that grows at its end.
@@ -172,6 +187,11 @@ impl Graph {
         (self.node_to("Cast", &[&mean], "moments.mean_f32", to(FLOAT)), inverse)
     }
 
+    /// The newest value.
+    fn value(&self) -> Value {
+        Value { name: self.value.clone(), channels_last: self.channels_last }
+    }
+
     /// The newest value with its channels where they are wanted.
     fn channels(&mut self, last: bool, name: &str) {
         if self.channels_last != last {
@@ -182,8 +202,24 @@ impl Graph {
         }
     }
 
-    fn stage(&mut self, Stage { name, kind }: &Stage<'_>) {
+    /// Several values go through `op` together, their channels all where they are wanted.
+    fn join(&mut self, op: &str, inputs: Vec<Value>, last: bool, name: &str, attributes: Vec<AttributeProto>) {
+        let mut names = Vec::with_capacity(inputs.len());
+        for (index, Value { name: value, channels_last }) in inputs.into_iter().enumerate() {
+            (self.value, self.channels_last) = (value, channels_last);
+            self.channels(last, &format!("{name}.input{index}"));
+            names.push(std::mem::take(&mut self.value));
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.value = self.node_to(op, &names, &format!("{name}.output"), attributes);
+    }
+
+    fn stage(&mut self, Stage { name, kind, .. }: &Stage<'_>, mut inputs: Vec<Value>) -> Value {
         let output = format!("{name}.output");
+        let are_last = inputs.iter().all(|input| input.channels_last);
+        if let [Value { name, channels_last }] = &mut inputs[..] {
+            (self.value, self.channels_last) = (std::mem::take(name), *channels_last);
+        }
         match kind {
             Kind::Conv(shape, weights) => {
                 self.channels(false, name);
@@ -218,18 +254,23 @@ impl Graph {
                 let bias = self.tensor(&format!("{name}.bias"), &[shape.outputs], bias.iter().copied());
                 self.then("Gemm", &[&weight, &bias], &output, vec![]);
             }
-            Kind::Activation(activation) => {
-                let (op, attributes) = match *activation {
-                    Activation::Relu => ("Relu", vec![]),
-                    Activation::LeakyRelu(slope) => ("LeakyRelu", vec![float("alpha", slope)]),
-                    Activation::Sigmoid => ("Sigmoid", vec![]),
-                    Activation::Tanh => ("Tanh", vec![]),
-                };
-                self.then(op, &[], &output, attributes);
+            Kind::Function(Function { onnx, attributes, .. }) => {
+                let attributes = attributes.iter().map(|&(name, value)| float(name, value)).collect();
+                self.then(onnx, &[], &output, attributes);
             }
             // It only changes training.
             Kind::Dropout(_) => {}
+            Kind::Add => {
+                let operator = if inputs.len() == 2 { "Add" } else { "Sum" };
+                self.join(operator, inputs, are_last, name, vec![]);
+            }
+            Kind::Concat => {
+                // Vectors have one axis, images theirs of channels.
+                let axis = if are_last { -1 } else { 1 };
+                self.join("Concat", inputs, are_last, name, vec![int("axis", axis)]);
+            }
         }
+        self.value()
     }
 }
 

@@ -1,10 +1,10 @@
 //! The network layer by layer, with every shape worked out: what a writer of another format walks along.
 
 use crate::checkpoint::SavedModel;
-use crate::data::RowShape;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, ConvShape, DenseShape, Padding, PoolShape, Window};
-use crate::model::{LayerSpec, Model, Params};
+use crate::kernels::{ConvShape, DenseShape, Padding, PoolShape, Window};
+use crate::model::ops::Op;
+use crate::model::{Model, Params, Shape};
 
 /// One layer of the network.
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub struct Stage<'a> {
     pub name: String,
     /// What it does.
     pub kind: Kind<'a>,
+    /// The stages that it reads, by their places; the network's input is none.
+    pub inputs: Vec<Option<usize>>,
+    /// Whether it gives values of a flattened image, which other programs have in another order.
+    pub is_scattered: bool,
 }
 
 /// What a layer does.
@@ -28,12 +32,34 @@ pub enum Kind<'a> {
     GlobalAvgPool,
     /// An image `[h, w, c]` becomes a vector.
     Flatten([usize; 3]),
-    /// A dense layer; where its input is a flattened image, the image's `[h, w, c]`.
-    Dense(DenseShape, Option<[usize; 3]>, Weights<'a>),
+    /// A dense layer, and what its input was made of.
+    Dense(DenseShape, Vec<Part>, Weights<'a>),
     /// An element-wise function.
-    Activation(Activation),
+    Function(Function),
     /// Nothing when a model is used; this share of zeros when it is trained.
     Dropout(f32),
+    /// The sum of its inputs.
+    Add,
+    /// The channels of its inputs, one after another.
+    Concat,
+}
+
+/// A stretch of a vector: a flattened image `[h, w, c]`, whose order other programs have otherwise.
+pub type Part = [usize; 3];
+
+/// An element-wise function as others call it.
+#[derive(Debug)]
+pub struct Function {
+    /// ONNX's operator.
+    pub onnx: &'static str,
+    /// Its attributes.
+    pub attributes: Vec<(&'static str, f32)>,
+    /// PyTorch's module.
+    pub torch: String,
+}
+
+fn function<'a>(onnx: &'static str, attributes: &[(&'static str, f32)], torch: &str) -> Kind<'a> {
+    Kind::Function(Function { onnx, attributes: attributes.to_vec(), torch: torch.to_owned() })
 }
 
 /// Weights and biases of a layer.
@@ -71,9 +97,13 @@ impl Kind<'_> {
                 let of = move |o| (0..c_in).flat_map(move |i| (0..kh * kw).map(move |k| (k * c_in + i) * c_out + o));
                 Box::new((0..c_out).flat_map(of))
             }
-            Kind::Dense(DenseShape { inputs, outputs }, image, _) => {
-                let [h, w, c] = image.unwrap_or([1, 1, inputs]);
-                let of = move |o| (0..c).flat_map(move |i| (0..h * w).map(move |pixel| (pixel * c + i) * outputs + o));
+            Kind::Dense(DenseShape { outputs, .. }, ref parts, _) => {
+                let start = |first: &mut usize, part: &Part| {
+                    *first += part.iter().product::<usize>();
+                    Some((*first - part.iter().product::<usize>(), *part))
+                };
+                let inputs: Vec<usize> = parts.iter().scan(0, start).flat_map(inputs_channels_first).collect();
+                let of = move |o: usize| inputs.clone().into_iter().map(move |input| input * outputs + o);
                 Box::new((0..outputs).flat_map(of))
             }
             _ => Box::new(std::iter::empty()),
@@ -86,51 +116,79 @@ impl Kind<'_> {
 /// # Errors
 /// Never for a model that was planned.
 pub fn stages(saved: &SavedModel) -> Result<Vec<Stage<'_>>> {
-    walk(&saved.model, &saved.params, saved.shape)
+    walk(&saved.model, &saved.params)
 }
 
 /// As [`stages`], of a network that is no file yet.
 ///
 /// # Errors
 /// Never for a model that was planned.
-pub fn walk<'a>(model: &Model, params: &'a Params, shape: RowShape) -> Result<Vec<Stage<'a>>> {
-    let mut input = shape.hwc();
-    // The image that a vector was made of, as long as nothing has mixed its values.
-    let mut image = None;
-    let mut stages = Vec::new();
-    for (index, (layer, info)) in model.spec.layers.iter().zip(model.layers()).enumerate() {
+pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
+    let mut stages: Vec<Stage<'a>> = Vec::new();
+    // Of each layer: its stage, and what the vector that it gives was made of.
+    let mut ends: Vec<(Option<usize>, Vec<Part>)> = Vec::new();
+    for (number, layer) in model.graph.written.iter().enumerate() {
         let failed =
-            |why: String| Error::invalid(format!("layer {index} '{layer}'"), why, "a planned layer", "report it");
-        let word = layer.to_string();
-        let name = format!("{}{index}", word.split(' ').next().unwrap_or_default());
-        let outputs = info.output.last().copied().unwrap_or(0);
-        let kind = match *layer {
-            LayerSpec::Conv { window, c_out } => {
-                let shape = ConvShape::new(input, window, c_out).map_err(failed)?;
-                Kind::Conv(shape, weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
-            }
-            LayerSpec::MaxPool(window) => Kind::MaxPool(PoolShape::new(input, window).map_err(failed)?),
-            LayerSpec::AvgPool(window) => Kind::AvgPool(PoolShape::new(input, window).map_err(failed)?),
-            LayerSpec::GlobalAvgPool => Kind::GlobalAvgPool,
-            LayerSpec::Flatten => {
-                image = image.or(Some(input));
-                Kind::Flatten(input)
-            }
-            LayerSpec::Dense(_) => {
-                let shape = DenseShape { inputs: input[2], outputs };
-                Kind::Dense(shape, image.take(), weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
-            }
-            LayerSpec::Activation(activation) => Kind::Activation(activation),
-            LayerSpec::Dropout(p) => Kind::Dropout(p),
-            LayerSpec::Softmax => continue,
+            |why: String| Error::invalid(format!("layer {number} '{}'", layer.op), why, "a planned layer", "report it");
+        let name = format!("{}{number}", layer.op.word());
+        let inputs = layer.inputs.iter().map(|(layer, _)| layer.and_then(|layer| ends[layer].0)).collect();
+        let parts_of = |(layer, shape): &(Option<usize>, Shape)| match layer {
+            Some(layer) => ends[*layer].1.clone(),
+            None => vec![[1, 1, shape.len()]],
         };
-        input = match info.output[..] {
-            [h, w, c] => [h, w, c],
-            _ => [1, 1, outputs],
+        let mut parts = parts_of(&layer.inputs[0]);
+        if let Op::Concat(_) = layer.op {
+            parts = layer.inputs.iter().flat_map(parts_of).collect();
+        }
+        let shape = &layer.inputs[0].1;
+        let kind = match &layer.op {
+            Op::Conv(conv) => Kind::Conv(
+                conv.shape(shape).map_err(failed)?,
+                weights(params, &name).ok_or_else(|| failed("no weights".into()))?,
+            ),
+            Op::MaxPool(pool) => Kind::MaxPool(pool_shape(shape, pool.0).map_err(failed)?),
+            Op::AvgPool(pool) => Kind::AvgPool(pool_shape(shape, pool.0).map_err(failed)?),
+            Op::GlobalAvgPool(_) => Kind::GlobalAvgPool,
+            Op::Flatten(_) => match shape.as_image() {
+                Ok(image) => {
+                    parts = vec![image];
+                    Kind::Flatten(image)
+                }
+                Err(_) => Kind::Flatten([1, 1, shape.len()]),
+            },
+            Op::Dense(_) => {
+                let shape = DenseShape { inputs: shape.len(), outputs: layer.output.len() };
+                Kind::Dense(shape, parts.clone(), weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
+            }
+            Op::Relu(_) => function("Relu", &[], "nn.ReLU()"),
+            Op::LeakyRelu(leaky) => function("LeakyRelu", &[("alpha", leaky.0)], &format!("nn.LeakyReLU({})", leaky.0)),
+            Op::Sigmoid(_) => function("Sigmoid", &[], "nn.Sigmoid()"),
+            Op::Tanh(_) => function("Tanh", &[], "nn.Tanh()"),
+            Op::Dropout(dropout) => Kind::Dropout(dropout.0),
+            Op::Add(_) => Kind::Add,
+            Op::Concat(_) => Kind::Concat,
+            Op::Softmax(_) => {
+                ends.push((layer.inputs[0].0.and_then(|layer| ends[layer].0), parts));
+                continue;
+            }
         };
-        stages.push(Stage { name, kind });
+        if matches!(kind, Kind::Dense(..) | Kind::GlobalAvgPool) {
+            parts = vec![[1, 1, layer.output.len()]];
+        }
+        let is_scattered = layer.output.sizes().len() == 1 && parts.iter().any(|[h, w, c]| h * w > 1 && *c > 1);
+        ends.push((Some(stages.len()), parts));
+        stages.push(Stage { name, kind, inputs, is_scattered });
     }
     Ok(stages)
+}
+
+fn pool_shape(input: &Shape, window: Window) -> Result<PoolShape, String> {
+    PoolShape::new(input.as_image()?, window)
+}
+
+/// The inputs of a dense layer that lie in a part of a vector, which begins at the first number: channel by channel.
+fn inputs_channels_first((first, [h, w, c]): (usize, Part)) -> impl Iterator<Item = usize> {
+    (0..c).flat_map(move |channel| (0..h * w).map(move |pixel| first + pixel * c + channel))
 }
 
 fn weights<'a>(params: &'a Params, layer: &str) -> Option<Weights<'a>> {
@@ -179,6 +237,14 @@ impl Pads {
     /// Whether there are none.
     pub fn none(&self) -> bool {
         *self == Pads { top: 0, left: 0, bottom: 0, right: 0 }
+    }
+
+    /// Whether windows land alike with `top` rows below, too, and `left` columns to the right, of which some may be seen by no window.
+    pub fn floors(input: [usize; 2], output: [usize; 2], window: [usize; 2], stride: usize, pads: Pads) -> bool {
+        [pads.top, pads.left].iter().enumerate().all(|(axis, pad)| {
+            let span = (input[axis] + 2 * pad).checked_sub(window[axis]);
+            span.is_some_and(|span| span / stride + 1 == output[axis])
+        })
     }
 
     /// Whether they are the same on opposite sides.

@@ -6,25 +6,56 @@ use super::stages::{Kind, Pads, Stage, stages};
 use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::Result;
-use crate::kernels::{Activation, PoolShape};
+use crate::kernels::PoolShape;
 
 /// Of a line of modules.
 const WIDTH: usize = 100;
 
-/// The network as one `nn.Sequential`, whose modules have the names of our layers; it takes channels first. `None` where
-/// a layer has no such module.
-pub fn network(stages: &[Stage<'_>]) -> Option<String> {
-    let mut modules = Vec::new();
-    // What comes out of a last "flatten" would be in another order.
-    let mut scattered = false;
-    for Stage { name, kind } in stages {
-        if let Kind::Flatten([h, w, c]) = kind {
-            scattered = h * w > 1 && *c > 1;
-        }
-        scattered &= !matches!(kind, Kind::Dense(..));
-        modules.extend(module(name, kind)?);
+/// The network, whose modules have the names of our layers; it takes channels first. One `nn.Sequential` where a layer reads the one in
+/// front of it, else a class of its own. `None` where a layer has no such module.
+pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
+    if stages.last().is_some_and(|last| last.is_scattered) {
+        // What comes out of a last "flatten" would be in another order.
+        return None;
     }
-    (!scattered).then(|| format!("nn.Sequential(OrderedDict(\n    {}))", wrapped(&modules)))
+    let follows = |(index, stage): (usize, &Stage<'_>)| stage.inputs[..] == [index.checked_sub(1)];
+    if stages.iter().enumerate().all(follows) {
+        let modules: Option<Vec<Vec<String>>> = stages.iter().map(|stage| module(&stage.name, &stage.kind)).collect();
+        let network = format!("nn.Sequential(OrderedDict(\n    {}))", wrapped(&modules?.concat()));
+        return Some(Network { definition: String::new(), network });
+    }
+    let (mut modules, mut lines) = (Vec::new(), Vec::new());
+    let value = |stage: &Option<usize>| stage.map_or("x", |stage| stages[stage].name.as_str());
+    for Stage { name, kind, inputs, .. } in stages {
+        let values: Vec<&str> = inputs.iter().map(value).collect();
+        lines.push(match kind {
+            Kind::Add => format!("{name} = {}", values.join(" + ")),
+            Kind::Concat => format!("{name} = torch.cat(({}), 1)", values.join(", ")),
+            _ => {
+                let own = module(name, kind)?;
+                let names = own.iter().filter_map(|module| module.split_once('=')).map(|(name, _)| name);
+                let call = names.fold(values[0].to_owned(), |call, module| format!("self.{module}({call})"));
+                modules.extend(own.iter().map(|module| format!("self.{}", module.replacen('=', " = ", 1))));
+                format!("{name} = {call}")
+            }
+        });
+    }
+    let definition = format!(
+        "class Network(nn.Module):\n    def __init__(self):\n        super().__init__()\n        {}\n\n    \
+         def forward(self, x):\n        {}\n        return {}\n\n",
+        modules.join("\n        "),
+        lines.join("\n        "),
+        stages.last().map_or("x", |last| last.name.as_str())
+    );
+    Some(Network { definition, network: "Network()".to_owned() })
+}
+
+/// A network as text.
+pub struct Network {
+    /// What comes first: a class, where there is one.
+    pub definition: String,
+    /// The expression that makes it.
+    pub network: String,
 }
 
 /// Several to a line, as long as they fit.
@@ -49,7 +80,8 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
             let pads = Pads::of_conv(s);
             let conv = format!("nn.Conv2d({}, {}, {}", s.c_in, s.c_out, pair(s.kh, s.kw));
             let stride = if s.stride > 1 { format!(", stride={}", s.stride) } else { String::new() };
-            match pads.even() {
+            let even = pads.even() || Pads::floors([s.h_in, s.w_in], [s.h_out, s.w_out], [s.kh, s.kw], s.stride, pads);
+            match even {
                 true if pads.none() => one(format!("{conv}{stride})")),
                 true => one(format!("{conv}{stride}, padding={})", pair(pads.top, pads.left))),
                 false => {
@@ -69,11 +101,10 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
         }
         Kind::Flatten(_) => one("nn.Flatten()".to_owned()),
         Kind::Dense(s, ..) => one(format!("nn.Linear({}, {})", s.inputs, s.outputs)),
-        Kind::Activation(Activation::Relu) => one("nn.ReLU()".to_owned()),
-        Kind::Activation(Activation::LeakyRelu(slope)) => one(format!("nn.LeakyReLU({slope})")),
-        Kind::Activation(Activation::Sigmoid) => one("nn.Sigmoid()".to_owned()),
-        Kind::Activation(Activation::Tanh) => one("nn.Tanh()".to_owned()),
+        Kind::Function(function) => one(function.torch.clone()),
         Kind::Dropout(p) => one(format!("nn.Dropout({p})")),
+        // Joined as the class is written.
+        Kind::Add | Kind::Concat => None,
     }
 }
 
@@ -83,6 +114,15 @@ fn average(s: &PoolShape) -> Option<String> {
     let fits = |pad: usize, k: usize, input: usize, output: usize| {
         2 * pad <= k && (input + 2 * pad).checked_sub(k).is_some_and(|span| span.div_ceil(s.stride) + 1 == output)
     };
+    let floors = Pads::floors([s.h_in, s.w_in], [s.h_out, s.w_out], [s.kh, s.kw], s.stride, pads);
+    if floors && 2 * pads.top <= s.kh && 2 * pads.left <= s.kw {
+        let more = if (pads.top, pads.left) == (0, 0) {
+            String::new()
+        } else {
+            format!(", padding={}, count_include_pad=False", pair(pads.top, pads.left))
+        };
+        return Some(format!("nn.AvgPool2d({}, stride={}{more})", pair(s.kh, s.kw), s.stride));
+    }
     let all = fits(pads.top, s.kh, s.h_in, s.h_out) && fits(pads.left, s.kw, s.w_in, s.w_out);
     let more = match (pads.none(), pads.even()) {
         (true, _) => String::new(),
@@ -106,10 +146,10 @@ fn sides(Pads { top, left, bottom, right }: Pads) -> String {
 /// # Errors
 /// Never for a model that was read.
 pub fn script(saved: &SavedModel, file: &Path) -> Result<Option<String>> {
-    let Some(network) = network(&stages(saved)?) else { return Ok(None) };
+    let Some(Network { definition, network }) = network(&stages(saved)?) else { return Ok(None) };
     Ok(Some(format!(
         "import torch\nfrom collections import OrderedDict\nfrom safetensors.torch import load_file\nfrom torch import nn\n\n\
-         net = {network}\n\
+         {definition}net = {network}\n\
          net.load_state_dict(load_file({}))\n\
          {}\n\
          logits = net.eval()(x)",

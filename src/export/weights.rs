@@ -13,7 +13,6 @@ use safetensors::{Dtype, SafeTensors, View};
 use super::stages::{Stage, stages, walk};
 use super::{metadata, torch};
 use crate::checkpoint::SavedModel;
-use crate::data::RowShape;
 use crate::error::{Error, Result};
 use crate::model::{Model, Params};
 use crate::plural::plural;
@@ -72,7 +71,7 @@ pub(super) fn serialize(tensors: Vec<(String, Owned)>, notes: HashMap<String, St
 pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     let network = stages(saved)?;
-    for Stage { name, kind } in &network {
+    for Stage { name, kind, .. } in &network {
         if let Some(weights) = kind.weights() {
             let values = kind.places_channels_first().map(|place| weights.weight[place]);
             tensors.push((format!("{name}.weight"), Owned::f32(kind.shape_channels_first(), values)));
@@ -84,7 +83,7 @@ pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
     let mut notes = metadata(saved, path);
     // What readers of other projects ask for.
     notes.push(("format", "pt".to_owned()));
-    notes.extend(torch::network(&network).map(|text| ("torch", text)));
+    notes.extend(torch::network(&network).map(|text| ("torch", text.definition + &text.network)));
     if !mean.is_empty() {
         notes.push(("mean", serde_json::json!(mean).to_string()));
         notes.push(("inverse_deviation", serde_json::json!(inverse).to_string()));
@@ -223,17 +222,18 @@ pub fn fits(file: &WeightsFile, model: &Model) -> Result<()> {
     Err(Error::invalid(&file.place, found, expected, "give the --model and --input that these weights were made for"))
 }
 
-/// Puts the file's weights into `params`, the weights of `model` for rows of `shape`; `modules` as [`match_modules`] gives.
+/// Puts the file's weights into `params`, the weights of `model`; `modules` as [`match_modules`] gives.
 /// A module without biases gets zeros.
 ///
 /// # Errors
 /// When a tensor is missing, or of another shape or type.
-pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, shape: RowShape, modules: &[String]) -> Result<()> {
+pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, modules: &[String]) -> Result<()> {
     let before = params.clone();
-    let network = walk(model, &before, shape)?;
-    let layers = network.iter().filter(|stage| stage.kind.weights().is_some());
+    let network = walk(model, &before)?;
     // Weight and bias of a layer stand side by side in the table.
-    for ((Stage { kind, .. }, module), param) in layers.zip(modules).zip(model.table.chunks(2)) {
+    for (param, module) in model.table.chunks(2).zip(modules) {
+        let of_layer = |stage: &&Stage<'_>| param[0].name.strip_suffix(".weight") == Some(&stage.name);
+        let Some(Stage { kind, .. }) = network.iter().find(of_layer) else { continue };
         let weight = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
         let name = format!("{module}.bias");
         // PyTorch's `bias=False`.

@@ -1,5 +1,6 @@
 //! Element-wise layers, in place: what they need for the way back is in their own output, or can be drawn again.
 
+use super::conv::Rectifier;
 use super::isa::dispatch;
 use super::simd::Simd;
 use crate::rng::{Stream, unit};
@@ -50,6 +51,15 @@ fn activation_backward_loops<S: Simd>(activation: Activation, output: &[f32], gr
         Activation::Sigmoid => both(output, gradient, |o, g| g * (o * (1.0 - o))),
         Activation::Tanh => both(output, gradient, |o, g| g * (1.0 - o * o)),
     }
+}
+
+/// The gradient of a rectifier's output becomes that of its input, in place, given its `output`.
+pub fn rectifier_backward(rectifier: Rectifier, output: &[f32], gradient: &mut [f32]) {
+    let activation = match rectifier {
+        Rectifier::Relu => Activation::Relu,
+        Rectifier::Leaky(slope) => Activation::LeakyRelu(slope),
+    };
+    activation_backward(activation, output, gradient);
 }
 
 #[inline(always)]

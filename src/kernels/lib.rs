@@ -9,6 +9,7 @@
 
 mod activation;
 mod buffer;
+mod channels;
 pub mod conv;
 mod dense;
 pub mod gemm;
@@ -26,8 +27,11 @@ mod sum;
 mod tile;
 mod update;
 
-pub use activation::{Activation, activation_backward, activation_forward, dropout_backward, dropout_forward};
+pub use activation::{
+    Activation, activation_backward, activation_forward, dropout_backward, dropout_forward, rectifier_backward,
+};
 pub use buffer::{Buffer, zeros};
+pub use channels::{Channels, add_channels, put_channels, take_channels};
 pub use conv::{ConvBlock, Frame, Rectifier};
 pub use dense::{
     DENSE_BLOCK, Groups, GroupsMut, Rows, RowsMut, dense_backward_bias, dense_backward_data, dense_backward_inputs,
@@ -42,5 +46,5 @@ pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forw
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
 pub use subtrees::{Subtrees, join_sums};
-pub use sum::{Leaf, MOST_JOINS, add, leaves, most_waiting, sum_of_squares, tree};
+pub use sum::{Leaf, MOST_JOINS, add, add_rectified, leaves, most_waiting, sum_of_squares, tree};
 pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, sgd_update};

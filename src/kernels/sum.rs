@@ -1,5 +1,6 @@
 //! Sums whose order is fixed by the numbers' places, never by who holds them.
 
+use super::conv::Rectifier;
 use super::isa::dispatch;
 use super::simd::Simd;
 use std::ops::Range;
@@ -79,6 +80,29 @@ fn add_loops<S: Simd>(sum: &mut [f32], values: &[f32]) {
     assert_eq!(sum.len(), values.len());
     for (sum, value) in sum.iter_mut().zip(values) {
         *sum += value;
+    }
+}
+
+dispatch! {
+    /// `sum += values`, and the rectifier of that, if there is one.
+    pub fn add_rectified(sum: &mut [f32], values: &[f32], rectifier: Option<Rectifier>) = add_rectified_loops
+}
+
+#[inline(always)]
+fn add_rectified_loops<S: Simd>(sum: &mut [f32], values: &[f32], rectifier: Option<Rectifier>) {
+    assert_eq!(sum.len(), values.len());
+    let both = sum.iter_mut().zip(values);
+    // NaN stays NaN: a diverged run must show.
+    match rectifier {
+        None => both.for_each(|(sum, value)| *sum += value),
+        Some(Rectifier::Relu) => both.for_each(|(sum, value)| {
+            let v = *sum + value;
+            *sum = if v <= 0.0 { 0.0 } else { v };
+        }),
+        Some(Rectifier::Leaky(slope)) => both.for_each(|(sum, value)| {
+            let v = *sum + value;
+            *sum = if v <= 0.0 { slope * v } else { v };
+        }),
     }
 }
 

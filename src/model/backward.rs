@@ -1,13 +1,17 @@
-//! The way back: loss and gradients, in the order that leaves give.
+//! The backward pass: loss and gradients, in the order that leaves give.
 
 use std::ops::Range;
 
-use super::layers::{Backward, Between, Pass};
-use super::plan::Step;
+use super::forward::{channels, pass};
+use super::gradients::Target;
+use super::graph::TensorId;
+use super::ops::work::{Backward, Between, Pass, Work};
 use super::probe::Probe;
 use super::profile::Profile;
-use super::{DenseStep, Gradients, Model, Params, Workspace, pass};
-use crate::kernels::{self, Buffer, Leaf, Score};
+use super::program::Step;
+use super::workspace::Tensors;
+use super::{DenseStep, Gradients, Model, Params, Workspace};
+use crate::kernels::{self, Leaf, Score, add_channels, take_channels};
 use crate::trace::What;
 
 impl Model {
@@ -17,32 +21,27 @@ impl Model {
     pub fn backward(&self, params: &Params, ws: &mut Workspace, training: (u64, usize), gradients: &mut Gradients) {
         let gradients = std::slice::from_mut(gradients);
         let accumulate = self.backward_loss(ws, gradients);
-        self.backward_rows(
-            self.rows_from()..self.plan.steps.len(),
-            params,
-            ws,
-            training,
-            &mut gradients[0],
-            accumulate,
-        );
+        let steps = self.rows_from()..self.steps();
+        self.backward_rows(steps, params, ws, training, &mut gradients[0], accumulate);
         self.backward_images(params, ws, training, gradients, accumulate, &mut || ());
     }
 
     /// The first part of [`Model::backward`]: the loss and the gradients of the logits. Leaves that are not joined to one sum
     /// give several. Whether the gradients that follow are to be added to what the first of `gradients` holds.
     pub fn backward_loss(&self, ws: &mut Workspace, gradients: &mut [Gradients]) -> bool {
-        let Workspace { batch, labels, leaves, buffers, probe, .. } = ws;
+        let output = self.program.output;
+        let Workspace { batch, labels, leaves, values, gradients: slots, probe, .. } = ws;
         let leaves = or_one_leaf(leaves, *batch);
         assert_eq!(leaves.slice().last().map_or(0, |leaf| leaf.end), *batch, "leaves that end with the batch");
-        let newest = self.plan.buffers.len() - 1;
-        let logits = &buffers[newest][self.place(newest, &(0..*batch), true)];
-        ws.turn = 0;
-        let d_logits = &mut ws.gradients[0][..logits.len()];
-        self.scores(logits, labels, leaves.slice(), gradients, d_logits, probe);
+        let logits = &values.read[output][values.places[output].of(&(0..*batch), true)];
+        if let Some(slot) = self.program.gradients.of[output] {
+            let d_logits = &mut slots.write[slot][..logits.len()];
+            self.scores(logits, labels, leaves.slice(), gradients, d_logits, probe);
+        }
         gradients[0].accumulate()
     }
 
-    /// Some steps of [`Model::backward`] from the first dense layer on, last to first, for all rows.
+    /// Some steps of [`Model::backward`] that take all rows at once, last to first.
     pub fn backward_rows(
         &self,
         steps: Range<usize>,
@@ -52,30 +51,16 @@ impl Model {
         gradients: &mut Gradients,
         accumulate: bool,
     ) {
-        let Workspace { batch, rows, leaves, packed, buffers, kept, scratch, profile, probe, turn, .. } = ws;
+        let Workspace { batch, rows, leaves, packed, values, gradients: slots, kept, scratch, profile, probe, .. } = ws;
         let pass = pass(*batch, rows, Some(training));
         let leaves = or_one_leaf(leaves, *batch);
-        let newest = self.plan.buffer_before(steps.end);
-        let steps = steps.start.max(self.plan.first_weights())..steps.end;
-        let mut memory = Memory { params, packed, buffers, kept, scratch, profile, probe };
+        let mut memory = Memory { params, packed, values, slots, kept, scratch, profile, probe };
         let sums = Sums { leaves: leaves.slice(), d_params: &mut gradients.values, accumulate };
-        let [a, b] = &mut ws.gradients;
-        let turns = if *turn == 0 { [a, b] } else { [b, a] };
-        let [current, next] = turns.map(|buffer| &mut buffer[..]);
-        self.backward_steps(steps.clone(), newest, 0..pass.batch, pass, sums, &mut memory, [current, next, &mut []]);
-        self.skip_rows(steps, ws);
+        self.backward_steps(steps, 0..pass.batch, pass, sums, &mut memory);
     }
 
-    /// What [`Model::backward_rows`] does to a workspace without rows: where the newest gradient stands must be the same on all
-    /// ranks, because they write into one another's.
-    pub fn skip_rows(&self, steps: Range<usize>, ws: &mut Workspace) {
-        let steps = steps.start.max(self.plan.first_weights())..steps.end;
-        let maps = steps.len() - self.plan.in_place_steps(steps);
-        ws.turn = (ws.turn + maps) % 2;
-    }
-
-    /// The last part of [`Model::backward`]: everything below the first dense layer, image by image; `after` is called after
-    /// each. Leaves that are not joined to one sum give several.
+    /// The last part of [`Model::backward`]: the steps that go image by image; `after` is called after each. Leaves that are not
+    /// joined to one sum give several.
     pub fn backward_images(
         &self,
         params: &Params,
@@ -85,17 +70,14 @@ impl Model {
         accumulate: bool,
         after: &mut dyn FnMut(),
     ) {
-        if self.plan.first_weights() >= self.plan.by_image.0 {
+        let weights = self.image_params();
+        if weights.is_empty() {
             return;
         }
-        let Workspace { batch, rows, leaves, packed, buffers, kept, scratch, profile, probe, turn, .. } = ws;
+        let Workspace { batch, rows, leaves, packed, values, gradients: slots, kept, scratch, profile, probe, .. } = ws;
         let pass = pass(*batch, rows, Some(training));
         let leaves = or_one_leaf(leaves, *batch);
-        let mut memory = Memory { params, packed, buffers, kept, scratch, profile, probe };
-        let boundary = self.plan.by_image.1 - 1;
-        let width = self.plan.buffers[boundary].gradient;
-        let d_boundary = &mut ws.gradients[*turn];
-        let weights = self.image_params();
+        let mut memory = Memory { params, packed, values, slots, kept, scratch, profile, probe };
         let (mut depth, mut start) = (0, 0);
         for (index, leaf) in leaves.slice().iter().enumerate() {
             let sum = &mut ws.shard_sums[depth];
@@ -106,10 +88,7 @@ impl Model {
             }
             for n in start..leaf.end {
                 let sums = Sums { leaves: &[Leaf { end: 1, joins: 0 }], d_params: sum, accumulate: true };
-                let [a, b] = &mut ws.image_gradients;
-                let d_top = &mut d_boundary[n * width..(n + 1) * width];
-                let steps = self.plan.first_weights()..self.plan.by_image.0;
-                self.backward_steps(steps, boundary, n..n + 1, pass.row(n), sums, &mut memory, [d_top, a, b]);
+                self.backward_steps(0..self.rows_from(), n..n + 1, pass.row(n), sums, &mut memory);
                 after();
             }
             memory.probe.gradients(index, sum);
@@ -127,11 +106,29 @@ impl Model {
 
     /// For the digests of shards: the rows of a dense layer whose gradients somebody else forms.
     pub fn watch_rows(&self, ws: &mut Workspace, dense: &DenseStep) {
-        let Workspace { batch, leaves, buffers, probe, turn, .. } = ws;
+        let Workspace { batch, leaves, values, gradients: slots, probe, .. } = ws;
         let leaves = or_one_leaf(leaves, *batch);
-        let input = &buffers[dense.input][..*batch * dense.dense.shape.inputs];
-        let d_output = &ws.gradients[*turn][..*batch * dense.dense.shape.outputs];
-        probe.rows(self.plan.steps.len() - 1 - dense.step, leaves.slice(), input, d_output);
+        let input = &values.read[dense.input][..*batch * dense.dense.shape.inputs];
+        let d_output = &slots.read[dense.d_output][..*batch * dense.dense.shape.outputs];
+        probe.rows(self.steps_above(dense.step), leaves.slice(), input, d_output);
+    }
+
+    /// The gradient of the input of a dense layer, where somebody else formed it, is added to what other readers of the input brought.
+    pub fn add_d_input(&self, ws: &mut Workspace, dense: &DenseStep) {
+        if let (Some(d_input), Some(sum)) = (dense.d_input, dense.added_to) {
+            let floats = ws.batch * dense.dense.shape.inputs;
+            kernels::add(&mut ws.gradients.write[sum][..floats], &ws.gradients.read[d_input][..floats]);
+        }
+    }
+
+    /// How many steps stand above one, as digests of shards count them: an element-wise step whose output does not take its input's
+    /// place counts as two.
+    fn steps_above(&self, step: usize) -> usize {
+        let counts = |step: &Step| match step.work {
+            Work::Elementwise(_) if step.held.is_none() => 2,
+            _ => 1,
+        };
+        self.program.steps[step + 1..].iter().map(counts).sum()
     }
 
     /// The losses, each leaf's a chain over its rows (which, where there is one leaf, goes on from what the first of
@@ -164,61 +161,111 @@ impl Model {
         gradients.iter_mut().zip(&stack[..depth]).for_each(|(gradients, score)| gradients.score = *score);
     }
 
-    /// Some steps, last to first, from buffer `newest` down, for some rows of the micro-batch. `turns` holds the gradient
-    /// of that buffer, where the next one goes, and (if not empty) where the one after that goes; then they take turns.
-    #[allow(clippy::too_many_arguments)] // As in `forward_steps`.
+    /// Some steps, last to first, for some rows of the micro-batch.
     fn backward_steps(
         &self,
         steps: Range<usize>,
-        mut newest: usize,
         rows: Range<usize>,
         pass: Pass<'_>,
-        sums: Sums<'_>,
+        mut sums: Sums<'_>,
         memory: &mut Memory<'_>,
-        turns: [&mut [f32]; 3],
     ) {
-        let [mut current, mut next, mut spare] = turns;
-        let first = self.plan.first_weights();
-        let gradient = |buffer: usize| self.plan.buffers[buffer].gradient * rows.len();
-        for (index, step) in self.plan.steps[..steps.end].iter().enumerate().skip(steps.start).rev() {
-            let place = self.place(newest, &rows, true);
-            match step {
-                Step::Map(layer, packed) => {
-                    let words = self.plan.buffers[newest].kept;
-                    let backward = Backward {
-                        batch: rows.len(),
-                        leaves: sums.leaves,
-                        params: &memory.params.values,
-                        packed: &memory.packed[packed.clone()],
-                        input: &memory.buffers[newest - 1][self.place(newest - 1, &rows, true)],
-                        output: &memory.buffers[newest][place],
-                        kept: &memory.kept[newest][rows.start * words..rows.end * words],
-                        d_output: &current[..gradient(newest)],
-                        d_input: (index > first).then(|| &mut next[..gradient(newest - 1)]),
-                        d_params: Some(&mut *sums.d_params),
-                        accumulate: sums.accumulate,
-                        scratch: memory.scratch,
-                        between: Between::default(),
-                    };
-                    if layer.has_weights() && index >= self.plan.by_image.0 {
-                        memory.probe.rows(
-                            self.plan.steps.len() - 1 - index,
-                            sums.leaves,
-                            backward.input,
-                            backward.d_output,
-                        );
-                    }
-                    memory.profile.backward(index, layer.as_ref(), backward);
-                    let old = std::mem::replace(&mut current, next);
-                    next = if spare.is_empty() { old } else { std::mem::take(&mut spare) };
-                    newest -= 1;
+        for index in steps.rev() {
+            let Some(targets) = self.program.targets(index) else { continue };
+            let step = &self.program.steps[index];
+            match &step.work {
+                Work::Map(_) => self.backward_map(index, targets[0], &rows, &mut sums, memory),
+                Work::Elementwise(work) => {
+                    let output = &memory.values.read[step.output][memory.value(step.output, &rows)];
+                    let slot = self.program.gradients.of[step.output].unwrap_or_default();
+                    let place = memory.gradient(slot, &rows);
+                    let Tensors { read, write, places } = &mut *memory.slots;
+                    memory.profile.time(index, What::BackwardData, || {
+                        work.backward(pass, output, &mut write[slot][place.clone()]);
+                        for target in targets {
+                            match *target {
+                                Target::Nowhere | Target::Same => {}
+                                Target::Set(to) => {
+                                    write[to][places[to].of(&rows, true)].copy_from_slice(&read[slot][place.clone()]);
+                                }
+                                Target::Add { into, .. } => {
+                                    kernels::add(
+                                        &mut write[into][places[into].of(&rows, true)],
+                                        &read[slot][place.clone()],
+                                    );
+                                }
+                            }
+                        }
+                    });
                 }
-                Step::InPlace(layer) => {
-                    let (output, d_output) = (&memory.buffers[newest][place], &mut current[..gradient(newest)]);
-                    let work = || layer.backward(pass, output, d_output);
-                    memory.profile.time(index, What::BackwardData, work);
+                Work::Concat(counts) => {
+                    let slot = self.program.gradients.of[step.output].unwrap_or_default();
+                    let place = memory.gradient(slot, &rows);
+                    let Tensors { read, write, places } = &mut *memory.slots;
+                    memory.profile.time(index, What::BackwardData, || {
+                        for (channels, target) in channels(counts).zip(targets) {
+                            let wide = &read[slot][place.clone()];
+                            match *target {
+                                Target::Nowhere | Target::Same => {}
+                                Target::Set(to) => {
+                                    take_channels(channels, wide, &mut write[to][places[to].of(&rows, true)]);
+                                }
+                                Target::Add { into, .. } => {
+                                    add_channels(channels, wide, &mut write[into][places[into].of(&rows, true)]);
+                                }
+                            }
+                        }
+                    });
                 }
+                Work::View => {}
             }
+        }
+    }
+
+    /// The step of an operation with one input, whose gradient goes to `target`.
+    fn backward_map(
+        &self,
+        index: usize,
+        target: Target,
+        rows: &Range<usize>,
+        sums: &mut Sums<'_>,
+        memory: &mut Memory<'_>,
+    ) {
+        let step = &self.program.steps[index];
+        let Work::Map(map) = &step.work else { return };
+        let (written, sum) = match target {
+            Target::Set(slot) => (Some(slot), None),
+            Target::Add { into, through } => (through, Some(into)),
+            Target::Nowhere | Target::Same => (None, None),
+        };
+        let words = step.kept();
+        let slot = self.program.gradients.of[step.output].unwrap_or_default();
+        let (d_output, input, output) =
+            (memory.gradient(slot, rows), memory.value(step.inputs[0], rows), memory.value(step.output, rows));
+        let d_input = written.map(|slot| memory.gradient(slot, rows));
+        let Tensors { read, write, places } = &mut *memory.slots;
+        let backward = Backward {
+            batch: rows.len(),
+            leaves: sums.leaves,
+            params: &memory.params.values,
+            packed: &memory.packed[step.packed.clone()],
+            input: &memory.values.read[step.inputs[0]][input],
+            output: &memory.values.read[step.output][output],
+            kept: &memory.kept[index][rows.start * words..rows.end * words],
+            d_output: &read[slot][d_output],
+            d_input: written.zip(d_input).map(|(slot, place)| &mut write[slot][place]),
+            d_params: Some(&mut *sums.d_params),
+            accumulate: sums.accumulate,
+            scratch: memory.scratch,
+            between: Between::default(),
+        };
+        if step.has_weights && index >= self.program.by_image {
+            memory.probe.rows(self.steps_above(index), sums.leaves, backward.input, backward.d_output);
+        }
+        memory.profile.backward(index, map.as_ref(), backward);
+        if let (Some(written), Some(sum)) = (written, sum) {
+            let (from, to) = (places[written].of(rows, true), places[sum].of(rows, true));
+            memory.profile.time(index, What::BackwardData, || kernels::add(&mut write[sum][to], &read[written][from]));
         }
     }
 }
@@ -243,15 +290,26 @@ fn or_one_leaf(leaves: &[Leaf], batch: usize) -> Leaves<'_> {
     if leaves.is_empty() && batch > 0 { Leaves::One([Leaf { end: batch, joins: 0 }]) } else { Leaves::Some(leaves) }
 }
 
-/// What the backward pass reads, and its scratch memory.
+/// What the backward pass reads and writes.
 struct Memory<'a> {
     params: &'a Params,
     packed: &'a [f32],
-    buffers: &'a [Buffer],
+    values: &'a Tensors,
+    slots: &'a mut Tensors,
     kept: &'a [Vec<u16>],
     scratch: &'a mut [f32],
     profile: &'a mut Profile,
     probe: &'a mut Probe,
+}
+
+impl Memory<'_> {
+    fn value(&self, tensor: TensorId, rows: &Range<usize>) -> Range<usize> {
+        self.values.places[tensor].of(rows, true)
+    }
+
+    fn gradient(&self, slot: usize, rows: &Range<usize>) -> Range<usize> {
+        self.slots.places[slot].of(rows, true)
+    }
 }
 
 /// Where gradients are summed, and in which order.

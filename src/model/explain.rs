@@ -3,10 +3,13 @@
 //! What is explained is the log odds of the class, its logit less the log of the sum of the others' exponentials; with
 //! two classes that is the difference of the two logits.
 
-use super::layers::{Backward, Between, Pass};
-use super::plan::{Plan, Step};
+use super::forward::channels;
+use super::gradients::Target;
+use super::graph::TensorId;
+use super::ops::work::{Backward, Between, Pass, Work};
+use super::program::{Program, Step};
 use super::{Model, Params, Workspace};
-use crate::kernels::{Buffer, Leaf, zeros};
+use crate::kernels::{Buffer, Leaf, add, take_channels, zeros};
 use crate::position;
 
 /// How a map is made.
@@ -43,7 +46,7 @@ impl Model {
     /// What in the prepared picture `input [h, w, c]` speaks for `class`, by the gradient where the network has an image
     /// to look at, by occlusion where it has not (dense layers alone).
     pub fn explain(&self, params: &Params, ws: &mut Workspace, input: &[f32], class: usize) -> Evidence {
-        let method = if self.plan.looks_at().is_some() { Method::Gradient } else { Method::Occlusion };
+        let method = if self.program.looks_at().is_some() { Method::Gradient } else { Method::Occlusion };
         self.explain_by(method, params, ws, input, class)
     }
 
@@ -60,7 +63,7 @@ impl Model {
         class: usize,
     ) -> Evidence {
         assert!(class < self.classes, "class {class} of {}", self.classes);
-        match (method, self.plan.looks_at()) {
+        match (method, self.program.looks_at()) {
             (Method::Occlusion, _) | (_, None) => self.occlusion(params, ws, input, class),
             (_, Some(target)) => self.gradient(method, target, params, ws, input, class),
         }
@@ -84,7 +87,7 @@ impl Model {
         // One picture at a time: then every buffer holds its values, also of those that take turns.
         self.run(params, ws, 1, input);
         let gradient = self.gradient_at(target, params, ws, class);
-        let activation = &ws.buffers[target][..h * w * c];
+        let activation = &ws.values.read[target][..h * w * c];
         let mut values = vec![0.0; h * w];
         let places = values.iter_mut().zip(activation.chunks_exact(c));
         if method == Method::Gradient {
@@ -101,50 +104,60 @@ impl Model {
         Evidence { method, h, w, values }
     }
 
-    /// The gradient of the log odds of `class`, of the picture that has just gone forward, at buffer `target`.
-    fn gradient_at(&self, target: usize, params: &Params, ws: &mut Workspace, class: usize) -> Buffer {
-        let plan = &self.plan;
-        let mut newest = plan.buffers.len() - 1;
-        let widest = plan.buffers[target..].iter().map(|row| row.gradient).max().unwrap_or(0);
-        let (mut current, mut next) = (zeros(widest), zeros(widest));
-        gradient_of_log_odds(&ws.buffers[newest][..self.classes], class, &mut current);
-        let pass = Pass { batch: 1, training: None };
-        for step in plan.steps.iter().rev() {
-            if newest == target {
-                break;
-            }
+    /// The gradient of the log odds of `class`, of the picture that has just gone forward, at tensor `target`.
+    fn gradient_at(&self, target: TensorId, params: &Params, ws: &mut Workspace, class: usize) -> Buffer {
+        let program = &self.program;
+        let of = |tensor: TensorId| zeros(program.rows[tensor].gradients);
+        let mut gradients: Vec<Option<Buffer>> = (0..program.rows.len()).map(|_| None).collect();
+        let mut logits = of(program.output);
+        gradient_of_log_odds(&ws.values.read[program.output][..self.classes], class, &mut logits);
+        gradients[program.output] = Some(logits);
+        let leads = program.leads_from(target);
+        for step in program.steps.iter().rev().filter(|step| leads[step.output] && step.output != target) {
             position::tick();
-            let row = &plan.buffers[newest];
-            match step {
-                Step::Map(layer, packed) => {
-                    layer.backward(Backward {
+            let Some(mut d_output) = gradients[step.output].take() else { continue };
+            let value = |tensor: TensorId| &ws.values.read[tensor][..program.rows[tensor].values];
+            match &step.work {
+                Work::Map(map) => {
+                    let mut d_input = of(step.inputs[0]);
+                    map.backward(Backward {
                         batch: 1,
                         leaves: &[Leaf { end: 1, joins: 0 }],
                         params: &params.values,
-                        packed: &ws.packed[packed.clone()],
-                        input: &ws.buffers[newest - 1][..plan.buffers[newest - 1].values],
-                        output: &ws.buffers[newest][..row.values],
+                        packed: &ws.packed[step.packed.clone()],
+                        input: value(step.inputs[0]),
+                        output: value(step.output),
                         kept: &[],
-                        d_output: &current[..row.gradient],
-                        d_input: Some(&mut next[..plan.buffers[newest - 1].gradient]),
+                        d_output: &d_output,
+                        d_input: Some(&mut d_input),
                         d_params: None,
                         accumulate: false,
                         scratch: &mut ws.scratch,
                         between: Between::default(),
                     });
-                    std::mem::swap(&mut current, &mut next);
-                    newest -= 1;
+                    bring(&mut gradients[step.inputs[0]], d_input);
                 }
-                Step::InPlace(layer) => {
-                    layer.backward(pass, &ws.buffers[newest][..row.values], &mut current[..row.gradient]);
+                Work::Elementwise(work) => {
+                    work.backward(Pass { batch: 1, training: None }, value(step.output), &mut d_output);
+                    for &input in step.inputs.iter().filter(|input| leads[**input]) {
+                        bring(&mut gradients[input], d_output.clone());
+                    }
                 }
+                Work::Concat(counts) => {
+                    for (channels, &input) in channels(counts).zip(&step.inputs).filter(|(_, input)| leads[**input]) {
+                        let mut d_input = of(input);
+                        take_channels(channels, &d_output, &mut d_input);
+                        bring(&mut gradients[input], d_input);
+                    }
+                }
+                Work::View => {}
             }
         }
-        current
+        gradients[target].take().unwrap_or_else(|| of(target))
     }
 
     fn occlusion(&self, params: &Params, ws: &mut Workspace, input: &[f32], class: usize) -> Evidence {
-        let [h, w, c] = self.plan.input;
+        let [h, w, c] = self.input;
         let (patch_h, patch_w) = (h.div_ceil(PATCHES), w.div_ceil(PATCHES));
         let starts = |side: usize, patch: usize| {
             let steps = (side - patch).div_ceil(patch.div_ceil(2));
@@ -175,30 +188,59 @@ impl Model {
     }
 }
 
-impl Plan {
-    /// The last buffer that is an image of more than one place, and its shape, where the gradient can get there from above
+impl Program {
+    /// The last tensor that is an image of more than one place, and its shape, where the gradient can get there from above
     /// without what only a training pass keeps.
-    fn looks_at(&self) -> Option<(usize, [usize; 3])> {
-        let maps = self.steps.iter().zip(&self.layer_of).filter(|(step, _)| matches!(step, Step::Map(..)));
-        let first_layers: Vec<usize> = maps.map(|(_, &layer)| layer).collect();
-        for buffer in (1..self.buffers.len()).rev() {
-            let row = &self.buffers[buffer];
-            // The last layer that is fused into the buffer's step, or works in place on what it wrote.
-            let end = first_layers.get(buffer).copied().unwrap_or(self.layers.len());
-            let shape =
-                self.layers[first_layers[buffer - 1]..end].iter().rev().find_map(|layer| match layer.output[..] {
-                    [h, w, c] if h * w > 1 => Some([h, w, c]),
-                    _ => None,
-                });
-            match shape {
-                Some([h, w, c]) if row.values == h * w * c && row.gradient == h * w * c => {
-                    return Some((buffer, [h, w, c]));
+    fn looks_at(&self) -> Option<(TensorId, [usize; 3])> {
+        for step in self.steps.iter().rev() {
+            let row = &self.rows[step.output];
+            let is_overwritten = |other: &Step| other.held.is_some_and(|held| other.inputs[held] == step.output);
+            match self.image_at(step.output) {
+                _ if self.steps.iter().any(is_overwritten) => {}
+                Some([h, w, c]) if row.values == h * w * c && row.gradients == h * w * c => {
+                    return Some((step.output, [h, w, c]));
                 }
-                _ if row.kept > 0 => return None,
+                _ if step.kept() > 0 => return None,
                 _ => {}
+            }
+            // A convolution packs what the input's gradient takes only where training wants it.
+            let wants = |index: usize| self.targets(index).is_some_and(|targets| targets[0] != Target::Nowhere);
+            let is_packed = |index: usize| self.steps[index].packed.is_empty() || wants(index);
+            let index = self.steps.iter().position(|other| other.output == step.output);
+            if !index.is_some_and(is_packed) {
+                return None;
             }
         }
         None
+    }
+
+    /// The image of more than one place that stands in the memory of a tensor.
+    fn image_at(&self, tensor: TensorId) -> Option<[usize; 3]> {
+        match self.rows[tensor].sizes[..] {
+            [h, w, c] if h * w > 1 => Some([h, w, c]),
+            _ => {
+                let writer = self.steps.iter().find(|step| step.output == tensor)?;
+                self.image_at(writer.inputs[writer.held?])
+            }
+        }
+    }
+
+    /// The tensors that depend on `target`, itself among them.
+    fn leads_from(&self, target: TensorId) -> Vec<bool> {
+        let mut leads = vec![false; self.rows.len()];
+        leads[target] = true;
+        for step in &self.steps {
+            leads[step.output] |= step.inputs.iter().any(|&input| leads[input]);
+        }
+        leads
+    }
+}
+
+/// Adds `gradient` to what there is.
+fn bring(sum: &mut Option<Buffer>, gradient: Buffer) {
+    match sum {
+        Some(sum) => add(sum, &gradient),
+        None => *sum = Some(gradient),
     }
 }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::layers::{Backward, Between, Layer};
+use super::ops::work::{Backward, Between, Map};
 use super::{Model, Workspace};
 use crate::position;
 use crate::trace::{Mark, Trace, What};
@@ -77,32 +77,32 @@ impl Profile {
         self.times.get_mut(step)
     }
 
-    /// A layer's way back; where somebody asked for times, its two parts one after the other.
-    pub fn backward(&mut self, step: usize, layer: &dyn Layer, mut pass: Backward<'_>) {
+    /// An operation's backward pass; where somebody asked for times, its two parts one after the other.
+    pub fn backward(&mut self, step: usize, map: &dyn Map, mut pass: Backward<'_>) {
         if self.times.is_empty() {
             position::tick();
-            return self.record_backward(step, layer, pass);
+            return self.record_backward(step, map, pass);
         }
-        if layer.has_weights() {
+        if map.has_weights() {
             let d_params = pass.d_params.as_deref_mut();
             let weights = Backward { d_input: None, d_params, scratch: &mut *pass.scratch, ..pass };
-            self.time(step, What::BackwardWeights, || layer.backward(weights));
+            self.time(step, What::BackwardWeights, || map.backward(weights));
         }
         if pass.d_input.is_some() {
             let data = Backward { d_params: None, ..pass };
-            self.time(step, What::BackwardData, || layer.backward(data));
+            self.time(step, What::BackwardData, || map.backward(data));
         }
     }
 
-    /// A layer's way back as it is, and, where somebody asked, when it was halfway.
-    fn record_backward(&self, step: usize, layer: &dyn Layer, pass: Backward<'_>) {
+    /// An operation's backward pass as it is, and, where somebody asked, when it had the gradients of its weights.
+    fn record_backward(&self, step: usize, map: &dyn Map, pass: Backward<'_>) {
         let start = self.trace.now();
         if !start.is_on() {
-            return layer.backward(pass);
+            return map.backward(pass);
         }
         let between = Cell::new(Mark::default());
-        let parts = [layer.has_weights(), pass.d_input.is_some()];
-        layer.backward(Backward { between: Between(Some(&between)), ..pass });
+        let parts = [map.has_weights(), pass.d_input.is_some()];
+        map.backward(Backward { between: Between(Some(&between)), ..pass });
         let (between, end) = (between.get(), self.trace.now());
         match parts {
             [true, true] if between.is_on() => {
@@ -122,38 +122,36 @@ impl Model {
     /// it reads.
     pub fn start_profile(&self, ws: &mut Workspace) {
         ws.profile.times.clear();
-        ws.profile.times.resize(self.plan.steps.len(), Times::default());
+        ws.profile.times.resize(self.program.steps.len(), Times::default());
     }
 
-    /// What each step of the plan is called: its layer, and those that run with it.
+    /// What each step of the program is called: its layer, and those that run with it.
     pub fn step_names(&self) -> Vec<String> {
-        let firsts = &self.plan.layer_of;
-        let name = |(step, &first): (usize, &usize)| {
-            let end = firsts[step..].iter().copied().find(|&layer| layer > first).unwrap_or(self.plan.layers.len());
-            let fused: Vec<&str> = self.plan.layers[first..end].iter().map(|layer| layer.layer.as_str()).collect();
-            format!("{} {}", first + 1, fused.join(", "))
+        let layers = &self.program.layers;
+        let name = |step: &super::program::Step| {
+            let run = self.layers_of(step.layer);
+            let fused: Vec<&str> = layers[run.clone()].iter().map(|layer| layer.layer.as_str()).collect();
+            format!("{} {}", run.start + 1, fused.join(", "))
         };
-        firsts.iter().enumerate().map(name).collect()
+        self.program.steps.iter().map(name).collect()
+    }
+
+    /// The layers that run with layer `first`, which a step is named after: those in front of the next such layer.
+    fn layers_of(&self, first: usize) -> Range<usize> {
+        let firsts = self.program.steps.iter().map(|step| step.layer);
+        let end = firsts.filter(|&layer| layer > first).min().unwrap_or(self.program.layers.len());
+        first..end
     }
 
     /// What was measured since [`Model::start_profile`].
     pub fn profile(&self, ws: &Workspace) -> Vec<LayerTimes> {
-        let mut found: Vec<LayerTimes> = Vec::new();
-        for (&layer, times) in self.plan.layer_of.iter().zip(&ws.profile.times) {
-            if found.last().is_none_or(|last| last.layers.start != layer) {
-                if let Some(last) = found.last_mut() {
-                    last.layers.end = layer;
-                }
-                let flops = self.plan.layers[layer].flops;
-                let layers = layer..self.plan.layers.len();
-                found.push(LayerTimes { layers, flops, times: Times::default() });
-            }
-            if let Some(LayerTimes { times: sum, .. }) = found.last_mut() {
-                sum.forward += times.forward;
-                sum.backward_data += times.backward_data;
-                sum.backward_weights += times.backward_weights;
-            }
-        }
+        let time = |(step, &times): (&super::program::Step, &Times)| LayerTimes {
+            layers: self.layers_of(step.layer),
+            flops: self.program.layers[step.layer].flops,
+            times,
+        };
+        let mut found: Vec<LayerTimes> = self.program.steps.iter().zip(&ws.profile.times).map(time).collect();
+        found.sort_by_key(|layer| layer.layers.start);
         found
     }
 }

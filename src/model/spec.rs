@@ -2,17 +2,23 @@
 //!
 //! ```toml
 //! name = "tiny"
-//! layers = ["conv 5x5x16", "relu", "maxpool 2", "flatten", "dense 128", "relu", "dropout 0.1", "dense classes"]
+//! layers = [
+//!     "conv 3x3x16", "relu",
+//!     { name = "layer1", repeat = 2, layers = [{ residual = ["conv 3x3x16", "relu", "conv 3x3x16"] }, "relu"] },
+//!     { branches = [["conv 1x1x16"], ["maxpool 3 stride 1 pad 1"]], join = "concat" },
+//!     "global_avgpool", "dense classes",
+//! ]
 //! ```
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::ops::Op;
 use crate::error::{Error, Result, in_words};
-use crate::kernels::{Activation, Padding, Window};
 
 /// A network, before it meets data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,52 +30,138 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<[usize; 3]>,
     /// The layers, first to last; softmax and cross-entropy follow by themselves.
-    pub layers: Vec<LayerSpec>,
+    pub layers: Vec<Item>,
 }
 
-/// One layer, as written.
+/// What stands in a list of layers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// One layer.
+    Layer(Op),
+    /// Layers that belong together.
+    Block(Box<Block>),
+}
+
+/// Layers that belong together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum LayerSpec {
-    /// `conv 3x3x16 [stride 2] [pad same|N]`: window height x width x output channels.
-    Conv {
-        /// The sliding window.
-        window: Window,
-        /// Output channels.
-        c_out: usize,
-    },
-    /// `maxpool 2 [stride 2] [pad same|N]`; the stride is the window unless given.
-    MaxPool(Window),
-    /// `avgpool 2 [stride 2] [pad same|N]`
-    AvgPool(Window),
-    /// `global_avgpool`: the mean of each channel.
-    GlobalAvgPool,
-    /// `flatten`: an image becomes a vector, in the order height, width, channel.
-    Flatten,
-    /// `dense 128`; `dense classes` has as many outputs as the data has classes.
-    Dense(Option<usize>),
-    /// `relu`, `leaky_relu [slope]`, `sigmoid`, `tanh`
-    Activation(Activation),
-    /// `dropout 0.1`: the probability of a zero.
-    Dropout(f32),
-    /// `softmax`: may stand last, for readers; it is part of the loss.
-    Softmax,
+#[serde(try_from = "BlockText", into = "BlockText")]
+pub struct Block {
+    /// What to call it.
+    pub name: Option<String>,
+    /// How often it follows itself, each time with weights of its own.
+    pub repeat: usize,
+    /// What it does.
+    pub kind: BlockKind,
 }
 
-const WORDS: [&str; 12] = [
-    "conv",
-    "maxpool",
-    "avgpool",
-    "global_avgpool",
-    "flatten",
-    "dense",
-    "relu",
-    "leaky_relu",
-    "sigmoid",
-    "tanh",
-    "dropout",
-    "softmax",
-];
+/// What a block does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BlockKind {
+    /// One layer after another.
+    Layers(Vec<Item>),
+    /// The sum of what the layers make of the input and of the input itself, or of what the shortcut makes of it.
+    Residual {
+        /// The layers.
+        layers: Vec<Item>,
+        /// The way around them; nothing, where the input is added as it is.
+        shortcut: Vec<Item>,
+    },
+    /// What several lists of layers make of the input, joined. An empty one passes the input on.
+    Branches {
+        /// The lists.
+        branches: Vec<Vec<Item>>,
+        /// How they are joined.
+        join: Join,
+    },
+}
+
+/// How branches become one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Join {
+    /// Their sum.
+    Add,
+    /// Their channels, one after another.
+    Concat,
+}
+
+/// A block as it is written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlockText {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    repeat: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<Item>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    residual: Option<Vec<Item>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shortcut: Option<Vec<Item>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    branches: Option<Vec<Vec<Item>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    join: Option<Join>,
+}
+
+/// The most often that a block may follow itself.
+const MOST_REPEATS: usize = 1000;
+
+impl TryFrom<BlockText> for Block {
+    type Error = String;
+
+    fn try_from(text: BlockText) -> Result<Self, String> {
+        let BlockText { name, repeat, layers, residual, shortcut, branches, join } = text;
+        let is_word = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if let Some(name) = name.as_ref().filter(|name| !is_word(name)) {
+            return Err(format!("a block's name {name:?}, expected letters, digits and '_'"));
+        }
+        let repeat = repeat.unwrap_or(1);
+        if repeat == 0 || repeat > MOST_REPEATS {
+            return Err(format!("repeat = {repeat}, expected a number from 1 to {MOST_REPEATS}"));
+        }
+        if shortcut.is_some() && residual.is_none() {
+            return Err("a shortcut without a residual, expected both: { residual = [\"conv 3x3x32\", …], shortcut = [\"conv 1x1x32\"] }".to_owned());
+        }
+        if join.is_some() != branches.is_some() {
+            return Err("a block with branches or a join, expected both: { branches = [[…], […]], join = \"concat\" } (or \"add\")".to_owned());
+        }
+        let kind = match (layers, residual, branches) {
+            (Some(layers), None, None) if !layers.is_empty() => BlockKind::Layers(layers),
+            (None, Some(layers), None) if !layers.is_empty() => {
+                BlockKind::Residual { layers, shortcut: shortcut.unwrap_or_default() }
+            }
+            (None, None, Some(branches)) if branches.len() > 1 => {
+                BlockKind::Branches { branches, join: join.unwrap_or(Join::Concat) }
+            }
+            (None, None, Some(branches)) => {
+                return Err(format!("a block of {} branches, expected two or more", branches.len()));
+            }
+            (Some(_), None, None) | (None, Some(_), None) => {
+                return Err("a block without a layer, expected one or more".to_owned());
+            }
+            _ => {
+                return Err("a block that is none of three kinds, expected one of layers = […], residual = […] or branches = [[…], […]]".to_owned());
+            }
+        };
+        Ok(Block { name, repeat, kind })
+    }
+}
+
+impl From<Block> for BlockText {
+    fn from(Block { name, repeat, kind }: Block) -> BlockText {
+        let text = BlockText { name, repeat: (repeat > 1).then_some(repeat), ..BlockText::default() };
+        match kind {
+            BlockKind::Layers(layers) => BlockText { layers: Some(layers), ..text },
+            BlockKind::Residual { layers, shortcut } => {
+                let shortcut = (!shortcut.is_empty()).then_some(shortcut);
+                BlockText { residual: Some(layers), shortcut, ..text }
+            }
+            BlockKind::Branches { branches, join } => BlockText { branches: Some(branches), join: Some(join), ..text },
+        }
+    }
+}
 
 impl ModelSpec {
     /// Reads a model file.
@@ -97,177 +189,38 @@ impl ModelSpec {
             )
         })
     }
-}
 
-impl TryFrom<String> for LayerSpec {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+    /// A network of layers that follow one another.
+    pub fn chain(name: &str, layers: impl IntoIterator<Item = Op>) -> ModelSpec {
+        ModelSpec { name: name.to_owned(), input: None, layers: layers.into_iter().map(Item::Layer).collect() }
     }
 }
 
-impl From<LayerSpec> for String {
-    fn from(layer: LayerSpec) -> String {
-        layer.to_string()
-    }
-}
-
-impl FromStr for LayerSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut words = text.split_whitespace();
-        let word = words.next().unwrap_or_default();
-        let rest: Vec<&str> = words.collect();
-        let number = |range: std::ops::RangeInclusive<f32>, what: &str| -> Result<f32, String> {
-            let value = rest.first().and_then(|w| w.parse().ok()).filter(|v| range.contains(v) && rest.len() == 1);
-            value.ok_or_else(|| format!("layer '{text}': expected {what}"))
-        };
-        let alone = |layer: LayerSpec| {
-            if rest.is_empty() { Ok(layer) } else { Err(format!("layer '{text}': expected nothing after '{word}'")) }
-        };
-        match word {
-            "conv" => {
-                let (sizes, options) = rest.split_first().ok_or(format!("layer '{text}': expected 'conv 3x3x16'"))?;
-                let [kh, kw, c_out] = sizes_of::<3>(sizes)
-                    .ok_or_else(|| no_size(text, sizes, "height x width x channels, as in 'conv 3x3x16'"))?;
-                Ok(LayerSpec::Conv { window: window(text, kh, kw, options, 1, Padding::Same)?, c_out })
-            }
-            "maxpool" | "avgpool" => {
-                let (sizes, options) = rest.split_first().ok_or(format!("layer '{text}': expected '{word} 2'"))?;
-                let one = sizes_of::<1>(sizes).map(|[k]| [k, k]);
-                let [kh, kw] = one.or_else(|| sizes_of::<2>(sizes)).ok_or_else(|| {
-                    no_size(text, sizes, &format!("a window, as in '{word} 2' or '{word} 3x2 stride 2'"))
-                })?;
-                let window = window(text, kh, kw, options, kh, Padding::Pixels(0))?;
-                if kh != kw && !options.contains(&"stride") {
-                    return Err(format!("layer '{text}': expected a stride, since the window is not square"));
-                }
-                Ok(if word == "maxpool" { LayerSpec::MaxPool(window) } else { LayerSpec::AvgPool(window) })
-            }
-            "global_avgpool" => alone(LayerSpec::GlobalAvgPool),
-            "flatten" => alone(LayerSpec::Flatten),
-            "dense" if rest == ["classes"] => Ok(LayerSpec::Dense(None)),
-            "dense" => match rest[..] {
-                [outputs] => match sizes_of::<1>(outputs) {
-                    Some([outputs]) => Ok(LayerSpec::Dense(Some(outputs))),
-                    None => Err(no_size(text, outputs, "a number of outputs or 'classes'")),
-                },
-                _ => Err(format!("layer '{text}': expected 'dense 128' or 'dense classes'")),
-            },
-            "relu" => alone(LayerSpec::Activation(Activation::Relu)),
-            "leaky_relu" if rest.is_empty() => Ok(LayerSpec::Activation(Activation::LeakyRelu(0.01))),
-            "leaky_relu" => number(0.0..=1.0, "a slope between 0 and 1")
-                .map(|slope| LayerSpec::Activation(Activation::LeakyRelu(slope))),
-            "sigmoid" => alone(LayerSpec::Activation(Activation::Sigmoid)),
-            "tanh" => alone(LayerSpec::Activation(Activation::Tanh)),
-            "dropout" => number(0.0..=0.999, "a probability of at least 0 and below 1").map(LayerSpec::Dropout),
-            "softmax" => alone(LayerSpec::Softmax),
-            _ => Err(format!(
-                "unknown layer '{text}'{}; known: {}",
-                crate::error::nearest(word, WORDS).map(|w| format!(" (did you mean '{w}'?)")).unwrap_or_default(),
-                WORDS.join(", ")
-            )),
-        }
-    }
-}
-
-/// The largest number in a layer.
-const MOST: usize = u16::MAX as usize;
-
-/// What is said of a layer with a size that is none: of one beyond the limit, that; else what was expected.
-fn no_size(layer: &str, sizes: &str, expected: &str) -> String {
-    let too_large = |size: &&str| {
-        size.bytes().all(|byte| byte.is_ascii_digit())
-            && size.trim_start_matches('0').len() >= 5
-            && size.parse().is_ok_and(|size: u128| size > MOST as u128)
-    };
-    match sizes.split(['x', '×']).find(too_large) {
-        Some(size) => format!("layer '{layer}': {size} is too large: at most {MOST} fits, write a smaller number"),
-        None => format!("layer '{layer}': expected {expected}"),
-    }
-}
-
-/// `3x3x16` as numbers from 1 to [`MOST`].
-fn sizes_of<const N: usize>(text: &str) -> Option<[usize; N]> {
-    let sizes: Vec<usize> = text.split(['x', '×']).map(|s| s.parse().ok()).collect::<Option<_>>()?;
-    let sizes: [usize; N] = sizes.try_into().ok()?;
-    sizes.iter().all(|size| (1..=MOST).contains(size)).then_some(sizes)
-}
-
-fn window(
-    text: &str,
-    kh: usize,
-    kw: usize,
-    options: &[&str],
-    stride: usize,
-    padding: Padding,
-) -> Result<Window, String> {
-    let mut window = Window { kh, kw, stride, padding };
-    for option in options.chunks(2) {
-        match option {
-            ["stride", n] => {
-                window.stride = sizes_of::<1>(n).ok_or_else(|| no_size(text, n, "'stride 2', a whole number"))?[0];
-            }
-            ["pad", "same"] => window.padding = Padding::Same,
-            ["pad", n] => {
-                let pad = n.parse().ok().filter(|&pad: &usize| pad <= MOST);
-                window.padding =
-                    Padding::Pixels(pad.ok_or_else(|| no_size(text, n, "'pad same' or 'pad 1', a number of pixels"))?);
-            }
-            other => {
-                return Err(format!(
-                    "layer '{text}': expected 'stride N', 'pad N' or 'pad same', found '{}'",
-                    other.join(" ")
-                ));
-            }
-        }
-    }
-    Ok(window)
-}
-
-impl fmt::Display for LayerSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pool = |f: &mut fmt::Formatter<'_>, word: &str, window: &Window| {
-            if window.kh == window.kw {
-                write!(f, "{word} {}", window.kh)?;
-            } else {
-                write!(f, "{word} {}x{}", window.kh, window.kw)?;
-            }
-            if window.kh != window.kw || window.stride != window.kh {
-                write!(f, " stride {}", window.stride)?;
-            }
-            match window.padding {
-                Padding::Same => write!(f, " pad same"),
-                Padding::Pixels(0) => Ok(()),
-                Padding::Pixels(pad) => write!(f, " pad {pad}"),
-            }
-        };
+impl Serialize for Item {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            LayerSpec::Conv { window, c_out } => {
-                write!(f, "conv {}x{}x{c_out}", window.kh, window.kw)?;
-                if window.stride != 1 {
-                    write!(f, " stride {}", window.stride)?;
-                }
-                match window.padding {
-                    Padding::Same => Ok(()),
-                    Padding::Pixels(pad) => write!(f, " pad {pad}"),
-                }
-            }
-            LayerSpec::MaxPool(window) => pool(f, "maxpool", window),
-            LayerSpec::AvgPool(window) => pool(f, "avgpool", window),
-            LayerSpec::GlobalAvgPool => write!(f, "global_avgpool"),
-            LayerSpec::Flatten => write!(f, "flatten"),
-            LayerSpec::Dense(Some(outputs)) => write!(f, "dense {outputs}"),
-            LayerSpec::Dense(None) => write!(f, "dense classes"),
-            LayerSpec::Activation(Activation::Relu) => write!(f, "relu"),
-            LayerSpec::Activation(Activation::LeakyRelu(0.01)) => write!(f, "leaky_relu"),
-            LayerSpec::Activation(Activation::LeakyRelu(slope)) => write!(f, "leaky_relu {slope}"),
-            LayerSpec::Activation(Activation::Sigmoid) => write!(f, "sigmoid"),
-            LayerSpec::Activation(Activation::Tanh) => write!(f, "tanh"),
-            LayerSpec::Dropout(p) => write!(f, "dropout {p}"),
-            LayerSpec::Softmax => write!(f, "softmax"),
+            Item::Layer(op) => op.serialize(serializer),
+            Item::Block(block) => block.serialize(serializer),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Item;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a layer such as \"conv 3x3x16\", or a block such as { residual = [\"conv 3x3x16\"] }")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Item, E> {
+                text.parse().map(Item::Layer).map_err(E::custom)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+                Block::deserialize(MapAccessDeserializer::new(map)).map(|block| Item::Block(Box::new(block)))
+            }
+        }
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -276,52 +229,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_print_as_they_were_written() {
-        for text in [
-            "conv 5x5x16",
-            "conv 3x5x8 stride 2 pad 1",
-            "maxpool 2",
-            "maxpool 3 stride 2 pad same",
-            "avgpool 3x2 stride 2 pad 1",
-            "global_avgpool",
-            "flatten",
-            "dense 128",
-            "dense classes",
-            "relu",
-            "leaky_relu",
-            "leaky_relu 0.2",
-            "sigmoid",
-            "tanh",
-            "dropout 0.1",
-            "softmax",
-        ] {
-            assert_eq!(text.parse::<LayerSpec>().unwrap().to_string(), text);
-        }
+    fn blocks_print_as_they_were_written() {
+        let text = "name = \"b\"\nlayers = [\"conv 3x3x4\", { name = \"layer1\", repeat = 3, layers = [{ residual = [\"conv 3x3x4\"], shortcut = [\"conv 1x1x4\"] }, \"relu\"] }, { branches = [[\"conv 1x1x4\"], []], join = \"concat\" }, \"flatten\", \"dense classes\"]\n";
+        let spec = ModelSpec::parse(text, "b").unwrap();
+        let Item::Block(block) = &spec.layers[1] else { panic!("{spec:?}") };
+        assert_eq!((block.name.as_deref(), block.repeat), (Some("layer1"), 3));
+        let again = toml::to_string(&spec).unwrap();
+        assert_eq!(ModelSpec::parse(&again, "b").unwrap(), spec, "{again}");
     }
 
     #[test]
-    fn a_layer_that_cannot_be_is_refused_with_what_was_expected() {
-        for (text, want) in [
-            ("covn 3x3x16", "did you mean 'conv'?"),
-            ("conv 3x3", "height x width x channels"),
-            ("conv 3x0x4", "height x width x channels"),
-            ("conv 3x3x4 stride 0", "stride 2"),
-            ("conv 3x3x4 pad -1", "pad same"),
-            ("conv 3x3x4 strid 2", "'stride N'"),
-            ("dropout 1", "below 1"),
-            ("dropout nan", "below 1"),
-            ("dense", "dense 128"),
-            ("relu 3", "nothing after"),
-            ("maxpool 3x2", "not square"),
-            ("dense 100000", "100000 is too large: at most 65535 fits"),
-            ("conv 3x3x100000", "100000 is too large"),
-            ("avgpool 3 stride 65536", "65536 is too large"),
-            ("maxpool 70000", "70000 is too large"),
-            ("conv 3x3x4 pad 99999999999999999999999999", "is too large"),
-            ("", "unknown layer"),
+    fn a_block_that_cannot_be_is_refused_with_what_was_expected() {
+        for (block, want) in [
+            ("{ residual = [] }", "one or more"),
+            ("{ layers = [\"relu\"], residual = [\"relu\"] }", "one of layers"),
+            ("{ shortcut = [\"conv 1x1x4\"] }", "expected both: { residual"),
+            ("{ branches = [[\"relu\"], [\"relu\"]] }", "join = \"concat\""),
+            ("{ branches = [[\"relu\"]], join = \"add\" }", "two or more"),
+            ("{ repeat = 0, layers = [\"relu\"] }", "from 1 to 1000"),
+            ("{ name = \"a.b\", layers = [\"relu\"] }", "letters, digits"),
+            ("{ residuals = [\"relu\"] }", "unknown field `residuals`"),
+            ("{ residual = [\"rely\"] }", "did you mean 'relu'?"),
+            ("3", "such as \"conv 3x3x16\", or a block"),
         ] {
-            let refused = text.parse::<LayerSpec>().unwrap_err();
-            assert!(refused.contains(want), "{text}: {refused}");
+            let text = format!("name = \"b\"\nlayers = [{block}, \"dense classes\"]");
+            let refused = ModelSpec::parse(&text, "b.toml").unwrap_err().to_string();
+            assert!(refused.contains(want) && refused.contains("b.toml, line 2"), "{block}: {refused}");
         }
     }
 }

@@ -1,9 +1,13 @@
-//! Every activation and scratch buffer, allocated once: the step allocates nothing.
+//! The memory that a pass works in: allocated once, for the largest micro-batch.
 
-use super::Model;
-use super::Probe;
-use super::plan::Step;
+use std::ops::Range;
+
+use super::gradients::SlotId;
+use super::graph::TensorId;
+use super::memory::{Memory, Place};
+use super::probe::Probe;
 use super::profile::{Profile, Times};
+use super::{Model, ops::work::Work};
 use crate::kernels::{self, Buffer, Leaf, zeros};
 use crate::trace::Trace;
 
@@ -20,140 +24,151 @@ pub struct Workspace {
     pub labels: Vec<u32>,
     /// How sums over the rows are ordered: a leaf a shard. Where there is none, the micro-batch is one.
     pub leaves: Vec<Leaf>,
-    /// Weights as the layers packed them.
+    /// Weights as the operations packed them.
     pub(super) packed: Buffer,
-    pub(super) buffers: Vec<Buffer>,
-    /// What each buffer's layer keeps besides, for the way back.
+    /// Every tensor.
+    pub(super) values: Tensors,
+    /// Every slot of the gradients.
+    pub(super) gradients: Tensors,
+    /// What each step keeps besides, for its backward pass.
     pub(super) kept: Vec<Vec<u16>>,
-    /// The gradient of a buffer and of the one before it, in turn, for all rows: dense layers.
-    pub(super) gradients: [Buffer; 2],
-    /// Which of them holds the newest gradient.
-    pub(super) turn: usize,
-    /// The same for one image.
-    pub(super) image_gradients: [Buffer; 2],
-    /// Sums of the shards' gradients below the first dense layer, as the tree has them waiting.
+    /// Sums of the shards' gradients of the steps by image, as the tree has them waiting.
     pub(super) shard_sums: Vec<Buffer>,
     pub(super) scratch: Buffer,
     /// Watches what the shards of a step bring.
     pub probe: Probe,
     pub(super) profile: Profile,
+    output: TensorId,
 }
 
-/// How large each part of a [`Workspace`] is, in values.
-struct Sizes {
-    buffers: Vec<usize>,
-    kept: Vec<usize>,
-    gradients: usize,
-    image_gradients: usize,
-    shard_sums: (usize, usize),
-    scratch: usize,
+/// Tensors in memory, each seen twice: what is read and what is written at one time never overlap, as [`Memory`] has them.
+#[derive(Debug)]
+pub(super) struct Tensors {
+    pub places: Vec<Place>,
+    pub read: Vec<Buffer>,
+    pub write: Vec<Buffer>,
 }
 
-/// The widest of the gradients that take the first turn, and of those that take the second.
-fn widest_by_turn<'a>(buffers: impl Iterator<Item = &'a super::plan::Row>) -> [usize; 2] {
-    buffers.enumerate().fold([0, 0], |mut widest, (place, row)| {
-        widest[place % 2] = widest[place % 2].max(row.gradient);
-        widest
-    })
-}
+impl Tensors {
+    fn new(places: &[Place], [image, rows]: [usize; 2], capacity: usize) -> Tensors {
+        let regions = [zeros(image), zeros(rows * capacity)];
+        let part = |place: &Place| regions[usize::from(place.by_rows)].part(place.range(capacity));
+        let read: Vec<Buffer> = places.iter().map(part).collect();
+        let write = read.iter().map(Buffer::alias).collect();
+        Tensors { places: places.to_vec(), read, write }
+    }
 
-impl Sizes {
-    fn new(model: &Model, capacity: usize, shards: usize, training: bool) -> Sizes {
-        let plan = &model.plan;
-        let (by_image, boundary) = (plan.by_image.0, plan.by_image.1 - 1);
-        // Without a way back one image's activations make room for the next one's.
-        let rows = |buffer: usize| if training || buffer == 0 || buffer >= boundary { capacity } else { 1 };
-        let scratch = plan.steps.iter().enumerate().map(|(index, step)| match step {
-            Step::Map(layer, _) => layer.scratch(if index < by_image { 1 } else { capacity }),
-            Step::InPlace(_) => 0,
-        });
-        let widest = |buffers: &[super::plan::Row]| buffers.iter().map(|row| row.gradient).max().unwrap_or(0);
-        let lowest = plan.lowest_gradient();
-        let when = |size: usize| if training { size } else { 0 };
-        // Those that wait, and those that are left where the shards are no whole subtree.
-        let levels = (3 * kernels::most_waiting(shards) + 1).min(capacity);
-        Sizes {
-            buffers: plan.buffers.iter().enumerate().map(|(index, row)| row.values * rows(index)).collect(),
-            kept: plan.buffers.iter().map(|row| when(row.kept * capacity)).collect(),
-            gradients: when(widest(&plan.buffers[lowest.max(boundary)..]) * capacity),
-            image_gradients: when(widest(plan.buffers.get(lowest..boundary).unwrap_or(&[]))),
-            shard_sums: (when(levels), model.image_params().len()),
-            scratch: scratch.max().unwrap_or(0),
+    /// Moves tensor `index`, and all that stand in its place, to `memory`.
+    fn move_to(&mut self, index: usize, memory: &Buffer) {
+        let place = self.places[index];
+        for other in 0..self.places.len() {
+            let Place { by_rows, offset, floats, .. } = self.places[other];
+            if by_rows == place.by_rows && offset == place.offset && floats == place.floats {
+                (self.read[other], self.write[other]) = (memory.alias(), memory.alias());
+            }
         }
     }
+}
 
-    fn bytes(&self, model: &Model) -> usize {
-        let (levels, sums) = self.shard_sums;
-        let values = self.buffers.iter().sum::<usize>() + 2 * (self.gradients + self.image_gradients);
-        let words = self.kept.iter().sum::<usize>();
-        4 * (values + levels * sums + self.scratch + model.plan.packed) + 2 * words
-    }
+/// How many sums of shards' gradients stand side by side at most, for micro-batches of up to `capacity` rows of `shards` shards.
+fn levels(capacity: usize, shards: usize) -> usize {
+    // Those that wait, and those that are left where the shards are no whole subtree.
+    (3 * kernels::most_waiting(shards) + 1).min(capacity)
+}
+
+fn scratch(model: &Model, capacity: usize) -> usize {
+    let floats = |(index, step): (usize, &super::program::Step)| match &step.work {
+        Work::Map(map) => map.scratch(if index < model.program.by_image { 1 } else { capacity }),
+        _ => 0,
+    };
+    model.program.steps.iter().enumerate().map(floats).max().unwrap_or(0)
+}
+
+/// Bytes of a workspace as `memory` has it.
+fn bytes(model: &Model, memory: &Memory, capacity: usize, levels: usize) -> usize {
+    let floats = |[image, rows]: [usize; 2]| image + rows * capacity;
+    let sums = levels * model.program.params_by_image;
+    let values = floats(memory.value_floats) + floats(memory.gradient_floats) + sums;
+    4 * (values + scratch(model, capacity) + model.program.packed)
 }
 
 impl Workspace {
     /// Memory for training (and evaluation) with rows of up to `shards` shards.
     pub fn for_training(model: &Model, capacity: usize, shards: usize) -> Workspace {
-        Workspace::new(model, capacity, &Sizes::new(model, capacity, shards, true))
+        let mut ws = Workspace::new(model, capacity, &model.program.training);
+        ws.kept = model.program.steps.iter().map(|step| vec![0; step.kept() * capacity]).collect();
+        ws.shard_sums = (0..levels(capacity, shards)).map(|_| zeros(model.program.params_by_image)).collect();
+        ws
     }
 
     /// Memory for forward passes only.
     pub fn for_inference(model: &Model, capacity: usize) -> Workspace {
-        Workspace::new(model, capacity, &Sizes::new(model, capacity, 1, false))
+        Workspace::new(model, capacity, &model.program.inference)
     }
 
-    fn new(model: &Model, capacity: usize, sizes: &Sizes) -> Workspace {
-        let (levels, sums) = sizes.shard_sums;
+    /// Memory for forward passes, and for [`Model::explain`], which needs every tensor.
+    pub fn for_explanation(model: &Model, capacity: usize) -> Workspace {
+        Workspace::new(model, capacity, &model.program.explanation)
+    }
+
+    fn new(model: &Model, capacity: usize, memory: &Memory) -> Workspace {
         Workspace {
             capacity,
             batch: 0,
             rows: Vec::with_capacity(capacity),
             labels: Vec::with_capacity(capacity),
             leaves: Vec::with_capacity(capacity),
-            packed: zeros(model.plan.packed),
-            buffers: sizes.buffers.iter().map(|&length| zeros(length)).collect(),
-            kept: sizes.kept.iter().map(|&length| vec![0; length]).collect(),
-            gradients: [zeros(sizes.gradients), zeros(sizes.gradients)],
-            turn: 0,
-            image_gradients: [zeros(sizes.image_gradients), zeros(sizes.image_gradients)],
-            shard_sums: (0..levels).map(|_| zeros(sums)).collect(),
-            scratch: zeros(sizes.scratch),
+            packed: zeros(model.program.packed),
+            values: Tensors::new(&memory.values, memory.value_floats, capacity),
+            gradients: Tensors::new(&memory.gradients, memory.gradient_floats, capacity),
+            kept: vec![Vec::new(); model.program.steps.len()],
+            shard_sums: Vec::new(),
+            scratch: zeros(scratch(model, capacity)),
             probe: Probe::default(),
             profile: Profile::default(),
+            output: model.program.output,
         }
     }
 
     /// Bytes that [`Workspace::for_training`] takes.
     pub fn bytes(model: &Model, capacity: usize, shards: usize) -> usize {
-        Sizes::new(model, capacity, shards, true).bytes(model)
+        let kept: usize = model.program.steps.iter().map(|step| step.kept() * capacity).sum();
+        bytes(model, &model.program.training, capacity, levels(capacity, shards)) + 2 * kept
     }
 
     /// Bytes of it that steps of `rows` rows a micro-batch touch, and evaluation with all of its capacity, where the sums of so many
-    /// shards stand side by side: each gradient takes room in one of two buffers only, for the rows that there are.
+    /// shards stand side by side.
     pub fn touched_bytes(model: &Model, capacity: usize, rows: usize, levels: usize) -> usize {
-        let sizes = Sizes::new(model, capacity, 1, true);
-        let (lowest, boundary) = (model.plan.lowest_gradient(), model.plan.by_image.1 - 1);
-        let by_rows = widest_by_turn(model.plan.buffers[lowest.max(boundary)..].iter().rev());
-        let by_image = widest_by_turn(model.plan.buffers.get(lowest..boundary).unwrap_or(&[]).iter().rev());
-        let gradients = by_rows.iter().sum::<usize>() * rows + by_image.iter().sum::<usize>();
-        // Without a way back, images take turns below the first dense layer.
-        let of = |buffer: usize| if buffer == 0 || buffer >= boundary { capacity } else { rows };
-        let buffers: usize = model.plan.buffers.iter().enumerate().map(|(index, row)| row.values * of(index)).sum();
-        let kept: usize = model.plan.buffers.iter().map(|row| row.kept * rows).sum();
-        4 * (buffers + gradients + levels * sizes.shard_sums.1 + sizes.scratch + model.plan.packed) + 2 * kept
-    }
-
-    /// Floats of each buffer of [`Workspace::for_training`], and of the gradients that [`Workspace::place_gradients`] places.
-    pub fn lengths(model: &Model, capacity: usize, shards: usize) -> (Vec<usize>, usize) {
-        let Sizes { buffers, gradients, .. } = Sizes::new(model, capacity, shards, true);
-        (buffers, gradients)
+        let memory = &model.program.training;
+        // Without a backward pass, images take turns in what only steps by image know.
+        let used = |place: &Place| match (place.by_rows, place.takes_turns) {
+            (false, _) => 1,
+            (true, true) => rows,
+            (true, false) => capacity,
+        };
+        let values = touched(&memory.values, capacity, used);
+        let gradients = touched(&memory.gradients, capacity, |place| if place.by_rows { rows } else { 1 });
+        let kept: usize = model.program.steps.iter().map(|step| step.kept() * rows).sum();
+        let sums = levels * model.program.params_by_image;
+        4 * (values + gradients + sums + scratch(model, capacity) + model.program.packed) + 2 * kept
     }
 
     /// Bytes that [`Workspace::for_inference`] takes.
     pub fn inference_bytes(model: &Model, capacity: usize) -> usize {
-        Sizes::new(model, capacity, 1, false).bytes(model)
+        bytes(model, &model.program.inference, capacity, 0)
     }
 
-    /// Where the times of step `step` are added up, if somebody asked for a profile.
+    /// Floats that a tensor takes in training.
+    pub fn tensor_floats(model: &Model, tensor: TensorId, capacity: usize) -> usize {
+        model.program.training.values[tensor].range(capacity).len()
+    }
+
+    /// Floats of the gradients of all rows: the memory that [`Workspace::place_gradients`] takes.
+    pub fn gradient_floats(model: &Model, capacity: usize) -> usize {
+        model.program.training.gradient_floats[1] * capacity
+    }
+
+    /// Where times of step `step` are added up, if somebody asked for a profile.
     pub fn times(&mut self, step: usize) -> Option<&mut Times> {
         self.profile.of_step(step)
     }
@@ -163,49 +178,72 @@ impl Workspace {
         self.profile.record(trace);
     }
 
-    /// The values of the current micro-batch in buffer `index`, `[batch, values]`, and of the one behind it.
-    pub fn buffers_mut(&mut self, index: usize) -> (&Buffer, &mut Buffer) {
-        let (before, after) = self.buffers.split_at_mut(index + 1);
-        (&before[index], &mut after[0])
+    /// The rows of tensor `tensor`, `[capacity, values]`, to be written.
+    pub fn tensor_mut(&mut self, tensor: TensorId) -> &mut Buffer {
+        &mut self.values.write[tensor]
     }
 
-    /// The newest gradient, and where the next one goes: for all rows.
-    pub fn gradients_mut(&mut self) -> (&Buffer, &mut Buffer) {
-        let [a, b] = &mut self.gradients;
-        if self.turn == 0 { (a, b) } else { (b, a) }
+    /// The gradients in slot `slot`, for all rows.
+    pub fn gradient(&self, slot: SlotId) -> &Buffer {
+        &self.gradients.read[slot]
     }
 
-    /// Which of the two gradients the next one goes to, as [`Workspace::place_gradients`] counts.
-    pub fn next_turn(&self) -> usize {
-        1 - self.turn
+    /// The same, to be written.
+    pub fn gradient_mut(&mut self, slot: SlotId) -> &mut Buffer {
+        &mut self.gradients.write[slot]
     }
 
-    /// The next gradient has been written.
-    pub fn take_turn(&mut self) {
-        self.turn = self.next_turn();
+    /// The gradients in one slot, and another one to be written.
+    pub fn gradients_mut(&mut self, read: SlotId, write: SlotId) -> (&Buffer, &mut Buffer) {
+        (&self.gradients.read[read], &mut self.gradients.write[write])
     }
 
-    /// Puts buffer `index` into memory that others see.
-    pub fn place_buffer(&mut self, index: usize, memory: Buffer) {
-        assert_eq!(memory.len(), self.buffers[index].len(), "buffer {index}");
-        self.buffers[index] = memory;
+    /// Puts tensor `tensor` into memory that others see.
+    pub fn place_tensor(&mut self, tensor: TensorId, memory: &Buffer) {
+        assert_eq!(memory.len(), self.values.read[tensor].len(), "tensor {tensor}");
+        self.values.move_to(tensor, memory);
     }
 
-    /// Puts the gradients of dense layers' rows into memory that others see.
-    pub fn place_gradients(&mut self, memory: [Buffer; 2]) {
-        assert!(memory.iter().all(|memory| memory.len() == self.gradients[0].len()), "gradients");
-        self.gradients = memory;
+    /// Puts the gradients of all rows into memory that others see.
+    pub fn place_gradients(&mut self, memory: &Buffer) {
+        let Tensors { places, read, write } = &mut self.gradients;
+        for ((place, read), write) in places.iter().zip(read).zip(write).filter(|((place, _), _)| place.by_rows) {
+            let part = memory.part(place.range(self.capacity));
+            (*read, *write) = (part.alias(), part);
+        }
+    }
+
+    /// Where slot `slot` lies in the memory of [`Workspace::place_gradients`].
+    pub fn gradient_range(&self, slot: SlotId) -> Range<usize> {
+        self.gradients.places[slot].range(self.capacity)
     }
 
     /// Where the rows of the current micro-batch go: `[batch, h, w, c]`.
     pub fn input_mut(&mut self) -> &mut [f32] {
-        let end = self.buffers[0].len() / self.capacity * self.batch;
-        &mut self.buffers[0][..end]
+        let place = self.values.places[0].of(&(0..self.batch), true);
+        &mut self.values.write[0][place]
     }
 
-    /// What the network said: `[batch, classes]`.
+    /// What the network gave: `[batch, classes]`.
     pub fn logits(&self) -> &[f32] {
-        let last = &self.buffers[self.buffers.len() - 1];
-        &last[..last.len() / self.capacity * self.batch]
+        &self.values.read[self.output][self.values.places[self.output].of(&(0..self.batch), true)]
     }
+}
+
+/// Floats of a region's places that are touched, where `used` rows of each are: several may stand in the same place.
+fn touched(places: &[Place], capacity: usize, used: impl Fn(&Place) -> usize) -> usize {
+    let mut sum = 0;
+    for by_rows in [false, true] {
+        let rows = if by_rows { capacity } else { 1 };
+        let of_region = places.iter().filter(|place| place.by_rows == by_rows);
+        let mut ranges: Vec<Range<usize>> =
+            of_region.map(|place| place.offset * rows..place.offset * rows + place.floats * used(place)).collect();
+        ranges.sort_by_key(|range| range.start);
+        let mut end = 0;
+        for range in ranges {
+            sum += range.end.saturating_sub(range.start.max(end));
+            end = end.max(range.end);
+        }
+    }
+    sum
 }

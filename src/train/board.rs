@@ -135,7 +135,7 @@ fn examples(trainer: &Trainer<'_>, said: &mut Step) {
         return;
     }
     // Of its own: the training's holds a step's values.
-    let mut ws = Workspace::for_inference(&trainer.model, rows.len());
+    let mut ws = Workspace::for_explanation(&trainer.model, rows.len());
     ws.batch = rows.len();
     let mut labels = Vec::new();
     part.load(&rows, &data.normalizer, ws.input_mut(), &mut labels);

@@ -47,7 +47,7 @@ fn the_evidence_adds_up_to_the_log_odds_where_nothing_but_rectifiers_and_weights
     ] {
         let model = model(layers, [12, 12, 3], 2);
         let params = Params::initial(model.table.clone(), Init::He, 3);
-        let mut ws = Workspace::for_inference(&model, 4);
+        let mut ws = Workspace::for_explanation(&model, 4);
         let input = picture(12 * 12 * 3);
         let said = logits(&model, &params, &mut ws, &input);
         for class in 0..2 {
@@ -70,7 +70,7 @@ fn with_more_classes_the_map_is_the_slope_of_the_log_odds() {
     // network is positively homogeneous: scaling the input does the same.
     let model = model("\"conv 3x3x8\", \"relu\", \"maxpool 2\", \"flatten\", \"dense classes\"", [12, 12, 3], 5);
     let params = Params::initial(model.table.clone(), Init::He, 5);
-    let mut ws = Workspace::for_inference(&model, 1);
+    let mut ws = Workspace::for_explanation(&model, 1);
     let input = picture(12 * 12 * 3);
     for class in 0..5 {
         let mut odds = |scale: f32| {
@@ -96,7 +96,7 @@ fn without_a_layer_of_pictures_patches_are_painted_over_and_find_the_pixel_that_
     let mut input = vec![0.0; 256];
     input[y * 16 + x] = 1.0;
     for capacity in [1, 7, 300] {
-        let mut ws = Workspace::for_inference(&model, capacity);
+        let mut ws = Workspace::for_explanation(&model, capacity);
         let evidence = model.explain(&params, &mut ws, &input, 1);
         assert_eq!((evidence.method, evidence.h, evidence.w), (Method::Occlusion, 16, 16));
         let strongest = (0..256).max_by(|&a, &b| evidence.values[a].total_cmp(&evidence.values[b])).unwrap();
@@ -115,7 +115,7 @@ layers = ["conv 3x3x8", "relu", "maxpool 2", "conv 3x3x16", "relu", "maxpool 2",
 /// Of the positive evidence for glasses in unseen drawn faces with glasses, the share on them or a pixel beside; and the share
 /// of the picture that this is.
 fn on_the_glasses(model: &Model, params: &Params, prepare: impl Fn(&[u8], &mut [f32]), size: usize) -> (f64, f64) {
-    let mut ws = Workspace::for_inference(model, 8);
+    let mut ws = Workspace::for_explanation(model, 8);
     let mut input = vec![0.0; size * size * 3];
     let (mut inside, mut area, mut count) = (0.0, 0.0, 0.0);
     for row in (1..200).step_by(2) {

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use glasses::kernels::{self, Leaf};
 
 use glasses::model::Engine;
-use glasses::model::layers::{self, Backward, Forward, Layer};
-use glasses::model::{Gradients, LayerSpec, Model, ModelSpec, Params, Workspace};
+use glasses::model::ops::work::{Backward, Elements, Forward, Inputs, Map, Pass, Work};
+use glasses::model::ops::{Fused, Op, Site};
+use glasses::model::{Gradients, Model, ModelSpec, Params, Shape, Workspace};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
 
 /// The largest accepted difference, relative to the larger of 1 and the value: f32 sums of up to some thousand terms.
@@ -34,26 +35,28 @@ fn number<T: hdf5::H5Type>(group: &hdf5::Group, name: &str) -> T {
     group.attr(name).unwrap().read_scalar().unwrap()
 }
 
-/// Runs a layer with weights forward and backward, and checks the gradients of its weights.
-#[allow(clippy::too_many_arguments)]
-fn check_layer_with_weights(
-    name: &str,
-    layer: &dyn Layer,
+/// What a layer reads, and what PyTorch made of it.
+struct Case<'a> {
+    name: &'a str,
     batch: usize,
-    params: &[f32],
-    input: &[f32],
-    d_output: &[f32],
-    (output, d_input): (&mut [f32], &mut [f32]),
-    d_params: &[f32],
-) {
+    params: Vec<f32>,
+    d_params: Vec<f32>,
+    input: Vec<f32>,
+    d_output: Vec<f32>,
+}
+
+/// Runs an operation forward and backward, and checks the gradients of its weights: output, and gradient of the input.
+fn run_map(case: &Case<'_>, map: &dyn Map, [output, d_input]: [&mut [f32]; 2]) {
+    let Case { name, batch, params, d_params, input, d_output } = case;
+    let batch = *batch;
     // A NaN that is read before it is written shows.
-    let mut packed = vec![f32::NAN; layer.packed()];
-    let mut scratch = vec![f32::NAN; layer.scratch(batch)];
-    layer.pack(params, &mut packed);
-    layer.forward(Forward { batch, params, packed: &packed, input, output, kept: &mut [], scratch: &mut scratch });
+    let mut packed = vec![f32::NAN; map.packed()];
+    let mut scratch = vec![f32::NAN; map.scratch(batch)];
+    map.pack(params, &mut packed);
+    map.forward(Forward { batch, params, packed: &packed, input, output, kept: &mut [], scratch: &mut scratch });
     let mut got = vec![f32::NAN; params.len()];
     for accumulate in [false, true] {
-        layer.backward(Backward {
+        map.backward(Backward {
             batch,
             leaves: &[Leaf { end: batch, joins: 0 }],
             params,
@@ -74,86 +77,57 @@ fn check_layer_with_weights(
     }
 }
 
-/// A layer by itself: its kernels are called as the model calls them.
+/// A layer by itself, as the network computes it.
 fn check_layer(name: &str, group: &hdf5::Group, engine: Engine) {
-    use glasses::kernels::{ConvShape, DenseShape, PoolShape};
     let text: hdf5::types::VarLenUnicode = number(group, "layer");
     let batch: i64 = number(group, "batch");
     let batch = batch as usize;
     let sizes: Vec<i64> = group.attr("input_shape").unwrap().read_raw().unwrap();
-    let shape = [sizes[0] as usize, sizes[1] as usize, sizes[2] as usize];
+    let op: Op = text.parse().unwrap();
+    let shape = match op {
+        Op::Dense(_) => Shape::vector(sizes[2] as usize),
+        _ => Shape::image([sizes[0] as usize, sizes[1] as usize, sizes[2] as usize]),
+    };
+    let shape_of_output = op.output(&[&shape], 0).unwrap();
+    let tensors = op.parameters(&shape, &shape_of_output);
+    let all = |prefix: &str| -> Vec<f32> {
+        tensors.iter().flat_map(|(tensor, _)| values(group, &format!("{prefix}{tensor}"))).collect()
+    };
+    let mut end = 0;
+    let ranges: Vec<std::ops::Range<usize>> = tensors
+        .iter()
+        .map(|(_, sizes)| {
+            end += sizes.iter().product::<usize>();
+            end - sizes.iter().product::<usize>()..end
+        })
+        .collect();
     let [input, output, d_output, d_input] = ["input", "output", "d_output", "d_input"].map(|n| values(group, n));
     let mut got_output = vec![f32::NAN; output.len()];
     let mut got_d_input = vec![f32::NAN; input.len()];
-    match text.parse::<LayerSpec>().unwrap() {
-        LayerSpec::Conv { window, c_out } => {
-            let shape = ConvShape::new(shape, window, c_out).unwrap();
-            let (weight, bias) = (values(group, "weight"), values(group, "bias"));
-            let (weights, biases) = (0..weight.len(), weight.len()..weight.len() + bias.len());
-            let params = [weight, bias].concat();
-            let layer: Box<dyn Layer> = match engine {
-                Engine::Direct => Box::new(layers::Conv::new(shape, weights, biases, true)),
-                Engine::Gemm => Box::new(layers::GemmConv { shape, weight: weights, bias: biases }),
-            };
-            let (d_weight, d_bias) = (values(group, "d_weight"), values(group, "d_bias"));
-            let outputs = (&mut got_output[..], &mut got_d_input[..]);
-            check_layer_with_weights(
-                name,
-                &*layer,
-                batch,
-                &params,
-                &input,
-                &d_output,
-                outputs,
-                &[d_weight, d_bias].concat(),
-            );
+    let site = Site {
+        inputs: &[&shape],
+        output: &shape_of_output,
+        parameters: &ranges,
+        engine,
+        number: 0,
+        wants_d_input: true,
+        fused: Fused::default(),
+        input_layout: None,
+        output_layout: None,
+    };
+    match op.work(&site).unwrap() {
+        Work::Map(map) => {
+            let case = Case { name, batch, params: all(""), d_params: all("d_"), input, d_output };
+            run_map(&case, &*map, [&mut got_output, &mut got_d_input]);
         }
-        LayerSpec::Dense(outputs) => {
-            let shape = DenseShape { inputs: shape[2], outputs: outputs.unwrap() };
-            let (weight, bias) = (values(group, "weight"), values(group, "bias"));
-            let (weights, biases) = (0..weight.len(), weight.len()..weight.len() + bias.len());
-            let params = [weight, bias].concat();
-            let layer: Box<dyn Layer> = match engine {
-                Engine::Direct => Box::new(layers::Dense { shape, weight: weights, bias: biases }),
-                Engine::Gemm => Box::new(layers::GemmDense { shape, weight: weights, bias: biases }),
-            };
-            let (d_weight, d_bias) = (values(group, "d_weight"), values(group, "d_bias"));
-            let outputs = (&mut got_output[..], &mut got_d_input[..]);
-            check_layer_with_weights(
-                name,
-                &*layer,
-                batch,
-                &params,
-                &input,
-                &d_output,
-                outputs,
-                &[d_weight, d_bias].concat(),
-            );
-        }
-        LayerSpec::MaxPool(window) => {
-            let shape = PoolShape::new(shape, window).unwrap();
-            kernels::maxpool_forward(&shape, batch, &input, &mut got_output);
-            kernels::maxpool_backward(&shape, batch, &input, &d_output, &mut got_d_input);
-        }
-        LayerSpec::AvgPool(window) => {
-            let shape = PoolShape::new(shape, window).unwrap();
-            kernels::avgpool_forward(&shape, batch, &input, &mut got_output);
-            kernels::avgpool_backward(&shape, batch, &d_output, &mut got_d_input);
-        }
-        LayerSpec::GlobalAvgPool => {
-            let [kh, kw, _] = shape;
-            let padding = kernels::Padding::Pixels(0);
-            let shape = PoolShape::new(shape, kernels::Window { kh, kw, stride: 1, padding }).unwrap();
-            kernels::avgpool_forward(&shape, batch, &input, &mut got_output);
-            kernels::avgpool_backward(&shape, batch, &d_output, &mut got_d_input);
-        }
-        LayerSpec::Activation(activation) => {
+        Work::Elementwise(work) => {
+            let pass = Pass { batch, training: None };
             got_output.copy_from_slice(&input);
-            kernels::activation_forward(activation, &mut got_output);
+            work.forward(Elements { pass, held: Some(0), inputs: Inputs::none(), output: &mut got_output });
             got_d_input.copy_from_slice(&d_output);
-            kernels::activation_backward(activation, &got_output, &mut got_d_input);
+            work.backward(pass, &got_output, &mut got_d_input);
         }
-        other => panic!("no golden check for {other}"),
+        other => panic!("no golden check for {other:?}"),
     }
     assert_close(&got_output, &output, TOLERANCE, &format!("{name} output"));
     assert_close(&got_d_input, &d_input, TOLERANCE, &format!("{name} d_input"));
@@ -243,8 +217,7 @@ fn clipping_by_value_and_by_norm_agrees_with_pytorch() {
 fn chains_of_in_place_layers_give_what_separate_buffers_would() {
     // sigmoid and tanh need their own output on the way back, so the plan must not let the next layer overwrite it.
     let layers = ["dense 6", "relu", "sigmoid", "dropout 0.3", "tanh", "leaky_relu", "relu", "dense classes"];
-    let spec =
-        ModelSpec { name: "chain".into(), input: None, layers: layers.iter().map(|l| l.parse().unwrap()).collect() };
+    let spec = ModelSpec::chain("chain", layers.iter().map(|layer| layer.parse().unwrap()));
     let model = Model::new(spec, [1, 1, 5], true, 3, Engine::Direct).unwrap();
     let mut params = Params::initial(model.table.clone(), glasses::model::Init::Xavier, 3);
     crate::gradients::check(&model, &mut params, 7, 1e-3);

@@ -9,8 +9,8 @@ use glasses::model::{Gradients, Init, Model, ModelSpec, Params, Workspace, zoo};
 const TRAINING: (u64, usize) = (5, 2);
 
 pub fn model(layers: &[&str], input: [usize; 3], flat: bool) -> Model {
-    let layers = layers.iter().map(|l| l.parse().unwrap()).collect();
-    Model::new(ModelSpec { name: "test".into(), input: None, layers }, input, flat, 3, Engine::Direct).unwrap()
+    let spec = ModelSpec::chain("test", layers.iter().map(|layer| layer.parse().unwrap()));
+    Model::new(spec, input, flat, 3, Engine::Direct).unwrap()
 }
 
 fn loss(model: &Model, params: &Params, ws: &mut Workspace) -> f64 {
@@ -54,7 +54,7 @@ pub fn check(model: &Model, params: &mut Params, batch: usize, tolerance: f64) {
                 (got - slope).abs() <= 5.0 * tolerance * slope.abs().max(1.0),
                 "{} of {:?}: {}[{}]: backward {got}, slope {slope}",
                 model.spec.name,
-                model.spec.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                model.layers().iter().map(|layer| &layer.layer).collect::<Vec<_>>(),
                 param.name,
                 i - param.range.start
             );

@@ -2,7 +2,8 @@
 
 use glasses::kernels::rng::{Purpose, Stream};
 use glasses::kernels::{ConvShape, DenseShape, Isa, Leaf, Padding, Rectifier, Window, leaves};
-use glasses::model::layers::{Backward, Conv, Dense, Forward, GemmConv, GemmDense, Layer};
+use glasses::model::ops::work::{Backward, Forward, Map};
+use glasses::model::ops::{ConvWork, DenseWork, GemmConv, GemmDense};
 
 use crate::golden::assert_close;
 use crate::plain::{self, Block, Results};
@@ -37,7 +38,7 @@ impl Given {
     }
 
     /// Both passes of a layer by itself, called as the model calls it. A NaN that is read before it is written shows.
-    fn run(&self, layer: &dyn Layer) -> Results {
+    fn run(&self, layer: &dyn Map) -> Results {
         let batch = self.rows.iter().sum();
         let mut leaves_of_rows = Vec::new();
         leaves(&self.rows, &mut leaves_of_rows);
@@ -117,7 +118,7 @@ impl Given {
     }
 
     /// On every instruction set: equal to `want`, and of the same bits as one another.
-    pub fn check(&self, layer: &dyn Layer, want: &Results, what: &dyn Fn() -> String) {
+    pub fn check(&self, layer: &dyn Map, want: &Results, what: &dyn Fn() -> String) {
         let mut first: Option<Results> = None;
         for isa in Isa::available() {
             let got = isa.with(|| self.run(layer));
@@ -133,7 +134,7 @@ impl Given {
     }
 
     /// Within rounding of the second engine.
-    pub fn check_roughly(&self, oracle: &dyn Layer, want: &Results, what: &dyn Fn() -> String) {
+    pub fn check_roughly(&self, oracle: &dyn Map, want: &Results, what: &dyn Fn() -> String) {
         let got = self.run(oracle);
         assert_close(&got.output, &want.output, 1e-5, &what());
         assert_close(&got.d_input, &want.d_input, 1e-5, &what());
@@ -177,7 +178,7 @@ pub fn even(shape: &ConvShape) -> bool {
 
 pub fn conv(shape: ConvShape, wants_d_input: bool) -> Conv {
     let weights = shape.weight_len();
-    Conv::new(shape, 0..weights, weights..weights + shape.c_out, wants_d_input)
+    ConvWork::new(shape, 0..weights, weights..weights + shape.c_out, wants_d_input)
 }
 
 #[test]
@@ -258,7 +259,7 @@ impl Pair {
     fn run(&self, given: &Given) -> Results {
         let [below, above] = [&self.below, &self.above];
         let (batch, params) = (given.rows[0], &given.params[..]);
-        let pack = |layer: &Conv| {
+        let pack = |layer: &ConvWork| {
             let mut packed = vec![f32::NAN; layer.packed()];
             layer.pack(params, &mut packed);
             packed
@@ -287,7 +288,7 @@ impl Pair {
 
 /// One forward pass: packed weights, input, output and what is kept.
 fn forward(
-    layer: &Conv,
+    layer: &ConvWork,
     batch: usize,
     params: &[f32],
     (packed, input, output, kept): (&[f32], &[f32], &mut [f32], &mut [u16]),
@@ -298,7 +299,7 @@ fn forward(
 
 /// The way back: the same, then both gradients.
 fn backward(
-    layer: &Conv,
+    layer: &ConvWork,
     batch: usize,
     params: &[f32],
     (packed, input, output, kept): (&[f32], &[f32], &[f32], &[u16]),
@@ -365,7 +366,7 @@ fn every_instruction_set_agrees_bit_for_bit_with_the_plain_loops_on_dense_layers
         for (batch, &outputs) in batches.iter().flat_map(|batch| outputs.iter().map(move |outputs| (*batch, outputs))) {
             let shape = DenseShape { inputs, outputs };
             let (weight, bias) = (0..inputs * outputs, inputs * outputs..(inputs + 1) * outputs);
-            let layer = Dense { shape, weight: weight.clone(), bias: bias.clone() };
+            let layer = DenseWork { shape, weight: weight.clone(), bias: bias.clone() };
             turn += 1;
             let given = Given::new(turn, &[batch], [weight.len(), outputs, inputs, outputs]);
             let want = plain::dense(shape, &given.rows, &given.params, &given.input, &given.d_output);
@@ -383,7 +384,7 @@ fn shards_of_any_sizes_are_summed_in_the_tree_by_every_instruction_set() {
             let (weight, bias) = (0..inputs * outputs, inputs * outputs..(inputs + 1) * outputs);
             let given = Given::new(5, rows, [weight.len(), outputs, inputs, outputs]);
             let want = plain::dense(shape, rows, &given.params, &given.input, &given.d_output);
-            given.check(&Dense { shape, weight, bias }, &want, &|| format!("{shape:?}, shards {rows:?}"));
+            given.check(&DenseWork { shape, weight, bias }, &want, &|| format!("{shape:?}, shards {rows:?}"));
         }
     }
 }

@@ -71,7 +71,7 @@ pub struct Shape {
 impl Shape {
     /// Of this network.
     pub fn of(model: &Model) -> Shape {
-        let dense = model.dense_steps().into_iter().map(|step| (step.dense.shape, step.wants_d_input));
+        let dense = model.dense_steps().into_iter().map(|step| (step.dense.shape, step.d_input.is_some()));
         let mut below = units(&model.table);
         let above = below.split_off(below.partition_point(|unit| unit.end <= model.image_params().end));
         Shape { units: [below, above], dense: dense.collect() }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::team::Team;
 use crate::comm::{CHANNELS, Wire};
 use crate::kernels::{Buffer, DenseShape, Rows, RowsMut, Subtrees, dense_forward_sums, zeros};
-use crate::model::Workspace;
+use crate::model::{SlotId, Workspace};
 
 /// Channels of a layer: inputs, gradients of outputs, partial sums, gradients of inputs, weights.
 const A_LAYER: usize = 5;
@@ -179,7 +179,7 @@ impl Far {
     }
 
     /// *split*: the gradients of the inputs of all rows are there: other groups' ranks get theirs, this rank's come.
-    pub fn exchange_d_inputs(&mut self, slices: &[Range<usize>], ws: &mut Workspace, team: &Team<'_>) {
+    pub fn exchange_d_inputs(&mut self, slices: &[Range<usize>], ws: &mut Workspace, slot: SlotId, team: &Team<'_>) {
         let own = slices[team.rank()].len();
         for rank in team.far_ranks() {
             let [sent, taken, _] = self.starts[rank];
@@ -188,7 +188,7 @@ impl Far {
             team.receive(self.channel + 3, rank, &self.sent[1], sent..sent + floats);
         }
         team.comm.finish(self.channel + 3);
-        let (_, d_input) = ws.gradients_mut();
+        let d_input = ws.gradient_mut(slot);
         for rank in team.far_ranks() {
             let (slice, start) = (&slices[rank], self.starts[rank][0]);
             let stretches = self.sent[1][start..].chunks_exact(slice.len().max(1));

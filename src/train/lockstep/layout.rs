@@ -12,7 +12,7 @@ pub struct Sizes {
     pub scores: usize,
     /// Sums of gradients, and floats of each.
     pub sums: (usize, usize),
-    /// Floats of each of the two gradients of dense layers' rows that take turns; 0 where nobody else writes them.
+    /// Floats of the gradients of all rows; 0 where nobody else writes them.
     pub gradients: usize,
     /// The dense layers that are shared out.
     pub layers: Vec<LayerSizes>,
@@ -40,7 +40,7 @@ pub struct LayerSizes {
 pub struct Area {
     pub scores: Buffer,
     pub sums: Vec<Buffer>,
-    pub gradients: [Buffer; 2],
+    pub gradients: Buffer,
     pub layers: Vec<LayerArea>,
 }
 
@@ -103,7 +103,7 @@ impl Sizes {
         Area {
             scores: cut.take(self.scores),
             sums: (0..self.sums.0).map(|_| cut.take(self.sums.1)).collect(),
-            gradients: [cut.take(self.gradients), cut.take(self.gradients)],
+            gradients: cut.take(self.gradients),
             layers: self.layers.iter().map(|layer| layer.area(cut)).collect(),
         }
     }

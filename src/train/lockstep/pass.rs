@@ -124,8 +124,6 @@ impl Lockstep<'_> {
                 let steps = layer.step.step + 1..end;
                 model.backward_rows(steps, params, ws, at.training, &mut sums[0], false);
                 model.watch_rows(ws, &layer.step);
-            } else {
-                model.skip_rows(layer.step.step + 1..end, ws);
             }
             layer.show(ws, team);
             end = layer.step.step;
@@ -145,7 +143,9 @@ impl Lockstep<'_> {
                 }
                 self.backward_split(index, params, optimizer, &mut lap, seconds);
             }
-            self.workspace.take_turn();
+            if self.team.own_rows() > 0 {
+                model.add_d_input(&mut self.workspace, &self.layers[index].step);
+            }
         }
         let Lockstep { workspace: ws, team, sums, .. } = self;
         if team.own_rows() > 0 {
@@ -160,10 +160,8 @@ impl Lockstep<'_> {
         let rows = team.own_rows();
         let by_rows = |layer: &SharedLayer| layer.strategy == Strategy::Factors && team.is_spread();
         layers.iter().filter(|layer| by_rows(layer)).for_each(|layer| layer.far.expect_rows(team, layer.index));
-        // The first dense layer reads what the last step image by image wrote.
-        let first = layers.first().filter(|layer| by_rows(layer) && layer.step.step == model.rows_from());
         model.forward_images(params, ws, Some(training), &mut |row| {
-            if let Some(layer) = first {
+            for layer in layers.iter().filter(|layer| by_rows(layer) && layer.step.reads_images) {
                 layer.send_row(team, row);
             }
             team.comm.progress();
@@ -179,7 +177,7 @@ impl Lockstep<'_> {
                 layer.forward(params, ws, team, seconds);
                 lap = Lap::start();
                 step += 1;
-            } else if layer.strategy == Strategy::Factors && team.is_spread() && step != model.rows_from() {
+            } else if layer.strategy == Strategy::Factors && team.is_spread() && !layer.step.reads_images {
                 (0..rows).for_each(|row| layer.send_row(team, row));
             }
         }
@@ -204,9 +202,9 @@ impl Lockstep<'_> {
             true => Update::Later(total, params),
             false => Update::Now(optimizer, params),
         };
-        let turn = ws.next_turn();
+        let place = layer.step.d_input.map(|slot| ws.gradient_range(slot));
         let watch = Watch::new(ws.times(layer.step.step), team.trace.now());
-        let updating = layer.update(&trees.ranks.leaves, update, team, Some(turn), watch);
+        let updating = layer.update(&trees.ranks.leaves, update, team, place, watch);
         lap.end(&mut seconds.backward);
         (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);
         layer.exchange_d_inputs(ws, team);

@@ -235,8 +235,8 @@ impl SharedLayer {
 
     /// *split*: other groups' ranks get the gradients of their inputs, and this rank gets its own.
     pub fn exchange_d_inputs(&mut self, ws: &mut Workspace, team: &Team<'_>) {
-        if team.is_spread() && self.step.wants_d_input {
-            self.far.exchange_d_inputs(&self.slices, ws, team);
+        if let Some(slot) = self.step.d_input.filter(|_| team.is_spread()) {
+            self.far.exchange_d_inputs(&self.slices, ws, slot, team);
         }
     }
 
@@ -261,7 +261,7 @@ impl SharedLayer {
                 None => self.far.partial(owner, index, len),
             }
         };
-        let (_, output) = ws.buffers_mut(self.step.input);
+        let output = ws.tensor_mut(self.step.output);
         self.blocks.join_slices(partial, &mut output[..len]);
         for row in output[..len].chunks_exact_mut(shape.outputs) {
             row.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
@@ -279,7 +279,7 @@ impl SharedLayer {
     pub fn show(&mut self, ws: &mut Workspace, team: &Team<'_>) {
         let len = team.own_rows() * self.shape().outputs;
         let mut shown = team.own().layers[self.index].d_output.alias();
-        shown[..len].copy_from_slice(&ws.gradients_mut().0[..len]);
+        shown[..len].copy_from_slice(&ws.gradient(self.step.d_output)[..len]);
         team.round(&mut shown[..len]);
         self.far.send_d_outputs(team, self.index, self.shape().outputs);
     }
@@ -287,9 +287,9 @@ impl SharedLayer {
     /// *factors*, or one rank: the gradients of the inputs of this rank's rows, by the weights as they are.
     pub fn backward_own_rows(&mut self, params: &Params, ws: &mut Workspace, team: &Team<'_>) {
         let (shape, rows) = (self.shape(), team.own_rows());
-        if self.step.wants_d_input && rows > 0 {
+        if let Some(slot) = self.step.d_input.filter(|_| rows > 0) {
             let began = team.trace.now();
-            let (d_output, d_input) = ws.gradients_mut();
+            let (d_output, d_input) = ws.gradients_mut(self.step.d_output, slot);
             kernels::dense_turn(shape, &d_output[..rows * shape.outputs], &mut self.turned);
             let weight = &params.values[self.step.dense.weight.clone()];
             let mut d_input = RowsMut::whole(&mut d_input[..rows * shape.inputs], shape.inputs, rows);
@@ -299,14 +299,14 @@ impl SharedLayer {
     }
 
     /// All rows have come: this rank's share of the weights' gradients is formed and used. Where weights are split, the gradients
-    /// of all rows' inputs by those weights come first, `turn` being the gradients' place in the workspaces. The seconds that the
+    /// of all rows' inputs by those weights come first, into `inputs_first` of each rank's gradients. The seconds that the
     /// update took; all else is a part of the backward pass.
     pub fn update(
         &mut self,
         leaves: &[Leaf],
         mut update: Update<'_>,
         team: &mut Team<'_>,
-        inputs_first: Option<usize>,
+        inputs_first: Option<Range<usize>>,
         mut watch: Watch<'_>,
     ) -> f64 {
         let shape = self.shape();
@@ -319,7 +319,7 @@ impl SharedLayer {
         }
         let d_output = &self.d_output[..at];
         let rows = at / outputs;
-        let inputs_first = inputs_first.filter(|_| self.step.wants_d_input && rows > 0);
+        let inputs_first = inputs_first.filter(|_| rows > 0);
         if inputs_first.is_some() {
             kernels::dense_turn(shape, d_output, &mut self.turned);
         }
@@ -328,9 +328,9 @@ impl SharedLayer {
         for first in self.own.clone().step_by(CHUNK) {
             position::tick();
             let range = first..self.own.end.min(first + CHUNK);
-            if let Some(turn) = inputs_first {
+            if let Some(place) = &inputs_first {
                 let weight = &update.params()[weight.clone()];
-                let mut d_inputs = DInputs { team, far: &mut self.far, turn, shape, own: self.own.clone() };
+                let mut d_inputs = DInputs { team, far: &mut self.far, place, shape, own: self.own.clone() };
                 kernels::dense_backward_inputs(shape, range.clone(), weight, &mut d_inputs, &mut self.turned);
                 watch.lap(Part::Inputs);
             }
@@ -380,7 +380,8 @@ impl Groups for Inputs<'_> {
 struct DInputs<'a, 'b> {
     team: &'a mut Team<'b>,
     far: &'a mut Far,
-    turn: usize,
+    /// Of the gradients of each rank of this group.
+    place: &'a Range<usize>,
     shape: DenseShape,
     own: Range<usize>,
 }
@@ -392,7 +393,7 @@ impl GroupsMut for DInputs<'_, '_> {
     fn rows_mut(&mut self, rank: usize) -> RowsMut<'_> {
         let (near, rows) = (self.team.groups.neighbours(), self.team.rows[rank]);
         if near.contains(&rank) {
-            let gradients = &mut self.team.areas[rank - near.start].gradients[self.turn];
+            let gradients = &mut self.team.areas[rank - near.start].gradients[self.place.clone()];
             return RowsMut::whole(gradients, self.shape.inputs, rows);
         }
         self.far.d_inputs(rank, &self.own, rows)

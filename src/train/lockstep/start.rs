@@ -70,8 +70,7 @@ impl<'a> Lockstep<'a> {
         let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
         let capacity = greatest(comm, data.rows_at_once(batch));
         let own_shards = all.owned(comm.rank(), comm.size()).len();
-        let lengths = Workspace::lengths(model, capacity, own_shards);
-        let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &lengths, &team);
+        let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &team);
         agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
         let mut workspace = Workspace::for_training(model, capacity, own_shards);
         let parts = match take_memory(&sizes, &team) {
@@ -81,10 +80,15 @@ impl<'a> Lockstep<'a> {
         team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
         let mut copy = sizes.cut_copy(&parts[0]);
         for (index, (step, _)) in plan.shared.iter().enumerate() {
-            workspace.place_buffer(step.input, team.own().layers[index].input.alias());
+            // Layers that read one tensor share it.
+            let first = plan.shared.iter().position(|(other, _)| other.input == step.input).unwrap_or(index);
+            for area in &mut team.areas {
+                area.layers[index].input = area.layers[first].input.alias();
+            }
+            workspace.place_tensor(step.input, &team.own().layers[index].input);
         }
         if sizes.gradients > 0 {
-            workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
+            workspace.place_gradients(&team.own().gradients);
         }
         let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
         let above = if plan.shared.is_empty() { above } else { &[] };
@@ -141,19 +145,21 @@ fn sizes(
     (own, waiting): (usize, usize),
     rows: (usize, usize),
     settings: optim::Settings,
-    (buffers, gradients): &(Vec<usize>, usize),
     team: &Team<'_>,
 ) -> Sizes {
     let params = model.parameters();
     let summed = if plan.shared.is_empty() { params } else { model.image_params().end };
     let writes = plan.shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
-    let layer =
-        |(step, strategy): &(DenseStep, Strategy)| SharedLayer::sizes(step, *strategy, rows, team, buffers[step.input]);
+    let layer = |(index, (step, strategy)): (usize, &(DenseStep, Strategy))| {
+        let is_first = plan.shared[..index].iter().all(|(other, _)| other.input != step.input);
+        let input = if is_first { Workspace::tensor_floats(model, step.input, rows.1) } else { 0 };
+        SharedLayer::sizes(step, *strategy, rows, team, input)
+    };
     Sizes {
         scores: 2 * (2 + 2 * own),
         sums: (own + waiting, summed),
-        gradients: if writes { *gradients } else { 0 },
-        layers: plan.shared.iter().map(layer).collect(),
+        gradients: if writes { Workspace::gradient_floats(model, rows.1) } else { 0 },
+        layers: plan.shared.iter().enumerate().map(layer).collect(),
         params: (params, Optimizer::moments(settings.kind)),
     }
 }

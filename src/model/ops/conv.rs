@@ -1,14 +1,91 @@
-//! Convolution with bias, and what is fused into it: a rectifier, a 2×2 max-pool.
+//! `conv 3x3x16`, with the rectifier and the 2×2 max-pool that it may compute too.
 
+use std::fmt;
 use std::ops::Range;
 
-use super::{Backward, Forward, Layer};
+use super::gemm::GemmConv;
+use super::words::{Words, sizes_of};
+use super::work::{Backward, Forward, Keeps, Map, Work};
+use super::{Engine, Fused, Layout, Operation, Shape, Site};
 use crate::kernels::conv::{self, ConvBlock, Frame};
-use crate::kernels::{ConvShape, Rectifier};
+use crate::kernels::{ConvShape, Padding, Window};
 
-/// `conv 3x3x16`, with the `relu` and the `maxpool 2` that may follow it.
-#[derive(Clone, Debug)]
+/// A convolution with bias.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
+    /// The sliding window.
+    pub window: Window,
+    /// Output channels.
+    pub c_out: usize,
+}
+
+impl fmt::Display for Conv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Conv { window, c_out } = self;
+        write!(f, "conv {}x{}x{c_out}", window.kh, window.kw)?;
+        if window.stride != 1 {
+            write!(f, " stride {}", window.stride)?;
+        }
+        match window.padding {
+            Padding::Same => Ok(()),
+            Padding::Pixels(pad) => write!(f, " pad {pad}"),
+        }
+    }
+}
+
+impl Operation for Conv {
+    fn parse(words: &Words<'_>) -> Result<Conv, String> {
+        let (sizes, options) = words.sizes_and_options("'conv 3x3x16'")?;
+        let [kh, kw, c_out] = sizes_of::<3>(sizes)
+            .ok_or_else(|| words.no_size(sizes, "height x width x channels, as in 'conv 3x3x16'"))?;
+        Ok(Conv { window: words.window([kh, kw], options, 1, Padding::Same)?, c_out })
+    }
+
+    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
+        let shape = self.shape(inputs[0])?;
+        Shape::image([shape.h_out, shape.w_out, shape.c_out]).checked()
+    }
+
+    fn parameters(&self, input: &Shape, _output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
+        let c_in = input.sizes().last().copied().unwrap_or(0);
+        vec![("weight", vec![self.window.kh, self.window.kw, c_in, self.c_out]), ("bias", vec![self.c_out])]
+    }
+
+    fn flops(&self, input: &Shape, _output: &Shape) -> u64 {
+        self.shape(input).map_or(0, |shape| 2 * (shape.h_out * shape.w_out * shape.weight_len()) as u64)
+    }
+
+    fn work(&self, site: &Site<'_>) -> Result<Work, String> {
+        let shape = self.shape(site.inputs[0])?;
+        Ok(Work::Map(match site.engine {
+            Engine::Gemm => {
+                let (weight, bias) = (site.parameters[0].clone(), site.parameters[1].clone());
+                Box::new(GemmConv { shape, weight, bias })
+            }
+            Engine::Direct => {
+                Box::new(ConvWork::fused(shape, site.parameters, site.wants_d_input, site.fused).at(site))
+            }
+        }))
+    }
+
+    fn window_mut(&mut self) -> Option<&mut Window> {
+        Some(&mut self.window)
+    }
+}
+
+impl Conv {
+    /// The geometry over an image.
+    ///
+    /// # Errors
+    /// In words, when the window does not fit.
+    pub fn shape(&self, input: &Shape) -> Result<ConvShape, String> {
+        ConvShape::new(input.as_image()?, self.window, self.c_out)
+    }
+}
+
+/// As work of the direct kernels.
+#[derive(Clone, Debug)]
+pub struct ConvWork {
     /// The geometry, and what is fused.
     pub block: ConvBlock,
     /// Weights `[kh, kw, c_in, c_out]` in the block of parameters.
@@ -21,34 +98,45 @@ pub struct Conv {
     pub is_gated: bool,
 }
 
-impl Conv {
+impl ConvWork {
     /// A convolution with nothing fused, its tensors dense.
-    pub fn new(shape: ConvShape, weight: Range<usize>, bias: Range<usize>, wants_d_input: bool) -> Conv {
-        Conv { block: ConvBlock::new(shape), weight, bias, wants_d_input, is_gated: false }
+    pub fn new(shape: ConvShape, weight: Range<usize>, bias: Range<usize>, wants_d_input: bool) -> ConvWork {
+        ConvWork { block: ConvBlock::new(shape), weight, bias, wants_d_input, is_gated: false }
     }
 
-    /// Fuses a rectifier, if it can be.
-    pub fn fuse(&mut self, rectifier: Rectifier) -> bool {
-        let free = self.block.rectifier.is_none() && !self.block.pool;
-        if free {
-            self.block.rectifier = Some(rectifier);
+    /// With what is fused; `ranges` are those of weight and bias. Its tensors are dense.
+    pub fn fused(shape: ConvShape, ranges: &[Range<usize>], wants_d_input: bool, fused: Fused) -> ConvWork {
+        let mut work = ConvWork::new(shape, ranges[0].clone(), ranges[1].clone(), wants_d_input);
+        work.block.rectifier = fused.rectifier;
+        if fused.pool.is_some() {
+            work.block = work.block.with_pool();
         }
-        free
+        work
     }
 
-    /// Puts `above` right on top: tensors between the two then lie as both want them, nothing has to be copied.
-    pub fn connect(&mut self, above: &mut Conv) {
-        let padded = above.block.padded_input();
-        (self.block.output, above.block.input) = (padded, padded);
-        if !self.block.pool {
-            self.block.d_output = self.conv_frame();
-            above.block.d_input = self.block.d_output;
-            above.block.gate = self.block.rectifier;
-            self.is_gated = self.block.rectifier.is_some();
+    /// With its tensors as they lie at its place.
+    fn at(mut self, site: &Site<'_>) -> ConvWork {
+        if let Some(Layout { value, gradient, gate }) = site.output_layout {
+            (self.block.output, self.block.d_output) = (value, gradient);
+            self.is_gated = gate.is_some();
         }
+        if let Some(Layout { value, gradient, gate }) = site.input_layout {
+            (self.block.input, self.block.d_input, self.block.gate) = (value, gradient, gate);
+        }
+        self
     }
 
-    /// The frame in which the way back reads the gradient of what the window summed.
+    /// How the tensor between this convolution, which has its fused operations, and `above`, its only reader, is to lie: as both
+    /// want it, so that nothing is copied.
+    pub fn layout_below(&self, above: &ConvWork) -> Layout {
+        let value = above.block.padded_input();
+        if self.block.pool {
+            return Layout { value, gradient: self.block.d_output, gate: None };
+        }
+        Layout { value, gradient: self.conv_frame(), gate: self.block.rectifier }
+    }
+
+    /// The frame in which the backward pass reads the gradient of what the window summed.
     fn conv_frame(&self) -> Frame {
         let shape = &self.block.shape;
         if self.wants_d_input {
@@ -125,7 +213,7 @@ impl Conv {
     }
 }
 
-impl Layer for Conv {
+impl Map for ConvWork {
     fn forward(&self, pass: Forward<'_>) {
         let block = &self.block;
         let words = block.winner_words();
@@ -151,6 +239,14 @@ impl Layer for Conv {
         true
     }
 
+    fn reads_input(&self) -> bool {
+        true
+    }
+
+    fn keeps(&self) -> Keeps {
+        if self.block.rectifier.is_some() { Keeps::Sign } else { Keeps::Nothing }
+    }
+
     fn packed(&self) -> usize {
         let backward = if self.wants_d_input { conv::backward_packed_len(&self.block) } else { 0 };
         conv::forward_packed_len(&self.block) + backward
@@ -173,9 +269,5 @@ impl Layer for Conv {
         let block = &self.block;
         let backward = conv::weights_scratch(block).max(conv::backward_scratch(block));
         self.padded_len() + conv::forward_scratch(block).max(self.d_conv_len() + backward)
-    }
-
-    fn flops(&self) -> u64 {
-        2 * (self.block.shape.h_out * self.block.shape.w_out * self.block.shape.weight_len()) as u64
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Backward, Forward, Layer};
+use super::work::{Backward, Forward, Map};
 use crate::kernels::{ConvShape, DenseShape, gemm};
 
 /// `conv 3x3x16`
@@ -16,7 +16,7 @@ pub struct GemmConv {
     pub bias: Range<usize>,
 }
 
-impl Layer for GemmConv {
+impl Map for GemmConv {
     fn forward(&self, pass: Forward<'_>) {
         let (weight, bias) = (&pass.params[self.weight.clone()], &pass.params[self.bias.clone()]);
         gemm::conv2d_forward(&self.shape, pass.batch, pass.input, weight, bias, pass.output, pass.scratch);
@@ -39,12 +39,12 @@ impl Layer for GemmConv {
         true
     }
 
-    fn scratch(&self, _batch: usize) -> usize {
-        gemm::conv2d_scratch(&self.shape)
+    fn reads_input(&self) -> bool {
+        true
     }
 
-    fn flops(&self) -> u64 {
-        2 * (self.shape.h_out * self.shape.w_out * self.shape.weight_len()) as u64
+    fn scratch(&self, _batch: usize) -> usize {
+        gemm::conv2d_scratch(&self.shape)
     }
 }
 
@@ -59,7 +59,7 @@ pub struct GemmDense {
     pub bias: Range<usize>,
 }
 
-impl Layer for GemmDense {
+impl Map for GemmDense {
     fn forward(&self, pass: Forward<'_>) {
         let (weight, bias) = (&pass.params[self.weight.clone()], &pass.params[self.bias.clone()]);
         gemm::dense_forward(self.shape, pass.batch, pass.input, weight, bias, pass.output);
@@ -81,7 +81,7 @@ impl Layer for GemmDense {
         true
     }
 
-    fn flops(&self) -> u64 {
-        2 * (self.shape.inputs * self.shape.outputs) as u64
+    fn reads_input(&self) -> bool {
+        true
     }
 }

@@ -1,7 +1,8 @@
 //! What to do about a window that does not fit: the padding or the picture's size with which it does.
 
-use super::spec::{LayerSpec, ModelSpec};
-use crate::kernels::Padding;
+use super::ops::{AvgPool, MaxPool, Op};
+use super::spec::{Item, ModelSpec};
+use crate::kernels::{Padding, Window};
 
 /// So far from the given side others are looked for.
 const NEAR: usize = 64;
@@ -15,23 +16,20 @@ pub fn advice(
     fits: impl Fn(&ModelSpec, [usize; 3]) -> bool,
 ) -> Option<String> {
     let mut padded = spec.clone();
-    let window = match padded.layers.get_mut(layer)? {
-        LayerSpec::Conv { window, .. } | LayerSpec::MaxPool(window) | LayerSpec::AvgPool(window) => window,
-        _ => return None,
-    };
+    let window = window_of(padded.layers.get_mut(layer)?)?;
     let given = *window;
     window.padding = Padding::Same;
     let mut ways = Vec::new();
     // Later layers may want the same.
     for later in &mut padded.layers[layer + 1..] {
-        if let LayerSpec::MaxPool(window) | LayerSpec::AvgPool(window) = later
+        if let Item::Layer(Op::MaxPool(MaxPool(window)) | Op::AvgPool(AvgPool(window))) = later
             && window.padding == Padding::Pixels(0)
         {
             window.padding = Padding::Same;
         }
     }
     if fits(&padded, [h, w, c]) {
-        ways.push(format!("write '{}', and the pools behind it with 'pad same', too", padded.layers[layer]));
+        ways.push(format!("write '{}', and the pools behind it with 'pad same', too", layer_text(&padded, layer)));
     }
     if let Padding::Pixels(pad) = given.padding {
         let mut smaller = spec.clone();
@@ -41,15 +39,13 @@ pub fn advice(
             })
         };
         let shorter = (1..given.stride.min(h.max(w))).rev().filter(divides).find(|&stride| {
-            if let Some(LayerSpec::Conv { window, .. } | LayerSpec::MaxPool(window) | LayerSpec::AvgPool(window)) =
-                smaller.layers.get_mut(layer)
-            {
+            if let Some(window) = smaller.layers.get_mut(layer).and_then(window_of) {
                 window.stride = stride;
             }
             fits(&smaller, [h, w, c])
         });
         if shorter.is_some() && given.stride > h.max(w) {
-            ways.push(format!("write '{}'", smaller.layers[layer]));
+            ways.push(format!("write '{}'", layer_text(&smaller, layer)));
         }
     }
     let near = |side: usize| {
@@ -63,4 +59,18 @@ pub fn advice(
         ways.push(format!("ingest the pictures with --size {size}"));
     }
     (!ways.is_empty()).then(|| ways.join(", or "))
+}
+
+fn window_of(item: &mut Item) -> Option<&mut Window> {
+    match item {
+        Item::Layer(op) => op.window_mut(),
+        Item::Block(_) => None,
+    }
+}
+
+fn layer_text(spec: &ModelSpec, layer: usize) -> String {
+    match spec.layers.get(layer) {
+        Some(Item::Layer(op)) => op.to_string(),
+        _ => String::new(),
+    }
 }

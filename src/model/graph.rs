@@ -1,0 +1,374 @@
+//! The network as a graph: operations on tensors, every shape checked before anything is allocated.
+
+use std::ops::Range;
+
+use super::advice;
+use super::ops::{Add, Concat, Fused, Layout, Op};
+use super::params::Param;
+use super::shape::{MOST_VALUES, Shape};
+use super::spec::{Block, BlockKind, Item, Join, ModelSpec};
+use crate::error::{Error, Result};
+
+/// The most layers of a network, repeats counted.
+const MOST_LAYERS: usize = 1 << 14;
+
+/// A tensor's place among those of the graph.
+pub type TensorId = usize;
+
+/// A network for one shape of input.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The operations, each behind those whose outputs it reads.
+    pub nodes: Vec<Node>,
+    /// The tensors; the first is the input.
+    pub tensors: Vec<Tensor>,
+    /// The logits.
+    pub output: TensorId,
+    /// The parameters, in order.
+    pub table: Vec<Param>,
+    /// The layers as a person would list them.
+    pub layers: Vec<LayerInfo>,
+    /// The same layers as they were written.
+    pub written: Vec<Written>,
+}
+
+/// A layer as it was written, those that only change a shape among them.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// What it does.
+    pub op: Op,
+    /// The layers that it reads, by their numbers; the network's input has none. With the shapes of what they give.
+    pub inputs: Vec<(Option<usize>, Shape)>,
+    /// The shape of its output.
+    pub output: Shape,
+}
+
+/// What operations read and write: a row each.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// The sizes of a row.
+    pub shape: Shape,
+    /// How a row lies in memory, where that is not densely.
+    pub layout: Option<Layout>,
+}
+
+impl Tensor {
+    /// Floats of a row, borders included.
+    pub fn values(&self) -> usize {
+        self.layout.map_or_else(|| self.shape.len(), |layout| layout.value.len())
+    }
+
+    /// Floats of a row's gradient, borders included.
+    pub fn gradients(&self) -> usize {
+        self.layout.map_or_else(|| self.shape.len(), |layout| layout.gradient.len())
+    }
+}
+
+/// An operation of the graph.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it does.
+    pub op: Op,
+    /// What it computes besides.
+    pub fused: Fused,
+    /// The tensors that it reads, and their shapes as it reads them.
+    pub inputs: Vec<(TensorId, Shape)>,
+    /// The tensor that it writes.
+    pub output: TensorId,
+    /// Its shape, without what is fused.
+    pub shape: Shape,
+    /// The places of its parameters in the table.
+    pub params: Range<usize>,
+    /// Its number in the flattened list of layers.
+    pub number: usize,
+    /// Its place in [`Graph::layers`].
+    pub layer: usize,
+    /// Whether it can only begin when all rows have come: a dense layer, and what reads one.
+    pub by_rows: bool,
+}
+
+/// One layer as a person would list it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct LayerInfo {
+    /// The block that it stands in, as in `layer2[0].residual`; nothing outside of all.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub block: String,
+    /// As written in the model.
+    pub layer: String,
+    /// The output's shape: `[h, w, c]` or `[d]`.
+    pub output: Vec<usize>,
+    /// Weights and biases.
+    pub parameters: usize,
+    /// Floating-point operations of a forward pass of one row.
+    pub flops: u64,
+}
+
+/// A tensor as the next layer sees it.
+#[derive(Clone, Debug)]
+struct Value {
+    tensor: TensorId,
+    /// The layer that gives it; none gives the network's input.
+    layer: Option<usize>,
+    shape: Shape,
+    by_rows: bool,
+}
+
+/// A layer that does not fit: where it stands, what reaches it, and why.
+struct Refusal {
+    place: String,
+    input: Shape,
+    why: String,
+    /// Its place in the list, where that is the network's own.
+    index: Option<usize>,
+}
+
+impl Graph {
+    /// Of `spec`, for rows of `[h, w, c]` (`flat`: of `c` features) and `classes` classes.
+    ///
+    /// # Errors
+    /// When a layer does not fit what reaches it; names the layer and both shapes.
+    pub fn new(spec: &ModelSpec, input: [usize; 3], flat: bool, classes: usize) -> Result<Graph> {
+        let model = |found: String, expected: String, fix: &str| {
+            Error::invalid(format!("model '{}'", spec.name), found, expected, fix)
+        };
+        if let Some(wanted) = spec.input.filter(|wanted| *wanted != input) {
+            return Err(model(
+                format!("data of shape {}", Shape::image(input)),
+                format!("its own input {}", Shape::image(wanted)),
+                "ingest the pictures with that --size, or take 'input' out of the model",
+            ));
+        }
+        if classes == 0 {
+            return Err(model("data without classes".to_owned(), "at least one".to_owned(), "name the classes"));
+        }
+        let shape = if flat { Shape::vector(input[2]) } else { Shape::image(input) };
+        Shape::image(input).checked().map_err(|_| {
+            let found = format!("an input {} of more than 2^33 values", Shape::image(input));
+            model(found, "one that fits into memory".to_owned(), "take smaller rows")
+        })?;
+        let (graph, value) = Builder::build(spec, &shape, classes).map_err(|refusal| {
+            let Refusal { place, input: before, why, index } = refusal;
+            let fits =
+                |spec: &ModelSpec, input: [usize; 3]| Builder::build(spec, &Shape::image(input), classes).is_ok();
+            let index = index.filter(|_| !flat);
+            let advice = index.and_then(|index| advice::advice(spec, index, input, fits));
+            Error::invalid(
+                format!("model '{}', {place}", spec.name),
+                format!("input {before}: {why}"),
+                "a layer that fits the shape that reaches it",
+                advice.unwrap_or_else(|| "change this layer or the ones before it".to_owned()),
+            )
+        })?;
+        if value.sizes() != [classes] {
+            return Err(model(
+                format!("a last layer that gives {value}"),
+                format!("{classes} outputs, one a class of the data"),
+                "end the model in \"dense classes\" (after \"flatten\")",
+            ));
+        }
+        if graph.table.is_empty() {
+            return Err(model("no layer with weights".to_owned(), "something to train".to_owned(), "add a layer"));
+        }
+        Ok(graph)
+    }
+
+    /// The operations that read `tensor`, one of them as often as it reads it.
+    pub fn readers(&self, tensor: TensorId) -> impl Iterator<Item = usize> + '_ {
+        let reads = move |(index, node): (usize, &Node)| {
+            let times = node.inputs.iter().filter(|(input, _)| *input == tensor).count();
+            std::iter::repeat_n(index, times)
+        };
+        self.nodes.iter().enumerate().flat_map(reads)
+    }
+
+    /// The only operation that reads `tensor`, if there is one.
+    pub fn only_reader(&self, tensor: TensorId) -> Option<usize> {
+        let mut readers = self.readers(tensor);
+        readers.next().filter(|_| readers.next().is_none() && tensor != self.output)
+    }
+
+    /// The operation that writes `tensor`; none writes the input.
+    pub fn writer(&self, tensor: TensorId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.output == tensor)
+    }
+}
+
+/// A graph that grows.
+struct Builder {
+    graph: Graph,
+    classes: usize,
+    /// Layers so far, those of nothing to do among them.
+    number: usize,
+    weights: usize,
+    /// The parameters of each node: name and shape.
+    params: Vec<Vec<(String, Vec<usize>)>>,
+}
+
+impl Builder {
+    fn build(spec: &ModelSpec, input: &Shape, classes: usize) -> Result<(Graph, Shape), Refusal> {
+        let tensors = vec![Tensor { shape: input.clone(), layout: None }];
+        let (nodes, table, layers, written) = Default::default();
+        let graph = Graph { nodes, tensors, output: 0, table, layers, written };
+        let mut builder = Builder { graph, classes, number: 0, weights: 0, params: Vec::new() };
+        let value = Value { tensor: 0, layer: None, shape: input.clone(), by_rows: false };
+        let value = builder.list(&spec.layers, "", value)?;
+        builder.graph.output = value.tensor;
+        builder.order();
+        Ok((builder.graph, value.shape))
+    }
+
+    fn list(&mut self, items: &[Item], block: &str, mut value: Value) -> Result<Value, Refusal> {
+        for (index, item) in items.iter().enumerate() {
+            value = match item {
+                Item::Layer(op) => {
+                    let is_last = block.is_empty() && index + 1 == items.len();
+                    let refuse = |why: String| Refusal {
+                        place: layer_place(block, index, op),
+                        input: value.shape.clone(),
+                        why,
+                        index: block.is_empty().then_some(index),
+                    };
+                    if matches!(op, Op::Softmax(_)) && !is_last {
+                        return Err(refuse("softmax is part of the loss and may only stand last".to_owned()));
+                    }
+                    self.layer(op, block, vec![value.clone()]).map_err(refuse)?
+                }
+                Item::Block(inner) => self.block(inner, &block_place(block, index, inner), value)?,
+            };
+        }
+        Ok(value)
+    }
+
+    /// All repeats of a block.
+    fn block(&mut self, block: &Block, place: &str, mut value: Value) -> Result<Value, Refusal> {
+        for repeat in 0..block.repeat {
+            let place = if block.repeat > 1 { format!("{place}[{repeat}]") } else { place.to_owned() };
+            value = match &block.kind {
+                BlockKind::Layers(layers) => self.list(layers, &place, value)?,
+                BlockKind::Residual { layers, shortcut } => {
+                    let sum = self.list(layers, &format!("{place}.residual"), value.clone())?;
+                    let around = self.list(shortcut, &format!("{place}.shortcut"), value.clone())?;
+                    let why = |why: String| match shortcut.is_empty() {
+                        true => format!(
+                            "{why}: the layers give {}, the block's input is {}; add a shortcut that makes the input fit, as in shortcut = [\"conv 1x1x32 stride 2\"]",
+                            sum.shape, around.shape
+                        ),
+                        false => format!("{why}: the layers give {}, the shortcut {}", sum.shape, around.shape),
+                    };
+                    self.join(Op::Add(Add), &place, &value, vec![sum.clone(), around.clone()], why)?
+                }
+                BlockKind::Branches { branches, join } => {
+                    let list = |(index, branch): (usize, &Vec<Item>)| {
+                        self.list(branch, &format!("{place}.branches[{index}]"), value.clone())
+                    };
+                    let ends = branches.iter().enumerate().map(list).collect::<Result<Vec<Value>, Refusal>>()?;
+                    let op = if *join == Join::Add { Op::Add(Add) } else { Op::Concat(Concat) };
+                    self.join(op, &place, &value, ends, |why| why)?
+                }
+            };
+        }
+        Ok(value)
+    }
+
+    fn join(
+        &mut self,
+        op: Op,
+        block: &str,
+        input: &Value,
+        ends: Vec<Value>,
+        explain: impl Fn(String) -> String,
+    ) -> Result<Value, Refusal> {
+        let place = format!("{block}, its join '{op}'");
+        let refuse = |why: String| Refusal { place, input: input.shape.clone(), why: explain(why), index: None };
+        self.layer(&op, block, ends).map_err(refuse)
+    }
+
+    /// Adds an operation, and its line of the listing.
+    fn layer(&mut self, op: &Op, block: &str, inputs: Vec<Value>) -> Result<Value, String> {
+        let shapes: Vec<&Shape> = inputs.iter().map(|input| &input.shape).collect();
+        let shape = op.output(&shapes, self.classes)?;
+        let flops = op.flops(shapes[0], &shape);
+        let number = self.number;
+        self.number += 1;
+        if self.number > MOST_LAYERS {
+            return Err(format!("this network has more than {MOST_LAYERS} layers, repeats counted"));
+        }
+        let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
+        let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
+        let params: Vec<(String, Vec<usize>)> = op.parameters(shapes[0], &shape).into_iter().map(named).collect();
+        let parameters = self.count(&params)?;
+        let info = LayerInfo {
+            block: block.to_owned(),
+            layer: op.to_string(),
+            output: shape.sizes().to_vec(),
+            parameters,
+            flops,
+        };
+        self.graph.layers.push(info);
+        self.graph.written.push(Written {
+            op: op.clone(),
+            inputs: inputs.iter().map(|input| (input.layer, input.shape.clone())).collect(),
+            output: shape.clone(),
+        });
+        if matches!(op, Op::Flatten(_) | Op::Softmax(_)) {
+            // The same values in another shape.
+            return Ok(Value { shape, layer: Some(number), ..inputs[0].clone() });
+        }
+        let output = self.graph.tensors.len();
+        self.graph.tensors.push(Tensor { shape: shape.clone(), layout: None });
+        self.graph.nodes.push(Node {
+            op: op.clone(),
+            fused: Fused::default(),
+            inputs: inputs.into_iter().map(|input| (input.tensor, input.shape)).collect(),
+            output,
+            shape: shape.clone(),
+            params: 0..0,
+            number,
+            layer: self.graph.layers.len() - 1,
+            by_rows,
+        });
+        self.params.push(params);
+        Ok(Value { tensor: output, layer: Some(number), shape, by_rows })
+    }
+
+    /// Counts an operation's parameters.
+    fn count(&mut self, params: &[(String, Vec<usize>)]) -> Result<usize, String> {
+        let product = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        let sum = |sum: usize, (_, shape): &(String, Vec<usize>)| sum.checked_add(product(shape)?);
+        let count = params.iter().try_fold(0usize, sum).filter(|count| self.weights + count <= MOST_VALUES);
+        let count = count.ok_or_else(|| {
+            let sizes: Vec<String> = params[0].1.iter().map(ToString::to_string).collect();
+            format!("weights {} would be more than 2^33 in all", sizes.join("x"))
+        })?;
+        self.weights += count;
+        Ok(count)
+    }
+
+    /// What goes image by image comes first; then parameters follow one another as the operations do.
+    fn order(&mut self) {
+        let mut nodes: Vec<(Node, Vec<(String, Vec<usize>)>)> =
+            std::mem::take(&mut self.graph.nodes).into_iter().zip(self.params.drain(..)).collect();
+        nodes.sort_by_key(|(node, _)| node.by_rows);
+        let mut start = 0;
+        for (mut node, params) in nodes {
+            let first = self.graph.table.len();
+            for (name, shape) in params {
+                let range = start..start + shape.iter().product::<usize>();
+                start = range.end;
+                self.graph.table.push(Param { name, shape, range });
+            }
+            node.params = first..self.graph.table.len();
+            self.graph.nodes.push(node);
+        }
+    }
+}
+
+fn layer_place(block: &str, index: usize, op: &Op) -> String {
+    if block.is_empty() { format!("layer {index} '{op}'") } else { format!("{block}, layer {index} '{op}'") }
+}
+
+/// The path of a block in the list of another.
+fn block_place(list: &str, index: usize, block: &Block) -> String {
+    let name = block.name.clone().unwrap_or_else(|| format!("layers[{index}]"));
+    if list.is_empty() { name } else { format!("{list}.{name}") }
+}

@@ -1,0 +1,36 @@
+//! `global_avgpool`
+
+use std::fmt;
+
+use super::avg_pool;
+use super::words::Words;
+use super::work::Work;
+use super::{Operation, Shape, Site};
+use crate::kernels::{Padding, PoolShape, Window};
+
+/// The mean of each channel over the whole image: a vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GlobalAvgPool;
+
+impl fmt::Display for GlobalAvgPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("global_avgpool")
+    }
+}
+
+impl Operation for GlobalAvgPool {
+    fn parse(words: &Words<'_>) -> Result<GlobalAvgPool, String> {
+        words.alone().map(|()| GlobalAvgPool)
+    }
+
+    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
+        let [_, _, c] = inputs[0].as_image()?;
+        Ok(Shape::vector(c))
+    }
+
+    fn work(&self, site: &Site<'_>) -> Result<Work, String> {
+        let [kh, kw, c] = site.inputs[0].as_image()?;
+        let whole = Window { kh, kw, stride: 1, padding: Padding::Pixels(0) };
+        Ok(avg_pool::work(PoolShape::new([kh, kw, c], whole)?))
+    }
+}

@@ -1,0 +1,322 @@
+//! The operations of a network, one a file: its text, its shapes, its parameters, and the kernels that compute it.
+
+mod activation;
+mod add;
+mod avg_pool;
+mod concat;
+mod conv;
+mod dense;
+mod dropout;
+mod flatten;
+mod gemm;
+mod global_avg_pool;
+mod leaky_relu;
+mod max_pool;
+mod relu;
+mod sigmoid;
+mod softmax;
+mod tanh;
+mod words;
+pub mod work;
+
+pub use add::Add;
+pub use avg_pool::AvgPool;
+pub use concat::Concat;
+pub use conv::{Conv, ConvWork};
+pub use dense::{Dense, DenseWork};
+pub use dropout::Dropout;
+pub use flatten::Flatten;
+pub use gemm::{GemmConv, GemmDense};
+pub use global_avg_pool::GlobalAvgPool;
+pub use leaky_relu::LeakyRelu;
+pub use max_pool::MaxPool;
+pub use relu::Relu;
+pub use sigmoid::Sigmoid;
+pub use softmax::Softmax;
+pub use tanh::Tanh;
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::Engine;
+use super::shape::Shape;
+use crate::error::nearest;
+use crate::kernels::{Frame, PoolShape, Rectifier};
+use words::Words;
+use work::Work;
+
+/// What every operation says of itself.
+pub trait Operation: fmt::Display + Sized {
+    /// Reads its text.
+    ///
+    /// # Errors
+    /// In words, when it is not one of its texts.
+    fn parse(words: &Words<'_>) -> Result<Self, String>;
+
+    /// The shape of its output.
+    ///
+    /// # Errors
+    /// In words, when it does not fit `inputs`.
+    fn output(&self, inputs: &[&Shape], classes: usize) -> Result<Shape, String>;
+
+    /// Name and shape of each of its parameters; the last size is that of its outputs.
+    fn parameters(&self, _input: &Shape, _output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
+        Vec::new()
+    }
+
+    /// Floating-point operations of a forward pass of one row, a multiply-add counted as two.
+    fn flops(&self, _input: &Shape, _output: &Shape) -> u64 {
+        0
+    }
+
+    /// How it is computed at a place of the network.
+    ///
+    /// # Errors
+    /// Never where [`Operation::output`] had none.
+    fn work(&self, site: &Site<'_>) -> Result<Work, String>;
+
+    /// The window that it slides over an image.
+    fn window_mut(&mut self) -> Option<&mut crate::kernels::Window> {
+        None
+    }
+
+    /// The function, if it is linear above zero and another line below: what is in front may compute it.
+    fn rectifier(&self) -> Option<Rectifier> {
+        None
+    }
+}
+
+/// A place of the network, as its operation sees it.
+pub struct Site<'a> {
+    /// The shapes of its inputs.
+    pub inputs: &'a [&'a Shape],
+    /// The shape of what it writes, without what is fused.
+    pub output: &'a Shape,
+    /// Where each of its parameters lies.
+    pub parameters: &'a [Range<usize>],
+    /// Who computes.
+    pub engine: Engine,
+    /// Its number in the flattened list of layers: the address of its random numbers.
+    pub number: usize,
+    /// Whether the gradient of an input is ever wanted.
+    pub wants_d_input: bool,
+    /// What is computed with it.
+    pub fused: Fused,
+    /// How its first input lies in memory, where that is not densely.
+    pub input_layout: Option<Layout>,
+    /// How its output lies in memory, where that is not densely.
+    pub output_layout: Option<Layout>,
+}
+
+/// Operations behind one that it computes too.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Fused {
+    /// A rectifier.
+    pub rectifier: Option<Rectifier>,
+    /// Behind it a 2×2 max-pool.
+    pub pool: Option<PoolShape>,
+}
+
+/// How an image between two convolutions lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layout {
+    /// The image.
+    pub value: Frame,
+    /// Its gradient.
+    pub gradient: Frame,
+    /// The rectifier that made the image, where the gradient is that of its input.
+    pub gate: Option<Rectifier>,
+}
+
+/// The one table: each operation's word and type.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// One operation, as it is written in a network's list of layers.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub enum Op {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        /// Every word, in the order of the documentation.
+        const WORDS: &[&str] = &[$($word),*];
+
+        impl FromStr for Op {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                let words = Words::new(text);
+                match words.name {
+                    $($word => $name::parse(&words).map(Op::$name),)*
+                    _ => Err(unknown(&words)),
+                }
+            }
+        }
+
+        impl fmt::Display for Op {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $(Op::$name(op) => op.fmt(f),)* }
+            }
+        }
+
+        impl Op {
+            /// Its word.
+            pub fn word(&self) -> &'static str {
+                match self { $(Op::$name(_) => $word,)* }
+            }
+
+            /// As [`Operation::output`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn output(&self, inputs: &[&Shape], classes: usize) -> Result<Shape, String> {
+                match self { $(Op::$name(op) => op.output(inputs, classes),)* }
+            }
+
+            /// As [`Operation::parameters`].
+            pub fn parameters(&self, input: &Shape, output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
+                match self { $(Op::$name(op) => op.parameters(input, output),)* }
+            }
+
+            /// As [`Operation::flops`].
+            pub fn flops(&self, input: &Shape, output: &Shape) -> u64 {
+                match self { $(Op::$name(op) => op.flops(input, output),)* }
+            }
+
+            /// As [`Operation::work`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn work(&self, site: &Site<'_>) -> Result<Work, String> {
+                match self { $(Op::$name(op) => op.work(site),)* }
+            }
+
+            /// As [`Operation::window_mut`].
+            pub fn window_mut(&mut self) -> Option<&mut crate::kernels::Window> {
+                match self { $(Op::$name(op) => op.window_mut(),)* }
+            }
+
+            /// As [`Operation::rectifier`].
+            pub fn rectifier(&self) -> Option<Rectifier> {
+                match self { $(Op::$name(op) => op.rectifier(),)* }
+            }
+        }
+    };
+}
+
+operations! {
+    /// `conv 3x3x16 [stride 2] [pad same|N]`: window height x width x output channels.
+    Conv = "conv",
+    /// `maxpool 2 [stride 2] [pad same|N]`; the stride is the window unless given.
+    MaxPool = "maxpool",
+    /// `avgpool 2 [stride 2] [pad same|N]`
+    AvgPool = "avgpool",
+    /// `global_avgpool`: the mean of each channel.
+    GlobalAvgPool = "global_avgpool",
+    /// `flatten`: an image becomes a vector, in the order height, width, channel.
+    Flatten = "flatten",
+    /// `dense 128`; `dense classes` has as many outputs as the data has classes.
+    Dense = "dense",
+    /// `relu`
+    Relu = "relu",
+    /// `leaky_relu [slope]`
+    LeakyRelu = "leaky_relu",
+    /// `sigmoid`
+    Sigmoid = "sigmoid",
+    /// `tanh`
+    Tanh = "tanh",
+    /// `dropout 0.1`: the probability of a zero.
+    Dropout = "dropout",
+    /// `softmax`: may stand last, for readers; it is part of the loss.
+    Softmax = "softmax",
+    /// The sum of branches: how a residual block ends, and `join = "add"`.
+    Add = "add",
+    /// The channels of all branches, one after another: `join = "concat"`.
+    Concat = "concat",
+}
+
+impl TryFrom<String> for Op {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Op> for String {
+    fn from(op: Op) -> String {
+        op.to_string()
+    }
+}
+
+/// Words of layers that a list may hold: joins are written as blocks.
+fn known() -> impl Iterator<Item = &'static str> {
+    WORDS.iter().copied().filter(|word| !["add", "concat"].contains(word))
+}
+
+fn unknown(words: &Words<'_>) -> String {
+    format!(
+        "unknown layer '{}'{}; known: {}",
+        words.text,
+        nearest(words.name, known()).map(|word| format!(" (did you mean '{word}'?)")).unwrap_or_default(),
+        known().collect::<Vec<_>>().join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_print_as_they_were_written() {
+        for text in [
+            "conv 5x5x16",
+            "conv 3x5x8 stride 2 pad 1",
+            "maxpool 2",
+            "maxpool 3 stride 2 pad same",
+            "avgpool 3x2 stride 2 pad 1",
+            "global_avgpool",
+            "flatten",
+            "dense 128",
+            "dense classes",
+            "relu",
+            "leaky_relu",
+            "leaky_relu 0.2",
+            "sigmoid",
+            "tanh",
+            "dropout 0.1",
+            "softmax",
+        ] {
+            assert_eq!(text.parse::<Op>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_is_refused_with_what_was_expected() {
+        for (text, want) in [
+            ("covn 3x3x16", "did you mean 'conv'?"),
+            ("conv 3x3", "height x width x channels"),
+            ("conv 3x0x4", "height x width x channels"),
+            ("conv 3x3x4 stride 0", "stride 2"),
+            ("conv 3x3x4 pad -1", "pad same"),
+            ("conv 3x3x4 strid 2", "'stride N'"),
+            ("dropout 1", "below 1"),
+            ("dropout nan", "below 1"),
+            ("dense", "dense 128"),
+            ("relu 3", "nothing after"),
+            ("maxpool 3x2", "not square"),
+            ("dense 100000", "100000 is too large: at most 65535 fits"),
+            ("conv 3x3x100000", "100000 is too large"),
+            ("avgpool 3 stride 65536", "65536 is too large"),
+            ("maxpool 70000", "70000 is too large"),
+            ("conv 3x3x4 pad 99999999999999999999999999", "is too large"),
+            ("", "unknown layer"),
+            ("add", "residual = ["),
+            ("concat", "branches = [["),
+        ] {
+            let refused = text.parse::<Op>().unwrap_err();
+            assert!(refused.contains(want), "{text}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `softmax`
+
+use std::fmt;
+
+use super::words::Words;
+use super::work::Work;
+use super::{Operation, Shape, Site};
+
+/// May stand last, for readers: it is part of the loss.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Softmax;
+
+impl fmt::Display for Softmax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("softmax")
+    }
+}
+
+impl Operation for Softmax {
+    fn parse(words: &Words<'_>) -> Result<Softmax, String> {
+        words.alone().map(|()| Softmax)
+    }
+
+    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
+        Ok(inputs[0].clone())
+    }
+
+    fn work(&self, _site: &Site<'_>) -> Result<Work, String> {
+        Ok(Work::View)
+    }
+}

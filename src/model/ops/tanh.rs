@@ -1,0 +1,32 @@
+//! `tanh`
+
+use std::fmt;
+
+use super::words::Words;
+use super::work::{Keeps, Work};
+use super::{Operation, Shape, Site, activation};
+use crate::kernels::Activation;
+
+/// `tanh`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tanh;
+
+impl fmt::Display for Tanh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tanh")
+    }
+}
+
+impl Operation for Tanh {
+    fn parse(words: &Words<'_>) -> Result<Tanh, String> {
+        words.alone().map(|()| Tanh)
+    }
+
+    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
+        Ok(inputs[0].clone())
+    }
+
+    fn work(&self, _site: &Site<'_>) -> Result<Work, String> {
+        Ok(activation::work(Activation::Tanh, Keeps::Value))
+    }
+}
