@@ -105,7 +105,7 @@ impl Given {
         let want = block.run(&self.params, &self.input, &self.d_output);
         let mut layer = conv(shape, true);
         if let Some(rectifier) = rectifier {
-            assert!(layer.fuse(rectifier));
+            layer.block.rectifier = Some(rectifier);
         }
         if pool {
             layer.block = layer.block.with_pool();
@@ -176,7 +176,7 @@ pub fn even(shape: &ConvShape) -> bool {
     shape.h_out.is_multiple_of(2) && shape.w_out.is_multiple_of(2)
 }
 
-pub fn conv(shape: ConvShape, wants_d_input: bool) -> Conv {
+pub fn conv(shape: ConvShape, wants_d_input: bool) -> ConvWork {
     let weights = shape.weight_len();
     ConvWork::new(shape, 0..weights, weights..weights + shape.c_out, wants_d_input)
 }
@@ -230,8 +230,8 @@ impl Stack {
 /// Two convolutions, one on top of the other, as one layer.
 #[derive(Debug)]
 struct Pair {
-    below: Conv,
-    above: Conv,
+    below: ConvWork,
+    above: ConvWork,
 }
 
 impl Pair {
@@ -242,14 +242,15 @@ impl Pair {
         let start = below.bias.end;
         above.weight = start..start + above.weight.end;
         above.bias = above.weight.end..above.weight.end + shapes[1].c_out;
-        rectifiers[0].map(|rectifier| below.fuse(rectifier));
+        below.block.rectifier = rectifiers[0];
         if pools[0] {
             below.block = below.block.with_pool();
         }
         if connected {
-            below.connect(&mut above);
+            let layout = below.layout_below(&above);
+            (below, above) = (below.writes(layout), above.reads(layout));
         }
-        rectifiers[1].map(|rectifier| above.fuse(rectifier));
+        above.block.rectifier = rectifiers[1];
         if pools[1] {
             above.block = above.block.with_pool();
         }

@@ -63,7 +63,9 @@ impl Operation for Conv {
                 Box::new(GemmConv { shape, weight, bias })
             }
             Engine::Direct => {
-                Box::new(ConvWork::fused(shape, site.parameters, site.wants_d_input, site.fused).at(site))
+                let dense = ConvWork::fused(shape, site.parameters, site.wants_d_input, site.fused);
+                let writes = site.output_layout.map_or(dense.clone(), |layout| dense.writes(layout));
+                Box::new(site.input_layout.map_or(writes.clone(), |layout| writes.reads(layout)))
             }
         }))
     }
@@ -114,15 +116,16 @@ impl ConvWork {
         work
     }
 
-    /// With its tensors as they lie at its place.
-    fn at(mut self, site: &Site<'_>) -> ConvWork {
-        if let Some(Layout { value, gradient, gate }) = site.output_layout {
-            (self.block.output, self.block.d_output) = (value, gradient);
-            self.is_gated = gate.is_some();
-        }
-        if let Some(Layout { value, gradient, gate }) = site.input_layout {
-            (self.block.input, self.block.d_input, self.block.gate) = (value, gradient, gate);
-        }
+    /// With its output as it lies at its place.
+    pub fn writes(mut self, layout: Layout) -> ConvWork {
+        (self.block.output, self.block.d_output) = (layout.value, layout.gradient);
+        self.is_gated = layout.gate.is_some();
+        self
+    }
+
+    /// With its input as it lies at its place.
+    pub fn reads(mut self, layout: Layout) -> ConvWork {
+        (self.block.input, self.block.d_input, self.block.gate) = (layout.value, layout.gradient, layout.gate);
         self
     }
 
