@@ -193,10 +193,9 @@ fn layer_figures(options: &Options, infos: &[LayerInfo], table: &[TableRound]) -
         let works = |info: &&LayerInfo| !["flatten", "softmax"].contains(&info.layer.as_str());
         let fused: Vec<&LayerInfo> = infos[layer.layers.clone()].iter().filter(works).collect();
         let names: Vec<&str> = fused.iter().map(|info| info.layer.as_str()).collect();
-        let before = layer.layers.start.checked_sub(1).map(|before| infos[before].output.clone());
         found.push(LayerFigures {
             layer: names.join(" + "),
-            input: before.unwrap_or_else(|| sizes(options.input)),
+            input: layer.input.clone(),
             output: fused.last().map_or_else(Vec::new, |info| info.output.clone()),
             flops: layer.flops,
             forward: figure(|times| times.forward),

@@ -243,6 +243,33 @@ fn inspect(path: &Path) -> Result<Info> {
     })
 }
 
+/// The layers, those of a block behind its name and a little to the right.
+fn print_layers(layers: &[LayerInfo]) {
+    let mut block = "";
+    for layer in layers {
+        if layer.block != block {
+            block = &layer.block;
+            if !block.is_empty() {
+                say!("{}{block}", "  ".repeat(depth(block) - 1));
+            }
+        }
+        let name = format!("{}{}", "  ".repeat(depth(block)), layer.layer);
+        let output = layer.output.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let flops = layer.flops as f64 / 1e6;
+        let unseen = layer.unseen.map_or_else(String::new, |[rows, columns]| {
+            let parts = [(rows, "row"), (columns, "column")].into_iter().filter(|(count, _)| *count > 0);
+            let parts: Vec<String> = parts.map(|(count, what)| plural(count, what)).collect();
+            format!("  (the last {} of its input: not seen)", parts.join(" and "))
+        });
+        say!("{name:<28}  {output:>14}  {:>12}  {flops:>14.2}{unseen}", layer.parameters);
+    }
+}
+
+/// How many blocks a path names.
+fn depth(block: &str) -> usize {
+    if block.is_empty() { 0 } else { 1 + block.matches('.').count() }
+}
+
 fn print(info: &Info) {
     let join = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     match info {
@@ -279,10 +306,7 @@ fn print(info: &Info) {
                 );
             }
             say!("\n{:<28}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
-            for layer in layers {
-                let flops = layer.flops as f64 / 1e6;
-                say!("{:<28}  {:>14}  {:>12}  {flops:>14.2}", layer.layer, join(&layer.output), layer.parameters);
-            }
+            print_layers(layers);
             if let Info::Model { forward_flops, training_flops, training_memory, .. } = info {
                 let (forward, training) = (*forward_flops as f64 / 1e6, *training_flops as f64 / 1e6);
                 say!("\n{forward:.0} MFLOP a forward pass, {training:.0} MFLOP a training row");

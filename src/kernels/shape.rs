@@ -5,7 +5,7 @@
 pub enum Padding {
     /// As much as makes the output `ceil(input / stride)`; the odd pixel goes below and to the right.
     Same,
-    /// This many pixels on each side.
+    /// This many pixels on each side; pixels that are too few for one more window are not seen.
     Pixels(usize),
 }
 
@@ -26,7 +26,7 @@ impl Window {
     /// Where the window lands on an input `size` pixels long: (output size, padding before the first pixel).
     ///
     /// # Errors
-    /// In words, with the formula, when the output is not whole or not positive.
+    /// In words, with the formula, when the output is not positive.
     fn along(&self, axis: &str, size: usize, window: usize) -> Result<(usize, usize), String> {
         let stride = self.stride;
         match self.padding {
@@ -36,9 +36,8 @@ impl Window {
                 Ok((output, total / 2))
             }
             Padding::Pixels(pad) => {
-                let span = (size + 2 * pad).checked_sub(window);
-                match span {
-                    Some(span) if span % stride == 0 && pad < window => Ok((span / stride + 1, pad)),
+                match (size + 2 * pad).checked_sub(window) {
+                    Some(span) if pad < window => Ok((span / stride + 1, pad)),
                     _ => Err(format!(
                         "output {axis} (W - F + 2P)/S + 1 = ({size} - {window} + 2*{pad})/{stride} + 1 = {}",
                         if pad >= window {
@@ -51,6 +50,17 @@ impl Window {
                 }
             }
         }
+    }
+
+    /// Rows and columns at the end of an image `[h, w]` that no window sees, where a number of pixels is its padding.
+    pub fn unseen(&self, [h, w]: [usize; 2]) -> [usize; 2] {
+        let behind = |axis: &str, size: usize, window: usize| match (self.padding, self.along(axis, size, window)) {
+            (Padding::Pixels(pad), Ok((output, _))) => {
+                (size + pad).saturating_sub((output - 1) * self.stride + window)
+            }
+            _ => 0,
+        };
+        [behind("height", h, self.kh), behind("width", w, self.kw)]
     }
 }
 
@@ -85,7 +95,7 @@ impl ConvShape {
     /// A convolution of `[h, w, c]` images by `window` to `c_out` channels.
     ///
     /// # Errors
-    /// In words, with the formula, when the output is not whole or not positive.
+    /// In words, with the formula, when the output is not positive.
     pub fn new([h_in, w_in, c_in]: [usize; 3], window: Window, c_out: usize) -> Result<Self, String> {
         let (h_out, pad_top) = window.along("height", h_in, window.kh)?;
         let (w_out, pad_left) = window.along("width", w_in, window.kw)?;
@@ -143,7 +153,7 @@ impl PoolShape {
     /// Pooling of `[h, w, c]` images by `window`.
     ///
     /// # Errors
-    /// In words, with the formula, when the output is not whole or not positive.
+    /// In words, with the formula, when the output is not positive.
     pub fn new([h_in, w_in, channels]: [usize; 3], window: Window) -> Result<Self, String> {
         let (h_out, pad_top) = window.along("height", h_in, window.kh)?;
         let (w_out, pad_left) = window.along("width", w_in, window.kw)?;
@@ -183,20 +193,32 @@ pub struct DenseShape {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_no_window_sees_is_counted() {
+        let window = |k: usize, stride: usize, padding: Padding| Window { kh: k, kw: k, stride, padding };
+        assert_eq!(window(3, 2, Padding::Pixels(0)).unseen([8, 9]), [1, 0]);
+        assert_eq!(window(3, 2, Padding::Pixels(1)).unseen([8, 9]), [0, 0]);
+        assert_eq!(window(1, 4, Padding::Pixels(0)).unseen([8, 9]), [3, 0]);
+        assert_eq!(window(2, 2, Padding::Same).unseen([9, 9]), [0, 0]);
+    }
+
     fn output(size: usize, window: usize, stride: usize, padding: Padding) -> Result<usize, String> {
         let window = Window { kh: window, kw: window, stride, padding };
         ConvShape::new([size, size, 1], window, 1).map(|shape| shape.h_out)
     }
 
     #[test]
-    fn output_sizes_follow_the_formula_and_fractions_are_refused() {
+    fn output_sizes_follow_the_formula_and_are_rounded_down() {
         assert_eq!(output(80, 5, 1, Padding::Same), Ok(80));
         assert_eq!(output(81, 3, 2, Padding::Same), Ok(41));
         assert_eq!(output(80, 3, 2, Padding::Same), Ok(40));
         assert_eq!(output(7, 3, 2, Padding::Pixels(0)), Ok(3));
         assert_eq!(output(3, 3, 1, Padding::Pixels(0)), Ok(1));
-        let refused = output(80, 3, 2, Padding::Pixels(1)).unwrap_err();
-        assert!(refused.ends_with("(80 - 3 + 2*1)/2 + 1 = 40.5"), "{refused}");
+        // As PyTorch: the pixels left over are too few for another window.
+        assert_eq!(output(80, 3, 2, Padding::Pixels(1)), Ok(40));
+        assert_eq!(output(8, 3, 2, Padding::Pixels(0)), Ok(3));
+        let refused = output(2, 5, 2, Padding::Pixels(1)).unwrap_err();
+        assert!(refused.ends_with("(2 - 5 + 2*1)/2 + 1 = 0.5"), "{refused}");
         assert!(output(2, 3, 1, Padding::Pixels(0)).unwrap_err().ends_with("= 0"));
         assert!(output(9, 3, 1, Padding::Pixels(3)).is_err(), "a window that sees only padding");
     }

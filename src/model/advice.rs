@@ -17,7 +17,6 @@ pub fn advice(
 ) -> Option<String> {
     let mut padded = spec.clone();
     let window = window_of(padded.layers.get_mut(layer)?)?;
-    let given = *window;
     window.padding = Padding::Same;
     let mut ways = Vec::new();
     // Later layers may want the same.
@@ -30,23 +29,6 @@ pub fn advice(
     }
     if fits(&padded, [h, w, c]) {
         ways.push(format!("write '{}', and the pools behind it with 'pad same', too", layer_text(&padded, layer)));
-    }
-    if let Padding::Pixels(pad) = given.padding {
-        let mut smaller = spec.clone();
-        let divides = |stride: &usize| {
-            [(h, given.kh), (w, given.kw)].iter().all(|(side, window)| {
-                (side + 2 * pad).checked_sub(*window).is_some_and(|span| span.is_multiple_of(*stride))
-            })
-        };
-        let shorter = (1..given.stride.min(h.max(w))).rev().filter(divides).find(|&stride| {
-            if let Some(window) = smaller.layers.get_mut(layer).and_then(window_of) {
-                window.stride = stride;
-            }
-            fits(&smaller, [h, w, c])
-        });
-        if shorter.is_some() && given.stride > h.max(w) {
-            ways.push(format!("write '{}'", layer_text(&smaller, layer)));
-        }
     }
     let near = |side: usize| {
         let both = (1..=NEAR).flat_map(|far| [Some(side + far), side.checked_sub(far)]);

@@ -101,6 +101,9 @@ pub struct LayerInfo {
     pub parameters: usize,
     /// Floating-point operations of a forward pass of one row.
     pub flops: u64,
+    /// Rows and columns at the end of its input that no window sees; nothing where all are seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<[usize; 2]>,
 }
 
 /// A tensor as the next layer sees it.
@@ -297,12 +300,15 @@ impl Builder {
         let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
         let params: Vec<(String, Vec<usize>)> = op.parameters(shapes[0], &shape).into_iter().map(named).collect();
         let parameters = self.count(&params)?;
+        let image = shapes[0].as_image().ok();
+        let unseen = op.window().zip(image).map(|(window, [h, w, _])| window.unseen([h, w]));
         let info = LayerInfo {
             block: block.to_owned(),
             layer: op.to_string(),
             output: shape.sizes().to_vec(),
             parameters,
             flops,
+            unseen: unseen.filter(|unseen| *unseen != [0, 0]),
         };
         self.graph.layers.push(info);
         self.graph.written.push(Written {

@@ -39,8 +39,12 @@ impl Times {
 /// Neighbouring layers that run as one (a convolution with its rectifier and its pool), and the time they took.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerTimes {
+    /// The step that they are.
+    pub step: usize,
     /// Places in [`Model::layers`].
     pub layers: Range<usize>,
+    /// The shape of the first one's input: `[h, w, c]` or `[d]`.
+    pub input: Vec<usize>,
     /// Floating-point operations of a forward pass of one row, and of each part of the backward pass.
     pub flops: u64,
     /// What was measured.
@@ -145,12 +149,14 @@ impl Model {
 
     /// What was measured since [`Model::start_profile`].
     pub fn profile(&self, ws: &Workspace) -> Vec<LayerTimes> {
-        let time = |(step, &times): (&super::program::Step, &Times)| LayerTimes {
+        let time = |(index, (step, &times)): (usize, (&super::program::Step, &Times))| LayerTimes {
+            step: index,
             layers: self.layers_of(step.layer),
+            input: self.graph.written[step.layer].inputs[0].1.sizes().to_vec(),
             flops: self.program.layers[step.layer].flops,
             times,
         };
-        let mut found: Vec<LayerTimes> = self.program.steps.iter().zip(&ws.profile.times).map(time).collect();
+        let mut found: Vec<LayerTimes> = self.program.steps.iter().zip(&ws.profile.times).enumerate().map(time).collect();
         found.sort_by_key(|layer| layer.layers.start);
         found
     }

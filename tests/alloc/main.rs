@@ -8,7 +8,7 @@ use glasses::comm::{Comm, Solo};
 use glasses::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
 use glasses::metrics::Seconds;
 use glasses::model::Engine;
-use glasses::model::{Init, Model, zoo};
+use glasses::model::{Init, Model, ModelSpec, zoo};
 use glasses::optim::{OptimizerKind, Settings};
 use glasses::train::{At, How, Lockstep, Tells, TrainData};
 
@@ -57,6 +57,17 @@ fn the_counter_counts() {
     assert_eq!(allocations(|| ()), 0);
 }
 
+/// A network with residual blocks and branches, whose tensors have several readers.
+const BLOCKS: &str = r#"
+name = "blocks"
+layers = [
+    "conv 3x3x8", "relu", { residual = ["conv 3x3x8", "relu", "conv 3x3x8"] }, "relu",
+    { residual = ["conv 3x3x16 stride 2 pad 1"], shortcut = ["conv 1x1x16 stride 2 pad 0"] },
+    { branches = [["conv 1x1x4"], ["maxpool 3 stride 1 pad 1"], []], join = "concat" },
+    "flatten", "dense 20", "tanh", { residual = ["dense 20", "dropout 0.1"] },
+    { branches = [["dense 5"], ["dense 6"], []], join = "concat" }, "dense classes",
+]"#;
+
 /// Steps of `batch` rows that belong to several shards, by the trainer's own code: with dense layers' gradients summed, and with
 /// their weights updated as they are formed; with the gradient's norm limited and without.
 fn check(name: &str, input: [usize; 3], normalize: Normalize, optimizer: OptimizerKind) {
@@ -74,7 +85,8 @@ fn check_how(
     clip_norm: Option<f32>,
 ) {
     let (flat, batch, seed) = (input[0] == 1, 6, 3);
-    let model = Model::new(zoo::find(name).unwrap(), input, flat, 3, Engine::Direct).unwrap();
+    let spec = if name == "blocks" { ModelSpec::parse(BLOCKS, name) } else { zoo::find(name) };
+    let model = Model::new(spec.unwrap(), input, flat, 3, Engine::Direct).unwrap();
     let settings = Settings { kind, momentum: 0.9, weight_decay: 0.01, clip_value: Some(1.0), clip_norm };
     let [h, w, c] = input;
     let (shape, row) = if flat { (RowShape::Features { d: c }, c) } else { (RowShape::Image { h, w, c }, h * w * c) };
@@ -118,6 +130,11 @@ fn the_step_of_the_paper_s_networks_allocates_nothing() {
     check("glasses", [80, 80, 3], Normalize::PerImage, OptimizerKind::Adamw);
     check("glasses-deep", [80, 80, 3], Normalize::Unit, OptimizerKind::Nesterov);
     check("glasses-wide", [80, 80, 3], Normalize::PerImage, OptimizerKind::Sgd);
+}
+
+#[test]
+fn the_step_of_a_network_with_blocks_allocates_nothing() {
+    check("blocks", [20, 17, 3], Normalize::PerImage, OptimizerKind::Adamw);
 }
 
 #[test]

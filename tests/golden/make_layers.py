@@ -21,7 +21,7 @@ from torch_layers import Layer
 
 SEED = 7
 
-# name: (layer, [h, w, c] or [d], batch). Pool and `pad N` windows fit exactly: glasses refuses the others.
+# name: (layer, [h, w, c] or [d], batch).
 CASES = {
     "conv_1x1_on_1x1": ("conv 1x1x3", [1, 1, 2], 1),
     "conv_3x3_on_1x1": ("conv 3x3x4", [1, 1, 3], 2),
@@ -84,6 +84,14 @@ TILED = {
     "conv_3x3_tiles_pad2": ("conv 3x3x16 pad 2", [12, 13, 24], 1),
 }
 CASES |= TILED
+# Pixels too few for one more window.
+CASES |= {
+    "conv_3x3_stride2_pad1_floors": ("conv 3x3x6 stride 2 pad 1", [8, 6, 3], 2),
+    "conv_2x2_stride3_pad0_floors": ("conv 2x2x5 stride 3 pad 0", [10, 9, 3], 2),
+    "maxpool_2_floors": ("maxpool 2", [7, 9, 3], 2),
+    "maxpool_3_stride2_pad1_floors": ("maxpool 3 stride 2 pad 1", [8, 6, 9], 2),
+    "avgpool_3_stride2_floors": ("avgpool 3 stride 2", [8, 6, 4], 2),
+}
 
 
 def normals(layer, row, shape, std=1.0):

@@ -40,6 +40,27 @@ const NETWORKS: [(&str, &str); 9] = [
         "none",
     ),
     // (Raw pixels make logits of hundreds, whose rounding alone is 1e-5: "tanh" keeps these small.)
+    // Blocks, and pixels that no window sees.
+    (
+        r#""conv 3x3x8 stride 2 pad 1", "relu", { name = "layer1", repeat = 2, layers = [{ residual = ["conv 3x3x8", "relu", "conv 3x3x8"] }, "relu"] }, { residual = ["conv 3x3x12 stride 2 pad 1", "relu", "conv 3x3x12"], shortcut = ["conv 1x1x12 stride 2 pad 0"] }, "relu", "global_avgpool", "dense classes""#,
+        "per-image",
+    ),
+    (
+        r#""conv 3x3x5 pad 0", "tanh", { branches = [["conv 1x1x4", "relu"], ["maxpool 3 stride 1 pad 1"], []], join = "concat" }, "maxpool 2", "flatten", "dense 9", "tanh", "dense classes""#,
+        "dataset",
+    ),
+    (
+        r#"{ branches = [["avgpool 2", "flatten"], ["conv 3x3x4 stride 2 pad 0", "relu", "flatten"]], join = "concat" }, "dropout 0.1", "dense 8", "relu", { residual = ["dense 8", "tanh"] }, "dense classes""#,
+        "unit",
+    ),
+    (
+        r#""avgpool 3 stride 2", { branches = [["conv 3x3x6", "sigmoid"], ["conv 1x1x6"], ["conv 3x3x6", { residual = ["leaky_relu"] }]], join = "add" }, { branches = [["global_avgpool", "dense 5"], ["maxpool 3 stride 3 pad 1", "flatten", "dense 6", "tanh"]], join = "concat" }, "dense classes""#,
+        "per-image",
+    ),
+    (
+        r#""maxpool 2", "flatten", { residual = ["leaky_relu 0.2"] }, "dense 7", { repeat = 2, residual = ["tanh", "dense 7"] }, "dense classes""#,
+        "per-image",
+    ),
     // What PyTorch has no modules for.
     (r#""avgpool 4 stride 1 pad same", "flatten", "dense classes""#, "per-image"),
     (r#""conv 23x20x2 pad 0", "flatten""#, "dataset"),

@@ -25,6 +25,7 @@ mod explain;
 mod export;
 mod figures;
 mod golden;
+mod graphs;
 mod gradients;
 mod hosts;
 mod hostile;

@@ -242,13 +242,24 @@ fn a_batch_that_nobody_gave_is_what_the_data_fills() {
 }
 
 #[test]
-fn a_pool_that_does_not_fit_is_answered_with_a_padding_and_a_size_that_do() {
+fn pixels_too_few_for_one_more_window_are_left_out_and_said() {
     let dir = folder();
     let net = "name = \"odd\"\nlayers = [\"conv 3x3x4\", \"relu\", \"maxpool 2\", \"maxpool 2\", \"flatten\", \"dense classes\"]\n";
     std::fs::write(dir.path().join("odd.toml"), net).unwrap();
-    let parts = ["layer 2 'maxpool 2'", "'maxpool 2 pad same'", "--size 24x32"];
-    refused(dir.path(), "info --model odd.toml --input 25x31x3", &parts);
-    glasses(&words("info --model odd.toml --input 24x32x3"), dir.path()).success();
+    let info = glasses(&words("info --model odd.toml --input 25x31x3"), dir.path()).success().stdout;
+    // As PyTorch: 25x31, 12x15, 6x7.
+    assert!(info.contains("6x7x4") && info.contains("(the last 1 row and 1 column of its input: not seen)"), "{info}");
+    assert!(info.contains("(the last 1 column of its input: not seen)"), "{info}");
+    let json = glasses(&words("info --model odd.toml --input 25x31x3 --json"), dir.path()).success().stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["layers"][2]["unseen"], serde_json::json!([1, 1]));
+    assert!(json["layers"][0].get("unseen").is_none() && json["layers"][0].get("block").is_none(), "{json}");
+    let info = glasses(&words("info --model odd.toml --input 24x32x3"), dir.path()).success().stdout;
+    assert!(!info.contains("not seen"), "{info}");
     std::fs::write(dir.path().join("odd.toml"), net.replace("maxpool 2", "maxpool 2 pad same")).unwrap();
-    glasses(&words("info --model odd.toml --input 25x31x3"), dir.path()).success();
+    let info = glasses(&words("info --model odd.toml --input 25x31x3"), dir.path()).success().stdout;
+    assert!(info.contains("7x8x4") && !info.contains("not seen"), "{info}");
+    std::fs::write(dir.path().join("odd.toml"), net.replacen("maxpool 2", "avgpool 3 stride 65535", 1)).unwrap();
+    let info = glasses(&words("info --model odd.toml --input 24x24x3"), dir.path());
+    assert!(info.stderr.contains("'maxpool 2'") && info.stderr.contains("input 1x1x4"), "{info:?}");
 }

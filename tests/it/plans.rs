@@ -17,6 +17,17 @@ name = "blocks"
 layers = ["conv 3x3x4", "relu", "flatten", "dense 260", "tanh", "dropout 0.1", "dense 11", "tanh", "dense classes"]
 "#;
 
+/// The same with residual blocks and branches in front of the dense layers and between them; two of these read one tensor.
+const JOINED: &str = r#"
+name = "joined"
+layers = [
+    "conv 3x3x4", "relu", { residual = ["conv 3x3x4", "relu", "conv 3x3x4"] }, "relu",
+    { branches = [["conv 1x1x2"], ["maxpool 3 stride 1 pad 1"]], join = "concat" }, "flatten",
+    "dense 260", "tanh", { residual = ["dense 260", "relu"] },
+    { branches = [["dense 11"], ["dense 7", "tanh"], []], join = "concat" }, "dropout 0.1", "dense classes",
+]
+"#;
+
 const COMMS: [Comm; 4] = [Comm::Auto, Comm::Reduce, Comm::Factors, Comm::Split];
 
 /// Ranks of each machine.
@@ -36,6 +47,7 @@ fn with_threads(machines: &[usize], settings: Settings, origin: &Origin, out: &P
 
 fn faces(dir: &Path) -> PathBuf {
     std::fs::write(dir.join("blocks.toml"), MODEL).unwrap();
+    std::fs::write(dir.join("joined.toml"), JOINED).unwrap();
     glasses(&["synth", "--out", "faces.h5", "--count", "80", "--size", "24", "--val", "0.1"], dir).success();
     dir.join("faces.h5")
 }
@@ -59,15 +71,18 @@ fn every_plan_on_any_machines_is_the_same_run() {
     // Fewer rows a step than ranks (some have none); a short last batch; all rows at once; shards that nothing divides; shards
     // without a row.
     let cases = [
-        (Batch::Rows(3), 8, OptimizerKind::Sgd, None, 8),
-        (Batch::Rows(16), 11, OptimizerKind::Momentum, Some(0.5), 9),
-        (Batch::Rows(1), 13, OptimizerKind::Nesterov, None, 9),
-        (Batch::Full, 8, OptimizerKind::Adamw, Some(0.5), 2),
-        (Batch::Rows(13), 64, OptimizerKind::Adam, None, 6),
-        (Batch::Full, 100, OptimizerKind::Sgd, Some(0.1), 2),
-        (Batch::Rows(50), 9, OptimizerKind::Adam, Some(0.5), 4),
+        ("blocks", Batch::Rows(3), 8, OptimizerKind::Sgd, None, 8),
+        ("blocks", Batch::Rows(16), 11, OptimizerKind::Momentum, Some(0.5), 9),
+        ("blocks", Batch::Rows(1), 13, OptimizerKind::Nesterov, None, 9),
+        ("blocks", Batch::Full, 8, OptimizerKind::Adamw, Some(0.5), 2),
+        ("blocks", Batch::Rows(13), 64, OptimizerKind::Adam, None, 6),
+        ("blocks", Batch::Full, 100, OptimizerKind::Sgd, Some(0.1), 2),
+        ("blocks", Batch::Rows(50), 9, OptimizerKind::Adam, Some(0.5), 4),
+        ("joined", Batch::Rows(13), 8, OptimizerKind::Adam, Some(0.5), 6),
+        ("joined", Batch::Rows(3), 11, OptimizerKind::Momentum, None, 8),
+        ("joined", Batch::Full, 13, OptimizerKind::Sgd, None, 2),
     ];
-    for (case, (batch, shards, optimizer, clip_norm, steps)) in cases.into_iter().enumerate() {
+    for (case, (model, batch, shards, optimizer, clip_norm, steps)) in cases.into_iter().enumerate() {
         let settings = Settings {
             batch: Some(batch),
             shards: Some(shards),
@@ -75,6 +90,7 @@ fn every_plan_on_any_machines_is_the_same_run() {
             clip_norm,
             clip_value: (case % 2 == 0).then_some(0.05),
             max_steps: Some(steps),
+            model: Some(ModelChoice::Name(dir.join(format!("{model}.toml")).display().to_string())),
             ..settings(dir, &data)
         };
         let solo = dir.join(format!("{case}-solo"));

@@ -67,7 +67,6 @@ fn rounds(model: &Model, data: &TrainData, rows: usize, options: &Options) -> Re
     let solo = Solo::default();
     let mut step = Step::new(model, data, rows, options.optimizer, &solo)?;
     step.run();
-    let first = model.dense_steps().first().map_or(usize::MAX, |dense| dense.layer);
     let weights: usize = model.dense_steps().iter().map(|step| step.dense.weight.len()).sum();
     let round = |_| {
         step.seconds = Default::default();
@@ -80,7 +79,7 @@ fn rounds(model: &Model, data: &TrainData, rows: usize, options: &Options) -> Re
         let seconds = start.elapsed().as_secs_f64();
         let layers = model.profile(&step.lockstep.workspace);
         let (below, above): (Vec<LayerTimes>, Vec<LayerTimes>) =
-            layers.into_iter().partition(|layer| layer.layers.start < first);
+            layers.into_iter().partition(|layer| layer.step < model.rows_from());
         let sum = |layers: &[LayerTimes], part: fn(&LayerTimes) -> f64| layers.iter().map(part).sum::<f64>();
         let forward = sum(&below, |layer| layer.times.forward) + step.seconds.load;
         let dense = [

@@ -198,6 +198,11 @@ macro_rules! operations {
                 match self { $(Op::$name(op) => op.window_mut(),)* }
             }
 
+            /// The window that it slides over an image.
+            pub fn window(&self) -> Option<crate::kernels::Window> {
+                self.clone().window_mut().copied()
+            }
+
             /// As [`Operation::rectifier`].
             pub fn rectifier(&self) -> Option<Rectifier> {
                 match self { $(Op::$name(op) => op.rectifier(),)* }
