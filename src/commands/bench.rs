@@ -5,7 +5,7 @@ pub(super) mod measure;
 mod report;
 pub(super) mod work;
 
-use crate::comm::{Communicator, Solo, agree, agree_root};
+use crate::comm::{Communicator, Solo, all_agree, on_root};
 use crate::config::ModelChoice;
 use crate::data::RowShape;
 use crate::error::{Error, Result};
@@ -77,9 +77,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// When the network does not fit the input, or the memory of this machine.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let own = agree(comm, measure(options, comm.is_root()))?;
-    let report = agree(comm, own.over_ranks(comm))?;
-    agree_root(comm, || {
+    let own = all_agree(comm, measure(options, comm.is_root()))?;
+    let report = all_agree(comm, own.over_ranks(comm))?;
+    on_root(comm, || {
         if options.json {
             say!("{}", serde_json::to_string(&report).map_err(|e| Error::io("write", "stdout")(e.into()))?);
         } else {

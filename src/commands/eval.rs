@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::probe;
 use crate::checkpoint::{self, SavedModel};
-use crate::comm::{Communicator, agree};
+use crate::comm::{Communicator, all_agree};
 use crate::data::{Dataset, Part, Split, class_names};
 use crate::error::{Error, Result, printable_name};
 use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
@@ -81,7 +81,7 @@ struct ClassFigures {
 /// # Errors
 /// The same one on every rank: a file that cannot be read, data that the model does not fit.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let files = agree(comm, ensemble::models(&options.model))?;
+    let files = all_agree(comm, ensemble::models(&options.model))?;
     probe::check(&[&files[..], std::slice::from_ref(&options.data)].concat(), comm)?;
     let opened = checkpoint::read(&files[0]).and_then(|first| {
         let dataset = Dataset::open(&options.data)?;
@@ -92,7 +92,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         let batch = room_for(&first, &files[0], comm)?;
         Ok((first, part, batch, dataset.classes.is_some()))
     });
-    let (first, part, batch, named) = agree(comm, opened)?;
+    let (first, part, batch, named) = all_agree(comm, opened)?;
     if comm.is_root() && !named && !class_names::are_numbers(&first.classes) {
         note(&class_names::taken_as_numbers(&first.classes));
     }

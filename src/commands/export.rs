@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder;
 use crate::checkpoint;
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::data::class_names;
 use crate::error::{Error, Result};
 use crate::export::{onnx, samples, torch, weights};
@@ -46,11 +46,11 @@ pub struct Options {
 /// # Errors
 /// When the model cannot be read or the file not be written.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || folder::one_run(&options.model).map(|()| String::new()))?;
-    let file = agree(comm, folder::model_file(&options.model))?;
+    on_root(comm, || folder::one_run(&options.model).map(|()| String::new()))?;
+    let file = all_agree(comm, folder::model_file(&options.model))?;
     let files = [file].into_iter().chain(options.samples.clone());
     super::probe::check(&files.collect::<Vec<_>>(), comm)?;
-    agree_root(comm, || export(options).map(|()| String::new()))?;
+    on_root(comm, || export(options).map(|()| String::new()))?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::config::{ModelChoice, Settings};
 use crate::data::class_names::{self, MOST_CLASSES};
 use crate::data::{Normalize, Normalizer, RowShape};
@@ -48,7 +48,7 @@ pub struct Options {
 /// # Errors
 /// When the file does not hold the network's weights, or the folder refuses.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || import(options).map(|()| String::new()))?;
+    on_root(comm, || import(options).map(|()| String::new()))?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::bench::work::SHARDS;
 use super::info::parse_input;
-use crate::comm::{Comm, Communicator, Strategy, Window, Wire, agree_root};
+use crate::comm::{Comm, Communicator, Strategy, Window, Wire, on_root};
 use crate::config::ModelChoice;
 use crate::data::RowShape;
 use crate::error::{Error, Result};
@@ -128,7 +128,7 @@ enum Scaling {
 /// # Errors
 /// When the network does not fit the input, or the memory of this machine.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || {
+    on_root(comm, || {
         let report = report(options)?;
         if options.json {
             say!("{}", serde_json::to_string(&report).map_err(|e| Error::io("write", "stdout")(e.into()))?);

@@ -12,7 +12,7 @@ const LINE: usize = 64;
 /// A vector of floats that begins at a cache line.
 ///
 /// A part of a node's shared memory ([`Buffer::shared`]) is seen by several processes, each through a `Buffer` of its own: who
-/// writes which places, and when the others may read them, is what `Communicator::meet` is for.
+/// writes which places, and when the others may read them, is what `Communicator::node_barrier` is for.
 pub struct Buffer {
     start: NonNull<f32>,
     len: usize,

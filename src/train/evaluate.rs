@@ -91,7 +91,7 @@ impl<'a> Tally<'a> {
                 let rows = rows_of(shard);
                 sums[shard] = sum(&losses[rows.start - first..rows.end - first]);
             }
-            comm.sum_f64(&mut sums);
+            comm.allreduce_f64(&mut sums);
         } else {
             // A shard's rows are several ranks'.
             let all = gather::<f64>(&losses, comm).concat();
@@ -108,6 +108,6 @@ impl<'a> Tally<'a> {
 
 /// Collective: every rank's numbers, in rank order.
 fn gather<T: bytemuck::Pod>(own: &[T], comm: &dyn Communicator) -> Vec<Vec<T>> {
-    let all = comm.gather(bytemuck::cast_slice(own));
+    let all = comm.allgather(bytemuck::cast_slice(own));
     all.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect()
 }

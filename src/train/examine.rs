@@ -52,8 +52,8 @@ impl Examined<'_> {
             own.extend_from_slice(ws.logits());
             kernels::softmax(classes, &mut own[start..]);
         }
-        let labels = comm.gather(bytemuck::cast_slice(part.labels()));
-        let probabilities = comm.gather(bytemuck::cast_slice(&own));
+        let labels = comm.allgather(bytemuck::cast_slice(part.labels()));
+        let probabilities = comm.allgather(bytemuck::cast_slice(&own));
         Some(Judged {
             split: split.name(),
             classes: self.classes.to_vec(),

@@ -13,7 +13,7 @@ use super::keeping::Kind;
 use super::pulse;
 use super::saver::Saver;
 use super::trainer::Trainer;
-use crate::comm::agree_root;
+use crate::comm::on_root;
 use crate::config::Every;
 use crate::error::{Error, Exit, Result};
 use crate::report::Console;
@@ -78,7 +78,7 @@ impl Trainer<'_> {
     pub(super) fn interrupted(&mut self, signal: u8, console: &Console) -> Result<()> {
         let (step, comm) = (self.progress.step, self.comm);
         let again = pulse::again(&self.folder.path().display().to_string());
-        agree_root(comm, || {
+        on_root(comm, || {
             let end = |what: String, exit: Exit| {
                 let message = format!("interrupted by {} after step {step}: {what}", name(signal));
                 Err(Error::Ended { message, exit })

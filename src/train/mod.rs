@@ -48,7 +48,7 @@ pub use timeline::check_trace;
 pub use verify::{Verdict, Wrong, check_digests, verify};
 pub use vote::vote;
 
-use crate::comm::{Communicator, Traced, agree_root};
+use crate::comm::{Communicator, Traced, on_root};
 use crate::config::{RunConfig, Together};
 use crate::error::Result;
 use crate::metrics::Summary;
@@ -85,7 +85,7 @@ fn launch(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console:
 
 /// One network, of which all ranks have the same weights after every step.
 fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut console: Console) -> Result<Summary> {
-    agree_root(comm, || check_trace(config).map(|()| String::new()))?;
+    on_root(comm, || check_trace(config).map(|()| String::new()))?;
     let folder = origin.reopen(comm, &console)?;
     pulse::give_up_after(config.stall_timeout);
     position::enter(Phase::Start);

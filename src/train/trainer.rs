@@ -14,7 +14,7 @@ use super::lockstep::{At, How, Lap, Lockstep, Tells, recorded};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::Saver;
-use crate::comm::{self, Communicator, agree};
+use crate::comm::{self, Communicator, all_agree};
 use crate::config::RunConfig;
 use crate::data::{EpochOrder, Part};
 use crate::error::Result;
@@ -88,8 +88,8 @@ impl<'a> Trainer<'a> {
             .model
             .resolve()
             .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
-        let model = agree(comm, model)?;
-        let batch = agree(comm, data.batch(config))?;
+        let model = all_agree(comm, model)?;
+        let batch = all_agree(comm, data.batch(config))?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -109,12 +109,12 @@ impl<'a> Trainer<'a> {
         if lockstep.writes_params() {
             params.draw(config.init, config.seed);
         }
-        comm.meet();
+        comm.node_barrier();
         let fault = Fault::from_environment().and_then(|fault| {
             fault.as_ref().map_or(Ok(()), |fault| fault.check(comm.size(), &params))?;
             Ok(fault)
         });
-        let fault = agree(comm, fault)?;
+        let fault = all_agree(comm, fault)?;
         Ok(Trainer {
             params,
             optimizer,

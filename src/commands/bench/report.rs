@@ -156,7 +156,7 @@ impl Report {
         let numbers = self.numbers().into_iter().map(|number| *number).collect();
         let told = Told { isa: self.isa.clone(), cpu: self.cpu.clone(), numbers };
         // Empty where it fails: everyone takes part in what is collective.
-        let all = comm.gather(&serde_json::to_vec(&told).unwrap_or_default());
+        let all = comm.allgather(&serde_json::to_vec(&told).unwrap_or_default());
         let all = all.iter().map(|bytes| serde_json::from_slice::<Told>(bytes)).collect::<Result<Vec<_>, _>>();
         let all = all.map_err(|e| Error::io("gather", "the figures")(e.into()))?;
         let mut least = self.clone();

@@ -13,7 +13,7 @@ use crate::data::picture::{Picture, try_decode};
 use crate::error::Result;
 use crate::report::is_dumb;
 
-/// Pictures a rank decodes before the ranks meet; bounds how long the progress bar stands still.
+/// Pictures a rank decodes between two collective calls; bounds how long the progress bar stands still.
 const PICTURES_A_RANK: usize = 64;
 
 /// The row and the reason.
@@ -69,7 +69,7 @@ pub fn decode(
             }
         }
         if size > 1 {
-            pixels = if pixels_wanted { comm.gather(&pixels).concat() } else { pixels };
+            pixels = if pixels_wanted { comm.allgather(&pixels).concat() } else { pixels };
             (failures, several) = exchange(comm, &failures, &several);
         }
         take(first, Block { count, pixels, failures, several })?;
@@ -93,7 +93,7 @@ fn exchange(comm: &dyn Communicator, mine: &Failures, several: &BTreeSet<usize>)
     let mut text: String = mine.iter().map(|(row, reason)| format!("{row} {}\n", reason.replace('\n', " "))).collect();
     text.extend(several.iter().map(|row| format!("{row}\n")));
     let (mut all, mut all_several) = (Failures::new(), BTreeSet::new());
-    for bytes in comm.gather(text.as_bytes()) {
+    for bytes in comm.allgather(text.as_bytes()) {
         for line in String::from_utf8_lossy(&bytes).lines() {
             match (line.split_once(' '), line.parse()) {
                 (None, Ok(row)) => _ = all_several.insert(row),

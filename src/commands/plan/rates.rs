@@ -24,7 +24,7 @@ const SECONDS: f64 = 0.05;
 const BYTE: f64 = 0.25e-9;
 
 /// Waiting for the other ranks of a machine, and how unequal they are: found there, too.
-const MEET: f64 = 5e-6;
+const NODE_BARRIER: f64 = 5e-6;
 
 /// Times of one round, a step of each.
 struct Round {
@@ -58,7 +58,7 @@ pub fn measure(model: &Model, options: &Options) -> Result<Rates> {
         dense: [0, 1, 2].map(|part| line(&|round| round.dense[part])),
         join,
         update,
-        meet: MEET,
+        node_barrier: NODE_BARRIER,
         byte: BYTE,
     })
 }

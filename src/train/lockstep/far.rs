@@ -210,6 +210,6 @@ impl Far {
             }
         }
         team.comm.finish(channel);
-        team.meet();
+        team.node_barrier();
     }
 }

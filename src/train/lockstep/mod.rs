@@ -189,7 +189,7 @@ impl<'a> Lockstep<'a> {
         }
         let mut lap = Lap::start();
         if self.agreed.is_none_or(|(score, told)| goes_on(score, told)) {
-            self.team.meet();
+            self.team.node_barrier();
         }
         if self.agreed.is_none() {
             self.agree(tells);
@@ -224,7 +224,7 @@ impl<'a> Lockstep<'a> {
             if self.trees.ranks.sums_of[self.team.rank()] == 0 {
                 mine.fill(0.0);
             }
-            self.team.comm.sum_f32(mine, &mut self.total);
+            self.team.comm.allreduce_f32(mine, &mut self.total);
             lap.end(&mut seconds.sync);
             let began = self.team.trace.now();
             self.update_all(params, optimizer);
@@ -238,7 +238,7 @@ impl<'a> Lockstep<'a> {
             layer.far.finish_rows(team);
             // What other ranks of this group take in has come to them, too.
             if team.is_spread() {
-                team.meet();
+                team.node_barrier();
             }
             lap.end(&mut seconds.sync);
             let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
@@ -262,7 +262,7 @@ impl<'a> Lockstep<'a> {
         let finished: usize = self.sections.iter().map(|section| section.own().len()).sum();
         self.team.has_read(near * finished);
         lap.end(&mut seconds.update);
-        self.team.meet();
+        self.team.node_barrier();
         lap.end(&mut seconds.sync);
     }
 
@@ -313,7 +313,7 @@ impl<'a> Lockstep<'a> {
             }
         }
         if team.size() > 1 {
-            team.comm.sum_f64(&mut self.squares);
+            team.comm.allreduce_f64(&mut self.squares);
         }
         limit_norm(&self.squares, optimizer);
     }

@@ -61,7 +61,7 @@ impl Lockstep<'_> {
                     join_last(sums, depth, joins, image..model.parameters());
                     if next + count == leaves.len() && how.reduce == Reduce::Tree && team.is_spread() {
                         lap.end(&mut seconds.backward);
-                        team.meet();
+                        team.node_barrier();
                         sections[1].start(trees, team);
                         lap.end(&mut seconds.sync);
                     }
@@ -81,7 +81,7 @@ impl Lockstep<'_> {
             (depth, next, start) = (depth + 1, next + count, end);
         }
         if leaves.is_empty() && how.reduce == Reduce::Tree && team.is_spread() {
-            team.meet();
+            team.node_barrier();
             sections[1].start(trees, team);
         }
         self.show_scores(tells);
@@ -134,7 +134,7 @@ impl Lockstep<'_> {
             } else {
                 lap.end(&mut seconds.backward);
                 layer.far.finish_d_outputs(team);
-                team.meet();
+                team.node_barrier();
                 if self.agreed.is_none() {
                     self.agree(tells);
                 }
@@ -210,7 +210,7 @@ impl Lockstep<'_> {
         lap.end(&mut seconds.backward);
         (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);
         layer.exchange_d_inputs(ws, team);
-        team.meet();
+        team.node_barrier();
         lap.end(&mut seconds.sync);
     }
 
@@ -242,7 +242,7 @@ impl Lockstep<'_> {
         let of_each = self.told.len() / team.size();
         if team.is_spread() {
             let shown = bytemuck::cast_slice::<f32, f64>(&team.own().scores);
-            team.comm.gather_f64(shown, &mut self.told);
+            team.comm.allgather_f64(shown, &mut self.told);
         } else {
             for (told, area) in self.told.chunks_exact_mut(of_each).zip(&team.areas) {
                 told.copy_from_slice(bytemuck::cast_slice(&area.scores));

@@ -105,7 +105,7 @@ pub fn choose(model: &Model, (batch, shards): (usize, usize), how: &How, norm: u
         if let Some(recorded) = how.recorded.as_ref().filter(fits) {
             return recorded.clone();
         }
-        agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
+        broadcast_strategies(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
     });
     Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
 }
@@ -146,7 +146,11 @@ fn groups_of(sizes: &[usize]) -> String {
 }
 
 /// Collective: what the root decides.
-fn agree(comm: &dyn Communicator, layers: usize, decide: impl FnOnce() -> Vec<Strategy>) -> Vec<Strategy> {
+fn broadcast_strategies(
+    comm: &dyn Communicator,
+    layers: usize,
+    decide: impl FnOnce() -> Vec<Strategy>,
+) -> Vec<Strategy> {
     let own = if comm.is_root() { decide() } else { Vec::new() };
     let bytes = comm.broadcast(own.iter().map(|&strategy| u8::from(strategy == Strategy::Split)).collect());
     let strategy = |&byte: &u8| if byte == 1 { Strategy::Split } else { Strategy::Factors };
@@ -178,7 +182,7 @@ impl Rates {
             dense: [weight(0.5), weight(0.5), weight(1.0)],
             join: float,
             update: float,
-            meet: 2e-6,
+            node_barrier: 2e-6,
             byte: float / 4.0,
         }
     }

@@ -210,7 +210,7 @@ impl SharedLayer {
         let shape = self.shape();
         let mut lap = Lap::start();
         self.far.send_inputs(&self.slices, team, self.index);
-        team.meet();
+        team.node_barrier();
         self.far.receive_inputs(team);
         lap.end(&mut seconds.sync);
         let own = &self.slices[team.rank()];
@@ -224,7 +224,7 @@ impl SharedLayer {
         });
         lap.end(&mut seconds.forward);
         self.far.send_partials(&self.blocks, team, self.index, shape);
-        team.meet();
+        team.node_barrier();
         self.far.receive_partials(team);
         lap.end(&mut seconds.sync);
         let bias = &params.values[self.step.dense.bias.clone()];

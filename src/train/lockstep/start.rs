@@ -7,7 +7,7 @@ use super::plan::{self, How, Plan};
 use super::shared::SharedLayer;
 use super::sums::{Section, Trees};
 use super::team::Team;
-use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, agree};
+use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{Buffer, zeros};
 use crate::model::{DenseStep, Gradients, Model, Params, Workspace, units};
@@ -72,7 +72,7 @@ impl<'a> Lockstep<'a> {
         let own_shards = all.owned(comm.rank(), comm.size()).len();
         let lengths = Workspace::lengths(model, capacity, own_shards);
         let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &lengths, &team);
-        agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
+        all_agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
         let mut workspace = Workspace::for_training(model, capacity, own_shards);
         let parts = match take_memory(&sizes, &team) {
             Ok(parts) => parts,
@@ -124,14 +124,14 @@ impl<'a> Lockstep<'a> {
             copy.params[own.clone()].fill(0.0);
             copy.moments.iter_mut().for_each(|moments| moments[own.clone()].fill(0.0));
         }
-        self.team.meet();
+        self.team.node_barrier();
     }
 }
 
 /// Collective: the greatest of the ranks' numbers.
 fn greatest(comm: &dyn Communicator, number: usize) -> usize {
     let number_of = |bytes: &Vec<u8>| bytes[..].try_into().map(u64::from_le_bytes).unwrap_or(0) as usize;
-    comm.gather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
+    comm.allgather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
 }
 
 /// How much a rank shows the others.
@@ -163,10 +163,10 @@ fn take_memory(sizes: &Sizes, team: &Team<'_>) -> Result<Vec<Buffer>, String> {
     // A rank that is alone asks, too, where others share: on its machine they may.
     let mine = match team.groups.count() == team.size() {
         true => Ok(vec![zeros(sizes.floats(true))]),
-        false => team.comm.share(sizes.floats(team.groups.place() == 0)),
+        false => team.comm.allocate_shared(sizes.floats(team.groups.place() == 0)),
     };
     let said = mine.as_ref().err().cloned().unwrap_or_default();
-    let all = team.comm.gather(said.as_bytes());
+    let all = team.comm.allgather(said.as_bytes());
     match all.iter().find(|said| !said.is_empty()) {
         Some(said) => Err(String::from_utf8_lossy(said).into_owned()),
         None => mine,

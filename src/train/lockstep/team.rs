@@ -112,9 +112,9 @@ impl<'a> Team<'a> {
     }
 
     /// Returns when every rank of the group has come here.
-    pub fn meet(&self) {
+    pub fn node_barrier(&self) {
         if self.members() > 1 {
-            self.comm.meet();
+            self.comm.node_barrier();
         }
     }
 
