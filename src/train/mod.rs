@@ -37,7 +37,9 @@ pub use ensemble::{MEMBER, member_folder};
 pub use evaluate::{EVALUATION_SHARDS, Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
 pub use interrupt::{caught, listen};
-pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};
+pub use lockstep::{
+    ExchangeConfig, Lockstep, StepContext, StepFlags, StepResult, all_by, can_share, can_take, cost, decide, most_rows,
+};
 pub use memory::{Case, Memory};
 pub use origin::{Origin, finished};
 pub use prepare::{Found, prepare, work_of};

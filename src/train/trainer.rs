@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::interrupt;
 use super::keeping::Refused;
 use super::live::Told;
-use super::lockstep::{At, How, Lap, Lockstep, Tells, recorded};
+use super::lockstep::{ExchangeConfig, Lap, Lockstep, StepContext, StepFlags, recorded};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::Saver;
@@ -65,12 +65,12 @@ pub struct StepOutcome {
     /// What all ranks' digests were, if they were wanted.
     pub digests: Option<digests::Found>,
     /// The signal after which the run ends here.
-    pub stop: Option<u8>,
+    pub interrupt: Option<u8>,
 }
 
-/// What is to be done besides, at a step.
+/// What a step does besides the update.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wants {
+pub struct StepRequest {
     /// All ranks' digests; every rank wants them, or none.
     pub digests: bool,
     /// This rank will write a checkpoint.
@@ -98,14 +98,14 @@ impl<'a> Trainer<'a> {
             clip_value: config.clip_value.map(|v| v as f32),
             clip_norm: config.clip_norm.map(|v| v as f32),
         };
-        let how = How {
+        let exchange = ExchangeConfig {
             reduce: config.reduce,
             comm: config.comm,
             window: config.window,
             wire: config.wire,
             recorded: recorded(plan),
         };
-        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, how, settings, comm)?;
+        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, exchange, settings, comm)?;
         if lockstep.writes_params() {
             params.draw(config.init, config.seed);
         }
@@ -139,7 +139,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Whether every step has been made.
+    /// Whether every step has been result.
     pub fn is_done(&self) -> bool {
         self.progress.step >= self.total_steps
     }
@@ -223,14 +223,14 @@ impl<'a> Trainer<'a> {
             let saves = !ends && !ends_epoch && self.is_checkpoint_due(next, None);
             position::reach(epoch + 1, next);
             let began = self.trace.now();
-            let outcome = self.step(&order, step, Wants { digests: write || ends, checkpoint: saves })?;
+            let outcome = self.step(&order, step, StepRequest { digests: write || ends, checkpoint: saves })?;
             self.trace.end(began, What::Step, self.progress.step, [0; 4]);
             if let Some(found) = outcome.digests {
                 self.compare_digests(&found, write)?;
             }
             self.tell(Activity::Training, console);
             // The last step is followed by the run's end anyway.
-            if let Some(signal) = outcome.stop.filter(|_| !ends) {
+            if let Some(signal) = outcome.interrupt.filter(|_| !ends) {
                 return self.interrupted(signal, console);
             }
             if saves {
@@ -244,53 +244,54 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// When a loss or a gradient is not finite: on every rank, at this step or the next.
-    pub fn step(&mut self, order: &EpochOrder, step: usize, wants: Wants) -> Result<StepOutcome> {
-        let stop = interrupt::caught().or(self.is_out_of_patience().then_some(interrupt::FAILED_WRITES));
+    pub fn step(&mut self, order: &EpochOrder, step: usize, request: StepRequest) -> Result<StepOutcome> {
+        let interrupt = interrupt::caught().or(self.is_out_of_patience().then_some(interrupt::FAILED_WRITES));
         let lr = self.learning_rate();
         let Trainer { comm, data, model, params, optimizer, lockstep, .. } = self;
         let (comm, seconds) = (*comm, &mut self.progress.sums.seconds);
         lockstep.choose(order, &data.train.shards, step, self.batch);
-        if wants.digests {
+        if request.digests {
             lockstep.watch();
         }
         let count = data.train.shards.rows_of_step(step, self.batch) as u64;
-        let at = At { training: (self.config.seed, self.progress.epoch), count, lr: lr as f32 };
-        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint, stop };
-        let made = lockstep.step(model, params, optimizer, data, at, tells, seconds);
+        let flags = StepFlags { nonfinite: !self.well, checkpoint: request.checkpoint, interrupt };
+        let (seed, epoch) = (self.config.seed, self.progress.epoch);
+        let context = StepContext { seed, epoch, count, lr: lr as f32, flags };
+        let result = lockstep.step(model, params, optimizer, data, context, seconds);
         let mut lap = Lap::start();
-        if made.told.unwell {
+        if result.flags.nonfinite {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        let score = made.score;
-        if !made.updated {
+        let score = result.score;
+        if !result.updated {
             self.progress.step += 1;
             return Err(self.diverged(format!("loss {}", score.loss_sum)));
         }
-        self.well = made.finite;
-        self.progress.sums.exchange += made.exchange;
+        self.well = result.finite;
+        self.progress.sums.exchange += result.exchange;
         self.progress.step += 1;
         self.progress.step_of_epoch = step + 1;
         self.progress.sums.add(score, count, lr);
         if let Some(fault) = &self.fault {
             fault.strike(comm.rank(), self.progress.step, params);
         }
-        // A checkpoint holds what all ranks agree on.
-        let digests = (wants.digests || made.told.checkpoint).then(|| {
+        // All ranks compare their weights before a checkpoint.
+        let digests = (request.digests || result.flags.checkpoint).then(|| {
             let began = self.trace.now();
-            let own = if wants.digests { lockstep.watched(data.train.owned.clone()) } else { Vec::new() };
+            let own = if request.digests { lockstep.watched(data.train.owned.clone()) } else { Vec::new() };
             let found = digests::exchange(comm, self.well, &lockstep.copies(params), &own);
             self.trace.end(began, What::Digest, 0, [0; 4]);
             found
         });
         let all_well = digests.as_ref().map_or(comm.size() > 1 || self.well, |found| found.all_well);
-        if made.told.checkpoint {
+        if result.flags.checkpoint {
             lockstep.collect(params, Some(optimizer));
         }
         lap.end(&mut self.progress.sums.seconds.sync);
         if !all_well {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        Ok(StepOutcome { digests, stop: made.told.stop })
+        Ok(StepOutcome { digests, interrupt: result.flags.interrupt })
     }
 
     /// Collective: writes what the ranks found (where only `--max-steps` ends, nothing is due), and stops where they differ.

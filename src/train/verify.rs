@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::digests::{self, DigestLine, Found, StartLine, hex};
 use super::origin::restore;
 use super::run_dir::{DIGESTS, checkpoints_of};
-use super::trainer::{Trainer, Wants};
+use super::trainer::{StepRequest, Trainer};
 use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
@@ -163,8 +163,8 @@ pub fn verify(
         let order = EpochOrder::new(&train.shards, train.owned.clone(), config.seed, trainer.progress.epoch);
         for step in trainer.progress.step_of_epoch..trainer.steps_of_epoch() {
             let line = recorded.lines.get(&(trainer.progress.step + 1)).filter(|line| steps.contains(&line.step));
-            let wants = Wants { digests: line.is_some(), checkpoint: false };
-            let outcome = trainer.step(&order, step, wants)?;
+            let request = StepRequest { digests: line.is_some(), checkpoint: false };
+            let outcome = trainer.step(&order, step, request)?;
             bar.inc(1);
             if let (Some(line), Some(found)) = (line, outcome.digests) {
                 let at = (line.step, line.epoch);

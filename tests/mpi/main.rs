@@ -24,12 +24,12 @@ const CHECKS: [Check; 14] = [
     ("ranks_know_who_shares_their_machine", machines),
     ("what_a_rank_writes_its_neighbours_read_after_they_met", memories),
     ("messages_arrive_whole_and_in_order", messages),
-    ("messages_go_on_while_ranks_meet", messages_and_meetings),
+    ("messages_go_on_in_a_node_barrier", messages_and_node_barriers),
     ("numbers_of_all_ranks_stand_in_rank_order", numbers_of_all),
     ("gathered_bytes_keep_their_order_and_lengths", gathers),
     ("the_root_s_bytes_reach_everyone", broadcasts),
-    ("an_error_on_one_rank_becomes_everyone_s", agrees),
-    ("what_the_root_does_all_get_or_all_fail_with", root_agrees),
+    ("an_error_on_one_rank_becomes_everyone_s", all_agree_on_errors),
+    ("what_the_root_does_all_get_or_all_fail_with", the_root_s_result_reaches_all),
     ("parts_of_the_ranks_talk_among_themselves", parts),
     ("parts_come_and_go_with_their_memory", parts_come_and_go),
     ("ranks_that_rest_are_woken_by_the_last", rests),
@@ -233,7 +233,7 @@ fn messages_of_width(comm: &dyn Communicator, wire: Wire) {
 }
 
 /// Messages go on inside a node barrier, even where their receivers have not entered it.
-fn messages_and_meetings(comm: &dyn Communicator) {
+fn messages_and_node_barriers(comm: &dyn Communicator) {
     let (rank, size) = (comm.rank(), comm.size());
     let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);
     let (mut from, into) = (zeros(300_000), zeros(300_000));
@@ -269,7 +269,7 @@ fn broadcasts(comm: &dyn Communicator) {
     }
 }
 
-fn agrees(comm: &dyn Communicator) {
+fn all_agree_on_errors(comm: &dyn Communicator) {
     assert_eq!(all_agree(comm, Ok(comm.rank())).unwrap(), comm.rank());
     let last = comm.size() - 1;
     let mine = if comm.rank() == last { Err(Error::invalid("place", "this", "that", "do so")) } else { Ok(()) };
@@ -278,7 +278,7 @@ fn agrees(comm: &dyn Communicator) {
     assert!(comm.size() == 1 || text.contains(&format!("rank {last} of {}", comm.size())), "{text}");
 }
 
-fn root_agrees(comm: &dyn Communicator) {
+fn the_root_s_result_reaches_all(comm: &dyn Communicator) {
     assert_eq!(on_root(comm, || Ok("done".to_owned())).unwrap(), "done");
     let failed = on_root(comm, || Err(Error::invalid("place", "this", "that", "do so")));
     assert!(failed.unwrap_err().to_string().contains("place: found this"));
@@ -315,7 +315,7 @@ fn parts(comm: &dyn Communicator) {
         memories(part.as_ref());
         messages(part.as_ref());
     }
-    agrees(part.as_ref());
+    all_agree_on_errors(part.as_ref());
     // A part of a part, and all of them at once with the whole.
     let alone = part.split(part.rank());
     assert_eq!((alone.rank(), alone.size(), alone.allgather(b"x").len()), (0, 1, 1));

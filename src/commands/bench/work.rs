@@ -10,7 +10,7 @@ use crate::kernels::rng::{Purpose, Stream};
 use crate::metrics::Seconds;
 use crate::model::{Init, Model, Params, Workspace};
 use crate::optim::{self, Optimizer, OptimizerKind};
-use crate::train::{At, How, Lockstep, Tells, TrainData};
+use crate::train::{ExchangeConfig, Lockstep, StepContext, StepFlags, TrainData};
 
 /// Shards that rows are cut into, as a run on up to eight ranks has them.
 pub const SHARDS: usize = 8;
@@ -86,7 +86,8 @@ impl<'a> Step<'a> {
         solo: &'a Solo,
     ) -> Result<Step<'a>> {
         let settings = optim::Settings { kind, momentum: 0.9, weight_decay: 0.0, clip_value: None, clip_norm: None };
-        let (lockstep, mut params, optimizer) = Lockstep::new(model, data, batch, How::default(), settings, solo)?;
+        let (lockstep, mut params, optimizer) =
+            Lockstep::new(model, data, batch, ExchangeConfig::default(), settings, solo)?;
         params.draw(Init::He, SEED);
         Ok(Step {
             lockstep,
@@ -111,10 +112,12 @@ impl<'a> Step<'a> {
         }
         self.lockstep.choose(&self.order, &train.shards, self.next, self.batch);
         self.next += 1;
-        let at = At { training: (SEED, self.epoch), count: self.batch as u64, lr: LEARNING_RATE };
+        let count = self.batch as u64;
+        let flags = StepFlags::default();
+        let context = StepContext { seed: SEED, epoch: self.epoch, count, lr: LEARNING_RATE, flags };
         let (model, params, optimizer, data) = (self.model, &mut self.params, &mut self.optimizer, self.data);
-        let made = self.lockstep.step(model, params, optimizer, data, at, Tells::default(), &mut self.seconds);
-        debug_assert!(made.updated && made.finite, "the weights stay finite at such a rate");
+        let result = self.lockstep.step(model, params, optimizer, data, context, &mut self.seconds);
+        debug_assert!(result.updated && result.finite, "the weights stay finite at such a rate");
     }
 }
 

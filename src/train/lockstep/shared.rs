@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::Lap;
-use super::far::Far;
-use super::layout::LayerSizes;
-use super::team::{Team, blocks_of, input_units, share_out, stretch};
+use super::point_to_point::PointToPoint;
+use super::shared_memory::LayerSegmentSizes;
+use super::topology::{Topology, blocks_of, input_units, share_out, stretch};
 use crate::comm::Strategy;
 use crate::kernels::{self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Leaf, Rows, RowsMut, Subtrees, zeros};
 use crate::metrics::Seconds;
@@ -28,7 +28,7 @@ const CHUNK: usize = 48;
 pub struct SharedLayer {
     /// The layer.
     pub step: DenseStep,
-    /// How.
+    /// How its gradients are exchanged.
     pub strategy: Strategy,
     /// Its place among those that are shared out.
     pub index: usize,
@@ -40,8 +40,8 @@ pub struct SharedLayer {
     has_bias: bool,
     /// The blocks of inputs of each rank in the tree over blocks, where they are split.
     blocks: Subtrees,
-    /// What travels to and from other groups.
-    pub far: Far,
+    /// Its messages between groups.
+    pub messages: PointToPoint,
     /// All rows' gradients of the output, `[rows, outputs]`, in order; and turned around.
     d_output: Buffer,
     turned: Buffer,
@@ -124,19 +124,25 @@ impl SharedLayer {
         strategy: Strategy,
         index: usize,
         (rows, most): (usize, usize),
-        team: &Team<'_>,
+        topology: &Topology<'_>,
     ) -> SharedLayer {
         let DenseShape { inputs, .. } = step.dense.shape;
-        let (size, rank) = (team.size(), team.rank());
+        let (size, rank) = (topology.size(), topology.rank());
         let [d_output, turned, scratch, chunk] = SharedLayer::own_floats(step.dense.shape, rows, most).map(zeros);
         let split = strategy == Strategy::Split;
         let slices: Vec<Range<usize>> = (0..size).map(|rank| stretch(inputs, rank, size)).collect();
-        let share = share_out(&input_units(inputs), team.members()).swap_remove(team.groups.place());
+        let share = share_out(&input_units(inputs), topology.members()).swap_remove(topology.groups.place());
         let blocks = if split { blocks_of(inputs, rank, size) } else { Subtrees::default() };
         SharedLayer {
             own: if split { slices[rank].clone() } else { share },
-            has_bias: team.groups.place() + 1 == team.members(),
-            far: Far::new(step.dense.shape, index, most, split.then_some((&slices[..], &blocks)), team),
+            has_bias: topology.groups.place() + 1 == topology.members(),
+            messages: PointToPoint::new(
+                step.dense.shape,
+                index,
+                most,
+                split.then_some((&slices[..], &blocks)),
+                topology,
+            ),
             d_output,
             turned,
             scratch,
@@ -149,7 +155,7 @@ impl SharedLayer {
         }
     }
 
-    /// What of it a rank has of its own: all rows' gradients of the output, and turned around, scratch memory, a chunk's gradients.
+    /// Its private memory on a rank: all rows' gradients of the output, and turned around, scratch memory, a chunk's gradients.
     pub fn own_floats(shape: DenseShape, rows: usize, most: usize) -> [usize; 4] {
         [
             rows * shape.outputs,
@@ -159,23 +165,23 @@ impl SharedLayer {
         ]
     }
 
-    /// What of it a rank shows its neighbours; `input` are the floats of the buffer that the layer reads.
+    /// Its part of a rank's segment; `input` are the floats of the buffer that the layer reads.
     pub fn sizes(
         step: &DenseStep,
         strategy: Strategy,
         (rows, most): (usize, usize),
-        team: &Team<'_>,
+        topology: &Topology<'_>,
         input: usize,
-    ) -> LayerSizes {
+    ) -> LayerSegmentSizes {
         let DenseShape { inputs, outputs } = step.dense.shape;
-        let split = strategy == Strategy::Split && team.size() > 1;
-        let boxes = team.most_boxes();
-        LayerSizes {
+        let split = strategy == Strategy::Split && topology.size() > 1;
+        let remote_slots = topology.most_remote_slots();
+        LayerSegmentSizes {
             input,
             d_output: most * outputs,
             partials: if split { kernels::dense_forward_sums(step.dense.shape, rows) } else { 0 },
-            boxes,
-            boxed_input: if split { 0 } else { most * inputs },
+            remote_slots,
+            slot_input: if split { 0 } else { most * inputs },
         }
     }
 
@@ -184,8 +190,8 @@ impl SharedLayer {
     }
 
     /// Whether this rank has all weights at hand for its own rows.
-    pub fn is_whole(&self, team: &Team<'_>) -> bool {
-        self.strategy != Strategy::Split || team.size() == 1
+    pub fn is_whole(&self, topology: &Topology<'_>) -> bool {
+        self.strategy != Strategy::Split || topology.size() == 1
     }
 
     /// The inputs that rank `rank` has the weights of.
@@ -206,46 +212,46 @@ impl SharedLayer {
     }
 
     /// The forward pass where weights are split: this rank's part for all rows; then, for its own rows, everyone's.
-    pub fn forward(&mut self, params: &Params, ws: &mut Workspace, team: &mut Team<'_>, seconds: &mut Seconds) {
+    pub fn forward(&mut self, params: &Params, ws: &mut Workspace, topology: &mut Topology<'_>, seconds: &mut Seconds) {
         let shape = self.shape();
         let mut lap = Lap::start();
-        self.far.send_inputs(&self.slices, team, self.index);
-        team.node_barrier();
-        self.far.receive_inputs(team);
+        self.messages.send_inputs(&self.slices, topology, self.index);
+        topology.node_barrier();
+        self.messages.receive_inputs(topology);
         lap.end(&mut seconds.sync);
-        let own = &self.slices[team.rank()];
+        let own = &self.slices[topology.rank()];
         let blocks = own.start / DENSE_BLOCK..own.end.div_ceil(DENSE_BLOCK);
         let weight = &params.values[self.step.dense.weight.clone()];
         let joins = |block: usize| self.blocks.own[block - blocks.start].joins;
-        let mut partials = team.own().layers[self.index].partials.alias();
-        let inputs = Inputs { team, far: &self.far, layer: self.index, shape, own: Some(own.clone()) };
-        team.trace.span(What::Forward, self.step.step, [0; 4], || {
+        let mut partials = topology.own().layers[self.index].partials.alias();
+        let inputs = Inputs { topology, messages: &self.messages, layer: self.index, shape, own: Some(own.clone()) };
+        topology.trace.span(What::Forward, self.step.step, [0; 4], || {
             kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &joins, weight, &mut partials);
         });
         lap.end(&mut seconds.forward);
-        self.far.send_partials(&self.blocks, team, self.index, shape);
-        team.node_barrier();
-        self.far.receive_partials(team);
+        self.messages.send_partials(&self.blocks, topology, self.index, shape);
+        topology.node_barrier();
+        self.messages.receive_partials(topology);
         lap.end(&mut seconds.sync);
         let bias = &params.values[self.step.dense.bias.clone()];
-        team.trace.span(What::Forward, self.step.step, [0; 4], || self.join(bias, ws, team));
-        team.has_read(team.near_rows() * own.len());
+        topology.trace.span(What::Forward, self.step.step, [0; 4], || self.join(bias, ws, topology));
+        topology.has_read(topology.intra_node_rows() * own.len());
         lap.end(&mut seconds.forward);
     }
 
-    /// *split*: other groups' ranks get the gradients of their inputs, and this rank gets its own.
-    pub fn exchange_d_inputs(&mut self, ws: &mut Workspace, team: &Team<'_>) {
-        if team.is_spread() && self.step.wants_d_input {
-            self.far.exchange_d_inputs(&self.slices, ws, team);
+    /// *split*: exchanges the gradients of inputs with the ranks of other groups.
+    pub fn exchange_d_inputs(&mut self, ws: &mut Workspace, topology: &Topology<'_>) {
+        if topology.is_multi_node() && self.step.wants_d_input {
+            self.messages.exchange_d_inputs(&self.slices, ws, topology);
         }
     }
 
     /// The outputs of this rank's rows, from everyone's partial sums.
-    fn join(&self, bias: &[f32], ws: &mut Workspace, team: &Team<'_>) {
-        let (shape, rank, rows) = (self.shape(), team.rank(), team.own_rows());
+    fn join(&self, bias: &[f32], ws: &mut Workspace, topology: &Topology<'_>) {
+        let (shape, rank, rows) = (self.shape(), topology.rank(), topology.own_rows());
         let len = rows * shape.outputs;
         // Each rank's partial sums of the ranks before this one come first.
-        let start: usize = team.rows[..rank].iter().map(|&rows| kernels::dense_forward_sums(shape, rows)).sum();
+        let start: usize = topology.rows[..rank].iter().map(|&rows| kernels::dense_forward_sums(shape, rows)).sum();
         let owner = |sum: usize| {
             let (mut owner, mut index) = (0, sum);
             while index >= self.blocks.sums_of[owner] {
@@ -256,9 +262,9 @@ impl SharedLayer {
         };
         let partial = |sum: usize| {
             let (owner, index) = owner(sum);
-            match team.near(owner) {
-                Some(area) => &area.layers[self.index].partials[start + index * len..][..len],
-                None => self.far.partial(owner, index, len),
+            match topology.intra_node(owner) {
+                Some(segment) => &segment.layers[self.index].partials[start + index * len..][..len],
+                None => self.messages.partial(owner, index, len),
             }
         };
         let (_, output) = ws.buffers_mut(self.step.input);
@@ -268,33 +274,33 @@ impl SharedLayer {
         }
     }
 
-    /// *factors*: row `row` stands in the layer's input: it goes to the other groups.
-    pub fn send_row(&self, team: &Team<'_>, row: usize) {
+    /// *factors*: sends row `row` of the layer's input to the other groups.
+    pub fn send_row(&self, topology: &Topology<'_>, row: usize) {
         let inputs = self.shape().inputs;
-        team.round(&mut team.own().layers[self.index].input.part(row * inputs..(row + 1) * inputs));
-        self.far.send_row(team, self.index, row);
+        topology.round(&mut topology.own().layers[self.index].input.part(row * inputs..(row + 1) * inputs));
+        self.messages.send_row(topology, self.index, row);
     }
 
-    /// This rank's gradients of the output are known: the others are shown them.
-    pub fn show(&mut self, ws: &mut Workspace, team: &Team<'_>) {
-        let len = team.own_rows() * self.shape().outputs;
-        let mut shown = team.own().layers[self.index].d_output.alias();
-        shown[..len].copy_from_slice(&ws.gradients_mut().0[..len]);
-        team.round(&mut shown[..len]);
-        self.far.send_d_outputs(team, self.index, self.shape().outputs);
+    /// Writes the gradients of this rank's outputs to its segment, and sends them to the other groups.
+    pub fn publish_d_outputs(&mut self, ws: &mut Workspace, topology: &Topology<'_>) {
+        let len = topology.own_rows() * self.shape().outputs;
+        let mut published = topology.own().layers[self.index].d_output.alias();
+        published[..len].copy_from_slice(&ws.gradients_mut().0[..len]);
+        topology.round(&mut published[..len]);
+        self.messages.send_d_outputs(topology, self.index, self.shape().outputs);
     }
 
     /// *factors*, or one rank: the gradients of the inputs of this rank's rows, by the weights as they are.
-    pub fn backward_own_rows(&mut self, params: &Params, ws: &mut Workspace, team: &Team<'_>) {
-        let (shape, rows) = (self.shape(), team.own_rows());
+    pub fn backward_own_rows(&mut self, params: &Params, ws: &mut Workspace, topology: &Topology<'_>) {
+        let (shape, rows) = (self.shape(), topology.own_rows());
         if self.step.wants_d_input && rows > 0 {
-            let began = team.trace.now();
+            let began = topology.trace.now();
             let (d_output, d_input) = ws.gradients_mut();
             kernels::dense_turn(shape, &d_output[..rows * shape.outputs], &mut self.turned);
             let weight = &params.values[self.step.dense.weight.clone()];
             let mut d_input = RowsMut::whole(&mut d_input[..rows * shape.inputs], shape.inputs, rows);
             kernels::dense_backward_inputs(shape, 0..shape.inputs, weight, &mut d_input, &mut self.turned);
-            team.trace.end(began, What::BackwardData, self.step.step, [0; 4]);
+            topology.trace.end(began, What::BackwardData, self.step.step, [0; 4]);
         }
     }
 
@@ -305,15 +311,15 @@ impl SharedLayer {
         &mut self,
         leaves: &[Leaf],
         mut update: Update<'_>,
-        team: &mut Team<'_>,
+        topology: &mut Topology<'_>,
         inputs_first: Option<usize>,
         mut watch: Watch<'_>,
     ) -> f64 {
         let shape = self.shape();
         let outputs = shape.outputs;
         let mut at = 0;
-        for rank in 0..team.size() {
-            let rows = team.d_output(rank, self.index, outputs);
+        for rank in 0..topology.size() {
+            let rows = topology.d_output(rank, self.index, outputs);
             self.d_output[at..at + rows.len()].copy_from_slice(rows);
             at += rows.len();
         }
@@ -330,34 +336,35 @@ impl SharedLayer {
             let range = first..self.own.end.min(first + CHUNK);
             if let Some(turn) = inputs_first {
                 let weight = &update.params()[weight.clone()];
-                let mut d_inputs = DInputs { team, far: &mut self.far, turn, shape, own: self.own.clone() };
+                let mut d_inputs =
+                    DInputs { topology, messages: &mut self.messages, turn, shape, own: self.own.clone() };
                 kernels::dense_backward_inputs(shape, range.clone(), weight, &mut d_inputs, &mut self.turned);
                 watch.lap(Part::Inputs);
             }
             let gradient = &mut self.chunk[..range.len() * outputs];
-            let inputs = Inputs { team, far: &self.far, layer: self.index, shape, own: own.clone() };
+            let inputs = Inputs { topology, messages: &self.messages, layer: self.index, shape, own: own.clone() };
             let scratch = &mut self.scratch;
             kernels::dense_backward_range(shape, range.clone(), leaves, &inputs, d_output, gradient, false, scratch);
             watch.lap(Part::Weights);
             update.take(weight.start + range.start * outputs, gradient);
             watch.lap(Part::Update);
-            team.comm.progress();
+            topology.comm.progress();
         }
         if self.has_bias {
             let bias = &mut self.chunk[..outputs];
             kernels::dense_backward_bias(outputs, leaves, d_output, bias, false, &mut self.scratch);
             update.take(self.step.dense.bias.start, bias);
         }
-        let before = team.read;
-        team.has_read(team.near_rows() * (self.own.len() + outputs));
-        watch.end(&team.trace, self.step.step, team.read - before)
+        let before = topology.read;
+        topology.has_read(topology.intra_node_rows() * (self.own.len() + outputs));
+        watch.end(&topology.trace, self.step.step, topology.read - before)
     }
 }
 
 /// The inputs of all rows, rank by rank: where weights are split those of other groups' ranks have come as stretches.
 struct Inputs<'a> {
-    team: &'a Team<'a>,
-    far: &'a Far,
+    topology: &'a Topology<'a>,
+    messages: &'a PointToPoint,
     layer: usize,
     shape: DenseShape,
     /// The stretch, where weights are split.
@@ -366,20 +373,22 @@ struct Inputs<'a> {
 
 impl Groups for Inputs<'_> {
     fn count(&self) -> usize {
-        self.team.size()
+        self.topology.size()
     }
     fn rows(&self, rank: usize) -> Rows<'_> {
         match &self.own {
-            Some(own) if self.team.near(rank).is_none() => self.far.inputs(rank, own, self.team.rows[rank]),
-            _ => self.team.input(rank, self.layer, self.shape.inputs),
+            Some(own) if self.topology.intra_node(rank).is_none() => {
+                self.messages.inputs(rank, own, self.topology.rows[rank])
+            }
+            _ => self.topology.input(rank, self.layer, self.shape.inputs),
         }
     }
 }
 
 /// Where the gradients of the inputs of all rows go, rank by rank.
 struct DInputs<'a, 'b> {
-    team: &'a mut Team<'b>,
-    far: &'a mut Far,
+    topology: &'a mut Topology<'b>,
+    messages: &'a mut PointToPoint,
     turn: usize,
     shape: DenseShape,
     own: Range<usize>,
@@ -387,14 +396,14 @@ struct DInputs<'a, 'b> {
 
 impl GroupsMut for DInputs<'_, '_> {
     fn count(&self) -> usize {
-        self.team.size()
+        self.topology.size()
     }
     fn rows_mut(&mut self, rank: usize) -> RowsMut<'_> {
-        let (near, rows) = (self.team.groups.neighbours(), self.team.rows[rank]);
-        if near.contains(&rank) {
-            let gradients = &mut self.team.areas[rank - near.start].gradients[self.turn];
+        let (node, rows) = (self.topology.groups.neighbours(), self.topology.rows[rank]);
+        if node.contains(&rank) {
+            let gradients = &mut self.topology.segments[rank - node.start].gradients[self.turn];
             return RowsMut::whole(gradients, self.shape.inputs, rows);
         }
-        self.far.d_inputs(rank, &self.own, rows)
+        self.messages.d_inputs(rank, &self.own, rows)
     }
 }

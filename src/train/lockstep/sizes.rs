@@ -1,9 +1,9 @@
-//! How much the root moves in a step: the cuts of `sums.rs` and `shared.rs`, for any number of ranks.
+//! How much the root moves in a step, as `reduce.rs` and `shared.rs` divide the work, for any number of ranks.
 
 use std::ops::Range;
 
 use super::cost::Setting;
-use super::team::{blocks_of, input_units, share_out, stretch};
+use super::topology::{blocks_of, input_units, share_out, stretch};
 use crate::kernels::{DenseShape, Subtrees};
 
 /// Floats that the root sends to other groups, and reads from its neighbours' memory.
@@ -36,8 +36,8 @@ pub struct Ranks {
     shards: usize,
     /// Rows of the root, of the others in its group, and of all other groups, on average.
     pub own: f64,
-    near: f64,
-    far: f64,
+    intra_node: f64,
+    inter_node: f64,
 }
 
 impl Ranks {
@@ -47,8 +47,8 @@ impl Ranks {
         let members = if setting.window { setting.on_machine.min(ranks) } else { 1 };
         let rows = |ranks_before: usize| (ranks_before * shards / ranks) as f64 * setting.batch as f64 / shards as f64;
         let (own, group) = (rows(1), rows(members));
-        let far = setting.batch as f64 - group;
-        Ranks { ranks, members, groups: ranks.div_ceil(members), shards, own, near: group - own, far }
+        let inter_node = setting.batch as f64 - group;
+        Ranks { ranks, members, groups: ranks.div_ceil(members), shards, own, intra_node: group - own, inter_node }
     }
 
     /// Sums that each group of so many ranks brings to the tree over shards.
@@ -59,7 +59,7 @@ impl Ranks {
         tree.sums_of
     }
 
-    /// Numbers that a rank tells in a step: two of its own, and two for each sum of the rank that has the most.
+    /// Numbers that a rank flags in a step: two of its own, and two for each sum of the rank that has the most.
     pub fn scores(&self) -> f64 {
         2.0 + 2.0 * self.sums(1).into_iter().max().unwrap_or(1) as f64
     }
@@ -84,19 +84,19 @@ impl Ranks {
         let share = share_out(&input_units(dense.inputs), self.members)[0].len();
         Moves {
             sent: self.own * (dense.inputs + dense.outputs) as f64 * (self.groups - 1) as f64,
-            shared: self.near * (share + dense.outputs) as f64,
+            shared: self.intra_node * (share + dense.outputs) as f64,
         }
     }
 
     /// Of a split dense layer: what travels before its forward pass, of partial sums, of gradients of outputs, and back; what is read.
     pub fn split(&self, dense: DenseShape, inputs_back: bool) -> ([f64; 4], f64) {
         let end = |rank: usize| stretch(dense.inputs, rank, self.ranks).end as f64;
-        let (own, near, outputs) = (end(0), end(self.members - 1), dense.outputs as f64);
+        let (own, of_node, outputs) = (end(0), end(self.members - 1), dense.outputs as f64);
         let tree = blocks_of(dense.inputs, 0, self.ranks);
-        let there = self.own * (dense.inputs as f64 - near);
-        let partials = tree.sums_of[0] as f64 * self.far * outputs;
+        let there = self.own * (dense.inputs as f64 - of_node);
+        let partials = tree.sums_of[0] as f64 * self.inter_node * outputs;
         let d_outputs = self.own * outputs * (self.groups - 1) as f64;
-        let back = if inputs_back { self.far * own } else { 0.0 };
-        ([there, partials, d_outputs, back], self.near * (2.0 * own + outputs))
+        let back = if inputs_back { self.inter_node * own } else { 0.0 };
+        ([there, partials, d_outputs, back], self.intra_node * (2.0 * own + outputs))
     }
 }
