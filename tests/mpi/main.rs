@@ -22,7 +22,7 @@ type Check = (&'static str, fn(&dyn Communicator));
 const CHECKS: [Check; 14] = [
     ("sums_are_the_same_on_every_rank", sums),
     ("ranks_know_who_shares_their_machine", machines),
-    ("what_a_rank_writes_its_neighbours_read_after_they_met", memories),
+    ("what_a_rank_writes_its_neighbours_read_after_a_node_barrier", memories),
     ("messages_arrive_whole_and_in_order", messages),
     ("messages_go_on_in_a_node_barrier", messages_and_node_barriers),
     ("numbers_of_all_ranks_stand_in_rank_order", numbers_of_all),
@@ -32,7 +32,7 @@ const CHECKS: [Check; 14] = [
     ("what_the_root_does_all_get_or_all_fail_with", the_root_s_result_reaches_all),
     ("parts_of_the_ranks_talk_among_themselves", parts),
     ("parts_come_and_go_with_their_memory", parts_come_and_go),
-    ("ranks_that_rest_are_woken_by_the_last", rests),
+    ("a_sleeping_barrier_ends_with_its_last_rank", sleeping_barriers),
     ("bytes_are_counted_only_where_they_travel", counts),
 ];
 
@@ -351,7 +351,7 @@ fn open_windows() -> usize {
     maps.lines().filter(|line| line.contains("/dev/shm") || line.contains("shared_mem") || line.contains("osc")).count()
 }
 
-fn rests(comm: &dyn Communicator) {
+fn sleeping_barriers(comm: &dyn Communicator) {
     let last = comm.rank() + 1 == comm.size();
     if last {
         std::thread::sleep(Duration::from_millis(200));

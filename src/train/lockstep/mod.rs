@@ -2,7 +2,7 @@
 //! code.
 //!
 //! Convolutions' gradients are summed over the ranks (`reduce.rs`). Those of dense layers are summed, too, or the layer is shared
-//! out (`shared.rs`). The order of every sum is that of the fixed tree over shards, whatever the strategy.
+//! out (`factors.rs`, `split.rs`). The order of every sum is that of the fixed tree over shards, whatever the strategy.
 
 pub mod cost;
 mod point_to_point;
@@ -11,7 +11,9 @@ mod shared_memory;
 mod link;
 mod pass;
 mod plan;
-mod shared;
+mod factors;
+mod split;
+mod all_rows;
 mod sizes;
 mod start;
 mod step;
@@ -36,9 +38,9 @@ use crate::optim::Optimizer;
 use crate::position::{self, Phase};
 use crate::trace::{Trace, What};
 use cost::Predicted;
+use factors::{SharedLayer, Update, Watch};
 use plan::Plan;
 use reduce::{Section, Trees};
-use shared::{SharedLayer, Update, Watch};
 use step::should_update;
 use topology::Topology;
 

@@ -1,6 +1,6 @@
 //! A rank's rows forward and backward through the network.
 
-use super::shared::Watch;
+use super::factors::Watch;
 use super::{Lap, Lockstep, SharedLayer, StepContext, StepFlags, Update, should_update};
 use crate::comm::{Reduce, Strategy};
 use crate::kernels::{self, Score};

@@ -1,4 +1,4 @@
-//! How much the root moves in a step, as `reduce.rs` and `shared.rs` divide the work, for any number of ranks.
+//! How much the root moves in a step, as `reduce.rs` and `factors.rs` and `split.rs` divide the work, for any number of ranks.
 
 use std::ops::Range;
 

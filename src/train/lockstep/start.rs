@@ -2,9 +2,9 @@
 
 use super::Lockstep;
 use super::cost::Predicted;
+use super::factors::SharedLayer;
 use super::plan::{self, ExchangeConfig, Plan};
 use super::reduce::{Section, Trees};
-use super::shared::SharedLayer;
 use super::shared_memory::{Replica, SegmentSizes};
 use super::topology::Topology;
 use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, all_agree};

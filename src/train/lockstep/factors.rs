@@ -8,13 +8,12 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::Lap;
+use super::all_rows::{DInputs, Inputs};
 use super::point_to_point::PointToPoint;
 use super::shared_memory::LayerSegmentSizes;
 use super::topology::{Topology, blocks_of, input_units, share_out, stretch};
 use crate::comm::Strategy;
-use crate::kernels::{self, Buffer, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Leaf, Rows, RowsMut, Subtrees, zeros};
-use crate::metrics::Seconds;
+use crate::kernels::{self, Buffer, DenseShape, Leaf, RowsMut, Subtrees, zeros};
 use crate::model::{DenseStep, Params, Times, Workspace};
 use crate::optim::Optimizer;
 use crate::position;
@@ -33,13 +32,13 @@ pub struct SharedLayer {
     /// Its place among those that are shared out.
     pub index: usize,
     /// Inputs whose weights each rank has, where they are split.
-    slices: Vec<Range<usize>>,
+    pub(super) slices: Vec<Range<usize>>,
     /// Inputs whose weights this rank updates.
     own: Range<usize>,
     /// Whether it updates the bias.
     has_bias: bool,
     /// The blocks of inputs of each rank in the tree over blocks, where they are split.
-    blocks: Subtrees,
+    pub(super) blocks: Subtrees,
     /// Its messages between groups.
     pub messages: PointToPoint,
     /// All rows' gradients of the output, `[rows, outputs]`, in order; and turned around.
@@ -185,7 +184,7 @@ impl SharedLayer {
         }
     }
 
-    fn shape(&self) -> DenseShape {
+    pub(super) fn shape(&self) -> DenseShape {
         self.step.dense.shape
     }
 
@@ -209,69 +208,6 @@ impl SharedLayer {
         let bias = &self.step.dense.bias;
         let bias = if self.has_bias { bias.clone() } else { bias.start..bias.start };
         [first + self.own.start * outputs..first + self.own.end * outputs, bias]
-    }
-
-    /// The forward pass where weights are split: this rank's part for all rows; then, for its own rows, everyone's.
-    pub fn forward(&mut self, params: &Params, ws: &mut Workspace, topology: &mut Topology<'_>, seconds: &mut Seconds) {
-        let shape = self.shape();
-        let mut lap = Lap::start();
-        self.messages.send_inputs(&self.slices, topology, self.index);
-        topology.node_barrier();
-        self.messages.receive_inputs(topology);
-        lap.end(&mut seconds.sync);
-        let own = &self.slices[topology.rank()];
-        let blocks = own.start / DENSE_BLOCK..own.end.div_ceil(DENSE_BLOCK);
-        let weight = &params.values[self.step.dense.weight.clone()];
-        let joins = |block: usize| self.blocks.own[block - blocks.start].joins;
-        let mut partials = topology.own().layers[self.index].partials.alias();
-        let inputs = Inputs { topology, messages: &self.messages, layer: self.index, shape, own: Some(own.clone()) };
-        topology.trace.span(What::Forward, self.step.step, [0; 4], || {
-            kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &joins, weight, &mut partials);
-        });
-        lap.end(&mut seconds.forward);
-        self.messages.send_partials(&self.blocks, topology, self.index, shape);
-        topology.node_barrier();
-        self.messages.receive_partials(topology);
-        lap.end(&mut seconds.sync);
-        let bias = &params.values[self.step.dense.bias.clone()];
-        topology.trace.span(What::Forward, self.step.step, [0; 4], || self.join(bias, ws, topology));
-        topology.has_read(topology.intra_node_rows() * own.len());
-        lap.end(&mut seconds.forward);
-    }
-
-    /// *split*: exchanges the gradients of inputs with the ranks of other groups.
-    pub fn exchange_d_inputs(&mut self, ws: &mut Workspace, topology: &Topology<'_>) {
-        if topology.is_multi_node() && self.step.wants_d_input {
-            self.messages.exchange_d_inputs(&self.slices, ws, topology);
-        }
-    }
-
-    /// The outputs of this rank's rows, from everyone's partial sums.
-    fn join(&self, bias: &[f32], ws: &mut Workspace, topology: &Topology<'_>) {
-        let (shape, rank, rows) = (self.shape(), topology.rank(), topology.own_rows());
-        let len = rows * shape.outputs;
-        // Each rank's partial sums of the ranks before this one come first.
-        let start: usize = topology.rows[..rank].iter().map(|&rows| kernels::dense_forward_sums(shape, rows)).sum();
-        let owner = |sum: usize| {
-            let (mut owner, mut index) = (0, sum);
-            while index >= self.blocks.sums_of[owner] {
-                index -= self.blocks.sums_of[owner];
-                owner += 1;
-            }
-            (owner, index)
-        };
-        let partial = |sum: usize| {
-            let (owner, index) = owner(sum);
-            match topology.intra_node(owner) {
-                Some(segment) => &segment.layers[self.index].partials[start + index * len..][..len],
-                None => self.messages.partial(owner, index, len),
-            }
-        };
-        let (_, output) = ws.buffers_mut(self.step.input);
-        self.blocks.join_slices(partial, &mut output[..len]);
-        for row in output[..len].chunks_exact_mut(shape.outputs) {
-            row.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
-        }
     }
 
     /// *factors*: sends row `row` of the layer's input to the other groups.
@@ -358,52 +294,5 @@ impl SharedLayer {
         let before = topology.read;
         topology.has_read(topology.intra_node_rows() * (self.own.len() + outputs));
         watch.end(&topology.trace, self.step.step, topology.read - before)
-    }
-}
-
-/// The inputs of all rows, rank by rank: where weights are split those of other groups' ranks have come as stretches.
-struct Inputs<'a> {
-    topology: &'a Topology<'a>,
-    messages: &'a PointToPoint,
-    layer: usize,
-    shape: DenseShape,
-    /// The stretch, where weights are split.
-    own: Option<Range<usize>>,
-}
-
-impl Groups for Inputs<'_> {
-    fn count(&self) -> usize {
-        self.topology.size()
-    }
-    fn rows(&self, rank: usize) -> Rows<'_> {
-        match &self.own {
-            Some(own) if self.topology.intra_node(rank).is_none() => {
-                self.messages.inputs(rank, own, self.topology.rows[rank])
-            }
-            _ => self.topology.input(rank, self.layer, self.shape.inputs),
-        }
-    }
-}
-
-/// Where the gradients of the inputs of all rows go, rank by rank.
-struct DInputs<'a, 'b> {
-    topology: &'a mut Topology<'b>,
-    messages: &'a mut PointToPoint,
-    turn: usize,
-    shape: DenseShape,
-    own: Range<usize>,
-}
-
-impl GroupsMut for DInputs<'_, '_> {
-    fn count(&self) -> usize {
-        self.topology.size()
-    }
-    fn rows_mut(&mut self, rank: usize) -> RowsMut<'_> {
-        let (node, rows) = (self.topology.groups.neighbours(), self.topology.rows[rank]);
-        if node.contains(&rank) {
-            let gradients = &mut self.topology.segments[rank - node.start].gradients[self.turn];
-            return RowsMut::whole(gradients, self.shape.inputs, rows);
-        }
-        self.messages.d_inputs(rank, &self.own, rows)
     }
 }
