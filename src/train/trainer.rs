@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::interrupt;
 use super::keeping::Refused;
 use super::live::Told;
-use super::lockstep::{ExchangeConfig, Lap, Lockstep, StepContext, StepFlags, recorded};
+use super::lockstep::{ExchangeConfig, Lockstep, StepContext, StepFlags, recorded};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::Saver;
@@ -23,6 +23,7 @@ use crate::model::{Model, Params};
 use crate::optim::{self, Optimizer};
 use crate::position::{self, Phase};
 use crate::report::{Activity, Console};
+use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 
 /// Everything that a run holds.
@@ -258,7 +259,7 @@ impl<'a> Trainer<'a> {
         let (seed, epoch) = (self.config.seed, self.progress.epoch);
         let context = StepContext { seed, epoch, count, lr: lr as f32, flags };
         let result = lockstep.step(model, params, optimizer, data, context, seconds);
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         if result.flags.nonfinite {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
@@ -287,7 +288,7 @@ impl<'a> Trainer<'a> {
         if result.flags.checkpoint {
             lockstep.collect(params, Some(optimizer));
         }
-        lap.end(&mut self.progress.sums.seconds.sync);
+        stopwatch.lap(&mut self.progress.sums.seconds.sync);
         if !all_well {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
@@ -373,7 +374,7 @@ impl<'a> Trainer<'a> {
 
     /// On the validation and the test rows, where there are any.
     fn evaluate(&mut self) -> (Option<Evaluation>, Option<Evaluation>) {
-        let (mut lap, began) = (Lap::start(), self.trace.now());
+        let (mut stopwatch, began) = (Stopwatch::start(), self.trace.now());
         let Trainer { comm, data, model, params, lockstep, .. } = self;
         lockstep.collect(params, None);
         let mut on = |part: &Option<Part>| {
@@ -383,7 +384,7 @@ impl<'a> Trainer<'a> {
             })
         };
         let results = (on(&data.val), on(&data.test));
-        lap.end(&mut self.progress.sums.seconds.evaluate);
+        stopwatch.lap(&mut self.progress.sums.seconds.evaluate);
         self.trace.end(began, What::Evaluate, 0, [0; 4]);
         results
     }

@@ -6,7 +6,6 @@
 //! - *split*: every rank has the weights of some inputs only, and works for all rows with them (Krizhevsky 2014).
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
 use super::all_rows::{DInputs, Inputs};
 use super::point_to_point::PointToPoint;
@@ -17,6 +16,7 @@ use crate::kernels::{self, Buffer, DenseShape, Leaf, RowsMut, Subtrees, zeros};
 use crate::model::{DenseStep, Params, Times, Workspace};
 use crate::optim::Optimizer;
 use crate::position;
+use crate::stopwatch::Stopwatch;
 use crate::trace::{Mark, Trace, What};
 
 /// Inputs whose gradients are formed, and whose weights are updated, at once: with 128 outputs all of it (48 KiB of gradients and
@@ -75,44 +75,32 @@ impl Update<'_> {
     }
 }
 
-/// Parts of an update that are timed.
-#[derive(Clone, Copy)]
-enum Part {
-    Inputs,
-    Weights,
-    Update,
-}
-
-/// A stopwatch of the parts; for a profile and a timeline, too, where somebody asked for them.
-pub struct Watch<'a> {
+/// Seconds of an update's parts: for a profile and a timeline, too, where somebody asked for them.
+pub struct UpdateProfile<'a> {
     times: Option<&'a mut Times>,
     began: Mark,
-    since: Instant,
-    parts: [Duration; 3],
+    stopwatch: Stopwatch,
+    inputs: f64,
+    weights: f64,
+    update: f64,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> UpdateProfile<'a> {
     /// The times of the layer; for a timeline, when it began.
-    pub fn new(times: Option<&'a mut Times>, began: Mark) -> Watch<'a> {
-        Watch { times, began, since: Instant::now(), parts: [Duration::ZERO; 3] }
+    pub fn new(times: Option<&'a mut Times>, began: Mark) -> UpdateProfile<'a> {
+        UpdateProfile { times, began, stopwatch: Stopwatch::start(), inputs: 0.0, weights: 0.0, update: 0.0 }
     }
 
-    fn lap(&mut self, part: Part) {
-        let now = Instant::now();
-        self.parts[part as usize] += now - self.since;
-        self.since = now;
-    }
-
-    /// Hands out what was measured; `read` are the bytes that were read from neighbours. The seconds of the update.
+    /// Writes the profile and the timeline; `read` are the bytes that were read from neighbours. The seconds of the update.
     fn end(self, trace: &Trace, step: usize, read: u64) -> f64 {
-        let [inputs, weights, updates] = self.parts;
+        let UpdateProfile { inputs, weights, update, .. } = self;
         if let Some(times) = self.times {
-            times.backward_data += inputs.as_secs_f64();
-            times.backward_weights += weights.as_secs_f64();
+            times.backward_data += inputs;
+            times.backward_weights += weights;
         }
-        let nanos = |part: Duration| part.as_nanos() as u64;
-        trace.end(self.began, What::Shared, step, [read, nanos(inputs), nanos(weights), nanos(updates)]);
-        updates.as_secs_f64()
+        let nanos = |seconds: f64| (seconds * 1e9) as u64;
+        trace.end(self.began, What::Shared, step, [read, nanos(inputs), nanos(weights), nanos(update)]);
+        update
     }
 }
 
@@ -249,7 +237,7 @@ impl SharedLayer {
         mut update: Update<'_>,
         topology: &mut Topology<'_>,
         inputs_first: Option<usize>,
-        mut watch: Watch<'_>,
+        mut profile: UpdateProfile<'_>,
     ) -> f64 {
         let shape = self.shape();
         let outputs = shape.outputs;
@@ -275,15 +263,15 @@ impl SharedLayer {
                 let mut d_inputs =
                     DInputs { topology, messages: &mut self.messages, turn, shape, own: self.own.clone() };
                 kernels::dense_backward_inputs(shape, range.clone(), weight, &mut d_inputs, &mut self.turned);
-                watch.lap(Part::Inputs);
+                profile.stopwatch.lap(&mut profile.inputs);
             }
             let gradient = &mut self.chunk[..range.len() * outputs];
             let inputs = Inputs { topology, messages: &self.messages, layer: self.index, shape, own: own.clone() };
             let scratch = &mut self.scratch;
             kernels::dense_backward_range(shape, range.clone(), leaves, &inputs, d_output, gradient, false, scratch);
-            watch.lap(Part::Weights);
+            profile.stopwatch.lap(&mut profile.weights);
             update.take(weight.start + range.start * outputs, gradient);
-            watch.lap(Part::Update);
+            profile.stopwatch.lap(&mut profile.update);
             topology.comm.progress();
         }
         if self.has_bias {
@@ -293,6 +281,6 @@ impl SharedLayer {
         }
         let before = topology.read;
         topology.has_read(topology.intra_node_rows() * (self.own.len() + outputs));
-        watch.end(&topology.trace, self.step.step, topology.read - before)
+        profile.end(&topology.trace, self.step.step, topology.read - before)
     }
 }

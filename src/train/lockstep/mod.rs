@@ -25,7 +25,6 @@ pub use plan::{ExchangeConfig, all_by, can_share, can_take, decide, most_rows, r
 pub use step::{StepContext, StepFlags, StepResult};
 
 use std::ops::Range;
-use std::time::Instant;
 
 use super::data::TrainData;
 use super::digests::{self, Copies};
@@ -36,9 +35,10 @@ use crate::metrics::{Exchange, Seconds};
 use crate::model::{Gradients, Model, Params, Workspace};
 use crate::optim::Optimizer;
 use crate::position::{self, Phase};
+use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 use cost::Predicted;
-use factors::{SharedLayer, Update, Watch};
+use factors::{SharedLayer, Update, UpdateProfile};
 use plan::Plan;
 use reduce::{Section, Trees};
 use step::should_update;
@@ -153,7 +153,7 @@ impl<'a> Lockstep<'a> {
         } else {
             self.pass_shared(model, params, optimizer, data, &context, seconds);
         }
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         if self.agreed.is_none_or(|(score, flags)| should_update(score, flags)) {
             self.topology.node_barrier();
         }
@@ -161,7 +161,7 @@ impl<'a> Lockstep<'a> {
             self.exchange_scores(context.flags);
         }
         let (score, flags) = self.agreed.unwrap_or_default();
-        lap.end(&mut seconds.sync);
+        stopwatch.lap(&mut seconds.sync);
         let updated = should_update(score, flags);
         if updated {
             self.update(params, optimizer, seconds);
@@ -183,7 +183,7 @@ impl<'a> Lockstep<'a> {
 
     /// All ranks have published their sums: the totals are formed, and the parameters updated.
     fn update(&mut self, params: &mut Params, optimizer: &mut Optimizer, seconds: &mut Seconds) {
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         position::enter(Phase::Update);
         if self.config.reduce == Reduce::Mpi {
             let mine = &mut self.sums[0].values;
@@ -191,11 +191,11 @@ impl<'a> Lockstep<'a> {
                 mine.fill(0.0);
             }
             self.topology.comm.allreduce_f32(mine, &mut self.total);
-            lap.end(&mut seconds.sync);
+            stopwatch.lap(&mut seconds.sync);
             let began = self.topology.trace.now();
             self.update_all(params, optimizer);
             self.topology.trace.end(began, What::Update, 0, [0; 4]);
-            return lap.end(&mut seconds.update);
+            return stopwatch.lap(&mut seconds.update);
         }
         let Lockstep { workspace, topology, trees, sections, layers, total, .. } = self;
         sections[0].start(trees, topology);
@@ -206,17 +206,17 @@ impl<'a> Lockstep<'a> {
             if topology.is_multi_node() {
                 topology.node_barrier();
             }
-            lap.end(&mut seconds.sync);
+            stopwatch.lap(&mut seconds.sync);
             let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
-            let watch = Watch::new(workspace.times(layer.step.step), topology.trace.now());
-            let updating = layer.update(&trees.ranks.leaves, update, topology, None, watch);
-            lap.end(&mut seconds.backward);
+            let profile = UpdateProfile::new(workspace.times(layer.step.step), topology.trace.now());
+            let updating = layer.update(&trees.ranks.leaves, update, topology, None, profile);
+            stopwatch.lap(&mut seconds.backward);
             (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);
         }
         for section in sections.iter_mut().rev() {
             section.exchange(trees, topology, total);
         }
-        lap.end(&mut seconds.sync);
+        stopwatch.lap(&mut seconds.sync);
         if topology.is_multi_node() || later {
             self.update_total(params, optimizer);
         } else {
@@ -228,9 +228,9 @@ impl<'a> Lockstep<'a> {
         let others = self.topology.members() - 1;
         let finished: usize = self.sections.iter().map(|section| section.own().len()).sum();
         self.topology.has_read(others * finished);
-        lap.end(&mut seconds.update);
+        stopwatch.lap(&mut seconds.update);
         self.topology.node_barrier();
-        lap.end(&mut seconds.sync);
+        stopwatch.lap(&mut seconds.sync);
     }
 
     /// With all ranks' sums in `total`: where the norm is limited, it must be known first.
@@ -340,21 +340,4 @@ impl<'a> Lockstep<'a> {
 fn limit_norm(squares: &[f64], optimizer: &mut Optimizer) {
     let sum = kernels::tree(squares.len(), &mut |unit| Some(squares[unit]), &|a, b| a + b);
     optimizer.limit(sum.unwrap_or(0.0));
-}
-
-/// A stopwatch that hands each phase the time since the last one ended.
-pub struct Lap(Instant);
-
-impl Lap {
-    /// Starts it.
-    pub fn start() -> Lap {
-        Lap(Instant::now())
-    }
-
-    /// A phase is over.
-    pub fn end(&mut self, phase: &mut f64) {
-        let now = Instant::now();
-        *phase += (now - self.0).as_secs_f64();
-        self.0 = now;
-    }
 }

@@ -1,13 +1,14 @@
 //! A rank's rows forward and backward through the network.
 
-use super::factors::Watch;
-use super::{Lap, Lockstep, SharedLayer, StepContext, StepFlags, Update, should_update};
+use super::factors::UpdateProfile;
+use super::{Lockstep, SharedLayer, StepContext, StepFlags, Update, should_update};
 use crate::comm::{Reduce, Strategy};
 use crate::kernels::{self, Score};
 use crate::metrics::Seconds;
 use crate::model::{Gradients, Model, Params};
 use crate::optim::Optimizer;
 use crate::position::{self, Phase};
+use crate::stopwatch::Stopwatch;
 use crate::trace::What;
 use crate::train::data::TrainData;
 use crate::train::interrupt::caught;
@@ -26,7 +27,7 @@ impl Lockstep<'_> {
     ) {
         let training = context.training();
         let Lockstep { workspace: ws, sums, rows, trees, sections, topology, config, .. } = self;
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         let leaves = &trees.ranks.own;
         let image = model.image_params().end;
         let (mut depth, mut next, mut start, mut done) = (0, 0, 0, 0);
@@ -49,10 +50,10 @@ impl Lockstep<'_> {
                 data.train.fill(micro_batch, &data.normalizer, ws);
                 data.augment(training, ws);
                 topology.trace.end(began, What::Load, 0, [0; 4]);
-                lap.end(&mut seconds.load);
+                stopwatch.lap(&mut seconds.load);
                 position::enter(Phase::Forward);
                 model.forward(params, ws, Some(training));
-                lap.end(&mut seconds.forward);
+                stopwatch.lap(&mut seconds.forward);
                 let own = &mut sums[depth..=depth];
                 position::enter(Phase::Backward);
                 let accumulate = model.backward_loss(ws, own);
@@ -61,10 +62,10 @@ impl Lockstep<'_> {
                 if whole {
                     join_last(sums, depth, joins, image..model.parameters());
                     if next + count == leaves.len() && config.reduce == Reduce::Tree && topology.is_multi_node() {
-                        lap.end(&mut seconds.backward);
+                        stopwatch.lap(&mut seconds.backward);
                         topology.node_barrier();
                         sections[1].start(trees, topology);
-                        lap.end(&mut seconds.sync);
+                        stopwatch.lap(&mut seconds.sync);
                     }
                 }
                 let own = &mut sums[depth..=depth];
@@ -72,7 +73,7 @@ impl Lockstep<'_> {
                 if whole {
                     join_last(sums, depth, joins, 0..image);
                 }
-                lap.end(&mut seconds.backward);
+                stopwatch.lap(&mut seconds.backward);
             }
             for _ in 0..joins {
                 let (left, right) = sums.split_at_mut(depth);
@@ -99,7 +100,7 @@ impl Lockstep<'_> {
         seconds: &mut Seconds,
     ) {
         let training = context.training();
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         let ws = &mut self.workspace;
         ws.leaves.clear();
         ws.leaves.extend_from_slice(&self.trees.ranks.own);
@@ -109,11 +110,11 @@ impl Lockstep<'_> {
         data.train.fill(&self.rows, &data.normalizer, ws);
         data.augment(training, ws);
         self.topology.trace.end(began, What::Load, 0, [0; 4]);
-        lap.end(&mut seconds.load);
+        stopwatch.lap(&mut seconds.load);
         position::enter(Phase::Forward);
         self.forward_shared(model, params, training, seconds);
         position::enter(Phase::Backward);
-        lap = Lap::start();
+        stopwatch = Stopwatch::start();
         let (ws, sums) = (&mut self.workspace, &mut self.sums);
         sums.iter_mut().for_each(Gradients::start);
         model.backward_loss(ws, sums);
@@ -134,18 +135,18 @@ impl Lockstep<'_> {
             if layer.strategy == Strategy::Factors {
                 layer.backward_own_rows(params, ws, topology);
             } else {
-                lap.end(&mut seconds.backward);
+                stopwatch.lap(&mut seconds.backward);
                 layer.messages.finish_d_outputs(topology);
                 topology.node_barrier();
                 if self.agreed.is_none() {
                     self.exchange_scores(context.flags);
                 }
-                lap.end(&mut seconds.sync);
+                stopwatch.lap(&mut seconds.sync);
                 let (score, flags) = self.agreed.unwrap_or_default();
                 if !should_update(score, flags) {
                     return;
                 }
-                self.backward_split(index, params, optimizer, &mut lap, seconds);
+                self.backward_split(index, params, optimizer, &mut stopwatch, seconds);
             }
             self.workspace.take_turn();
         }
@@ -153,12 +154,12 @@ impl Lockstep<'_> {
         if topology.own_rows() > 0 {
             model.backward_images(params, ws, training, sums, false, &mut || topology.comm.progress());
         }
-        lap.end(&mut seconds.backward);
+        stopwatch.lap(&mut seconds.backward);
     }
 
     fn forward_shared(&mut self, model: &Model, params: &Params, training: (u64, usize), seconds: &mut Seconds) {
         let Lockstep { workspace: ws, layers, topology, .. } = self;
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         let rows = topology.own_rows();
         let by_rows = |layer: &SharedLayer| layer.strategy == Strategy::Factors && topology.is_multi_node();
         layers
@@ -180,9 +181,9 @@ impl Lockstep<'_> {
             }
             step = layer.step.step;
             if !layer.is_whole(topology) {
-                lap.end(&mut seconds.forward);
+                stopwatch.lap(&mut seconds.forward);
                 layer.forward(params, ws, topology, seconds);
-                lap = Lap::start();
+                stopwatch = Stopwatch::start();
                 step += 1;
             } else if layer.strategy == Strategy::Factors && topology.is_multi_node() && step != model.rows_from() {
                 (0..rows).for_each(|row| layer.send_row(topology, row));
@@ -191,7 +192,7 @@ impl Lockstep<'_> {
         if rows > 0 {
             model.forward_rows(step..model.steps(), params, ws, Some(training));
         }
-        lap.end(&mut seconds.forward);
+        stopwatch.lap(&mut seconds.forward);
     }
 
     /// A layer whose weights are split: the gradients of all rows' inputs by this rank's weights, and the update of these.
@@ -200,7 +201,7 @@ impl Lockstep<'_> {
         index: usize,
         params: &mut Params,
         optimizer: &mut Optimizer,
-        lap: &mut Lap,
+        stopwatch: &mut Stopwatch,
         seconds: &mut Seconds,
     ) {
         let Lockstep { workspace: ws, layers, topology, trees, total, .. } = self;
@@ -210,13 +211,13 @@ impl Lockstep<'_> {
             false => Update::Now(optimizer, params),
         };
         let turn = ws.next_turn();
-        let watch = Watch::new(ws.times(layer.step.step), topology.trace.now());
-        let updating = layer.update(&trees.ranks.leaves, update, topology, Some(turn), watch);
-        lap.end(&mut seconds.backward);
+        let profile = UpdateProfile::new(ws.times(layer.step.step), topology.trace.now());
+        let updating = layer.update(&trees.ranks.leaves, update, topology, Some(turn), profile);
+        stopwatch.lap(&mut seconds.backward);
         (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);
         layer.exchange_d_inputs(ws, topology);
         topology.node_barrier();
-        lap.end(&mut seconds.sync);
+        stopwatch.lap(&mut seconds.sync);
     }
 
     /// Writes this rank's flags and scores to its shared segment.

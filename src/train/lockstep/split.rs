@@ -1,23 +1,23 @@
 //! Dense layers whose weights are split: every rank has the weights of some inputs, and works for all rows with them.
 
-use super::Lap;
 use super::all_rows::Inputs;
 use super::factors::SharedLayer;
 use super::topology::Topology;
 use crate::kernels::{self, DENSE_BLOCK};
 use crate::metrics::Seconds;
 use crate::model::{Params, Workspace};
+use crate::stopwatch::Stopwatch;
 use crate::trace::What;
 
 impl SharedLayer {
     /// The forward pass where weights are split: this rank's part for all rows; then, for its own rows, everyone's.
     pub fn forward(&mut self, params: &Params, ws: &mut Workspace, topology: &mut Topology<'_>, seconds: &mut Seconds) {
         let shape = self.shape();
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         self.messages.send_inputs(&self.slices, topology, self.index);
         topology.node_barrier();
         self.messages.receive_inputs(topology);
-        lap.end(&mut seconds.sync);
+        stopwatch.lap(&mut seconds.sync);
         let own = &self.slices[topology.rank()];
         let blocks = own.start / DENSE_BLOCK..own.end.div_ceil(DENSE_BLOCK);
         let weight = &params.values[self.step.dense.weight.clone()];
@@ -27,15 +27,15 @@ impl SharedLayer {
         topology.trace.span(What::Forward, self.step.step, [0; 4], || {
             kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &joins, weight, &mut partials);
         });
-        lap.end(&mut seconds.forward);
+        stopwatch.lap(&mut seconds.forward);
         self.messages.send_partials(&self.blocks, topology, self.index, shape);
         topology.node_barrier();
         self.messages.receive_partials(topology);
-        lap.end(&mut seconds.sync);
+        stopwatch.lap(&mut seconds.sync);
         let bias = &params.values[self.step.dense.bias.clone()];
         topology.trace.span(What::Forward, self.step.step, [0; 4], || self.join(bias, ws, topology));
         topology.has_read(topology.intra_node_rows() * own.len());
-        lap.end(&mut seconds.forward);
+        stopwatch.lap(&mut seconds.forward);
     }
 
     /// *split*: exchanges the gradients of inputs with the ranks of other groups.
