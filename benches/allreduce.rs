@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use glasses::comm::{self, Communicator};
-use glasses::kernels::{Subtrees, zeros};
+use glasses::kernels::{ReductionTree, zeros};
 
 /// Parameters of the paper's network at 80x80.
 const PARAMETERS: usize = 6_578_674;
@@ -13,9 +13,9 @@ const PARAMETERS: usize = 6_578_674;
 const ROUNDS: usize = 41;
 
 /// One shard a rank: every rank brings one sum.
-fn tree(comm: &dyn Communicator) -> Subtrees {
-    let mut tree = Subtrees::default();
-    tree.plant(&vec![1; comm.size()], 1..=comm.size(), comm.rank());
+fn tree(comm: &dyn Communicator) -> ReductionTree {
+    let mut tree = ReductionTree::default();
+    tree.build(&vec![1; comm.size()], 1..=comm.size(), comm.rank());
     tree
 }
 
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         comm.barrier();
         let start = Instant::now();
         comm.node_barrier();
-        tree.join_slices(|sum| &sums[sum][slice.clone()], &mut total[slice.clone()]);
+        tree.merge_slices(|sum| &sums[sum][slice.clone()], &mut total[slice.clone()]);
         comm.node_barrier();
         let first = start.elapsed().as_secs_f64();
         mine.copy_from_slice(&own);

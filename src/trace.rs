@@ -31,7 +31,7 @@ pub enum What {
     /// neighbours, then the nanoseconds of each.
     Shared,
     /// Ranks' sums become one, read from neighbours' memory where there are any, and are used. Bytes read.
-    Join,
+    Merge,
     /// Parameters are updated.
     Update,
     /// A message is started; about a channel. Bytes, receiver.
@@ -64,7 +64,7 @@ impl What {
         What::BackwardWeights,
         What::Backward,
         What::Shared,
-        What::Join,
+        What::Merge,
         What::Update,
         What::Send,
         What::Receive,

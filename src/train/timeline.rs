@@ -278,7 +278,7 @@ impl File {
                 let args = json!({"bytes_read": a, "data_ms": ms(b), "weights_ms": ms(c), "update_ms": ms(d)});
                 (KERNELS, layer("backward weights of all rows, and update"), args)
             }
-            What::Join => (EXCHANGE, "ranks' sums joined and used".to_owned(), json!({"bytes_read": a})),
+            What::Merge => (EXCHANGE, "ranks' sums merged and used".to_owned(), json!({"bytes_read": a})),
             What::Update => (EXCHANGE, "update".to_owned(), json!({})),
             What::Send => (EXCHANGE, travels("send"), json!({"bytes": a, "to": b})),
             What::Receive => (EXCHANGE, travels("receive"), json!({"bytes": a, "from": b})),

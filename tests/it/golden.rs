@@ -55,7 +55,7 @@ fn check_layer_with_weights(
     for accumulate in [false, true] {
         layer.backward(Backward {
             batch,
-            leaves: &[Leaf { end: batch, joins: 0 }],
+            leaves: &[Leaf { end: batch, merges: 0 }],
             params,
             packed: &packed,
             input,

@@ -306,7 +306,7 @@ fn backward(
     d_params: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let leaves = &[Leaf { end: batch, joins: 0 }];
+    let leaves = &[Leaf { end: batch, merges: 0 }];
     let accumulate = false;
     layer.backward(Backward {
         batch,

@@ -165,7 +165,7 @@ impl Block {
     }
 
     /// Weights: chains over rows and columns that go on from image to image. Biases: for each row four chains over columns
-    /// 0, 4, 8 …, 1, 5, 9 … and so on, joined as (0 + 1) + (2 + 3), then added.
+    /// 0, 4, 8 …, 1, 5, 9 … and so on, merged as (0 + 1) + (2 + 3), then added.
     fn add_weights(&self, image: &[f32], d_conv: &[f32], d_weight: &mut [f32], d_bias: &mut [f32]) {
         let s = &self.shape;
         if tiles::apply_to_weights(s) {

@@ -8,7 +8,7 @@ use super::super::bench::work::{Step, random_data};
 use super::Options;
 use crate::comm::Solo;
 use crate::error::Result;
-use crate::kernels::{join_sums, sgd_update, zeros};
+use crate::kernels::{merge_sums, sgd_update, zeros};
 use crate::model::{LayerTimes, Model};
 use crate::train::TrainData;
 use crate::train::cost::{Linear, Rates};
@@ -52,11 +52,11 @@ pub fn measure(model: &Model, options: &Options) -> Result<Rates> {
     let line = |part: &dyn Fn(&Round) -> f64| {
         Linear::through([0, 1].map(|size: usize| (ROWS[size] as f64, part(&times[size]))))
     };
-    let (join, update) = sums();
+    let (merge, update) = sums();
     Ok(Rates {
         images: [0, 1].map(|part| line(&|round| round.images[part])),
         dense: [0, 1, 2].map(|part| line(&|round| round.dense[part])),
-        join,
+        merge,
         update,
         node_barrier: NODE_BARRIER,
         byte: BYTE,
@@ -104,10 +104,10 @@ fn sums() -> (f64, f64) {
     let (a, mut b, mut params) = (zeros(FLOATS), zeros(FLOATS), zeros(FLOATS));
     b.fill(1.0);
     params.fill(1.0);
-    let mut pass = |joins: &[usize]| {
+    let mut pass = |merges: &[usize]| {
         let start = Instant::now();
-        join_sums(
-            joins,
+        merge_sums(
+            merges,
             FLOATS,
             |sum| if sum == 0 { &a } else { &b },
             |_, place, sum| {
@@ -123,6 +123,6 @@ fn sums() -> (f64, f64) {
     times();
     let times: Vec<(f64, f64)> = (0..5).map(|_| times()).collect();
     let (one, two) = (median(times.iter().map(|time| time.0)), median(times.iter().map(|time| time.1)));
-    let join = (two - one).max(0.1 * one);
-    (join, (one - join).max(0.1 * one))
+    let merge = (two - one).max(0.1 * one);
+    (merge, (one - merge).max(0.1 * one))
 }

@@ -41,7 +41,8 @@ pub struct Rates {
     /// A weight of a dense layer: forward, the gradients of inputs, those of weights with the update.
     pub dense: [Linear; 3],
     /// Adding a float of a neighbour's sum.
-    pub join: f64,
+    #[serde(rename = "join")]
+    pub merge: f64,
     /// Updating a parameter by a sum that lies in memory.
     pub update: f64,
     /// A node barrier.
@@ -255,9 +256,9 @@ impl Sum {
         for (units, hidden) in units.into_iter().zip([self.update, hides]) {
             let moves = at.moves.section(units);
             self.shared += 4.0 * moves.shared;
-            self.update += moves.lane * (at.members * rates.join + rates.update);
+            self.update += moves.lane * (at.members * rates.merge + rates.update);
             if at.groups > 1.0 {
-                self.update += moves.lane * rates.join;
+                self.update += moves.lane * rates.merge;
                 let [there, back] = [moves.there, moves.back].map(|floats| floats * at.float);
                 self.send(there, at);
                 self.send(back, at);

@@ -12,7 +12,7 @@ use super::point_to_point::PointToPoint;
 use super::shared_memory::LayerSegmentSizes;
 use super::topology::{Topology, blocks_of, input_units, share_out, stretch};
 use crate::comm::Strategy;
-use crate::kernels::{self, Buffer, DenseShape, Leaf, RowsMut, Subtrees, zeros};
+use crate::kernels::{self, Buffer, DenseShape, Leaf, ReductionTree, RowsMut, zeros};
 use crate::model::{DenseStep, Params, Times, Workspace};
 use crate::optim::Optimizer;
 use crate::position;
@@ -38,7 +38,7 @@ pub struct SharedLayer {
     /// Whether it updates the bias.
     has_bias: bool,
     /// The blocks of inputs of each rank in the tree over blocks, where they are split.
-    pub(super) blocks: Subtrees,
+    pub(super) blocks: ReductionTree,
     /// Its messages between groups.
     pub messages: PointToPoint,
     /// All rows' gradients of the output, `[rows, outputs]`, in order; and turned around.
@@ -119,7 +119,7 @@ impl SharedLayer {
         let split = strategy == Strategy::Split;
         let slices: Vec<Range<usize>> = (0..size).map(|rank| stretch(inputs, rank, size)).collect();
         let share = share_out(&input_units(inputs), topology.members()).swap_remove(topology.groups.place());
-        let blocks = if split { blocks_of(inputs, rank, size) } else { Subtrees::default() };
+        let blocks = if split { blocks_of(inputs, rank, size) } else { ReductionTree::default() };
         SharedLayer {
             own: if split { slices[rank].clone() } else { share },
             has_bias: topology.groups.place() + 1 == topology.members(),

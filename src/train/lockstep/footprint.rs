@@ -5,7 +5,7 @@ use super::factors::SharedLayer;
 use super::plan::{can_take, decide};
 use super::topology::{input_units, share_out, stretch};
 use crate::comm::{Comm, Strategy, Wire};
-use crate::kernels::{DenseShape, Leaf, Subtrees, dense_forward_sums};
+use crate::kernels::{DenseShape, Leaf, ReductionTree, dense_forward_sums};
 use crate::model::{DenseStep, Model};
 use crate::train::micro_batch::next_run;
 
@@ -53,8 +53,8 @@ pub fn footprint(
         best(&Shape::of(model), &Rates::guess(model), &link, &on_machine, &may)
     });
     let trees = |me: usize| {
-        let mut tree = Subtrees::default();
-        tree.plant(&vec![batch.div_ceil(shards); shards], (1..=ranks).map(|end| end * shards / ranks), me);
+        let mut tree = ReductionTree::default();
+        tree.build(&vec![batch.div_ceil(shards); shards], (1..=ranks).map(|end| end * shards / ranks), me);
         tree
     };
     let sums_of = trees(0).sums_of;
@@ -75,7 +75,7 @@ pub fn footprint(
     };
     Footprint {
         sums: depth * summed,
-        exchange: lane * (tree.joins.len() - sums_of[most]) + shared.iter().map(exchanged).sum::<usize>(),
+        exchange: lane * (tree.merges.len() - sums_of[most]) + shared.iter().map(exchanged).sum::<usize>(),
         layers: shared.iter().map(own).sum(),
         levels,
         at_once,
@@ -83,12 +83,12 @@ pub fn footprint(
     }
 }
 
-/// Sums that stand side by side while some leaves are joined, at most.
+/// Sums that stand side by side while some leaves are merged, at most.
 fn deepest(leaves: &[Leaf]) -> usize {
     let depths = leaves.iter().scan(0, |waiting, leaf| {
         *waiting += 1;
         let depth = *waiting;
-        *waiting -= leaf.joins;
+        *waiting -= leaf.merges;
         Some(depth)
     });
     depths.max().unwrap_or(0)
@@ -98,13 +98,13 @@ fn deepest(leaves: &[Leaf]) -> usize {
 fn run_by_run(leaves: &[Leaf], capacity: usize) -> (usize, usize, usize) {
     let (mut inside, mut most, mut rows, mut depth, mut next, mut start, mut run) = (0, 0, 0, 0, 0, 0, Vec::new());
     while next < leaves.len() {
-        let (count, joins) = next_run(&leaves[next..], start, capacity, &mut run);
+        let (count, merges) = next_run(&leaves[next..], start, capacity, &mut run);
         let end = leaves[next + count - 1].end;
         rows = rows.max((end - start).min(capacity));
         (next, start) = (next + count, end);
         inside = inside.max(deepest(&run));
         most = most.max(depth + 1);
-        depth = depth + 1 - joins;
+        depth = depth + 1 - merges;
     }
     (inside, most, rows)
 }

@@ -121,7 +121,7 @@ impl<'a> Lockstep<'a> {
             self.rows_of_each[..owned(rank).start].fill(0);
             self.rows_of_each[owned(rank).end..].fill(0);
         }
-        self.trees.plant(&self.rows_of_each, &|rank| owned(rank).end, &self.topology);
+        self.trees.build(&self.rows_of_each, &|rank| owned(rank).end, &self.topology);
     }
 
     /// Digests what the shards bring, from now on until [`Lockstep::watched`].
@@ -222,7 +222,7 @@ impl<'a> Lockstep<'a> {
         } else {
             for section in sections.iter() {
                 section
-                    .join(trees, topology, |place, sum| optimizer.update(place.start, &mut params.values[place], sum));
+                    .merge(trees, topology, |place, sum| optimizer.update(place.start, &mut params.values[place], sum));
             }
         }
         let others = self.topology.members() - 1;
@@ -238,7 +238,7 @@ impl<'a> Lockstep<'a> {
         let Lockstep { topology, trees, sections, layers, total, .. } = self;
         if !topology.is_multi_node() {
             for section in sections.iter() {
-                section.join(trees, topology, |place, sum| total[place].copy_from_slice(sum));
+                section.merge(trees, topology, |place, sum| total[place].copy_from_slice(sum));
             }
         }
         if optimizer.wants_norm() {

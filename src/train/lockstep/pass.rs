@@ -33,7 +33,7 @@ impl Lockstep<'_> {
         let (mut depth, mut next, mut start, mut done) = (0, 0, 0, 0);
         while next < leaves.len() {
             let mut run = std::mem::take(&mut ws.leaves);
-            let (count, joins) = next_run(&leaves[next..], start, ws.capacity, &mut run);
+            let (count, merges) = next_run(&leaves[next..], start, ws.capacity, &mut run);
             let end = leaves[next + count - 1].end;
             ws.leaves = run;
             sums[depth].start();
@@ -60,7 +60,7 @@ impl Lockstep<'_> {
                 let steps = model.rows_from()..model.steps();
                 model.backward_rows(steps, params, ws, training, &mut own[0], accumulate);
                 if whole {
-                    join_last(sums, depth, joins, image..model.parameters());
+                    merge_last(sums, depth, merges, image..model.parameters());
                     if next + count == leaves.len() && config.reduce == Reduce::Tree && topology.is_multi_node() {
                         stopwatch.lap(&mut seconds.backward);
                         topology.node_barrier();
@@ -71,11 +71,11 @@ impl Lockstep<'_> {
                 let own = &mut sums[depth..=depth];
                 model.backward_images(params, ws, training, own, accumulate, &mut || topology.comm.progress());
                 if whole {
-                    join_last(sums, depth, joins, 0..image);
+                    merge_last(sums, depth, merges, 0..image);
                 }
                 stopwatch.lap(&mut seconds.backward);
             }
-            for _ in 0..joins {
+            for _ in 0..merges {
                 let (left, right) = sums.split_at_mut(depth);
                 depth -= 1;
                 left[depth].score = left[depth].score + right[0].score;
@@ -261,21 +261,21 @@ impl Lockstep<'_> {
         let interrupt = (due > 1).then(|| due - 1);
         let flags = StepFlags { nonfinite: most(0) > 0, checkpoint: due > 0, interrupt };
         let ranks = self.gathered.chunks(of_each).map(|rank| rank[2..].as_chunks::<2>().0);
-        let joined = match self.config.reduce {
+        let merged = match self.config.reduce {
             Reduce::Tree => {
                 let tree = &self.trees.ranks;
                 let scores = ranks.zip(&tree.sums_of).flat_map(|(rank, &sums)| rank[..sums].iter().map(score));
-                tree.join(scores, |a, b| a + b)
+                tree.merge(scores, |a, b| a + b)
             }
             Reduce::Mpi => ranks.map(|rank| score(&rank[0])).reduce(|a, b| a + b),
         };
-        self.agreed = Some((joined.unwrap_or_default(), flags));
+        self.agreed = Some((merged.unwrap_or_default(), flags));
     }
 }
 
-/// Joins the sum at `depth` with `joins` that wait, the newest first, as far as these parameters go.
-fn join_last(sums: &mut [Gradients], mut depth: usize, joins: usize, place: std::ops::Range<usize>) {
-    for _ in 0..joins {
+/// Merges the sum at `depth` with `merges` that wait, the newest first, as far as these parameters go.
+fn merge_last(sums: &mut [Gradients], mut depth: usize, merges: usize, place: std::ops::Range<usize>) {
+    for _ in 0..merges {
         let (left, right) = sums.split_at_mut(depth);
         depth -= 1;
         kernels::add(&mut left[depth].values[place.clone()], &right[0].values[place.clone()]);

@@ -190,7 +190,7 @@ impl Rates {
         Rates {
             images: [row(1.0), row(2.0)],
             dense: [weight(0.5), weight(0.5), weight(1.0)],
-            join: float,
+            merge: float,
             update: float,
             node_barrier: 2e-6,
             byte: float / 4.0,

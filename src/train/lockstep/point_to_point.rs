@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::topology::Topology;
 use crate::comm::{CHANNELS, Wire};
-use crate::kernels::{Buffer, DenseShape, Rows, RowsMut, Subtrees, dense_forward_sums, zeros};
+use crate::kernels::{Buffer, DenseShape, ReductionTree, Rows, RowsMut, dense_forward_sums, zeros};
 use crate::model::Workspace;
 
 /// Channels of a layer: inputs, gradients of outputs, partial sums, gradients of inputs, weights.
@@ -51,7 +51,7 @@ impl PointToPoint {
         shape: DenseShape,
         layer: usize,
         most: usize,
-        split: Option<(&[Range<usize>], &Subtrees)>,
+        split: Option<(&[Range<usize>], &ReductionTree)>,
         topology: &Topology<'_>,
     ) -> PointToPoint {
         let mut starts = vec![[0; 3]; topology.size()];
@@ -152,7 +152,7 @@ impl PointToPoint {
     }
 
     /// *split*: sends this rank's partial sums of all rows, which stand in its segment, and starts to receive those of others.
-    pub fn send_partials(&self, blocks: &Subtrees, topology: &Topology<'_>, layer: usize, shape: DenseShape) {
+    pub fn send_partials(&self, blocks: &ReductionTree, topology: &Topology<'_>, layer: usize, shape: DenseShape) {
         let mut at = 0;
         for rank in 0..topology.size() {
             let rows = topology.rows[rank];

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::topology::{Topology, share_out};
-use crate::kernels::{Buffer, Subtrees, join_sums, zeros};
+use crate::kernels::{Buffer, ReductionTree, merge_sums, zeros};
 use crate::optim::Optimizer;
 use crate::position;
 use crate::trace::What;
@@ -14,20 +14,20 @@ use crate::trace::What;
 #[derive(Debug, Default)]
 pub struct Trees {
     /// Over the ranks.
-    pub ranks: Subtrees,
+    pub ranks: ReductionTree,
     /// Over the groups.
-    pub groups: Subtrees,
-    /// How many sums each rank's sums are joined with inside its group.
+    pub groups: ReductionTree,
+    /// How many sums each rank's sums are merged with inside its group.
     inside: Vec<usize>,
 }
 
 impl Trees {
     /// For shards with `rows[s]` rows each, of which rank r holds those before `ends(r)`.
-    pub fn plant(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, topology: &Topology<'_>) {
-        self.ranks.plant(rows, (0..topology.size()).map(ends), topology.rank());
+    pub fn build(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, topology: &Topology<'_>) {
+        self.ranks.build(rows, (0..topology.size()).map(ends), topology.rank());
         let groups = &topology.groups;
-        self.groups.plant(rows, groups.ends().map(|end| ends(end - 1)), groups.mine());
-        self.groups.joins_of_finer(&self.ranks, &mut self.inside);
+        self.groups.build(rows, groups.ends().map(|end| ends(end - 1)), groups.mine());
+        self.groups.merges_within_coarser(&self.ranks, &mut self.inside);
     }
 
     /// The sums of all ranks that come before those of `rank`.
@@ -95,7 +95,7 @@ impl Section {
                 let read = 4 * (topology.members() - 1) * slice.len();
                 topology
                     .trace
-                    .span(What::Join, 0, [read as u64, 0, 0, 0], || self.join_group(trees, topology, &slice, at));
+                    .span(What::Merge, 0, [read as u64, 0, 0, 0], || self.merge_group(trees, topology, &slice, at));
                 if group != groups.mine() {
                     topology.send(self.channel, topology.receiver(group), &self.outgoing, at..at + count * slice.len());
                 }
@@ -126,13 +126,13 @@ impl Section {
     }
 
     /// The group's sums of `slice`, to `outgoing` from `at` on.
-    fn join_group(&mut self, trees: &Trees, topology: &Topology<'_>, slice: &Range<usize>, at: usize) {
+    fn merge_group(&mut self, trees: &Trees, topology: &Topology<'_>, slice: &Range<usize>, at: usize) {
         let node = topology.groups.neighbours();
         let first = trees.before(node.start);
-        let joins = &trees.inside[first..trees.before(node.end)];
+        let merges = &trees.inside[first..trees.before(node.end)];
         let (sums, outgoing) = (NodeSums { trees, topology }, &mut self.outgoing);
-        join_sums(
-            joins,
+        merge_sums(
+            merges,
             slice.len(),
             |sum| &sums.sum(sum)[slice.clone()],
             |sum, place, values| {
@@ -167,7 +167,7 @@ impl Section {
                 false => &self.incoming[at + index * len..at + (index + 1) * len],
             }
         };
-        topology.trace.span(What::Join, 0, [0; 4], || trees.groups.join_slices(sum, &mut total[slice.clone()]));
+        topology.trace.span(What::Merge, 0, [0; 4], || trees.groups.merge_slices(sum, &mut total[slice.clone()]));
         topology.round(&mut total[slice.clone()]);
         for group in topology.other_groups() {
             topology.send(self.channel + 1, topology.receiver(group), total, slice.clone());
@@ -178,12 +178,12 @@ impl Section {
 
     /// Where there is one group: all its ranks have their sums. Each part of the total goes to `take` (its place among the
     /// parameters, its values).
-    pub fn join(&self, trees: &Trees, topology: &Topology<'_>, mut take: impl FnMut(Range<usize>, &mut [f32])) {
+    pub fn merge(&self, trees: &Trees, topology: &Topology<'_>, mut take: impl FnMut(Range<usize>, &mut [f32])) {
         let own = self.own();
         let began = topology.trace.now();
         let sums = NodeSums { trees, topology };
-        join_sums(
-            &trees.ranks.joins,
+        merge_sums(
+            &trees.ranks.merges,
             own.len(),
             |sum| &sums.sum(sum)[own.clone()],
             |_, place, values| {
@@ -191,7 +191,7 @@ impl Section {
                 take(own.start + place.start..own.start + place.end, values);
             },
         );
-        topology.trace.end(began, What::Join, 0, [(4 * (topology.members() - 1) * own.len()) as u64, 0, 0, 0]);
+        topology.trace.end(began, What::Merge, 0, [(4 * (topology.members() - 1) * own.len()) as u64, 0, 0, 0]);
     }
 
     /// Updates what the ranks with this rank's place finish, with the sums in `total`.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::cost::Setting;
 use super::topology::{blocks_of, input_units, share_out, stretch};
-use crate::kernels::{DenseShape, Subtrees};
+use crate::kernels::{DenseShape, ReductionTree};
 
 /// Floats that the root sends to other groups, and reads from its neighbours' memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Moves {
 pub struct SectionMoves {
     /// Floats that the root finishes for its machine.
     pub lane: f64,
-    /// Floats that it sends before sums are joined, and after.
+    /// Floats that it sends before sums are merged, and after.
     pub there: f64,
     pub back: f64,
     /// Floats that it reads.
@@ -54,8 +54,8 @@ impl Ranks {
     /// Sums that each group of so many ranks brings to the tree over shards.
     fn sums(&self, members: usize) -> Vec<usize> {
         let end = |group: usize| ((group + 1) * members).min(self.ranks) * self.shards / self.ranks;
-        let mut tree = Subtrees::default();
-        tree.plant(&vec![1; self.shards], (0..self.ranks.div_ceil(members)).map(end), 0);
+        let mut tree = ReductionTree::default();
+        tree.build(&vec![1; self.shards], (0..self.ranks.div_ceil(members)).map(end), 0);
         tree.sums_of
     }
 

@@ -21,11 +21,11 @@ impl SharedLayer {
         let own = &self.slices[topology.rank()];
         let blocks = own.start / DENSE_BLOCK..own.end.div_ceil(DENSE_BLOCK);
         let weight = &params.values[self.step.dense.weight.clone()];
-        let joins = |block: usize| self.blocks.own[block - blocks.start].joins;
+        let merges = |block: usize| self.blocks.own[block - blocks.start].merges;
         let mut partials = topology.own().layers[self.index].partials.alias();
         let inputs = Inputs { topology, messages: &self.messages, layer: self.index, shape, own: Some(own.clone()) };
         topology.trace.span(What::Forward, self.step.step, [0; 4], || {
-            kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &joins, weight, &mut partials);
+            kernels::dense_forward_blocks(shape, &inputs, blocks.clone(), &merges, weight, &mut partials);
         });
         stopwatch.lap(&mut seconds.forward);
         self.messages.send_partials(&self.blocks, topology, self.index, shape);
@@ -33,7 +33,7 @@ impl SharedLayer {
         self.messages.receive_partials(topology);
         stopwatch.lap(&mut seconds.sync);
         let bias = &params.values[self.step.dense.bias.clone()];
-        topology.trace.span(What::Forward, self.step.step, [0; 4], || self.join(bias, ws, topology));
+        topology.trace.span(What::Forward, self.step.step, [0; 4], || self.merge(bias, ws, topology));
         topology.has_read(topology.intra_node_rows() * own.len());
         stopwatch.lap(&mut seconds.forward);
     }
@@ -46,7 +46,7 @@ impl SharedLayer {
     }
 
     /// The outputs of this rank's rows, from everyone's partial sums.
-    fn join(&self, bias: &[f32], ws: &mut Workspace, topology: &Topology<'_>) {
+    fn merge(&self, bias: &[f32], ws: &mut Workspace, topology: &Topology<'_>) {
         let (shape, rank, rows) = (self.shape(), topology.rank(), topology.own_rows());
         let len = rows * shape.outputs;
         // Each rank's partial sums of the ranks before this one come first.
@@ -67,7 +67,7 @@ impl SharedLayer {
             }
         };
         let (_, output) = ws.buffers_mut(self.step.input);
-        self.blocks.join_slices(partial, &mut output[..len]);
+        self.blocks.merge_slices(partial, &mut output[..len]);
         for row in output[..len].chunks_exact_mut(shape.outputs) {
             row.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
         }

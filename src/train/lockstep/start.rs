@@ -63,7 +63,7 @@ impl<'a> Lockstep<'a> {
         let all = &data.train.shards;
         let ends = |rank: usize| all.owned(rank, comm.size()).end;
         let mut trees = Trees::default();
-        trees.plant(&vec![1; all.count()], &ends, &topology);
+        trees.build(&vec![1; all.count()], &ends, &topology);
         let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
         let own = if config.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
         let units = units(&model.table);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::shared_memory::SharedSegment;
 use crate::comm::{Communicator, Nodes, Wire};
-use crate::kernels::{self, Buffer, DENSE_BLOCK, Rows, Subtrees};
+use crate::kernels::{self, Buffer, DENSE_BLOCK, ReductionTree, Rows};
 use crate::model::UNIT_INPUTS;
 use crate::trace::Trace;
 
@@ -171,10 +171,10 @@ pub fn stretch(inputs: usize, rank: usize, ranks: usize) -> Range<usize> {
 }
 
 /// The tree over those blocks, as rank `rank` of `ranks` has it.
-pub fn blocks_of(inputs: usize, rank: usize, ranks: usize) -> Subtrees {
+pub fn blocks_of(inputs: usize, rank: usize, ranks: usize) -> ReductionTree {
     let blocks = inputs.div_ceil(DENSE_BLOCK);
-    let mut tree = Subtrees::default();
-    tree.plant(&vec![1; blocks], (1..=ranks).map(|rank| rank * blocks / ranks), rank);
+    let mut tree = ReductionTree::default();
+    tree.build(&vec![1; blocks], (1..=ranks).map(|rank| rank * blocks / ranks), rank);
     tree
 }
 
