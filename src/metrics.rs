@@ -77,7 +77,7 @@ pub struct EpochLine {
     pub lr: f64,
     /// Mean loss while the epoch was trained, dropout on.
     pub train_loss: f64,
-    /// Share of rows that were right while the epoch was trained, dropout on.
+    /// Accuracy while the epoch was trained, dropout on.
     pub train_accuracy: f64,
     /// On `/val`; null where there is none or it was not evaluated.
     pub val_loss: Option<f64>,

@@ -51,9 +51,9 @@ struct Figures {
     #[serde(flatten)]
     balance: Balance,
     classes: Vec<ClassFigures>,
-    /// `[true class][said class]`; null where there are more than [`MOST_IN_TABLE`] classes.
+    /// `[true class][predicted class]`; null where there are more than [`MOST_IN_TABLE`] classes.
     confusion: Option<Vec<Vec<u64>>>,
-    /// The same as a list of those that are not 0: true class, said class, rows.
+    /// The same as a list of those that are not 0: true class, predicted class, rows.
     confusion_pairs: Vec<[u64; 3]>,
     /// Each model alone, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -70,7 +70,7 @@ struct MemberFigures {
 struct ClassFigures {
     class: String,
     rows: u64,
-    /// Of the rows said to be of this class, the share that are; null where none was.
+    /// Of the rows predicted to be of this class, the share that are; null where none was.
     precision: Option<f64>,
     /// Of the rows of this class, the share that was found; null where there are none.
     recall: Option<f64>,
@@ -228,7 +228,7 @@ fn print(figures: &Figures) {
         );
         return;
     };
-    say!("\nconfusion (a row a true class, a column a class that was said)");
+    say!("\nconfusion (a row a true class, a column a predicted class)");
     let width = figures.count.to_string().len().max(name_width);
     let header: Vec<String> = names.iter().map(|name| format!("{name:>width$}")).collect();
     say!("{:<name_width$}  {}", "", header.join("  "));

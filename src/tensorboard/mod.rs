@@ -29,7 +29,7 @@ const START: i32 = 1;
 /// TensorFlow's number for texts.
 const STRINGS: i32 = 7;
 
-/// What is said of one step of a run; added up, then written as one event.
+/// The summaries of one step of a run; added up, then written as one event.
 #[derive(Debug, Default)]
 pub struct Step(Vec<Value>);
 
@@ -90,12 +90,12 @@ impl Events {
         self.path.exists()
     }
 
-    /// Adds what is said of a step, in one write.
+    /// Adds a step's summaries, in one write.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn add(&mut self, step: usize, said: Step) -> Result<()> {
-        self.write(Event { step: step as i64, summary: Some(Summary { values: said.0 }), ..Event::default() })
+    pub fn add(&mut self, step: usize, step_summary: Step) -> Result<()> {
+        self.write(Event { step: step as i64, summary: Some(Summary { values: step_summary.0 }), ..Event::default() })
     }
 
     fn write(&mut self, mut event: Event) -> Result<()> {

@@ -13,11 +13,11 @@ pub const EVALUATION_SHARDS: usize = 8;
 /// How well a model does on some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Sum of the losses, and rows that are right.
+    /// Sum of the losses, and rows that are predicted correctly.
     pub score: Score,
     /// Rows.
     pub count: u64,
-    /// Which classes were said of which.
+    /// Rows by true and predicted class.
     pub confusion: Confusion,
 }
 
@@ -27,7 +27,7 @@ impl Evaluation {
         self.score.loss_sum / self.count as f64
     }
 
-    /// Share of rows that are right.
+    /// Share of rows that are predicted correctly.
     pub fn accuracy(&self) -> f64 {
         self.score.correct as f64 / self.count as f64
     }
@@ -73,9 +73,9 @@ impl<'a> Tally<'a> {
     }
 
     /// The next row.
-    pub fn add(&mut self, loss: f64, label: u32, said: Option<usize>) {
+    pub fn add(&mut self, loss: f64, label: u32, predicted: Option<usize>) {
         self.losses.push(loss);
-        self.confusion.add(label, said);
+        self.confusion.add(label, predicted);
     }
 
     /// Collective: what all ranks found; losses are summed as [`evaluate`] says.
@@ -101,7 +101,7 @@ impl<'a> Tally<'a> {
         gather::<u64>(&confusion.to_numbers(), comm).iter().for_each(|numbers| all.add_numbers(numbers));
         let of_shard = &mut |shard: usize| (!rows_of(shard).is_empty()).then(|| sums[shard]);
         let loss_sum = kernels::tree(shards.count(), of_shard, &|a, b| a + b).unwrap_or(0.0);
-        let correct = all.pairs().filter(|[label, said, _]| label == said).map(|[_, _, rows]| rows).sum();
+        let correct = all.pairs().filter(|[label, predicted, _]| label == predicted).map(|[_, _, rows]| rows).sum();
         Evaluation { score: Score { loss_sum, correct }, count: shards.rows() as u64, confusion: all }
     }
 }

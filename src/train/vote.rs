@@ -16,7 +16,7 @@ const LEAST: f64 = 1e-45;
 /// Bytes of sums that a rank holds at once. With more, its rows are gone through in several blocks, and all networks are read for each.
 const MOST: usize = 256 << 20;
 
-/// Collective: how well `networks` networks do together on the rows of `part`, and how often each is right alone. `read` gives a network
+/// Collective: how well `networks` networks do together on the rows of `part`, and how often each is correct alone. `read` gives a network
 /// and the rows that go through it at once; one is in memory at a time. Losses are summed as [`evaluate`](super::evaluate()) does.
 ///
 /// # Errors
@@ -64,7 +64,7 @@ fn room(rows: usize, classes: usize) -> Result<Vec<f64>> {
     Ok(sums)
 }
 
-/// A network speaks of some rows, `batch` at a time, into `sums [row, class]`; of how many it is right.
+/// Adds a network's probabilities of some rows, `batch` at a time, to `sums [row, class]`; how many it predicts correctly.
 fn add(saved: &SavedModel, part: &Part, range: Range<usize>, batch: usize, sums: &mut [f64]) -> u64 {
     let classes = saved.classes.len();
     let mut ws = Workspace::for_inference(&saved.model, batch);
