@@ -19,11 +19,11 @@ pub enum What {
     Digest,
     /// The root copies what a checkpoint holds.
     Checkpoint,
-    /// A layer's way forward; this and the next four are about a step of the plan.
+    /// A layer's forward pass; this and the next four are about a step of the plan.
     Forward,
     /// The gradient of a layer's input.
     BackwardData,
-    /// The gradients of a layer's weights, and what both parts of the way back need first.
+    /// The gradients of a layer's weights, and what both parts of the backward pass need first.
     BackwardWeights,
     /// Both, where they cannot be told apart.
     Backward,

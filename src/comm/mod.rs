@@ -60,7 +60,7 @@ pub trait Communicator {
     /// Starts to receive from rank `from` what it sends on this channel, into a part of `into`, which nobody may touch before
     /// [`Communicator::finish`].
     fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, wire: Wire);
-    /// Lets messages go on that are on their way: to be called now and then during long work.
+    /// Lets messages under way go on: to be called now and then during long work.
     fn progress(&self);
     /// Waits until what was started on this channel is done.
     fn finish(&self, channel: usize);
@@ -163,7 +163,7 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// Floats that `values` values take on their way.
+    /// Floats that `values` values take in a message.
     pub fn floats(self, values: usize) -> usize {
         match self {
             Wire::F32 => values,

@@ -296,7 +296,7 @@ fn forward(
     layer.forward(Forward { batch, params, packed, input, output, kept, scratch });
 }
 
-/// The way back: the same, then both gradients.
+/// Backward: the same, then both gradients.
 fn backward(
     layer: &Conv,
     batch: usize,

@@ -125,7 +125,7 @@ fn initial(model: &Model) -> Params {
     Params::initial(model.table.clone(), Init::He, SEED)
 }
 
-/// A stream of decoded pictures on their way through the network.
+/// Inference over a stream of decoded pictures.
 pub struct Inference<'a> {
     model: &'a Model,
     data: &'a TrainData,

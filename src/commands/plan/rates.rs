@@ -88,7 +88,7 @@ fn rounds(model: &Model, data: &TrainData, rows: usize, options: &Options) -> Re
             sum(&above, |layer| layer.times.backward_data),
             sum(&above, |layer| layer.times.backward_weights) + step.seconds.update,
         ];
-        // What no stopwatch has seen belongs to the way back.
+        // Time outside the profile of layers counts as backward.
         let backward = seconds - forward - dense.iter().sum::<f64>();
         Round {
             images: [forward, backward].map(|part| part / steps),

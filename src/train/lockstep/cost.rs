@@ -259,12 +259,12 @@ impl Sum {
             self.update += moves.lane * (at.members * rates.merge + rates.update);
             if at.groups > 1.0 {
                 self.update += moves.lane * rates.merge;
-                let [there, back] = [moves.there, moves.back].map(|floats| floats * at.float);
-                self.send(there, at);
-                self.send(back, at);
+                let [sums, totals] = [moves.sums, moves.totals].map(|floats| floats * at.float);
+                self.send(sums, at);
+                self.send(totals, at);
                 if at.machines > 1.0 && moves.lane > 0.0 {
                     let travel = |bytes: f64| link.latency + at.on_machine * bytes * at.away / link.bandwidth;
-                    self.exposed += (travel(there) - hidden).max(0.0) + travel(back);
+                    self.exposed += (travel(sums) - hidden).max(0.0) + travel(totals);
                 }
             }
         }

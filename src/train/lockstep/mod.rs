@@ -84,7 +84,7 @@ impl<'a> Lockstep<'a> {
         self.plan.describe(model, &self.topology, &self.config)
     }
 
-    /// Groups and strategies, where numbers are rounded on their way between groups, so that the weights depend on them; else
+    /// Groups and strategies, where numbers are rounded between groups, so that the weights depend on them; else
     /// nothing.
     pub fn binding_plan(&self) -> String {
         let groups = &self.topology.groups;

@@ -20,9 +20,9 @@ pub struct Moves {
 pub struct SectionMoves {
     /// Floats that the root finishes for its machine.
     pub lane: f64,
-    /// Floats that it sends before sums are merged, and after.
-    pub there: f64,
-    pub back: f64,
+    /// Floats of sums that it sends before they are merged, and of totals after.
+    pub sums: f64,
+    pub totals: f64,
     /// Floats that it reads.
     pub shared: f64,
 }
@@ -73,8 +73,8 @@ impl Ranks {
         let floats = lane.len() as f64;
         SectionMoves {
             lane: floats,
-            there: if self.groups > 1 { self.sums(self.members)[0] as f64 * (floats - mine) } else { 0.0 },
-            back: (self.groups - 1) as f64 * mine,
+            sums: if self.groups > 1 { self.sums(self.members)[0] as f64 * (floats - mine) } else { 0.0 },
+            totals: (self.groups - 1) as f64 * mine,
             shared: (self.members - 1) as f64 * floats,
         }
     }
@@ -88,15 +88,15 @@ impl Ranks {
         }
     }
 
-    /// Of a split dense layer: what travels before its forward pass, of partial sums, of gradients of outputs, and back; what is read.
-    pub fn split(&self, dense: DenseShape, inputs_back: bool) -> ([f64; 4], f64) {
+    /// Of a split dense layer: floats sent of inputs, of partial sums, of gradients of outputs, of gradients of inputs; floats read.
+    pub fn split(&self, dense: DenseShape, wants_d_input: bool) -> ([f64; 4], f64) {
         let end = |rank: usize| stretch(dense.inputs, rank, self.ranks).end as f64;
         let (own, of_node, outputs) = (end(0), end(self.members - 1), dense.outputs as f64);
         let tree = blocks_of(dense.inputs, 0, self.ranks);
-        let there = self.own * (dense.inputs as f64 - of_node);
+        let sent_inputs = self.own * (dense.inputs as f64 - of_node);
         let partials = tree.sums_of[0] as f64 * self.inter_node * outputs;
         let d_outputs = self.own * outputs * (self.groups - 1) as f64;
-        let back = if inputs_back { self.inter_node * own } else { 0.0 };
-        ([there, partials, d_outputs, back], self.intra_node * (2.0 * own + outputs))
+        let d_inputs = if wants_d_input { self.inter_node * own } else { 0.0 };
+        ([sent_inputs, partials, d_outputs, d_inputs], self.intra_node * (2.0 * own + outputs))
     }
 }
