@@ -141,7 +141,7 @@ pub enum Comm {
 /// Whether the ranks of a machine work in shared memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Window {
+pub enum SharedWindow {
     /// Where the system gives enough of it
     #[default]
     Auto,

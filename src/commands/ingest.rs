@@ -125,7 +125,7 @@ struct Job {
 
 /// The rows to write, in the order of writing.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
-struct Plan {
+struct IngestPlan {
     train: Vec<usize>,
     val: Vec<usize>,
     test: Vec<usize>,
@@ -166,9 +166,9 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         }
         let (rows, created) = begin(options, source, bad.len())?;
         writer = Some(created);
-        serde_json::to_string(&Plan { train: rows.train, val: rows.val, test: rows.test }).map_err(wire)
+        serde_json::to_string(&IngestPlan { train: rows.train, val: rows.val, test: rows.test }).map_err(wire)
     })?;
-    let plan: Plan = serde_json::from_str(&plan).map_err(wire)?;
+    let plan: IngestPlan = serde_json::from_str(&plan).map_err(wire)?;
     let rows = Assignment { train: plan.train, val: plan.val, test: plan.test };
     if job.pictures.is_empty() {
         on_root(comm, || match (&source, &writer) {

@@ -58,7 +58,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         return on_root(comm, || show(&table::of_folder(folder)?, folder, options.json)).map(|_| ());
     }
     let console = if options.json { Console::warnings(comm.is_root(), "sweep") } else { Console::new(comm.is_root()) };
-    let Plan { points, configs, each, any_shards } = all_agree(comm, plan(options, comm.size()))?;
+    let SweepPlan { points, configs, each, any_shards } = all_agree(comm, plan(options, comm.size()))?;
     let folder = options.settings.out.clone().unwrap_or_else(|| DEFAULT_OUT.into());
     let told = configs.iter().map(RunConfig::to_toml).collect::<Result<Vec<_>>>();
     train::same_settings(&all_agree(comm, told)?.concat(), comm)?;
@@ -94,14 +94,14 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
 }
 
 /// The combinations, their settings, the ranks of a run, and whether nobody says how many shards it has.
-struct Plan {
+struct SweepPlan {
     points: Vec<Point>,
     configs: Vec<RunConfig>,
     each: usize,
     any_shards: bool,
 }
 
-fn plan(options: &Options, ranks: usize) -> Result<Plan> {
+fn plan(options: &Options, ranks: usize) -> Result<SweepPlan> {
     let others = Settings { out: None, ..options.settings.clone() };
     if others.trace.is_some() {
         let (found, fix) = ("a timeline of many runs", "trace one of them with `glasses train`");
@@ -121,7 +121,7 @@ fn plan(options: &Options, ranks: usize) -> Result<Plan> {
     };
     let configs = points.iter().map(config).collect::<Result<_>>()?;
     let any_shards = points.iter().map(|point| &point.settings).chain([&file]).all(|said| said.shards.is_none());
-    Ok(Plan { points, configs, each, any_shards })
+    Ok(SweepPlan { points, configs, each, any_shards })
 }
 
 /// Ranks of a run so that no rank is without one, if `runs` are enough for that: ranks that share a run wait for one another.

@@ -26,17 +26,17 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 /// A block of this process's own memory.
-struct Block {
+struct Allocation {
     start: NonNull<u8>,
     layout: Layout,
 }
 
 // SAFETY: a plain block of memory.
-unsafe impl Send for Block {}
+unsafe impl Send for Allocation {}
 // SAFETY: as above; it is only reached through the `Buffer`s that keep it.
-unsafe impl Sync for Block {}
+unsafe impl Sync for Allocation {}
 
-impl Drop for Block {
+impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout in `zeros`.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
@@ -52,7 +52,7 @@ pub fn zeros(len: usize) -> Buffer {
     let before = block.align_offset(LINE);
     // SAFETY: less than a line, by which the block is longer than the floats.
     let start = unsafe { block.add(before) };
-    Buffer { start: start.cast(), len, memory: Arc::new(Block { start: block, layout }) }
+    Buffer { start: start.cast(), len, memory: Arc::new(Allocation { start: block, layout }) }
 }
 
 impl Buffer {

@@ -2,7 +2,7 @@
 
 /// The predictions at a threshold, counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct ThresholdCounts {
     /// Rows are predicted to be of the class from this probability on.
     pub threshold: f64,
     /// Rows of the class that are predicted to be.
@@ -15,7 +15,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
     /// The steps, thresholds falling; the first one predicts no row.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ThresholdCounts>,
     /// Rows of the class.
     pub positives: u64,
     /// Rows of the others.
@@ -34,7 +34,7 @@ impl Curve {
             return None;
         }
         rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut now = Step { threshold: f64::INFINITY, true_positives: 0, false_positives: 0 };
+        let mut now = ThresholdCounts { threshold: f64::INFINITY, true_positives: 0, false_positives: 0 };
         let mut steps = vec![now];
         // Rows of one probability cannot be parted.
         for equal in rows.chunk_by(|a, b| a.0 == b.0) {
@@ -48,19 +48,19 @@ impl Curve {
     }
 
     /// Recall, the true positive rate: of the rows of the class, the share that is predicted to be.
-    pub fn recall(&self, step: &Step) -> f64 {
+    pub fn recall(&self, step: &ThresholdCounts) -> f64 {
         step.true_positives as f64 / self.positives as f64
     }
 
     /// False positive rate: of the rows of other classes, the share that is predicted to be of it.
-    pub fn false_positive_rate(&self, step: &Step) -> f64 {
+    pub fn false_positive_rate(&self, step: &ThresholdCounts) -> f64 {
         step.false_positives as f64 / self.negatives as f64
     }
 
     /// Area under recall over false positive rate: the probability that a row of the class has a larger probability than one of the
     /// others, ties counted half.
     pub fn roc_area(&self) -> f64 {
-        let trapezoid = |two: &[Step]| {
+        let trapezoid = |two: &[ThresholdCounts]| {
             (self.false_positive_rate(&two[1]) - self.false_positive_rate(&two[0]))
                 * (self.recall(&two[0]) + self.recall(&two[1]))
                 / 2.0
@@ -70,16 +70,17 @@ impl Curve {
 
     /// Area under precision over recall, as a sum of steps (average precision): lines between the points would flatter.
     pub fn precision_area(&self) -> f64 {
-        let step = |two: &[Step]| (self.recall(&two[1]) - self.recall(&two[0])) * precision(&two[1]).unwrap_or(0.0);
+        let step =
+            |two: &[ThresholdCounts]| (self.recall(&two[1]) - self.recall(&two[0])) * precision(&two[1]).unwrap_or(0.0);
         self.steps.windows(2).map(step).sum()
     }
 
     /// The counts at a threshold.
-    pub fn at(&self, threshold: f64) -> Step {
+    pub fn at(&self, threshold: f64) -> ThresholdCounts {
         // A probability of 0.9 is that number's nearest f32, which is a little less.
         let least = f64::from(threshold as f32);
         let count = self.steps.partition_point(|step| step.threshold >= least);
-        Step { threshold, ..self.steps[count.max(1) - 1] }
+        ThresholdCounts { threshold, ..self.steps[count.max(1) - 1] }
     }
 
     /// False positive rate and recall, for a plot.
@@ -93,7 +94,7 @@ impl Curve {
     }
 
     /// As many steps as an eye can tell apart, the ends among them.
-    fn thin(&self) -> impl Iterator<Item = &Step> {
+    fn thin(&self) -> impl Iterator<Item = &ThresholdCounts> {
         const MOST: usize = 400;
         let (count, every) = (self.steps.len(), self.steps.len().div_ceil(MOST));
         self.steps
@@ -105,7 +106,7 @@ impl Curve {
 }
 
 /// Of the rows that are predicted to be of the class, the share that are; nothing where none is.
-pub fn precision(step: &Step) -> Option<f64> {
+pub fn precision(step: &ThresholdCounts) -> Option<f64> {
     let predicted = step.true_positives + step.false_positives;
     (predicted > 0).then(|| step.true_positives as f64 / predicted as f64)
 }

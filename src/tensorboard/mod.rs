@@ -31,9 +31,9 @@ const STRINGS: i32 = 7;
 
 /// The summaries of one step of a run; added up, then written as one event.
 #[derive(Debug, Default)]
-pub struct Step(Vec<Value>);
+pub struct StepSummary(Vec<Value>);
 
-impl Step {
+impl StepSummary {
     /// A number in the curve `tag`.
     pub fn scalar(&mut self, tag: &str, value: f64) {
         self.0.push(Value { tag: tag.to_owned(), number: Some(value as f32), ..Value::default() });
@@ -94,7 +94,7 @@ impl Events {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn add(&mut self, step: usize, step_summary: Step) -> Result<()> {
+    pub fn add(&mut self, step: usize, step_summary: StepSummary) -> Result<()> {
         self.write(Event { step: step as i64, summary: Some(Summary { values: step_summary.0 }), ..Event::default() })
     }
 

@@ -8,7 +8,7 @@ use crate::kernels;
 use crate::metrics::{EpochLine, MOST_IN_TABLE};
 use crate::model::Workspace;
 use crate::report::{Console, percent};
-use crate::tensorboard::{Events, Step, picture};
+use crate::tensorboard::{Events, StepSummary, picture};
 
 /// Rows that are shown, the same ones after every evaluation.
 const EXAMPLES: usize = 8;
@@ -55,7 +55,7 @@ impl Board {
             *self = Board::Open(Events::create(trainer.folder.path(), first)?);
         }
         let Board::Open(events) = self else { return Ok(()) };
-        let mut summary = Step::default();
+        let mut summary = StepSummary::default();
         scalars(line, &mut summary);
         for (split, found) in ["val", "test"].iter().zip(found) {
             if let Some(found) = found {
@@ -69,7 +69,7 @@ impl Board {
     }
 }
 
-fn scalars(line: &EpochLine, summary: &mut Step) {
+fn scalars(line: &EpochLine, summary: &mut StepSummary) {
     let seconds = &line.seconds;
     let all = [
         ("loss/train", Some(line.train_loss)),
@@ -100,7 +100,7 @@ fn scalars(line: &EpochLine, summary: &mut Step) {
     }
 }
 
-fn confusion(split: &str, classes: &[String], found: &Evaluation, summary: &mut Step) {
+fn confusion(split: &str, classes: &[String], found: &Evaluation, summary: &mut StepSummary) {
     let Some(counts) = found.confusion.table(classes.len()) else {
         let text =
             format!("Left out: more than {MOST_IN_TABLE} classes. `glasses eval --json` lists the pairs that occur.");
@@ -122,7 +122,7 @@ fn confusion(split: &str, classes: &[String], found: &Evaluation, summary: &mut 
 }
 
 /// Some pictures that the root holds, with what the network predicts for them now.
-fn examples(trainer: &Trainer<'_>, summary: &mut Step) {
+fn examples(trainer: &Trainer<'_>, summary: &mut StepSummary) {
     let data = &trainer.data;
     let RowShape::Image { h, w, c } = data.shape else { return };
     let (part, split) = match (&data.test, &data.val) {

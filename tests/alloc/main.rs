@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use glasses::comm::{Comm, Solo};
-use glasses::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
+use glasses::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
 use glasses::metrics::Seconds;
 use glasses::model::Engine;
 use glasses::model::{Init, Model, zoo};
@@ -91,7 +91,7 @@ fn check_exchange(
     let data = TrainData {
         shape,
         classes: Vec::new(),
-        train: Part::whole(Block { range: 0..rows, values, labels }, row, 4),
+        train: Part::whole(RowBlock { range: 0..rows, values, labels }, row, 4),
         val: None,
         test: None,
         normalizer: Normalizer::new(normalize, c),

@@ -31,7 +31,7 @@ impl Counter {
 }
 
 /// Says of memory that the communicator keeps it.
-struct Window;
+struct WindowMemory;
 
 impl Mpi {
     /// A number of each rank of this group, in rank order.
@@ -87,7 +87,7 @@ impl Mpi {
         self.windows.borrow_mut().push(window);
         let mut counters = self.counters.borrow_mut();
         counters.clear();
-        let memory: Arc<dyn Any + Send + Sync> = Arc::new(Window);
+        let memory: Arc<dyn Any + Send + Sync> = Arc::new(WindowMemory);
         let part = |(rank, length): (usize, usize)| {
             let (mut size, mut unit, mut base) = (0, 0, null_mut::<u8>());
             // SAFETY: `window` is one of this machine's, `rank` one of its ranks; the part is as long as that rank said, and

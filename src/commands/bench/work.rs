@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use super::super::predict::probabilities;
 use crate::comm::Solo;
-use crate::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
+use crate::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
 use crate::error::Result;
 use crate::kernels::rng::{Purpose, Stream};
 use crate::metrics::Seconds;
@@ -47,7 +47,7 @@ pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
     TrainData {
         shape,
         classes: (0..classes).map(|class| class.to_string()).collect(),
-        train: Part::whole(Block { range: 0..rows, values, labels }, len, SHARDS),
+        train: Part::whole(RowBlock { range: 0..rows, values, labels }, len, SHARDS),
         val: None,
         test: None,
         normalizer,
@@ -58,7 +58,7 @@ pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
 }
 
 /// A training run on one rank, step by step.
-pub struct Step<'a> {
+pub struct TrainingSteps<'a> {
     model: &'a Model,
     data: &'a TrainData,
     batch: usize,
@@ -73,7 +73,7 @@ pub struct Step<'a> {
     pub seconds: Seconds,
 }
 
-impl<'a> Step<'a> {
+impl<'a> TrainingSteps<'a> {
     /// A run with `batch` rows a step.
     ///
     /// # Errors
@@ -84,12 +84,12 @@ impl<'a> Step<'a> {
         batch: usize,
         kind: OptimizerKind,
         solo: &'a Solo,
-    ) -> Result<Step<'a>> {
+    ) -> Result<TrainingSteps<'a>> {
         let settings = optim::Settings { kind, momentum: 0.9, weight_decay: 0.0, clip_value: None, clip_norm: None };
         let (lockstep, mut params, optimizer) =
             Lockstep::new(model, data, batch, ExchangeConfig::default(), settings, solo)?;
         params.draw(Init::He, SEED);
-        Ok(Step {
+        Ok(TrainingSteps {
             lockstep,
             params,
             optimizer,

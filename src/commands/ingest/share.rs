@@ -20,7 +20,7 @@ const PICTURES_A_RANK: usize = 64;
 pub type Failures = BTreeMap<usize, String>;
 
 /// A decoded block.
-pub struct Block {
+pub struct DecodedBlock {
     /// How many rows.
     pub count: usize,
     /// Their pixels, row after row; zeros for a row that failed. Empty when pixels are not wanted.
@@ -41,7 +41,7 @@ pub fn decode(
     hwc: [usize; 3],
     pixels_wanted: bool,
     bar: &ProgressBar,
-    mut take: impl FnMut(usize, Block) -> Result<()>,
+    mut take: impl FnMut(usize, DecodedBlock) -> Result<()>,
 ) -> Result<()> {
     let row: usize = hwc.iter().product();
     let (rank, size) = (comm.rank(), comm.size());
@@ -72,7 +72,7 @@ pub fn decode(
             pixels = if pixels_wanted { comm.allgather(&pixels).concat() } else { pixels };
             (failures, several) = exchange(comm, &failures, &several);
         }
-        take(first, Block { count, pixels, failures, several })?;
+        take(first, DecodedBlock { count, pixels, failures, several })?;
         bar.inc(count as u64);
     }
     Ok(())

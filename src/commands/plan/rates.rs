@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::super::bench::measure::median;
-use super::super::bench::work::{Step, random_data};
+use super::super::bench::work::{TrainingSteps, random_data};
 use super::Options;
 use crate::comm::Solo;
 use crate::error::Result;
@@ -65,7 +65,7 @@ pub fn measure(model: &Model, options: &Options) -> Result<Rates> {
 
 fn rounds(model: &Model, data: &TrainData, rows: usize, options: &Options) -> Result<Vec<Round>> {
     let solo = Solo::default();
-    let mut step = Step::new(model, data, rows, options.optimizer, &solo)?;
+    let mut step = TrainingSteps::new(model, data, rows, options.optimizer, &solo)?;
     step.run();
     let first = model.dense_steps().first().map_or(usize::MAX, |dense| dense.layer);
     let weights: usize = model.dense_steps().iter().map(|step| step.dense.weight.len()).sum();

@@ -39,7 +39,7 @@ use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 use cost::Predicted;
 use factors::{SharedLayer, Update, UpdateProfile};
-use plan::Plan;
+use plan::ExchangePlan;
 use reduce::{Section, Trees};
 use step::should_update;
 use topology::Topology;
@@ -51,7 +51,7 @@ pub struct Lockstep<'a> {
     topology: Topology<'a>,
     config: ExchangeConfig,
     /// What is done with each layer.
-    pub plan: Plan,
+    pub plan: ExchangePlan,
     /// Rows of the last step, and what such a one is predicted to move.
     predicted: (usize, Predicted),
     /// Why memory is not shared, where it was to be.

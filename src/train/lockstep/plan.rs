@@ -1,4 +1,4 @@
-//! Which strategy each layer takes.
+//! The exchange plan: which strategy each layer takes.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::cost::{Linear, Link, Predicted, Rates, Setting, Shape, best, predict}
 use super::link::Measured;
 use super::point_to_point::MOST_LAYERS;
 use super::topology::Topology;
-use crate::comm::{Comm, Communicator, Nodes, Reduce, Strategy, Window, Wire};
+use crate::comm::{Comm, Communicator, Nodes, Reduce, SharedWindow, Strategy, Wire};
 use crate::kernels::{self, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
 use crate::plural::plural;
@@ -20,16 +20,16 @@ pub struct ExchangeConfig {
     /// The strategy of dense layers.
     pub comm: Comm,
     /// Whether ranks of a machine share memory.
-    pub window: Window,
+    pub window: SharedWindow,
     /// The width of numbers between machines.
     pub wire: Wire,
     /// What [`Comm::Auto`] came to when the run began, where its weights depend on it: it goes on so.
     pub recorded: Option<Vec<Strategy>>,
 }
 
-/// What all ranks do.
+/// How all ranks exchange the gradients of each layer.
 #[derive(Debug)]
-pub struct Plan {
+pub struct ExchangePlan {
     /// The dense layers that are shared out, from below; where there are none, all layers are summed.
     pub shared: Vec<(DenseStep, Strategy)>,
     /// What the cost model wants to know.
@@ -86,7 +86,7 @@ pub fn choose(
     config: &ExchangeConfig,
     norm: usize,
     topology: &Topology<'_>,
-) -> Plan {
+) -> ExchangePlan {
     let steps = model.dense_steps();
     let (members, machines) = (topology.comm.nodes().neighbours().len(), topology.comm.nodes().count());
     let setting = Setting {
@@ -117,7 +117,7 @@ pub fn choose(
                 best(&shape, &Rates::guess(model), &between, &setting, &may)
             })
         });
-    Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
+    ExchangePlan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
 }
 
 /// Groups and strategies (none: all layers are summed), as a run records them where its weights depend on them.
@@ -198,7 +198,7 @@ impl Rates {
     }
 }
 
-impl Plan {
+impl ExchangePlan {
     /// What a step of `rows` rows is predicted to move.
     pub fn predict(&self, rows: usize) -> Predicted {
         let (shape, setting, link) = &self.case;

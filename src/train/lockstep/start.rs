@@ -3,11 +3,11 @@
 use super::Lockstep;
 use super::cost::Predicted;
 use super::factors::SharedLayer;
-use super::plan::{self, ExchangeConfig, Plan};
+use super::plan::{self, ExchangeConfig, ExchangePlan};
 use super::reduce::{Section, Trees};
 use super::shared_memory::{Replica, SegmentSizes};
 use super::topology::Topology;
-use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, all_agree};
+use crate::comm::{Communicator, Nodes, Reduce, SharedWindow, Strategy, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{Buffer, zeros};
 use crate::model::{DenseStep, Gradients, Model, Params, Workspace, units};
@@ -29,7 +29,7 @@ impl<'a> Lockstep<'a> {
         comm: &'a dyn Communicator,
     ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
         let apart = || Nodes::apart(comm.size(), comm.rank());
-        if config.window == Window::Off || config.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
+        if config.window == SharedWindow::Off || config.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
             return Ok(
                 Lockstep::within(model, data, batch, &config, settings, comm, apart())?.expect("memory of our own")
             );
@@ -38,7 +38,7 @@ impl<'a> Lockstep<'a> {
             Ok(found) => return Ok(found),
             Err(refused) => refused,
         };
-        if config.window == Window::On {
+        if config.window == SharedWindow::On {
             let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
             return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
         }
@@ -139,7 +139,7 @@ fn greatest(comm: &dyn Communicator, number: usize) -> usize {
 /// Sizes of a rank's shared segment.
 fn segment_sizes(
     model: &Model,
-    plan: &Plan,
+    plan: &ExchangePlan,
     (own, waiting): (usize, usize),
     rows: (usize, usize),
     settings: optim::Settings,
