@@ -36,7 +36,7 @@ pub struct Options {
     /// File to write; an older one is replaced
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Also write up to 200 rows of this dataset with what the model says of them, beside FILE, to check it by
+    /// Also write up to 200 rows of this dataset with the model's predictions, beside FILE, to check it by
     #[arg(long, value_name = "FILE.h5")]
     pub samples: Option<PathBuf>,
 }
@@ -72,7 +72,7 @@ fn export(options: &Options) -> Result<()> {
     if let Some((bytes, rows)) = samples {
         let path = samples::beside(out);
         write_whole(&path, &bytes)?;
-        say!("{}: {} with what the model says of them", path.display(), plural(rows, "row"));
+        say!("{}: {} with the model's predictions", path.display(), plural(rows, "row"));
     }
     if options.to == Format::Safetensors {
         match torch::script(&saved, out)? {

@@ -110,7 +110,7 @@ fn input(options: &Options, spec: &ModelSpec, file: &WeightsFile) -> Result<RowS
             options.file.display().to_string(),
             "weights without the size of what they are for",
             "height x width x channels of a picture, or a number of features",
-            "say --input 80x80x3",
+            "pass --input 80x80x3",
         )
     })
 }
@@ -127,7 +127,7 @@ fn classes(options: &Options, file: &WeightsFile) -> Result<Vec<String>> {
             options.file.display().to_string(),
             outputs.map_or("no weights by name".to_owned(), |outputs| format!("a last layer of {outputs} outputs")),
             "a last layer with as many outputs as there are classes",
-            "say --classes no,yes",
+            "pass --classes no,yes",
         )
     })?;
     Ok((0..count).map(|class| class.to_string()).collect())
@@ -151,7 +151,7 @@ fn normalizer(options: &Options, file: &WeightsFile, shape: RowShape) -> Result<
             "--normalize dataset",
             "a file without the means and deviations of its training rows",
             "per-image, unit or none",
-            "say --normalize per-image; training computes those of its own rows if it is told --normalize dataset",
+            "pass --normalize per-image; training computes those of its own rows with --normalize dataset",
         )),
     }
 }

@@ -345,7 +345,7 @@ fn refuse(bad: Vec<String>, of: usize, hint: Option<&str>) -> Error {
     Error::Several {
         what: format!("{} of {} cannot be used; nothing was written", bad.len(), plural(of, "picture")),
         items: bad,
-        fix: format!("{hint}mend or remove them, or say --skip-bad to leave them out"),
+        fix: format!("{hint}mend or remove them, or pass --skip-bad to leave them out"),
     }
 }
 

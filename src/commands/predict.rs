@@ -55,7 +55,7 @@ pub struct Options {
     /// Also list the K most probable classes of each picture
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     pub top: Option<u16>,
-    /// Say a class only from this probability on, else '?'; or, for one class: say it from there on, else another
+    /// Predict a class only from this probability on, else '?'; or, for one class: predict it from there on, else another
     #[arg(long, value_name = "P|CLASS=P")]
     pub threshold: Option<Threshold>,
     /// A JSON array of {file, class, probability, probabilities, and with --top: top}

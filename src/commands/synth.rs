@@ -86,7 +86,7 @@ fn make_spiral(options: &Options) -> Result<String> {
             "--size",
             size.to_string(),
             "nothing: a spiral is made of points, not pictures",
-            "leave --size out, or say --kind faces",
+            "leave --size out, or pass --kind faces",
         ));
     }
     let &Options { test, val, seed, force: replace, .. } = options;

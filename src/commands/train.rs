@@ -103,7 +103,7 @@ fn names_no_data(dir: &Path) -> Result<()> {
         dir.join("config.toml").display().to_string(),
         format!("no 'data', and no {DEFAULT_DATA} here"),
         "the settings of a run, which name its data",
-        "say --data FILE.h5; if the file was emptied or cut short, copy it again",
+        "pass --data FILE.h5; if the file was emptied or cut short, copy it again",
     ))
 }
 

@@ -259,7 +259,7 @@ impl RunConfig {
                 format!("{} for {}", plural(ranks, "rank"), plural(self.shards, "shard")),
                 "at least one shard a rank",
                 format!(
-                    "start at most {}, or say --shards {ranks} (which changes the run)",
+                    "start at most {}, or pass --shards {ranks} (which changes the run)",
                     plural(self.shards, "rank")
                 ),
             ));

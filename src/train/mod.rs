@@ -106,7 +106,7 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     if let Some(refused) = &trainer.lockstep.refused {
         console.warn(format!(
             "no memory is shared, ranks of one machine send messages, which is slower: {refused}; give more (docker run --shm-size=2g), or \
-             say --window off"
+             pass --window off"
         ));
     }
     if trainer.fault.is_some() {

@@ -190,7 +190,7 @@ fn are_splits(request: &Request, named: &[Named]) -> Result<bool> {
                 request.source.display().to_string(),
                 format!("no folder of training pictures among {}", names(named)),
                 "one with the word train in its name",
-                "rename it, or say --folders classes",
+                "rename it, or pass --folders classes",
             ));
         }
         None => {}

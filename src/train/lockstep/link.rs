@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_something_else_disturbs_do_not_change_the_link_and_a_disturbed_measurement_is_said_to_be() {
+    fn rounds_that_something_else_disturbs_do_not_change_the_link_and_a_disturbed_measurement_shows() {
         let said = |measured: &Measured| measured.to_string();
         let quiet = through(|_, _| 0.0);
         assert_eq!(said(&quiet), "measured: 10 us, 1000 MB/s");

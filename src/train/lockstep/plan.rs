@@ -152,7 +152,7 @@ fn groups_of(sizes: &[usize]) -> String {
         _ if sizes.len() <= SHOWN => sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(" + "),
         _ => format!("{least} to {most}"),
     };
-    format!("{} of {each} {}", plural(sizes.len(), "group"), if most == 1 { "rank" } else { "ranks" })
+    format!("{} of {each} {}", plural(sizes.len(), "node group"), if most == 1 { "rank" } else { "ranks" })
 }
 
 /// Collective: what the root decides.

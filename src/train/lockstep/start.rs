@@ -39,7 +39,7 @@ impl<'a> Lockstep<'a> {
             Err(refused) => refused,
         };
         if config.window == SharedWindow::On {
-            let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
+            let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or pass --window off";
             return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
         }
         let found = Lockstep::within(model, data, batch, &config, settings, comm, apart())?;
