@@ -223,7 +223,7 @@ struct File {
 impl File {
     fn create(out: Whole, trainer: &Trainer<'_>, about: serde_json::Value) -> std::io::Result<File> {
         let steps = trainer.model.step_names();
-        let channels = (0..CHANNELS).map(|channel| trainer.lockstep.what_travels(channel, &steps)).collect();
+        let channels = (0..CHANNELS).map(|channel| trainer.lockstep.describe_channel(channel, &steps)).collect();
         let mut file = File { out: BufWriter::new(out), steps, channels };
         // A first event of no length, so that all others can begin with a comma.
         writeln!(file.out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[")?;

@@ -44,13 +44,13 @@ use reduce::{Section, Trees};
 use step::should_update;
 use topology::Topology;
 
-/// All ranks' training steps, as one of them makes them.
+/// One rank's side of the training steps of all ranks.
 pub struct Lockstep<'a> {
     /// Where micro-batches go through the network.
     pub workspace: Workspace,
     topology: Topology<'a>,
     config: ExchangeConfig,
-    /// What is done with each layer.
+    /// How the gradients of each layer are exchanged.
     pub plan: ExchangePlan,
     /// Rows of the last step, and what such a one is predicted to move.
     predicted: (usize, Predicted),
@@ -101,9 +101,9 @@ impl<'a> Lockstep<'a> {
         self.topology.trace = trace.clone();
     }
 
-    /// What travels on a channel, for a person; `steps` are the names of the network's.
-    pub fn what_travels(&self, channel: usize, steps: &[String]) -> String {
-        let (layer, what) = point_to_point::what_travels(channel);
+    /// The messages of a channel, for a person; `steps` are the names of the network's steps.
+    pub fn describe_channel(&self, channel: usize, steps: &[String]) -> String {
+        let (layer, what) = point_to_point::describe_channel(channel);
         let layer = layer.and_then(|index| self.layers.get(index));
         layer.map_or(what.to_owned(), |layer| format!("{what} of {}", steps[layer.step.step]))
     }

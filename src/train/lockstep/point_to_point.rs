@@ -17,8 +17,8 @@ const FIRST: usize = 4;
 /// Dense layers that can be shared out.
 pub const MOST_LAYERS: usize = (CHANNELS - FIRST) / A_LAYER;
 
-/// What travels on a channel: of which of the layers that are shared out, if of one; and what it is, for a person.
-pub fn what_travels(channel: usize) -> (Option<usize>, &'static str) {
+/// The messages of a channel: of which of the layers that are shared out, if of one, and what they hold, for a person.
+pub fn describe_channel(channel: usize) -> (Option<usize>, &'static str) {
     match channel {
         0..2 => (None, "sums below the first dense layer"),
         2..FIRST => (None, "sums from the first dense layer on"),

@@ -1,4 +1,4 @@
-//! How much the root moves in a step, as `reduce.rs` and `factors.rs` and `split.rs` divide the work, for any number of ranks.
+//! How much the root moves in a step, as `reduce.rs`, `factors.rs` and `split.rs` divide the work, for any number of ranks.
 
 use std::ops::Range;
 
@@ -59,7 +59,7 @@ impl Ranks {
         tree.sums_of
     }
 
-    /// Numbers that a rank flags in a step: two of its own, and two for each sum of the rank that has the most.
+    /// Numbers that a rank publishes in a step: two flags, and two for each sum of the rank that has the most.
     pub fn scores(&self) -> f64 {
         2.0 + 2.0 * self.sums(1).into_iter().max().unwrap_or(1) as f64
     }

@@ -83,7 +83,7 @@ impl<'a> Topology<'a> {
             .map(|(r, at)| (r, at.1))
     }
 
-    /// The most remote_slots that a rank of this group needs.
+    /// The most remote slots that a rank of this group needs.
     pub fn most_remote_slots(&self) -> usize {
         self.inter_node_ranks().map(|rank| self.remote_slots[rank].1 + 1).max().unwrap_or(0)
     }
