@@ -242,7 +242,7 @@ fn job_of(source: &Source) -> Result<String> {
     serde_json::to_string(&job).map_err(wire)
 }
 
-/// What ranks tell each other is made by this program: this does not happen unless they run different versions.
+/// Messages between ranks are made by this program: this does not happen unless they run different versions.
 fn wire(error: serde_json::Error) -> Error {
     Error::invalid(
         "a message between ranks",

@@ -60,8 +60,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let console = if options.json { Console::warnings(comm.is_root(), "sweep") } else { Console::new(comm.is_root()) };
     let SweepPlan { points, configs, each, any_shards } = all_agree(comm, plan(options, comm.size()))?;
     let folder = options.settings.out.clone().unwrap_or_else(|| DEFAULT_OUT.into());
-    let told = configs.iter().map(RunConfig::to_toml).collect::<Result<Vec<_>>>();
-    train::same_settings(&all_agree(comm, told)?.concat(), comm)?;
+    let texts = configs.iter().map(RunConfig::to_toml).collect::<Result<Vec<_>>>();
+    train::same_settings(&all_agree(comm, texts)?.concat(), comm)?;
     let named = options.settings.data.is_some() || options.grid.iter().any(|axis| axis.key == "data");
     if let Some(config) = configs.iter().find(|config| !named && config.data == Path::new(DEFAULT_DATA)) {
         train::make_default_data(config, comm)?;

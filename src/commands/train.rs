@@ -52,8 +52,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let config = file.and_then(|file| options.settings.clone().lower(file, comm.size()));
     let config = config.and_then(|config| one_folder(options, config));
     let config = all_agree(comm, config.and_then(|config| long_enough(options, config)))?;
-    let told = format!("{}\nresume {:?}, fork {}", all_agree(comm, config.to_toml())?, options.resume, options.fork);
-    same_settings(&told, comm)?;
+    let text = format!("{}\nresume {:?}, fork {}", all_agree(comm, config.to_toml())?, options.resume, options.fork);
+    same_settings(&text, comm)?;
     match &options.resume {
         None if !named => make_default_data(&config, comm)?,
         // Nothing is drawn for a run that had data of its own.
@@ -80,10 +80,10 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     Ok(())
 }
 
-/// Collective: whether all ranks were told the same.
-pub(super) fn same_settings(told: &str, comm: &dyn Communicator) -> Result<()> {
+/// Collective: whether all ranks have the same settings.
+pub(super) fn same_settings(text: &str, comm: &dyn Communicator) -> Result<()> {
     let fix = "give every rank the same command line and the same copy of the --config file";
-    doctor::same(comm, "settings", told, "the same settings on every rank", fix)
+    doctor::same(comm, "settings", text, "the same settings on every rank", fix)
 }
 
 /// A new run reaches its learning rate; one that goes on stays as it was.
