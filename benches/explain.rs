@@ -76,7 +76,7 @@ fn near(marked: &[bool], w: usize, distance: usize) -> Vec<bool> {
     (0..marked.len()).map(is_near).collect()
 }
 
-/// Prints the figures of the pictures with glasses whose class was predicted `correct`ly or not; the map is always that of the class 'glasses'.
+/// Prints the figures of the pictures with glasses whose class was predicted correctly (`correct`) or not; the map is always that of the class 'glasses'.
 fn measure(saved: &SavedModel, cases: &[Case], method: Method, correct: bool) {
     let [h, w, c] = saved.shape.hwc();
     let mut ws = Workspace::for_inference(&saved.model, 32);

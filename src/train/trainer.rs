@@ -140,7 +140,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Whether every step has been result.
+    /// Whether every step has been made.
     pub fn is_done(&self) -> bool {
         self.progress.step >= self.total_steps
     }
