@@ -35,29 +35,25 @@ impl Window {
                 let total = ((output - 1) * stride + window).saturating_sub(size);
                 Ok((output, total / 2))
             }
-            Padding::Pixels(pad) => {
-                match (size + 2 * pad).checked_sub(window) {
-                    Some(span) if pad < window => Ok((span / stride + 1, pad)),
-                    _ => Err(format!(
-                        "output {axis} (W - F + 2P)/S + 1 = ({size} - {window} + 2*{pad})/{stride} + 1 = {}",
-                        if pad >= window {
-                            format!("with padding {pad}, not smaller than the window {window}")
-                        } else {
-                            let output = (size as f64 - window as f64 + 2.0 * pad as f64) / stride as f64 + 1.0;
-                            format!("{}", (output * 100.0).round() / 100.0)
-                        }
-                    )),
-                }
-            }
+            Padding::Pixels(pad) => match (size + 2 * pad).checked_sub(window) {
+                Some(span) if pad < window => Ok((span / stride + 1, pad)),
+                _ => Err(format!(
+                    "output {axis} (W - F + 2P)/S + 1 = ({size} - {window} + 2*{pad})/{stride} + 1 = {}",
+                    if pad >= window {
+                        format!("with padding {pad}, not smaller than the window {window}")
+                    } else {
+                        let output = (size as f64 - window as f64 + 2.0 * pad as f64) / stride as f64 + 1.0;
+                        format!("{}", (output * 100.0).round() / 100.0)
+                    }
+                )),
+            },
         }
     }
 
     /// Rows and columns at the end of an image `[h, w]` that no window sees, where a number of pixels is its padding.
     pub fn unseen(&self, [h, w]: [usize; 2]) -> [usize; 2] {
         let behind = |axis: &str, size: usize, window: usize| match (self.padding, self.along(axis, size, window)) {
-            (Padding::Pixels(pad), Ok((output, _))) => {
-                (size + pad).saturating_sub((output - 1) * self.stride + window)
-            }
+            (Padding::Pixels(pad), Ok((output, _))) => (size + pad).saturating_sub((output - 1) * self.stride + window),
             _ => 0,
         };
         [behind("height", h, self.kh), behind("width", w, self.kw)]

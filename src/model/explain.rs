@@ -122,7 +122,7 @@ impl Model {
                     let mut d_input = of(step.inputs[0]);
                     map.backward(Backward {
                         batch: 1,
-                        leaves: &[Leaf { end: 1, joins: 0 }],
+                        leaves: &[Leaf { end: 1, merges: 0 }],
                         params: &params.values,
                         packed: &ws.packed[step.packed.clone()],
                         input: value(step.inputs[0]),

@@ -15,7 +15,7 @@ use signal_hook::consts::SIGUSR1;
 use super::interrupt;
 use super::origin::Origin;
 use super::prepare::write_divergence;
-use crate::comm::{self, Communicator, agree, agree_root};
+use crate::comm::{self, Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Exit, Result};
 use crate::files::write_whole;
@@ -71,7 +71,7 @@ pub fn deal(
 ) -> Result<Vec<Option<End>>> {
     let claims = folder.join(CLAIMS);
     let mut lock = None;
-    let token = agree_root(comm, || {
+    let token = on_root(comm, || {
         lock = Some(RunLock::acquire(folder, Duration::ZERO)?);
         if claims.exists() {
             std::fs::remove_dir_all(&claims).map_err(Error::io("remove the folder", &claims))?;
@@ -81,7 +81,7 @@ pub fn deal(
         create(&claims.join(&token))?;
         Ok(token)
     })?;
-    agree(comm, sees(&claims, &token))?;
+    all_agree(comm, sees(&claims, &token))?;
     let part = comm.split(comm.rank() / each);
     let (done, mut ends) = (AtomicBool::new(false), Vec::new());
     let dealt = std::thread::scope(|scope| {
@@ -97,20 +97,20 @@ pub fn deal(
         });
         let dealt = take_turns(jobs, &claims, part.as_ref(), &mut ends);
         // Others may need hours yet.
-        comm.rest();
+        comm.sleeping_barrier();
         dealt
     });
     drop(part);
-    agree(comm, dealt)?;
+    all_agree(comm, dealt)?;
     let own = serde_json::to_vec(&ends).map_err(|e| Error::io("gather", "the runs' ends")(e.into()));
-    let all = comm.gather(&agree(comm, own)?);
+    let all = comm.allgather(&all_agree(comm, own)?);
     let mut found = vec![None; jobs.len()];
     for (index, end) in all.iter().flat_map(|own| serde_json::from_slice::<Vec<(usize, End)>>(own).unwrap_or_default())
     {
         found[index] = Some(end);
     }
     // A signal that came while the last runs were about to end has interrupted none of them: those that have not begun.
-    let stop = agree_root(comm, || Ok(std::fs::read_to_string(claims.join(STOP)).map_or(String::new(), signal_name)))?;
+    let stop = on_root(comm, || Ok(std::fs::read_to_string(claims.join(STOP)).map_or(String::new(), signal_name)))?;
     if !stop.is_empty() {
         let not_begun = || End::Interrupted(format!("not begun: {stop}"), Exit::Interrupted as u8);
         for end in &mut found {
@@ -182,7 +182,7 @@ fn create(path: &Path) -> Result<bool> {
 fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut Vec<(usize, End)>) -> Result<()> {
     let mut next = 0;
     loop {
-        let taken = agree_root(part, || {
+        let taken = on_root(part, || {
             while next < jobs.len() && !claims.join(STOP).exists() {
                 next += 1;
                 if create(&claims.join(format!("{}", next - 1)))? {
@@ -198,7 +198,7 @@ fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut V
         let ended = super::launch(&job.config, &job.origin, part.split(0).as_ref(), console);
         let (end, line) = end_of(job, ended);
         let stops = matches!(end, End::Interrupted(..));
-        agree_root(part, || {
+        on_root(part, || {
             // Somebody may have removed the folder.
             let _ = std::fs::create_dir_all(claims);
             if stops {

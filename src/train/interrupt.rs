@@ -1,7 +1,7 @@
 //! Signals that ask a run to end: at the next step it saves where it stands.
 //!
 //! USR1, USR2, TERM and XCPU are what batch systems send before a time limit and to make room for others, INT is Ctrl-C, HUP a terminal
-//! that went away. One rank that gets one is enough: with the sums of a step the ranks tell one another ([`Tells`](super::lockstep::Tells)).
+//! that went away. One rank that gets one is enough: with the sums of a step the ranks exchange [`StepFlags`](super::lockstep::StepFlags).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use super::keeping::Kind;
 use super::pulse;
 use super::saver::Saver;
 use super::trainer::Trainer;
-use crate::comm::agree_root;
+use crate::comm::on_root;
 use crate::config::Every;
 use crate::error::{Error, Exit, Result};
 use crate::report::Console;
@@ -78,7 +78,7 @@ impl Trainer<'_> {
     pub(super) fn interrupted(&mut self, signal: u8, console: &Console) -> Result<()> {
         let (step, comm) = (self.progress.step, self.comm);
         let again = pulse::again(&self.folder.path().display().to_string());
-        agree_root(comm, || {
+        on_root(comm, || {
             let end = |what: String, exit: Exit| {
                 let message = format!("interrupted by {} after step {step}: {what}", name(signal));
                 Err(Error::Ended { message, exit })

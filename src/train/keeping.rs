@@ -7,7 +7,7 @@ use super::interrupt;
 use super::saver::Saver;
 use super::trainer::Trainer;
 use crate::checkpoint;
-use crate::comm::agree_root;
+use crate::comm::on_root;
 use crate::config::Every;
 use crate::error::{Error, Result};
 use crate::metrics::{EpochLine, Summary};
@@ -283,7 +283,7 @@ impl Trainer<'_> {
     /// When the disk has refused too often.
     pub fn keep_results(&mut self, console: &Console) -> Result<Summary> {
         let (comm, mut written) = (self.comm, None);
-        agree_root(comm, || {
+        on_root(comm, || {
             (self.refused.checkpoints, self.refused.others) = Default::default();
             let finish = |trainer: &mut Trainer<'_>| match trainer.progress.step_of_epoch {
                 0 => trainer.write_checkpoint(),

@@ -37,7 +37,9 @@ pub use ensemble::{MEMBER, member_folder};
 pub use evaluate::{EVALUATION_SHARDS, Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
 pub use interrupt::{caught, listen};
-pub use lockstep::{At, How, Lockstep, Made, Tells, all_by, can_share, can_take, cost, decide, most_rows};
+pub use lockstep::{
+    ExchangeConfig, Lockstep, StepContext, StepFlags, StepResult, all_by, can_share, can_take, cost, decide, most_rows,
+};
 pub use memory::{Case, Memory};
 pub use origin::{Origin, finished};
 pub use prepare::{Found, prepare, work_of};
@@ -48,7 +50,7 @@ pub use timeline::check_trace;
 pub use verify::{Verdict, Wrong, check_digests, verify};
 pub use vote::vote;
 
-use crate::comm::{Communicator, Traced, agree_root};
+use crate::comm::{Communicator, Traced, on_root};
 use crate::config::{RunConfig, Together};
 use crate::error::Result;
 use crate::metrics::Summary;
@@ -85,7 +87,7 @@ fn launch(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console:
 
 /// One network, of which all ranks have the same weights after every step.
 fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut console: Console) -> Result<Summary> {
-    agree_root(comm, || check_trace(config).map(|()| String::new()))?;
+    on_root(comm, || check_trace(config).map(|()| String::new()))?;
     let folder = origin.reopen(comm, &console)?;
     pulse::give_up_after(config.stall_timeout);
     position::enter(Phase::Start);
@@ -104,7 +106,7 @@ fn in_lockstep(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, mut
     if let Some(refused) = &trainer.lockstep.refused {
         console.warn(format!(
             "no memory is shared, ranks of one machine send messages, which is slower: {refused}; give more (docker run --shm-size=2g), or \
-             say --window off"
+             pass --window off"
         ));
     }
     if trainer.fault.is_some() {

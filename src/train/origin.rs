@@ -9,7 +9,7 @@ use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
 use super::trainer::Trainer;
 use crate::checkpoint::{self, Checkpoints, Described, State};
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
@@ -54,7 +54,7 @@ pub(super) const CONFIG: &str = "config.toml";
 /// # Errors
 /// When the root cannot read the folder, or `config` is that of another run.
 pub fn finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -> Result<Option<String>> {
-    let found = agree_root(comm, || {
+    let found = on_root(comm, || {
         let Some((steps, weights)) = finish_of(dir) else { return Ok(String::new()) };
         let path = dir.join(CONFIG);
         let text = crate::files::read_text(&path)?;
@@ -98,7 +98,7 @@ impl Origin {
     /// When the root cannot read it.
     pub fn plan(&self, comm: &dyn Communicator) -> Result<String> {
         match self {
-            Origin::Resume(dir) => agree_root(comm, || digests::plan_of(dir)),
+            Origin::Resume(dir) => on_root(comm, || digests::plan_of(dir)),
             _ => Ok(String::new()),
         }
     }
@@ -132,7 +132,7 @@ impl Trainer<'_> {
                 newest = self.resume(dir, console)?;
                 let (progress, text) = (&self.progress, self.config_that_runs().to_toml()?);
                 let (folder, lines) = (&mut self.folder, &self.lines);
-                agree_root(comm, || {
+                on_root(comm, || {
                     folder.go_on(lines, progress.step, &text)?;
                     for path in checkpoints_of(dir).remove_after(newest.unwrap_or(0))? {
                         console.warn(format!(
@@ -160,7 +160,7 @@ impl Trainer<'_> {
     /// Collective: goes to where the run in `dir` was left. After how many steps that is, if there was a checkpoint.
     fn resume(&mut self, dir: &Path, console: &Console) -> Result<Option<usize>> {
         let comm = self.comm;
-        let none = agree_root(comm, || {
+        let none = on_root(comm, || {
             let refuse = |found: String, fix: &str| {
                 Err(Error::invalid(
                     format!("--resume {}", dir.display()),
@@ -205,8 +205,7 @@ impl Trainer<'_> {
     /// Collective: the weights of the run in `dir`, and nothing else of it.
     fn take_weights(&mut self, dir: &Path, console: &Console) -> Result<()> {
         let comm = self.comm;
-        let any =
-            agree_root(comm, || Ok(if checkpoints_of(dir).steps()?.is_empty() { "" } else { "some" }.to_owned()))?;
+        let any = on_root(comm, || Ok(if checkpoints_of(dir).steps()?.is_empty() { "" } else { "some" }.to_owned()))?;
         if any == "some" {
             let data = &self.data;
             let check = |meta: &Meta| match meta.model.as_ref().map(Described::rows) {
@@ -219,9 +218,9 @@ impl Trainer<'_> {
             return Ok(());
         }
         let path = dir.join("model.h5");
-        let saved = agree(comm, checkpoint::read(&path))?;
+        let saved = all_agree(comm, checkpoint::read(&path))?;
         let (rows, data) = ((saved.shape, &saved.classes[..]), (self.data.shape, &self.data.classes[..]));
-        agree(comm, alike::check(dir, rows, data, console))?;
+        all_agree(comm, alike::check(dir, rows, data, console))?;
         if saved.params.table != self.params.table {
             return Err(Error::invalid(
                 path.display().to_string(),
@@ -251,7 +250,7 @@ pub fn restore(
     check: &dyn Fn(&Meta) -> Result<()>,
 ) -> Result<Meta> {
     let mut found = None;
-    let text = agree_root(comm, || {
+    let text = on_root(comm, || {
         let (state, meta) = newest(dir, at_most, console)?;
         check(&meta)?;
         saver::restore_params(&state, params)?;
@@ -274,7 +273,7 @@ pub fn restore(
         share(own.second, comm);
     }
     // Where ranks share memory, all of them have written into it.
-    comm.meet();
+    comm.node_barrier();
     Ok(meta)
 }
 

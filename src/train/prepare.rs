@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::data::batch_of;
 use super::deal::Job;
 use super::origin::{CONFIG, Origin, differing, finished};
-use crate::comm::{Communicator, Solo, agree_root};
+use crate::comm::{Communicator, Solo, on_root};
 use crate::config::{RunConfig, Settings};
 use crate::data::{Dataset, RowShape, Shards, Split};
 use crate::error::{Error, Result, indented};
@@ -52,7 +52,7 @@ pub fn prepare(
     (each, any_shards): (usize, bool),
     comm: &dyn Communicator,
 ) -> Result<Vec<Found>> {
-    let told = agree_root(comm, || {
+    let told = on_root(comm, || {
         let told = runs
             .iter()
             .map(|(name, config)| look(&folder.join(name), config, any_shards))

@@ -10,11 +10,11 @@ use super::fault::Fault;
 use super::interrupt;
 use super::keeping::Refused;
 use super::live::Told;
-use super::lockstep::{At, How, Lap, Lockstep, Tells, recorded};
+use super::lockstep::{ExchangeConfig, Lockstep, StepContext, StepFlags, recorded};
 use super::progress::Progress;
 use super::run_dir::RunDir;
 use super::saver::Saver;
-use crate::comm::{self, Communicator, agree};
+use crate::comm::{self, Communicator, all_agree};
 use crate::config::RunConfig;
 use crate::data::{EpochOrder, Part};
 use crate::error::Result;
@@ -23,6 +23,7 @@ use crate::model::{Model, Params};
 use crate::optim::{self, Optimizer};
 use crate::position::{self, Phase};
 use crate::report::{Activity, Console};
+use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 
 /// Everything that a run holds.
@@ -65,12 +66,12 @@ pub struct StepOutcome {
     /// What all ranks' digests were, if they were wanted.
     pub digests: Option<digests::Found>,
     /// The signal after which the run ends here.
-    pub stop: Option<u8>,
+    pub interrupt: Option<u8>,
 }
 
-/// What is to be done besides, at a step.
+/// What a step does besides the update.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wants {
+pub struct StepRequest {
     /// All ranks' digests; every rank wants them, or none.
     pub digests: bool,
     /// This rank will write a checkpoint.
@@ -88,8 +89,8 @@ impl<'a> Trainer<'a> {
             .model
             .resolve()
             .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
-        let model = agree(comm, model)?;
-        let batch = agree(comm, data.batch(config))?;
+        let model = all_agree(comm, model)?;
+        let batch = all_agree(comm, data.batch(config))?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -98,23 +99,23 @@ impl<'a> Trainer<'a> {
             clip_value: config.clip_value.map(|v| v as f32),
             clip_norm: config.clip_norm.map(|v| v as f32),
         };
-        let how = How {
+        let exchange = ExchangeConfig {
             reduce: config.reduce,
             comm: config.comm,
             window: config.window,
             wire: config.wire,
             recorded: recorded(plan),
         };
-        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, how, settings, comm)?;
+        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, exchange, settings, comm)?;
         if lockstep.writes_params() {
             params.draw(config.init, config.seed);
         }
-        comm.meet();
+        comm.node_barrier();
         let fault = Fault::from_environment().and_then(|fault| {
             fault.as_ref().map_or(Ok(()), |fault| fault.check(comm.size(), &params))?;
             Ok(fault)
         });
-        let fault = agree(comm, fault)?;
+        let fault = all_agree(comm, fault)?;
         Ok(Trainer {
             params,
             optimizer,
@@ -223,14 +224,14 @@ impl<'a> Trainer<'a> {
             let saves = !ends && !ends_epoch && self.is_checkpoint_due(next, None);
             position::reach(epoch + 1, next);
             let began = self.trace.now();
-            let outcome = self.step(&order, step, Wants { digests: write || ends, checkpoint: saves })?;
+            let outcome = self.step(&order, step, StepRequest { digests: write || ends, checkpoint: saves })?;
             self.trace.end(began, What::Step, self.progress.step, [0; 4]);
             if let Some(found) = outcome.digests {
                 self.compare_digests(&found, write)?;
             }
             self.tell(Activity::Training, console);
             // The last step is followed by the run's end anyway.
-            if let Some(signal) = outcome.stop.filter(|_| !ends) {
+            if let Some(signal) = outcome.interrupt.filter(|_| !ends) {
                 return self.interrupted(signal, console);
             }
             if saves {
@@ -244,53 +245,54 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// When a loss or a gradient is not finite: on every rank, at this step or the next.
-    pub fn step(&mut self, order: &EpochOrder, step: usize, wants: Wants) -> Result<StepOutcome> {
-        let stop = interrupt::caught().or(self.is_out_of_patience().then_some(interrupt::FAILED_WRITES));
+    pub fn step(&mut self, order: &EpochOrder, step: usize, request: StepRequest) -> Result<StepOutcome> {
+        let interrupt = interrupt::caught().or(self.is_out_of_patience().then_some(interrupt::FAILED_WRITES));
         let lr = self.learning_rate();
         let Trainer { comm, data, model, params, optimizer, lockstep, .. } = self;
         let (comm, seconds) = (*comm, &mut self.progress.sums.seconds);
         lockstep.choose(order, &data.train.shards, step, self.batch);
-        if wants.digests {
+        if request.digests {
             lockstep.watch();
         }
         let count = data.train.shards.rows_of_step(step, self.batch) as u64;
-        let at = At { training: (self.config.seed, self.progress.epoch), count, lr: lr as f32 };
-        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint, stop };
-        let made = lockstep.step(model, params, optimizer, data, at, tells, seconds);
-        let mut lap = Lap::start();
-        if made.told.unwell {
+        let flags = StepFlags { nonfinite: !self.well, checkpoint: request.checkpoint, interrupt };
+        let (seed, epoch) = (self.config.seed, self.progress.epoch);
+        let context = StepContext { seed, epoch, count, lr: lr as f32, flags };
+        let result = lockstep.step(model, params, optimizer, data, context, seconds);
+        let mut stopwatch = Stopwatch::start();
+        if result.flags.nonfinite {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        let score = made.score;
-        if !made.updated {
+        let score = result.score;
+        if !result.updated {
             self.progress.step += 1;
             return Err(self.diverged(format!("loss {}", score.loss_sum)));
         }
-        self.well = made.finite;
-        self.progress.sums.exchange += made.exchange;
+        self.well = result.finite;
+        self.progress.sums.exchange += result.exchange;
         self.progress.step += 1;
         self.progress.step_of_epoch = step + 1;
         self.progress.sums.add(score, count, lr);
         if let Some(fault) = &self.fault {
             fault.strike(comm.rank(), self.progress.step, params);
         }
-        // A checkpoint holds what all ranks agree on.
-        let digests = (wants.digests || made.told.checkpoint).then(|| {
+        // All ranks compare their weights before a checkpoint.
+        let digests = (request.digests || result.flags.checkpoint).then(|| {
             let began = self.trace.now();
-            let own = if wants.digests { lockstep.watched(data.train.owned.clone()) } else { Vec::new() };
+            let own = if request.digests { lockstep.watched(data.train.owned.clone()) } else { Vec::new() };
             let found = digests::exchange(comm, self.well, &lockstep.copies(params), &own);
             self.trace.end(began, What::Digest, 0, [0; 4]);
             found
         });
         let all_well = digests.as_ref().map_or(comm.size() > 1 || self.well, |found| found.all_well);
-        if made.told.checkpoint {
+        if result.flags.checkpoint {
             lockstep.collect(params, Some(optimizer));
         }
-        lap.end(&mut self.progress.sums.seconds.sync);
+        stopwatch.lap(&mut self.progress.sums.seconds.sync);
         if !all_well {
             return Err(self.diverged("a gradient that is not finite".to_owned()));
         }
-        Ok(StepOutcome { digests, stop: made.told.stop })
+        Ok(StepOutcome { digests, interrupt: result.flags.interrupt })
     }
 
     /// Collective: writes what the ranks found (where only `--max-steps` ends, nothing is due), and stops where they differ.
@@ -372,7 +374,7 @@ impl<'a> Trainer<'a> {
 
     /// On the validation and the test rows, where there are any.
     fn evaluate(&mut self) -> (Option<Evaluation>, Option<Evaluation>) {
-        let (mut lap, began) = (Lap::start(), self.trace.now());
+        let (mut stopwatch, began) = (Stopwatch::start(), self.trace.now());
         let Trainer { comm, data, model, params, lockstep, .. } = self;
         lockstep.collect(params, None);
         let mut on = |part: &Option<Part>| {
@@ -382,7 +384,7 @@ impl<'a> Trainer<'a> {
             })
         };
         let results = (on(&data.val), on(&data.test));
-        lap.end(&mut self.progress.sums.seconds.evaluate);
+        stopwatch.lap(&mut self.progress.sums.seconds.evaluate);
         self.trace.end(began, What::Evaluate, 0, [0; 4]);
         results
     }

@@ -16,7 +16,7 @@ const ROWS: usize = 200;
 const STEPS: usize = 40;
 
 /// Layers for 23x21x3 pictures of four classes, and a way to prepare them: every kind of layer, with every kind of border.
-const NETWORKS: [(&str, &str); 9] = [
+const NETWORKS: [(&str, &str); 14] = [
     (
         r#""conv 3x3x5", "sigmoid", "conv 4x4x6 stride 2", "tanh", "maxpool 3 stride 2 pad same", "flatten", "dense classes""#,
         "per-image",

@@ -63,7 +63,8 @@ fn networks_with_blocks_agree_with_pytorch() {
                 for (first, rows) in rows.chunks(capacity * input.iter().product::<usize>()).enumerate() {
                     ws.batch = rows.len() / input.iter().product::<usize>();
                     let numbers = (first * capacity..first * capacity + ws.batch).map(|row| row as u32);
-                    (ws.rows, ws.labels) = (numbers.clone().collect(), numbers.map(|row| row % CLASSES as u32).collect());
+                    (ws.rows, ws.labels) =
+                        (numbers.clone().collect(), numbers.map(|row| row % CLASSES as u32).collect());
                     ws.input_mut().copy_from_slice(rows);
                     model.forward(&params, &mut ws, Some((1, 0)));
                     logits.extend_from_slice(ws.logits());
@@ -110,7 +111,8 @@ fn networks_with_blocks_agree_with_differences() {
             "tanh", { residual = ["sigmoid", "tanh"] }, "flatten", { residual = ["tanh", "dropout 0.1"] },
             "dense 8", { residual = ["sigmoid"] }, "dropout 0.1", "dense classes",
         ]"#;
-    let model = Model::new(ModelSpec::parse(text, "nested").unwrap(), [5, 6, 2], false, CLASSES, Engine::Direct).unwrap();
+    let model =
+        Model::new(ModelSpec::parse(text, "nested").unwrap(), [5, 6, 2], false, CLASSES, Engine::Direct).unwrap();
     let mut params = Params::initial(model.table.clone(), Init::Xavier, 4);
     gradients::check(&model, &mut params, 4, 1e-3);
 }
@@ -124,7 +126,9 @@ fn a_layer_that_does_not_fit_is_named_by_the_path_of_its_block() {
     let tail = "\"flatten\", \"dense classes\"";
     for (layers, want) in [
         (
-            format!("\"conv 3x3x4\", {{ name = \"layer2\", repeat = 2, residual = [\"relu\", \"conv 3x3x8\"] }}, {tail}"),
+            format!(
+                "\"conv 3x3x4\", {{ name = \"layer2\", repeat = 2, residual = [\"relu\", \"conv 3x3x8\"] }}, {tail}"
+            ),
             "model 'm', layer2[0], its join 'add': found input 9x9x4: 9x9x8 cannot be added to 9x9x4: the layers give 9x9x8, the block's input is 9x9x4; add a shortcut",
         ),
         (

@@ -1,4 +1,4 @@
-//! Memory that the ranks of a machine share, and where they meet.
+//! Memory that the ranks of a machine share, and their node barrier.
 
 use std::any::Any;
 use std::ptr::{NonNull, null_mut};
@@ -31,23 +31,23 @@ impl Counter {
 }
 
 /// Says of memory that the communicator keeps it.
-struct Window;
+struct WindowMemory;
 
 impl Mpi {
     /// A number of each rank of this group, in rank order.
-    fn gather_on_node(&self, number: usize) -> Vec<usize> {
-        gather(&self.node, number)
+    fn allgather_on_node(&self, number: usize) -> Vec<usize> {
+        allgather(&self.node, number)
     }
 
     pub(super) fn share_memory(&self, floats: usize) -> Result<Vec<Buffer>, String> {
-        let lengths = self.gather_on_node(floats);
+        let lengths = self.allgather_on_node(floats);
         // Sixteen more, to begin at a cache line.
         let bytes = ((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096);
         // All groups of a machine take theirs at the same time, from the same place; so may other parts of the world.
-        let all = self.peers * gather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
+        let all = self.peers * allgather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
         // Pages of a window are only taken when they are touched: a system without them would end us with a signal, later.
         let free = fs4::available_space(SHARED_MEMORY).map_or(usize::MAX, |free| free as usize);
-        let free = gather(&self.machine, free).into_iter().min().unwrap_or(0);
+        let free = allgather(&self.machine, free).into_iter().min().unwrap_or(0);
         if free < all {
             let (free, all) = (free >> 20, all.div_ceil(1 << 20));
             return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
@@ -59,7 +59,7 @@ impl Mpi {
         }
         // Where the first rank cannot make the file (a limit of file sizes), Open MPI's others would wait for it for ever.
         let refused = if self.nodes.place() == 0 { refuses_file_of(all) } else { None };
-        if self.gather_on_node(usize::from(refused.is_some())).contains(&1) {
+        if self.allgather_on_node(usize::from(refused.is_some())).contains(&1) {
             let why =
                 refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
             return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", all.div_ceil(1 << 20)));
@@ -79,7 +79,7 @@ impl Mpi {
                 window.as_mut_ptr(),
             )
         };
-        if self.gather_on_node(code as usize).iter().any(|&code| code != ffi::MPI_SUCCESS as usize) {
+        if self.allgather_on_node(code as usize).iter().any(|&code| code != ffi::MPI_SUCCESS as usize) {
             return Err(format!("MPI_Win_allocate_shared refused {} MB: {}", bytes >> 20, describe_error(code)));
         }
         // SAFETY: the call before succeeded.
@@ -87,7 +87,7 @@ impl Mpi {
         self.windows.borrow_mut().push(window);
         let mut counters = self.counters.borrow_mut();
         counters.clear();
-        let memory: Arc<dyn Any + Send + Sync> = Arc::new(Window);
+        let memory: Arc<dyn Any + Send + Sync> = Arc::new(WindowMemory);
         let part = |(rank, length): (usize, usize)| {
             let (mut size, mut unit, mut base) = (0, 0, null_mut::<u8>());
             // SAFETY: `window` is one of this machine's, `rank` one of its ranks; the part is as long as that rank said, and
@@ -107,14 +107,14 @@ impl Mpi {
             }
         };
         let parts = lengths.into_iter().enumerate().map(part).collect::<Result<Vec<_>, &str>>();
-        // MPI does not promise zeros. Nobody meets before all have counted from there.
+        // MPI does not promise zeros. No rank enters a node barrier before all counters are zero.
         counters[self.nodes.place()].get().store(0, Ordering::Release);
         drop(counters);
         self.node.barrier();
         parts.map_err(str::to_owned)
     }
 
-    pub(super) fn meet_neighbours(&self) {
+    pub(super) fn wait_for_neighbours(&self) {
         let counters = self.counters.borrow();
         let Some(own) = counters.get(self.nodes.place()) else { return };
         let round = own.get().fetch_add(1, Ordering::AcqRel) + 1;
@@ -136,7 +136,7 @@ impl Mpi {
 }
 
 /// A number of each rank of `ranks`, in rank order.
-fn gather(ranks: &SimpleCommunicator, number: usize) -> Vec<usize> {
+fn allgather(ranks: &SimpleCommunicator, number: usize) -> Vec<usize> {
     let mut all = vec![0u64; ranks.size() as usize];
     ranks.all_gather_into(&(number as u64), &mut all[..]);
     all.into_iter().map(|number| number as usize).collect()

@@ -2,12 +2,12 @@
 
 use super::Lockstep;
 use super::cost::Predicted;
-use super::layout::{Copy, Sizes};
-use super::plan::{self, How, Plan};
-use super::shared::SharedLayer;
-use super::sums::{Section, Trees};
-use super::team::Team;
-use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, agree};
+use super::factors::SharedLayer;
+use super::plan::{self, ExchangeConfig, ExchangePlan};
+use super::reduce::{Section, Trees};
+use super::shared_memory::{Replica, SegmentSizes};
+use super::topology::Topology;
+use crate::comm::{Communicator, Nodes, Reduce, SharedWindow, Strategy, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{Buffer, zeros};
 use crate::model::{DenseStep, Gradients, Model, Params, Workspace, units};
@@ -24,86 +24,88 @@ impl<'a> Lockstep<'a> {
         model: &Model,
         data: &TrainData,
         batch: usize,
-        how: How,
+        config: ExchangeConfig,
         settings: optim::Settings,
         comm: &'a dyn Communicator,
     ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
         let apart = || Nodes::apart(comm.size(), comm.rank());
-        if how.window == Window::Off || how.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
-            return Ok(Lockstep::within(model, data, batch, &how, settings, comm, apart())?.expect("memory of our own"));
+        if config.window == SharedWindow::Off || config.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
+            return Ok(
+                Lockstep::within(model, data, batch, &config, settings, comm, apart())?.expect("memory of our own")
+            );
         }
-        let refused = match Lockstep::within(model, data, batch, &how, settings, comm, comm.nodes().clone())? {
+        let refused = match Lockstep::within(model, data, batch, &config, settings, comm, comm.nodes().clone())? {
             Ok(found) => return Ok(found),
             Err(refused) => refused,
         };
-        if how.window == Window::On {
-            let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
+        if config.window == SharedWindow::On {
+            let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or pass --window off";
             return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
         }
-        let found = Lockstep::within(model, data, batch, &how, settings, comm, apart())?;
+        let found = Lockstep::within(model, data, batch, &config, settings, comm, apart())?;
         let (mut lockstep, params, optimizer) = found.expect("memory of our own");
         lockstep.refused = Some(refused);
         Ok((lockstep, params, optimizer))
     }
 
-    /// As [`Lockstep::new`], with memory shared in these groups; or what the system said where it refuses it.
+    /// As [`Lockstep::new`], with memory shared in these groups; or the system's message, where it refuses the memory.
     #[allow(clippy::type_complexity)] // What was asked for, or why not.
     fn within(
         model: &Model,
         data: &TrainData,
         batch: usize,
-        how: &How,
+        config: &ExchangeConfig,
         settings: optim::Settings,
         comm: &'a dyn Communicator,
         groups: Nodes,
     ) -> Result<Result<(Lockstep<'a>, Params, Optimizer), String>> {
-        let mut team = Team::new(comm, groups, how.wire);
+        let mut topology = Topology::new(comm, groups, config.wire);
         let all = &data.train.shards;
         let ends = |rank: usize| all.owned(rank, comm.size()).end;
         let mut trees = Trees::default();
-        trees.plant(&vec![1; all.count()], &ends, &team);
+        trees.build(&vec![1; all.count()], &ends, &topology);
         let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
-        let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
+        let own = if config.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
         let units = units(&model.table);
         let norm = if settings.clip_norm.is_some() { units.len() } else { 0 };
-        let plan = plan::choose(model, (batch, all.count()), how, norm, &team);
+        let plan = plan::choose(model, (batch, all.count()), config, norm, &topology);
         let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
         let capacity = greatest(comm, data.rows_at_once(batch));
         let own_shards = all.owned(comm.rank(), comm.size()).len();
-        let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &team);
-        agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
+        let sizes = segment_sizes(model, &plan, (own, waiting), (batch, capacity), settings, &topology);
+        all_agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
         let mut workspace = Workspace::for_training(model, capacity, own_shards);
-        let parts = match take_memory(&sizes, &team) {
+        let parts = match take_memory(&sizes, &topology) {
             Ok(parts) => parts,
             Err(refused) => return Ok(Err(refused)),
         };
-        team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
-        let mut copy = sizes.cut_copy(&parts[0]);
+        topology.segments = parts.iter().map(|part| sizes.segment(part)).collect();
+        let mut replica = sizes.replica(&parts[0]);
         for (index, (step, _)) in plan.shared.iter().enumerate() {
             // Layers that read one tensor share it.
             let first = plan.shared.iter().position(|(other, _)| other.input == step.input).unwrap_or(index);
-            for area in &mut team.areas {
-                area.layers[index].input = area.layers[first].input.alias();
+            for segment in &mut topology.segments {
+                segment.layers[index].input = segment.layers[first].input.alias();
             }
-            workspace.place_tensor(step.input, &team.own().layers[index].input);
+            workspace.place_tensor(step.input, &topology.own().layers[index].input);
         }
         if sizes.gradients > 0 {
-            workspace.place_gradients(&team.own().gradients);
+            workspace.place_gradients(&topology.own().gradients);
         }
         let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
         let above = if plan.shared.is_empty() { above } else { &[] };
         let of_groups = &trees.groups.sums_of;
         let layers = plan.shared.iter().cloned().enumerate();
         let lockstep = Lockstep {
-            sums: team.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
+            sums: topology.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
             total: zeros(model.parameters()),
             rows: Vec::new(),
             rows_of_each: Vec::new(),
-            sections: [Section::new(below, 0, of_groups, &team), Section::new(above, 2, of_groups, &team)],
+            sections: [Section::new(below, 0, of_groups, &topology), Section::new(above, 2, of_groups, &topology)],
             layers: layers
-                .map(|(index, (step, how))| SharedLayer::new(step, how, index, (batch, capacity), &team))
+                .map(|(index, (step, strategy))| SharedLayer::new(step, strategy, index, (batch, capacity), &topology))
                 .collect(),
-            told: vec![0.0; (2 + 2 * own) * comm.size()],
+            gathered: vec![0.0; (2 + 2 * own) * comm.size()],
             squares: vec![0.0; units.len()],
             units,
             agreed: None,
@@ -111,51 +113,51 @@ impl<'a> Lockstep<'a> {
             predicted: (0, Predicted::default()),
             trees,
             workspace,
-            team,
-            how: how.clone(),
+            topology,
+            config: config.clone(),
             plan,
         };
-        lockstep.clear(&mut copy);
-        let params = Params { values: copy.params, table: model.table.clone() };
-        Ok(Ok((lockstep, params, Optimizer::within(settings, copy.moments))))
+        lockstep.clear(&mut replica);
+        let params = Params { values: replica.params, table: model.table.clone() };
+        Ok(Ok((lockstep, params, Optimizer::within(settings, replica.moments))))
     }
 
     /// Collective: a run begins with zeros, which MPI does not promise. Each rank writes what it updates: memory lies near the one who
     /// touches it first.
-    fn clear(&self, copy: &mut Copy) {
+    fn clear(&self, replica: &mut Replica) {
         let sections = self.sections.iter().map(Section::own);
         for own in sections.chain(self.layers.iter().flat_map(SharedLayer::own_params)) {
-            copy.params[own.clone()].fill(0.0);
-            copy.moments.iter_mut().for_each(|moments| moments[own.clone()].fill(0.0));
+            replica.params[own.clone()].fill(0.0);
+            replica.moments.iter_mut().for_each(|moments| moments[own.clone()].fill(0.0));
         }
-        self.team.meet();
+        self.topology.node_barrier();
     }
 }
 
 /// Collective: the greatest of the ranks' numbers.
 fn greatest(comm: &dyn Communicator, number: usize) -> usize {
     let number_of = |bytes: &Vec<u8>| bytes[..].try_into().map(u64::from_le_bytes).unwrap_or(0) as usize;
-    comm.gather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
+    comm.allgather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
 }
 
-/// How much a rank shows the others.
-fn sizes(
+/// Sizes of a rank's shared segment.
+fn segment_sizes(
     model: &Model,
-    plan: &Plan,
+    plan: &ExchangePlan,
     (own, waiting): (usize, usize),
     rows: (usize, usize),
     settings: optim::Settings,
-    team: &Team<'_>,
-) -> Sizes {
+    topology: &Topology<'_>,
+) -> SegmentSizes {
     let params = model.parameters();
     let summed = if plan.shared.is_empty() { params } else { model.image_params().end };
     let writes = plan.shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
     let layer = |(index, (step, strategy)): (usize, &(DenseStep, Strategy))| {
         let is_first = plan.shared[..index].iter().all(|(other, _)| other.input != step.input);
         let input = if is_first { Workspace::tensor_floats(model, step.input, rows.1) } else { 0 };
-        SharedLayer::sizes(step, *strategy, rows, team, input)
+        SharedLayer::sizes(step, *strategy, rows, topology, input)
     };
-    Sizes {
+    SegmentSizes {
         scores: 2 * (2 + 2 * own),
         sums: (own + waiting, summed),
         gradients: if writes { Workspace::gradient_floats(model, rows.1) } else { 0 },
@@ -164,17 +166,17 @@ fn sizes(
     }
 }
 
-/// Collective: the memory of this group's ranks; where one group is refused, all are.
-fn take_memory(sizes: &Sizes, team: &Team<'_>) -> Result<Vec<Buffer>, String> {
+/// Collective: the segments of this group's ranks; where the system refuses one group, all ranks get its message.
+fn take_memory(sizes: &SegmentSizes, topology: &Topology<'_>) -> Result<Vec<Buffer>, String> {
     // A rank that is alone asks, too, where others share: on its machine they may.
-    let mine = match team.groups.count() == team.size() {
+    let mine = match topology.groups.count() == topology.size() {
         true => Ok(vec![zeros(sizes.floats(true))]),
-        false => team.comm.share(sizes.floats(team.groups.place() == 0)),
+        false => topology.comm.allocate_shared(sizes.floats(topology.groups.place() == 0)),
     };
-    let said = mine.as_ref().err().cloned().unwrap_or_default();
-    let all = team.comm.gather(said.as_bytes());
-    match all.iter().find(|said| !said.is_empty()) {
-        Some(said) => Err(String::from_utf8_lossy(said).into_owned()),
+    let refused = mine.as_ref().err().cloned().unwrap_or_default();
+    let all = topology.comm.allgather(refused.as_bytes());
+    match all.iter().find(|refused| !refused.is_empty()) {
+        Some(refused) => Err(String::from_utf8_lossy(refused).into_owned()),
         None => mine,
     }
 }
