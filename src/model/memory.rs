@@ -89,7 +89,7 @@ impl Memory {
                 by_rows: wishes[owner].by_rows,
                 takes_turns: turns[tensor],
                 offset: offsets[owner],
-                floats: rows[tensor].values,
+                floats: if wishes[owner].floats > 0 { rows[tensor].values } else { 0 },
             }
         };
         let values = (0..rows.len()).map(place).collect();
@@ -182,7 +182,9 @@ fn values(
         }
     }
     for (tensor, wish) in wishes.iter_mut().enumerate() {
-        if owners[tensor] != tensor {
+        // Another tensor's memory, or none: an operation that computes its reader too never writes it.
+        let is_written = tensor == 0 || steps.iter().any(|step| step.output == tensor);
+        if owners[tensor] != tensor || !is_written {
             wish.floats = 0;
         }
     }
