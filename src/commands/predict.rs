@@ -21,7 +21,7 @@ use crate::kernels;
 use crate::model::{Model, Params, Workspace, room};
 use crate::plural::plural;
 use crate::report::{note, progress_bar};
-use answers::{Choice, Outcome, Threshold, print};
+use answers::{AnswerOptions, Choice, Outcome, print};
 use rayon::prelude::*;
 
 use super::ensemble;
@@ -52,18 +52,9 @@ pub struct Options {
     /// Also write, for each picture, a map of what speaks for its class over it into this folder
     #[arg(long, value_name = "DIR")]
     pub explain: Option<PathBuf>,
-    /// Also list the K most probable classes of each picture
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-    pub top: Option<u16>,
-    /// Say a class only from this probability on, else '?'; or, for one class: say it from there on, else another
-    #[arg(long, value_name = "P|CLASS=P")]
-    pub threshold: Option<Threshold>,
-    /// A JSON array of {file, class, probability, probabilities, and with --top: top}
-    #[arg(long, conflicts_with = "csv")]
-    pub json: bool,
-    /// CSV: file, class, probability, one column a class, and with --top two more a rank
-    #[arg(long)]
-    pub csv: bool,
+    /// What is said of a picture.
+    #[command(flatten)]
+    pub answers: AnswerOptions,
 }
 
 /// Collective: the ranks share the pictures, the root prints them in the order given.
@@ -76,7 +67,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     probe::check(&model_files, comm)?;
     let models = agree(comm, read(&model_files, options.explain.is_some()))?;
     let saved = &models[0];
-    let choice = agree(comm, Choice::new(options, &saved.classes))?;
+    let choice = agree(comm, Choice::new(&options.answers, &saved.classes))?;
     let mut files = Vec::new();
     agree_root(comm, || {
         files = inputs::list(&options.inputs)?;
@@ -97,7 +88,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     agree(comm, maps.map_or(Ok(()), Maps::finish))?;
     say_first_only(first_only, comm);
     let outcomes = gather(outcomes, files.len().div_ceil(size), saved.classes.len(), comm)?;
-    let printed = if comm.is_root() { print(options, &saved.classes, &outcomes) } else { Ok(()) };
+    let printed = if comm.is_root() { print(&options.answers, &saved.classes, &outcomes) } else { Ok(()) };
     agree(comm, printed)?;
     if comm.is_root() && files.len() > 1 {
         let (count, seconds) = (files.len(), started.elapsed().as_secs_f64());

@@ -3,6 +3,8 @@
 // What the crate lacks is called by hand: shared windows, and messages whose buffers outlive a call.
 #![allow(unsafe_code)]
 
+mod channel;
+mod counter;
 mod messages;
 mod window;
 
@@ -25,8 +27,8 @@ use crate::error::Exit;
 use crate::kernels::Buffer;
 use crate::launch::{Launch, Library};
 use crate::position;
-use messages::Channel;
-use window::Counter;
+use channel::Channel;
+use counter::Counter;
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use mpi::collective::CommunicatorCollectives;
 use mpi::ffi;
@@ -11,6 +11,7 @@ use mpi::raw::AsRaw;
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 
 use super::Mpi;
+use super::counter::Counter;
 use crate::comm::SHARED_MEMORY;
 use crate::kernels::{Buffer, zeros};
 
@@ -19,16 +20,6 @@ const SPINS: usize = 2000;
 
 /// Floats in front of each rank's part of shared memory: its counter, on a cache line of its own.
 const COUNTER: usize = 64;
-
-/// A counter in shared memory.
-pub(super) struct Counter(NonNull<AtomicU64>);
-
-impl Counter {
-    fn get(&self) -> &AtomicU64 {
-        // SAFETY: it lies in a window that is only freed when the communicator is.
-        unsafe { self.0.as_ref() }
-    }
-}
 
 /// Says of memory that the communicator keeps it.
 struct Window;
@@ -102,7 +93,7 @@ impl Mpi {
                 );
                 let base = NonNull::new(base).filter(|_| code == ffi::MPI_SUCCESS as i32).ok_or("no such part")?;
                 let base = base.add(base.align_offset(64)).cast::<f32>();
-                counters.push(Counter(base.cast()));
+                counters.push(Counter::at(base.cast()));
                 Ok(Buffer::shared(base.add(COUNTER), length, memory.clone()))
             }
         };
