@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A file takes a name from another: the files' places, and the path that does.
-type Edges = BTreeMap<usize, BTreeMap<usize, String>>;
+pub type Edges = BTreeMap<usize, BTreeMap<usize, String>>;
 
 /// The files of a crate, and their modules.
 pub struct FileGraph {
@@ -47,7 +47,8 @@ impl FileGraph {
         let reached: Vec<BTreeSet<usize>> = (0..self.files.len()).map(|file| reach(&edges, file)).collect();
         let mut circles = BTreeSet::new();
         for file in 0..self.files.len() {
-            let circle: BTreeSet<usize> = reached[file].iter().copied().filter(|&other| reached[other].contains(&file)).collect();
+            let circle: BTreeSet<usize> =
+                reached[file].iter().copied().filter(|&other| reached[other].contains(&file)).collect();
             if !circle.is_empty() {
                 circles.insert(circle);
             }
@@ -62,13 +63,17 @@ impl FileGraph {
         let inner = edges.iter().filter(|(from, _)| is_in(**from));
         let inner = inner.flat_map(|(from, to)| to.iter().map(move |(to, path)| (*from, *to, path)));
         let inner = inner.filter(|(_, to, _)| is_in(*to));
-        inner.map(|(from, to, path)| format!("{} takes {path} from {}", self.files[from].name, self.files[to].name)).collect()
+        inner
+            .map(|(from, to, path)| format!("{} takes {path} from {}", self.files[from].name, self.files[to].name))
+            .collect()
     }
 
-    fn edges(&self) -> Edges {
+    /// Which file takes names from which, by their places, and a path by which it does.
+    pub fn edges(&self) -> Edges {
         let mut edges = Edges::new();
         for (index, file) in self.files.iter().enumerate() {
-            let reexports = self.modules.keys().any(|module| module.len() > file.module.len() && module.starts_with(&file.module));
+            let reexports =
+                self.modules.keys().any(|module| module.len() > file.module.len() && module.starts_with(&file.module));
             // A folder's module passes names on; those that its own code uses, it takes.
             let passes_on = |import: &Import| reexports && import.is_public && !file.words.contains(&import.name);
             let imports = file.imports.iter().filter(|import| !passes_on(import));
@@ -108,11 +113,12 @@ impl FileGraph {
             }
         };
         for (index, part) in rest.iter().enumerate() {
-            let owner = *self.modules.get(&module)?;
+            let owner = self.modules.get(&module).copied();
             module.push(part.clone());
             if self.modules.contains_key(&module) {
                 continue;
             }
+            let owner = owner?;
             let import = self.files[owner].imports.iter().find(|import| import.name == *part);
             return match import {
                 Some(import) => {
@@ -148,9 +154,20 @@ impl File {
             module.pop();
         }
         // The kernels are a crate of their own.
-        let root = if module.first().is_some_and(|first| first == "kernels") { vec!["kernels".to_owned()] } else { Vec::new() };
+        let root = if module.first().is_some_and(|first| first == "kernels") {
+            vec!["kernels".to_owned()]
+        } else {
+            Vec::new()
+        };
         let tokens = without_tests(&tokens(text));
-        let mut file = File { name: name.to_owned(), module, root, imports: Vec::new(), paths: Vec::new(), words: BTreeSet::new() };
+        let mut file = File {
+            name: name.to_owned(),
+            module,
+            root,
+            imports: Vec::new(),
+            paths: Vec::new(),
+            words: BTreeSet::new(),
+        };
         file.read(&tokens);
         file
     }
@@ -159,7 +176,9 @@ impl File {
         let mut at = 0;
         while at < tokens.len() {
             if tokens[at] == "use" {
-                let is_public = at > 0 && (tokens[at - 1] == "pub" || (tokens[at - 1] == ")" && tokens[..at].iter().rev().take(8).any(|t| t == "pub")));
+                let is_public = at > 0
+                    && (tokens[at - 1] == "pub"
+                        || (tokens[at - 1] == ")" && tokens[..at].iter().rev().take(8).any(|t| t == "pub")));
                 at = self.read_tree(tokens, at + 1, Vec::new(), is_public);
                 continue;
             }
@@ -168,7 +187,9 @@ impl File {
             while at < tokens.len() && is_name(&tokens[at]) {
                 path.push(tokens[at].clone());
                 at += 1;
-                if tokens.get(at).is_some_and(|token| token == "::") && tokens.get(at + 1).is_some_and(|next| is_name(next)) {
+                if tokens.get(at).is_some_and(|token| token == "::")
+                    && tokens.get(at + 1).is_some_and(|next| is_name(next))
+                {
                     at += 1;
                 } else {
                     break;
@@ -284,7 +305,8 @@ fn text_length(rest: &str) -> Option<usize> {
             return Some(prefix + 1 + closed(&quoted[1..], '\'')?);
         }
         // A lifetime.
-        return (prefix == 0).then(|| 1 + quoted[1..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(quoted.len() - 1));
+        return (prefix == 0)
+            .then(|| 1 + quoted[1..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(quoted.len() - 1));
     }
     None
 }
@@ -327,7 +349,9 @@ fn end_of_item(tokens: &[String], mut at: usize) -> usize {
             _ => {}
         }
         at += 1;
-        if depth == 0 && (tokens[at - 1] == ";" || (tokens[at - 1] == "}" && tokens.get(at).is_none_or(|next| next != ";"))) {
+        if depth == 0
+            && (tokens[at - 1] == ";" || (tokens[at - 1] == "}" && tokens.get(at).is_none_or(|next| next != ";")))
+        {
             break;
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use mpi::ffi;
 use mpi::raw::AsRaw;
 
-use super::channel::Channel;
+use super::state::Channel;
 use super::{LIMIT, Mpi};
 use crate::comm::Wire;
 use crate::kernels::{self, Buffer, zeros};

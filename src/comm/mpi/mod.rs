@@ -3,9 +3,8 @@
 // What the crate lacks is called by hand: shared windows, and messages whose buffers outlive a call.
 #![allow(unsafe_code)]
 
-mod channel;
-mod counter;
 mod messages;
+mod state;
 mod window;
 
 use std::cell::{Cell, RefCell};
@@ -27,8 +26,7 @@ use crate::error::Exit;
 use crate::kernels::Buffer;
 use crate::launch::{Launch, Library};
 use crate::position;
-use channel::Channel;
-use counter::Counter;
+use state::{Channel, Counter};
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;

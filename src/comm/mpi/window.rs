@@ -11,7 +11,7 @@ use mpi::raw::AsRaw;
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 
 use super::Mpi;
-use super::counter::Counter;
+use super::state::Counter;
 use crate::comm::SHARED_MEMORY;
 use crate::kernels::{Buffer, zeros};
 

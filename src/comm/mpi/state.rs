@@ -1,7 +1,20 @@
-//! Counters that ranks of a machine meet by.
+//! What a communicator holds besides MPI's own: messages under way, and counters that ranks of a machine meet by.
 
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
+
+use mpi::ffi;
+
+use crate::kernels::Buffer;
+
+/// Messages under way, and the memory that they come from or go to.
+#[derive(Default)]
+pub(super) struct Channel {
+    pub(super) requests: Vec<ffi::MPI_Request>,
+    pub(super) held: Vec<Buffer>,
+    /// Numbers of half the width, and where those that come go at the end.
+    pub(super) narrow: Vec<(Buffer, Option<Buffer>)>,
+}
 
 /// A counter in shared memory.
 pub(super) struct Counter(NonNull<AtomicU64>);
