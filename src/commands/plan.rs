@@ -16,8 +16,8 @@ use crate::model::Model;
 use crate::optim::OptimizerKind;
 use crate::plural::plural;
 use crate::say;
-use crate::train::cost::{Link, Predicted, Rates, Setting, Shape, best, predict};
-use crate::train::{all_by, can_share, can_take, decide};
+use crate::train::cost::{Link, Predicted, Rates, Shape, best, predict};
+use crate::train::{Setting, all_by, can_share, can_take, decide};
 use rates::Measured;
 use units::{Ranks, bandwidth, cores, latency, ranks};
 

@@ -5,7 +5,7 @@
 //! removed first, and a lock on the folder keeps two jobs apart.
 
 use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGUSR1;
 
 use super::interrupt;
+use super::job::Job;
 use super::origin::Origin;
 use super::prepare::write_divergence;
 use crate::comm::{self, Communicator, agree, agree_root};
@@ -31,19 +32,6 @@ const STOP: &str = "stop";
 /// Time between two looks for runs that are done.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A run that is to be dealt out.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// What it is called.
-    pub name: String,
-    /// Its settings.
-    pub config: RunConfig,
-    /// Where it begins.
-    pub origin: Origin,
-    /// Where it works.
-    pub folder: PathBuf,
-}
-
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum End {
@@ -57,7 +45,10 @@ pub enum End {
     Interrupted(String, u8),
 }
 
-/// Collective: runs `jobs` in their order, as many at a time as there are groups of `each` ranks; `folder` is one that all ranks
+/// Trains a run, on these ranks, and says what is to be said of it there.
+pub type Train = fn(&RunConfig, &Origin, &dyn Communicator, Console) -> Result<Summary>;
+
+/// Collective: has `train` run `jobs` in their order, as many at a time as there are groups of `each` ranks; `folder` is one that all ranks
 /// see. How each of them ended, on every rank; `None` where it never began. The root says a line of each to `console`.
 ///
 /// # Errors
@@ -68,6 +59,7 @@ pub fn deal(
     each: usize,
     comm: &dyn Communicator,
     console: &Console,
+    train: Train,
 ) -> Result<Vec<Option<End>>> {
     let claims = folder.join(CLAIMS);
     let mut lock = None;
@@ -95,7 +87,7 @@ pub fn deal(
             let (claims, done) = (&claims, &done);
             move || heed(claims, leads, done)
         });
-        let dealt = take_turns(jobs, &claims, part.as_ref(), &mut ends);
+        let dealt = take_turns(jobs, &claims, part.as_ref(), train, &mut ends);
         // Others may need hours yet.
         comm.rest();
         dealt
@@ -179,7 +171,13 @@ fn create(path: &Path) -> Result<bool> {
 }
 
 /// Collective over a group: takes runs until none is left. What the group's root learns goes to `ends`.
-fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut Vec<(usize, End)>) -> Result<()> {
+fn take_turns(
+    jobs: &[Job],
+    claims: &Path,
+    part: &dyn Communicator,
+    train: Train,
+    ends: &mut Vec<(usize, End)>,
+) -> Result<()> {
     let mut next = 0;
     loop {
         let taken = agree_root(part, || {
@@ -195,7 +193,7 @@ fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut V
         let job = &jobs[index];
         let console = Console::warnings(part.is_root(), &job.name);
         // Its own: the memory that the run shares goes with it.
-        let ended = super::launch(&job.config, &job.origin, part.split(0).as_ref(), console);
+        let ended = train(&job.config, &job.origin, part.split(0).as_ref(), console);
         let (end, line) = end_of(job, ended);
         let stops = matches!(end, End::Interrupted(..));
         agree_root(part, || {

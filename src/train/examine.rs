@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::EVALUATION_BATCH;
-use super::trainer::Trainer;
+use super::micro_batch::EVALUATION_BATCH;
+use super::run::Run;
 use crate::checkpoint;
 use crate::comm::{Communicator, Solo};
 use crate::data::{Dataset, Normalizer, Part, RowShape, Split, Values, class_names};
@@ -179,34 +179,31 @@ fn fits(dataset: &Dataset, shape: RowShape, classes: &[String]) -> Result<()> {
     ))
 }
 
-impl Trainer<'_> {
-    /// Collective: writes the run's page. Its results are on disk already: what goes wrong here is a warning.
-    pub fn report(&mut self, console: &Console) {
-        let Trainer { model, params, data, lockstep, .. } = self;
-        let (split, part) = match (&data.test, &data.val) {
-            (Some(part), _) => (Split::Test, Some(part)),
-            (None, val) => (Split::Val, val.as_ref()),
-        };
-        let examined = Examined { model, params, normalizer: &data.normalizer, classes: &data.classes };
-        let ws = &mut lockstep.workspace;
-        let judged = part.map(|part| examined.judge(split, part, ws, self.comm));
-        if !self.comm.is_root() {
-            return;
-        }
-        let path = self.folder.path();
-        let written = RunFiles::read(path).and_then(|files| {
-            let mut subject = Subject { files, ..Subject::default() };
-            match judged {
-                None => subject.notes.push("The data has no test rows: there is nothing about single ones.".to_owned()),
-                Some(judged) => {
-                    let dataset = Dataset::open(&self.config.data)?;
-                    fill(&mut subject, judged, |judged| examined.examples(judged, &dataset, split, ws))?;
-                }
+/// Collective: writes the page of the run in `folder`. Its results are on disk already: what goes wrong here is a warning.
+pub fn write_report(run: &mut Run<'_>, folder: &Path, console: &Console) {
+    let Run { config, comm, model, params, data, lockstep, .. } = run;
+    let (split, part) = match (&data.test, &data.val) {
+        (Some(part), _) => (Split::Test, Some(part)),
+        (None, val) => (Split::Val, val.as_ref()),
+    };
+    let examined = Examined { model, params, normalizer: &data.normalizer, classes: &data.classes };
+    let ws = &mut lockstep.workspace;
+    let judged = part.map(|part| examined.judge(split, part, ws, *comm));
+    if !comm.is_root() {
+        return;
+    }
+    let written = RunFiles::read(folder).and_then(|files| {
+        let mut subject = Subject { files, ..Subject::default() };
+        match judged {
+            None => subject.notes.push("The data has no test rows: there is nothing about single ones.".to_owned()),
+            Some(judged) => {
+                let dataset = Dataset::open(&config.data)?;
+                fill(&mut subject, judged, |judged| examined.examples(judged, &dataset, split, ws))?;
             }
-            write_whole(&path.join(REPORT), report::page(&[subject])?.as_bytes())
-        });
-        if let Err(failure) = written {
-            console.warn(format!("the report could not be written: {failure}"));
         }
+        write_whole(&folder.join(REPORT), report::page(&[subject])?.as_bytes())
+    });
+    if let Err(failure) = written {
+        console.warn(format!("the report could not be written: {failure}"));
     }
 }

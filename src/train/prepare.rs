@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::data::batch_of;
-use super::deal::Job;
+use super::batch::batch_of;
+use super::job::Job;
 use super::origin::{CONFIG, Origin, differing, finished};
 use crate::comm::{Communicator, Solo, agree_root};
 use crate::config::{RunConfig, Settings};

@@ -1,7 +1,8 @@
 //! What a step of ranks of one machine touches of memory, before there is any: by the cuts of `start.rs`, `pass.rs` and `sums.rs`.
 
-use super::cost::{Link, Rates, Setting, Shape, best};
+use super::cost::{Link, Rates, Shape, best};
 use super::plan::{can_take, decide};
+use super::setting::Setting;
 use super::shared::SharedLayer;
 use super::team::{input_units, share_out, stretch};
 use crate::comm::{Comm, Strategy, Wire};

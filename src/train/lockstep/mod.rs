@@ -7,10 +7,12 @@
 pub mod cost;
 mod far;
 mod footprint;
+mod lap;
 mod layout;
 mod link;
 mod pass;
 mod plan;
+mod setting;
 mod shared;
 mod sizes;
 mod start;
@@ -18,10 +20,11 @@ mod sums;
 mod team;
 
 pub use footprint::footprint;
-pub use plan::{How, all_by, can_share, can_take, decide, most_rows, recorded};
+pub use lap::Lap;
+pub use plan::{How, all_by, can_share, can_take, decide, recorded};
+pub use setting::{Setting, most_rows};
 
 use std::ops::Range;
-use std::time::Instant;
 
 use super::data::TrainData;
 use super::digests::{self, Copies};
@@ -378,21 +381,4 @@ fn limit_norm(squares: &[f64], optimizer: &mut Optimizer) {
 /// Whether there is to be an update: the same on every rank.
 fn goes_on(score: Score, told: Tells) -> bool {
     !told.unwell && score.loss_sum.is_finite()
-}
-
-/// A stopwatch that hands each phase the time since the last one ended.
-pub struct Lap(Instant);
-
-impl Lap {
-    /// Starts it.
-    pub fn start() -> Lap {
-        Lap(Instant::now())
-    }
-
-    /// A phase is over.
-    pub fn end(&mut self, phase: &mut f64) {
-        let now = Instant::now();
-        *phase += (now - self.0).as_secs_f64();
-        self.0 = now;
-    }
 }

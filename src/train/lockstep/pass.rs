@@ -10,7 +10,6 @@ use crate::optim::Optimizer;
 use crate::position::{self, Phase};
 use crate::trace::What;
 use crate::train::data::TrainData;
-use crate::train::interrupt;
 use crate::train::micro_batch::next_run;
 
 impl Lockstep<'_> {
@@ -220,8 +219,7 @@ impl Lockstep<'_> {
         let shown = bytemuck::cast_slice_mut::<f32, f64>(&mut shown);
         shown.fill(0.0);
         // 1 is a checkpoint, what is more is a signal.
-        let stop = tells.stop.or_else(interrupt::caught);
-        let due = stop.map_or(u8::from(tells.checkpoint), |signal| 1 + signal);
+        let due = tells.stop.map_or(u8::from(tells.checkpoint), |signal| 1 + signal);
         [shown[0], shown[1]] = [u8::from(tells.unwell), due].map(f64::from);
         let own = self.trees.ranks.sums_of[self.team.rank()];
         for (two, sum) in shown[2..].as_chunks_mut::<2>().0.iter_mut().zip(&self.sums[..own]) {
@@ -234,8 +232,7 @@ impl Lockstep<'_> {
     pub(super) fn agree(&mut self, tells: Tells) {
         let team = &self.team;
         if team.size() == 1 {
-            let stop = tells.stop.or_else(interrupt::caught);
-            let told = Tells { checkpoint: tells.checkpoint || stop.is_some(), stop, ..tells };
+            let told = Tells { checkpoint: tells.checkpoint || tells.stop.is_some(), ..tells };
             self.agreed = Some((self.sums[0].score, told));
             return;
         }
