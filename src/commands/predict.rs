@@ -18,7 +18,7 @@ use crate::data::picture::{self, FirstOnly, Picture, is_hdf5};
 use crate::error::{Error, Result};
 use crate::files::text_of;
 use crate::kernels;
-use crate::model::{Model, Params, Workspace, room};
+use crate::model::{Predictor, Workspace, room};
 use crate::plural::plural;
 use crate::report::{note, progress_bar};
 use answers::{AnswerOptions, Choice, Outcome, print};
@@ -265,8 +265,9 @@ fn predict_batch(
     let pictures: Vec<_> = files.iter().map(decode).collect();
     let good: Vec<&Picture> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
     let all = models.iter().zip(ws).map(|(saved, ws)| {
-        probabilities(&saved.model, &saved.params, ws, good.len(), |input| {
-            for (picture, input) in good.iter().zip(input.chunks_exact_mut(h * w * c)) {
+        let mut predictor = Predictor { model: &saved.model, params: &saved.params, workspace: ws };
+        predictor.probabilities(0..good.len(), |rows, input| {
+            for (picture, input) in good[rows].iter().zip(input.chunks_exact_mut(h * w * c)) {
                 saved.normalizer.pixels(&picture.pixels, input);
             }
         })
@@ -301,22 +302,6 @@ fn mean(mut all: Vec<Vec<f32>>) -> Vec<f32> {
         }
     }
     found
-}
-
-/// The probability of each class for `rows` rows, which `prepare` writes into the network's input: `[rows, classes]`.
-pub(super) fn probabilities(
-    model: &Model,
-    params: &Params,
-    ws: &mut Workspace,
-    rows: usize,
-    prepare: impl FnOnce(&mut [f32]),
-) -> Vec<f32> {
-    ws.batch = rows;
-    prepare(ws.input_mut());
-    model.forward(params, ws, None);
-    let mut probabilities = ws.logits().to_vec();
-    kernels::softmax(model.classes, &mut probabilities);
-    probabilities
 }
 
 #[cfg(test)]

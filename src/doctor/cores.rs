@@ -185,12 +185,6 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_cpus_are_read() {
-        assert_eq!(numbers("0-2,8\n"), [0, 1, 2, 8]);
-        assert!(numbers("").is_empty() && numbers("\n").is_empty());
-    }
-
-    #[test]
     fn ranks_with_room_are_not_complained_of() {
         for cpus in [
             &["0-7"; 8][..],
@@ -239,10 +233,5 @@ mod tests {
     fn what_the_system_does_not_say_is_not_judged() {
         let checks = judge(&[Rank::default(), Rank::default()], &Launcher::Alone);
         assert!(checks.iter().all(|check| check.verdict == Verdict::Ok && check.found.starts_with("not known")));
-        let here = add(Rank::default());
-        assert!(
-            !cfg!(target_os = "linux") || !numbers(&here.cpus).is_empty() && here.machine.0 >= here.machine.1,
-            "{here:?}"
-        );
     }
 }

@@ -53,3 +53,23 @@ pub fn numbers(list: &str) -> Vec<usize> {
     });
     ranges.flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_read() {
+        assert_eq!(numbers("0-2,8\n"), [0, 1, 2, 8]);
+        assert!(numbers("").is_empty() && numbers("\n").is_empty());
+    }
+
+    #[test]
+    fn this_process_may_use_some_cpus_of_its_machine() {
+        let here = Cpus::of_this_process();
+        assert!(
+            !cfg!(target_os = "linux") || !numbers(&here.list).is_empty() && here.machine.0 >= here.machine.1,
+            "{here:?}"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use crate::data::{Part, RowShape, Values};
 use crate::error::Result;
 use crate::kernels;
 use crate::metrics::{EpochLine, MOST_IN_TABLE};
-use crate::model::Workspace;
+use crate::model::{Predictor, Workspace};
 use crate::report::{Console, percent};
 use crate::tensorboard::{Events, Step, picture};
 
@@ -137,12 +137,10 @@ fn examples(run: &Run<'_>, said: &mut Step) {
     }
     // Of its own: the training's holds a step's values.
     let mut ws = Workspace::for_inference(&run.model, rows.len());
-    ws.batch = rows.len();
+    let mut predictor = Predictor { model: &run.model, params: &run.params, workspace: &mut ws };
     let mut labels = Vec::new();
-    part.load(&rows, &data.normalizer, ws.input_mut(), &mut labels);
-    run.model.forward(&run.params, &mut ws, None);
-    let mut probabilities = ws.logits().to_vec();
-    kernels::softmax(run.model.classes, &mut probabilities);
+    let probabilities = predictor
+        .probabilities(0..rows.len(), |places, input| part.load(&rows[places], &data.normalizer, input, &mut labels));
     let each = probabilities.chunks_exact(run.model.classes).zip(&labels).zip(&pixels).enumerate();
     for (number, ((shares, &label), pixels)) in each {
         let Some(best) = kernels::argmax(shares) else { continue };

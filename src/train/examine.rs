@@ -9,8 +9,7 @@ use crate::comm::{Communicator, Solo};
 use crate::data::{Dataset, Normalizer, Part, RowShape, Split, Values, class_names};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::kernels;
-use crate::model::{Model, Params, Workspace, room};
+use crate::model::{Model, Params, Predictor, Workspace, room};
 use crate::report::{self, Console, Example, Judged, RunFiles, Subject};
 
 /// The page in a run's folder.
@@ -40,18 +39,9 @@ impl Examined<'_> {
         if part.shards.rows().checked_mul(classes).is_none_or(|values| values > MOST) {
             return None;
         }
+        let mut predictor = Predictor { model: self.model, params: self.params, workspace: ws };
         let range = part.shards.rows_of(part.owned.clone());
-        let mut own: Vec<f32> = Vec::with_capacity(range.len() * classes);
-        let mut rows: Vec<u32> = Vec::with_capacity(ws.capacity);
-        for first in range.clone().step_by(ws.capacity) {
-            rows.clear();
-            rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
-            part.fill(&rows, self.normalizer, ws);
-            self.model.forward(self.params, ws, None);
-            let start = own.len();
-            own.extend_from_slice(ws.logits());
-            kernels::softmax(classes, &mut own[start..]);
-        }
+        let own = predictor.probabilities(range, |rows, input| part.prepare(rows, self.normalizer, input));
         let labels = comm.gather(bytemuck::cast_slice(part.labels()));
         let probabilities = comm.gather(bytemuck::cast_slice(&own));
         Some(Judged {

@@ -12,7 +12,7 @@ use crate::comm::{Communicator, agree};
 use crate::config::{Batch, RunConfig};
 use crate::data::{EpochOrder, Part};
 use crate::error::{Error, Exit, Result};
-use crate::model::{Model, Params};
+use crate::model::{Model, Params, Predictor};
 use crate::optim::{self, Optimizer};
 use crate::trace::{Trace, What};
 
@@ -236,11 +236,10 @@ impl<'a> Run<'a> {
         let (mut lap, began) = (Lap::start(), self.trace.now());
         let Run { comm, data, model, params, lockstep, .. } = self;
         lockstep.collect(params, None);
+        let mut predictor = Predictor { model, params, workspace: &mut lockstep.workspace };
         let mut on = |part: &Option<Part>| {
-            part.as_ref().map(|part| {
-                let rows = (part, part.shards.count());
-                evaluate(model, params, &mut lockstep.workspace, rows, &data.normalizer, *comm)
-            })
+            let part = part.as_ref()?;
+            Some(evaluate(&mut predictor, part, part.shards.count(), &data.normalizer, *comm))
         };
         let results = [on(&data.val), on(&data.test)];
         lap.end(&mut self.progress.sums.seconds.evaluate);
