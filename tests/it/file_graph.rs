@@ -288,27 +288,25 @@ fn tokens(text: &str) -> Vec<String> {
 /// The length of the text, the character or the lifetime that stands first, if one does.
 fn text_length(rest: &str) -> Option<usize> {
     let prefix = rest.find(|c: char| !"bcr".contains(c)).filter(|&prefix| prefix <= 2)?;
-    let behind = &rest[prefix..];
-    let hashes = if rest[..prefix].contains('r') { behind.len() - behind.trim_start_matches('#').len() } else { 0 };
+    let (before, behind) = rest.split_at(prefix);
+    let hashes = if before.contains('r') { behind.len() - behind.trim_start_matches('#').len() } else { 0 };
+    let start = prefix + hashes + 1;
     let quoted = &behind[hashes..];
-    if quoted.starts_with('"') {
-        if rest[..prefix].contains('r') {
+    if let Some(text) = quoted.strip_prefix('"') {
+        if before.contains('r') {
             let end = format!("\"{}", "#".repeat(hashes));
-            return quoted[1..].find(&end).map(|at| prefix + hashes + 1 + at + end.len());
+            return text.find(&end).map(|at| start + at + end.len());
         }
-        return Some(prefix + 1 + closed(&quoted[1..], '"')?);
+        return Some(start + closed(text, '"')?);
     }
-    if quoted.starts_with('\'') && hashes == 0 && prefix <= 1 {
-        let mut chars = quoted[1..].chars();
-        let (first, second) = (chars.next()?, chars.next()?);
-        if first == '\\' || second == '\'' {
-            return Some(prefix + 1 + closed(&quoted[1..], '\'')?);
-        }
-        // A lifetime.
-        return (prefix == 0)
-            .then(|| 1 + quoted[1..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(quoted.len() - 1));
+    let text = quoted.strip_prefix('\'').filter(|_| hashes == 0 && prefix <= 1)?;
+    let mut chars = text.chars();
+    let (first, second) = (chars.next()?, chars.next()?);
+    if first == '\\' || second == '\'' {
+        return Some(start + closed(text, '\'')?);
     }
-    None
+    // A lifetime.
+    (prefix == 0).then(|| 1 + text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len()))
 }
 
 /// How far the text reaches that ends with `end`, which may be escaped in it.
