@@ -2,7 +2,7 @@
 //!
 //! - [`Solo`]: one rank, no MPI;
 //! - [`Threads`]: R ranks as threads of one process, for tests;
-//! - `mpi.rs`: MPI, the only file that names the crate `mpi` (feature `mpi`);
+//! - `mpi/`: MPI, the only folder that names the crate `mpi` (feature `mpi`);
 //! - [`Traced`]: any of them, and a record of what it does (`--trace`).
 //!
 //! This module knows numbers and bytes. It does not know what a gradient is. Every rank makes the same calls in the

@@ -1,5 +1,7 @@
 //! Before the first step: what each layer takes, and the memory for it.
 
+use std::ops::Range;
+
 use super::Lockstep;
 use super::cost::Predicted;
 use super::layout::{Copy, Sizes};
@@ -15,6 +17,18 @@ use crate::optim::{self, Optimizer};
 use crate::train::data::TrainData;
 use crate::train::memory::enough_memory;
 
+/// What is trained, on what, and as it was asked for.
+struct Asked<'t> {
+    model: &'t Model,
+    data: &'t TrainData,
+    batch: usize,
+    how: &'t How,
+    settings: optim::Settings,
+}
+
+/// A rank's part of the step, with its parameters and the optimizer.
+type Started<'a> = (Lockstep<'a>, Params, Optimizer);
+
 impl<'a> Lockstep<'a> {
     /// Collective: the memory for steps of `batch` rows over all ranks, the parameters (zeros) and the optimizer.
     ///
@@ -28,11 +42,12 @@ impl<'a> Lockstep<'a> {
         settings: optim::Settings,
         comm: &'a dyn Communicator,
     ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
+        let asked = Asked { model, data, batch, how: &how, settings };
         let apart = || Nodes::apart(comm.size(), comm.rank());
         if how.window == Window::Off || how.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
-            return Ok(Lockstep::within(model, data, batch, &how, settings, comm, apart())?.expect("memory of our own"));
+            return Ok(Lockstep::within(&asked, comm, apart())?.expect("memory of our own"));
         }
-        let refused = match Lockstep::within(model, data, batch, &how, settings, comm, comm.nodes().clone())? {
+        let refused = match Lockstep::within(&asked, comm, comm.nodes().clone())? {
             Ok(found) => return Ok(found),
             Err(refused) => refused,
         };
@@ -40,80 +55,27 @@ impl<'a> Lockstep<'a> {
             let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
             return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
         }
-        let found = Lockstep::within(model, data, batch, &how, settings, comm, apart())?;
+        let found = Lockstep::within(&asked, comm, apart())?;
         let (mut lockstep, params, optimizer) = found.expect("memory of our own");
         lockstep.refused = Some(refused);
         Ok((lockstep, params, optimizer))
     }
 
     /// As [`Lockstep::new`], with memory shared in these groups; or what the system said where it refuses it.
-    #[allow(clippy::type_complexity)] // What was asked for, or why not.
-    fn within(
-        model: &Model,
-        data: &TrainData,
-        batch: usize,
-        how: &How,
-        settings: optim::Settings,
-        comm: &'a dyn Communicator,
-        groups: Nodes,
-    ) -> Result<Result<(Lockstep<'a>, Params, Optimizer), String>> {
-        let mut team = Team::new(comm, groups, how.wire);
-        let all = &data.train.shards;
-        let ends = |rank: usize| all.owned(rank, comm.size()).end;
-        let mut trees = Trees::default();
-        trees.plant(&vec![1; all.count()], &ends, &team);
-        let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
-        let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
-        let units = units(&model.table);
-        let norm = if settings.clip_norm.is_some() { units.len() } else { 0 };
-        let plan = plan::choose(model, (batch, all.count()), how, norm, &team);
-        let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(batch)) } else { 0 };
-        let capacity = greatest(comm, data.rows_at_once(batch));
-        let own_shards = all.owned(comm.rank(), comm.size()).len();
-        let lengths = Workspace::lengths(model, capacity, own_shards);
-        let sizes = sizes(model, &plan, (own, waiting), (batch, capacity), settings, &lengths, &team);
-        agree(comm, enough_memory(model, capacity, own_shards, sizes.floats(true)))?;
-        let mut workspace = Workspace::for_training(model, capacity, own_shards);
-        let parts = match take_memory(&sizes, &team) {
+    fn within(asked: &Asked<'_>, comm: &'a dyn Communicator, groups: Nodes) -> Result<Result<Started<'a>, String>> {
+        let mut decided = Decided::new(asked, comm, groups);
+        let sizes = decided.sizes(asked);
+        agree(comm, enough_memory(asked.model, decided.capacity, decided.shards, sizes.floats(true)))?;
+        let mut workspace = Workspace::for_training(asked.model, decided.capacity, decided.shards);
+        let parts = match take_memory(&sizes, &decided.team) {
             Ok(parts) => parts,
             Err(refused) => return Ok(Err(refused)),
         };
-        team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
-        let mut copy = sizes.cut_copy(&parts[0]);
-        for (index, (step, _)) in plan.shared.iter().enumerate() {
-            workspace.place_buffer(step.input, team.own().layers[index].input.alias());
-        }
-        if sizes.gradients > 0 {
-            workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
-        }
-        let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
-        let above = if plan.shared.is_empty() { above } else { &[] };
-        let of_groups = &trees.groups.sums_of;
-        let layers = plan.shared.iter().cloned().enumerate();
-        let lockstep = Lockstep {
-            sums: team.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
-            total: zeros(model.parameters()),
-            rows: Vec::new(),
-            rows_of_each: Vec::new(),
-            sections: [Section::new(below, 0, of_groups, &team), Section::new(above, 2, of_groups, &team)],
-            layers: layers
-                .map(|(index, (step, how))| SharedLayer::new(step, how, index, (batch, capacity), &team))
-                .collect(),
-            told: vec![0.0; (2 + 2 * own) * comm.size()],
-            squares: vec![0.0; units.len()],
-            units,
-            agreed: None,
-            refused: None,
-            predicted: (0, Predicted::default()),
-            trees,
-            workspace,
-            team,
-            how: how.clone(),
-            plan,
-        };
+        let mut copy = decided.place(&sizes, &parts, &mut workspace);
+        let lockstep = decided.lockstep(asked, workspace);
         lockstep.clear(&mut copy);
-        let params = Params { values: copy.params, table: model.table.clone() };
-        Ok(Ok((lockstep, params, Optimizer::within(settings, copy.moments))))
+        let params = Params { values: copy.params, table: asked.model.table.clone() };
+        Ok(Ok((lockstep, params, Optimizer::within(asked.settings, copy.moments))))
     }
 
     /// Collective: a run begins with zeros, which MPI does not promise. Each rank writes what it updates: memory lies near the one who
@@ -134,27 +96,102 @@ fn greatest(comm: &dyn Communicator, number: usize) -> usize {
     comm.gather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
 }
 
-/// How much a rank shows the others.
-fn sizes(
-    model: &Model,
-    plan: &Plan,
-    (own, waiting): (usize, usize),
-    rows: (usize, usize),
-    settings: optim::Settings,
-    (buffers, gradients): &(Vec<usize>, usize),
-    team: &Team<'_>,
-) -> Sizes {
-    let params = model.parameters();
-    let summed = if plan.shared.is_empty() { params } else { model.image_params().end };
-    let writes = plan.shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
-    let layer =
-        |(step, strategy): &(DenseStep, Strategy)| SharedLayer::sizes(step, *strategy, rows, team, buffers[step.input]);
-    Sizes {
-        scores: 2 * (2 + 2 * own),
-        sums: (own + waiting, summed),
-        gradients: if writes { *gradients } else { 0 },
-        layers: plan.shared.iter().map(layer).collect(),
-        params: (params, Optimizer::moments(settings.kind)),
+/// What all ranks do, before any of them takes memory for it.
+struct Decided<'a> {
+    team: Team<'a>,
+    trees: Trees,
+    plan: Plan,
+    units: Vec<Range<usize>>,
+    /// Sums of gradients that the rank with the most of them brings, and those that wait for their other half.
+    sums: (usize, usize),
+    /// Rows of the greatest micro-batch of any rank.
+    capacity: usize,
+    /// Shards of this rank.
+    shards: usize,
+}
+
+impl<'a> Decided<'a> {
+    /// Collective.
+    fn new(asked: &Asked<'_>, comm: &'a dyn Communicator, groups: Nodes) -> Decided<'a> {
+        let Asked { model, data, batch, how, settings } = asked;
+        let team = Team::new(comm, groups, how.wire);
+        let all = &data.train.shards;
+        let ends = |rank: usize| all.owned(rank, comm.size()).end;
+        let mut trees = Trees::default();
+        trees.plant(&vec![1; all.count()], &ends, &team);
+        let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
+        let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
+        let units = units(&model.table);
+        let norm = if settings.clip_norm.is_some() { units.len() } else { 0 };
+        let plan = plan::choose(model, (*batch, all.count()), how, norm, &team);
+        let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(*batch)) } else { 0 };
+        let capacity = greatest(comm, data.rows_at_once(*batch));
+        let shards = all.owned(comm.rank(), comm.size()).len();
+        Decided { team, trees, plan, units, sums: (own, waiting), capacity, shards }
+    }
+
+    /// How much a rank shows the others.
+    fn sizes(&self, asked: &Asked<'_>) -> Sizes {
+        let Decided { team, plan, sums: (own, waiting), capacity, shards, .. } = self;
+        let model = asked.model;
+        let (buffers, gradients) = Workspace::lengths(model, *capacity, *shards);
+        let params = model.parameters();
+        let summed = if plan.shared.is_empty() { params } else { model.image_params().end };
+        let writes = plan.shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
+        let rows = (asked.batch, *capacity);
+        let layer = |(step, strategy): &(DenseStep, Strategy)| {
+            SharedLayer::sizes(step, *strategy, rows, team, buffers[step.input])
+        };
+        Sizes {
+            scores: 2 * (2 + 2 * own),
+            sums: (own + waiting, summed),
+            gradients: if writes { gradients } else { 0 },
+            layers: plan.shared.iter().map(layer).collect(),
+            params: (params, Optimizer::moments(asked.settings.kind)),
+        }
+    }
+
+    /// Puts into memory that others see what they read of this rank's workspace. The group's copy of what is trained.
+    fn place(&mut self, sizes: &Sizes, parts: &[Buffer], workspace: &mut Workspace) -> Copy {
+        let Decided { team, plan, .. } = self;
+        team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
+        for (index, (step, _)) in plan.shared.iter().enumerate() {
+            workspace.place_buffer(step.input, team.own().layers[index].input.alias());
+        }
+        if sizes.gradients > 0 {
+            workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
+        }
+        sizes.cut_copy(&parts[0])
+    }
+
+    /// All of it, ready for the first step.
+    fn lockstep(self, asked: &Asked<'_>, workspace: Workspace) -> Lockstep<'a> {
+        let Decided { team, trees, plan, units, sums: (own, _), capacity, .. } = self;
+        let model = asked.model;
+        let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
+        let above = if plan.shared.is_empty() { above } else { &[] };
+        let of_groups = &trees.groups.sums_of;
+        let rows = (asked.batch, capacity);
+        let layers = plan.shared.iter().cloned().enumerate();
+        Lockstep {
+            sums: team.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
+            total: zeros(model.parameters()),
+            rows: Vec::new(),
+            rows_of_each: Vec::new(),
+            sections: [Section::new(below, 0, of_groups, &team), Section::new(above, 2, of_groups, &team)],
+            layers: layers.map(|(index, (step, how))| SharedLayer::new(step, how, index, rows, &team)).collect(),
+            told: vec![0.0; (2 + 2 * own) * team.size()],
+            squares: vec![0.0; units.len()],
+            units,
+            agreed: None,
+            refused: None,
+            predicted: (0, Predicted::default()),
+            trees,
+            workspace,
+            team,
+            how: asked.how.clone(),
+            plan,
+        }
     }
 }
 
