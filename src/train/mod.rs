@@ -84,7 +84,7 @@ fn launch(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console:
 /// `None` where it never began.
 ///
 /// # Errors
-/// As [`deal::deal`].
+/// The same one on every rank: the folder is not everyone's, another process deals in it, or it refuses the claims.
 pub fn deal(
     jobs: &[Job],
     folder: &Path,
