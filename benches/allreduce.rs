@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use glasses::comm::{self, Communicator};
-use glasses::kernels::{Subtrees, zeros};
+use glasses::kernels::{ReductionTree, zeros};
 
 /// Parameters of the paper's network at 80x80.
 const PARAMETERS: usize = 6_578_674;
@@ -13,9 +13,9 @@ const PARAMETERS: usize = 6_578_674;
 const ROUNDS: usize = 41;
 
 /// One shard a rank: every rank brings one sum.
-fn tree(comm: &dyn Communicator) -> Subtrees {
-    let mut tree = Subtrees::default();
-    tree.plant(&vec![1; comm.size()], 1..=comm.size(), comm.rank());
+fn tree(comm: &dyn Communicator) -> ReductionTree {
+    let mut tree = ReductionTree::default();
+    tree.build(&vec![1; comm.size()], 1..=comm.size(), comm.rank());
     tree
 }
 
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::from(if std::env::args().any(|arg| arg == "--test") { 0 } else { 2 });
     }
     // The sum of each rank, and one place for the total.
-    let parts = match comm.share(2 * PARAMETERS) {
+    let parts = match comm.allocate_shared(2 * PARAMETERS) {
         Ok(parts) => parts,
         Err(refused) => {
             eprintln!("no shared memory: {refused}");
@@ -52,14 +52,14 @@ fn main() -> ExitCode {
         own.iter_mut().enumerate().for_each(|(index, sum)| *sum = value(rank, index));
         comm.barrier();
         let start = Instant::now();
-        comm.meet();
-        tree.join_slices(|sum| &sums[sum][slice.clone()], &mut total[slice.clone()]);
-        comm.meet();
+        comm.node_barrier();
+        tree.merge_slices(|sum| &sums[sum][slice.clone()], &mut total[slice.clone()]);
+        comm.node_barrier();
         let first = start.elapsed().as_secs_f64();
         mine.copy_from_slice(&own);
         comm.barrier();
         let start = Instant::now();
-        comm.sum_f32(&mut mine, &mut summed);
+        comm.allreduce_f32(&mut mine, &mut summed);
         let second = start.elapsed().as_secs_f64();
         comm.barrier();
         let want = |index: usize| (0..size).map(|rank| value(rank, index)).sum::<f32>();

@@ -37,16 +37,16 @@ fn main() {
         _ => drawn(saved.shape.hwc()[0]),
     };
     println!("{} pictures, half of them with glasses", cases.len());
-    println!("method            said        pictures  evidence there  of the area  times  strongest there");
+    println!("method            predicted   pictures  evidence there  of the area  times  strongest there");
     for method in [Method::Gradient, Method::AveragedGradient, Method::Occlusion] {
-        for right in [true, false] {
-            measure(&saved, &cases, method, right);
+        for correct in [true, false] {
+            measure(&saved, &cases, method, correct);
         }
     }
     println!("the same network before it learned anything:");
     let params = Params::initial(saved.model.table.clone(), Init::He, 1);
     let untrained = SavedModel { params, ..saved };
-    [true, false].into_iter().for_each(|right| measure(&untrained, &cases, Method::Gradient, right));
+    [true, false].into_iter().for_each(|correct| measure(&untrained, &cases, Method::Gradient, correct));
 }
 
 fn drawn(size: usize) -> Vec<Case> {
@@ -76,8 +76,8 @@ fn near(marked: &[bool], w: usize, distance: usize) -> Vec<bool> {
     (0..marked.len()).map(is_near).collect()
 }
 
-/// Prints the figures of the pictures with glasses whose class was said `right` or not; the map is always that of the class 'glasses'.
-fn measure(saved: &SavedModel, cases: &[Case], method: Method, right: bool) {
+/// Prints the figures of the pictures with glasses whose class was predicted correctly (`correct`) or not; the map is always that of the class 'glasses'.
+fn measure(saved: &SavedModel, cases: &[Case], method: Method, correct: bool) {
     let [h, w, c] = saved.shape.hwc();
     let mut ws = Workspace::for_inference(&saved.model, 32);
     let mut input = vec![0.0; h * w * c];
@@ -88,7 +88,7 @@ fn measure(saved: &SavedModel, cases: &[Case], method: Method, right: bool) {
         ws.batch = 1;
         ws.input_mut().copy_from_slice(&input);
         saved.model.forward(&saved.params, &mut ws, None);
-        if (kernels::argmax(ws.logits()) == Some(1)) != right {
+        if (kernels::argmax(ws.logits()) == Some(1)) != correct {
             continue;
         }
         // Each place of the map stands for a block of pixels.
@@ -108,7 +108,7 @@ fn measure(saved: &SavedModel, cases: &[Case], method: Method, right: bool) {
     println!(
         "{:<16}  {:<10}  {count:>8}  {:>12.1} %  {:>9.1} %  {:>5.2}  {:>13.1} %",
         format!("{method:?}"),
-        if right { "glasses" } else { "no glasses" },
+        if correct { "glasses" } else { "no glasses" },
         100.0 * inside / n,
         100.0 * area / n,
         inside / area.max(1e-9),

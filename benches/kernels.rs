@@ -212,7 +212,7 @@ impl Dense {
             Work::Forward => kernels::dense_forward(shape, batch, input, weight, bias, output, scratch),
             Work::BackwardData => kernels::dense_backward_data(shape, batch, d_output, weight, d_input, scratch),
             Work::BackwardWeights => {
-                let ([d_weight, d_bias], leaves) = (d_params, [Leaf { end: batch, joins: 0 }]);
+                let ([d_weight, d_bias], leaves) = (d_params, [Leaf { end: batch, merges: 0 }]);
                 kernels::dense_backward_weights(shape, &leaves, input, d_output, d_weight, d_bias, false, scratch);
             }
         }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tables of README.md: the same run on many numbers of ranks, every instruction set of this processor and every MPI that is
+# The tables of benches/results/2026-11-25-communication-epyc-zen5.md: the same run on many numbers of ranks, every instruction set of this processor and every MPI that is
 # installed, and by every plan of communication, and the digest of its weights. Fails unless all are one.
 #   benches/lockstep.sh [FOLDER]      about fifteen minutes; FOLDER (default: a temporary one) keeps the runs
 # Knobs: RANKS ("1 2 3 4 5 7 8 13"), MPIS ("openmpi mpich": wrappers mpicc.NAME and mpirun.NAME; those that are missing are

@@ -4,7 +4,7 @@
     python jobs/verify_onnx.py FILE.onnx…      needs the PyPI packages onnx, onnxruntime, safetensors, numpy
 
 For each file: onnx.checker, then onnxruntime on the rows of FILE.samples.safetensors, one by one and all at once. The
-classes must be those that glasses said, the probabilities the same within 1e-5. Ends with 1 where they are not.
+classes must be those that glasses predicted, the probabilities the same within 1e-5. Ends with 1 where they are not.
 """
 
 import json
@@ -42,9 +42,9 @@ def verify(path):
         best = want[numpy.arange(len(want)), found.argmax(1)]
         assert (found.argmax(1) == want.argmax(1)).all() or (want.max(1) - best <= TOLERANCE).all(), "other classes"
     same = int((all_at_once.argmax(1) == wanted.argmax(1)).sum())
-    said = len(set(wanted.argmax(1).tolist()))
+    predicted = len(set(wanted.argmax(1).tolist()))
     return (
-        f"{path}: {len(rows)} rows, {same} of the same class ({said} of {len(classes)} classes said), "
+        f"{path}: {len(rows)} rows, {same} of the same class ({predicted} of {len(classes)} classes predicted), "
         f"probabilities differ by at most {abs(all_at_once - wanted).max():.1e}"
     )
 

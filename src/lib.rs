@@ -23,6 +23,7 @@ pub mod files;
 pub mod memory;
 pub mod lock;
 pub mod trace;
+pub mod stopwatch;
 pub mod position;
 pub mod launch;
 pub mod signals;

@@ -52,7 +52,7 @@ fn run(
     comm: &dyn Communicator,
 ) -> ExitCode {
     let same = commands::doctor::same_command(parsed.as_ref().err(), comm);
-    let same = same.and_then(|()| comm::agree(comm, commands::doctor::typed_text()));
+    let same = same.and_then(|()| comm::all_agree(comm, commands::doctor::typed_text()));
     let cli = match (&same, parsed) {
         (Ok(()), Err(usage)) => return explain(usage, comm),
         (_, cli) => cli.as_ref().ok(),

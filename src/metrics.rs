@@ -23,7 +23,7 @@ pub struct Seconds {
     pub forward: f64,
     /// Losses and backward passes: the gradients of all weights, under every strategy.
     pub backward: f64,
-    /// Gradients, and rows of layers that are shared out, on their way between ranks, and waiting for other ranks.
+    /// Exchange of gradients, and of rows of layers that are shared out, and waiting for other ranks.
     pub sync: f64,
     /// The optimizer's sweeps over the parameters; for summed layers of ranks that share memory with the last addition of their sums,
     /// which is done in the same sweep.
@@ -77,7 +77,7 @@ pub struct EpochLine {
     pub lr: f64,
     /// Mean loss while the epoch was trained, dropout on.
     pub train_loss: f64,
-    /// Share of rows that were right while the epoch was trained, dropout on.
+    /// Accuracy while the epoch was trained, dropout on.
     pub train_accuracy: f64,
     /// On `/val`; null where there is none or it was not evaluated.
     pub val_loss: Option<f64>,

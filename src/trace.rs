@@ -19,11 +19,11 @@ pub enum What {
     Digest,
     /// The root copies what a checkpoint holds.
     Checkpoint,
-    /// A layer's way forward; this and the next four are about a step of the plan.
+    /// A layer's forward pass; this and the next four are about a step of the plan.
     Forward,
     /// The gradient of a layer's input.
     BackwardData,
-    /// The gradients of a layer's weights, and what both parts of the way back need first.
+    /// The gradients of a layer's weights, and what both parts of the backward pass need first.
     BackwardWeights,
     /// Both, where they cannot be told apart.
     Backward,
@@ -31,7 +31,7 @@ pub enum What {
     /// neighbours, then the nanoseconds of each.
     Shared,
     /// Ranks' sums become one, read from neighbours' memory where there are any, and are used. Bytes read.
-    Join,
+    Merge,
     /// Parameters are updated.
     Update,
     /// A message is started; about a channel. Bytes, receiver.
@@ -44,7 +44,7 @@ pub enum What {
     /// A collective operation of MPI: exchange and waiting in one. Bytes.
     Collective,
     /// Waits for the ranks of the machine.
-    Meet,
+    NodeBarrier,
     /// Waits for the messages of a channel; about it.
     Finish,
     /// Waits for all ranks.
@@ -64,13 +64,13 @@ impl What {
         What::BackwardWeights,
         What::Backward,
         What::Shared,
-        What::Join,
+        What::Merge,
         What::Update,
         What::Send,
         What::Receive,
         What::UnderWay,
         What::Collective,
-        What::Meet,
+        What::NodeBarrier,
         What::Finish,
         What::Barrier,
     ];
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn nothing_is_recorded_before_the_start_and_nothing_beyond_the_room() {
         let trace = Trace::with_room(3);
-        trace.span(What::Meet, 0, [0; 4], || ());
+        trace.span(What::NodeBarrier, 0, [0; 4], || ());
         trace.start();
         let outer = trace.now();
         for step in 0..2 {
@@ -227,7 +227,7 @@ mod tests {
         }
         trace.end(outer, What::Step, 5, [0; 4]);
         assert!(trace.now().is_on());
-        trace.span(What::Meet, 0, [0; 4], || ());
+        trace.span(What::NodeBarrier, 0, [0; 4], || ());
         assert!(!trace.now().is_on(), "it is full");
         let (spans, full) = trace.stop();
         let found: Vec<_> = spans.iter().map(|span| (span.what, span.about)).collect();
@@ -240,7 +240,7 @@ mod tests {
     fn off_it_gives_nothing() {
         let trace = Trace::default();
         trace.start();
-        trace.span(What::Meet, 0, [0; 4], || ());
+        trace.span(What::NodeBarrier, 0, [0; 4], || ());
         assert!(!trace.now().is_on() && trace.stop() == (Vec::new(), false));
     }
 

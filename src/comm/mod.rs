@@ -1,14 +1,14 @@
-//! How ranks talk: one small, complete trait and its three twins.
+//! Communication between ranks: one small, complete trait and its three twins.
 //!
 //! - [`Solo`]: one rank, no MPI;
 //! - [`Threads`]: R ranks as threads of one process, for tests;
 //! - `mpi/`: MPI, the only folder that names the crate `mpi` (feature `mpi`);
-//! - [`Traced`]: any of them, and a record of what it does (`--trace`).
+//! - [`Traced`]: any of them, with a record of its calls (`--trace`).
 //!
 //! This module knows numbers and bytes. It does not know what a gradient is. Every rank makes the same calls in the
 //! same order: loop bounds come from global numbers.
 
-mod agree;
+mod all_agree;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod nodes;
@@ -18,12 +18,12 @@ mod traced;
 mod values;
 mod world;
 
-pub use agree::{agree, agree_root};
+pub use all_agree::{all_agree, on_root};
 pub use nodes::Nodes;
 pub use solo::Solo;
 pub use threads::Threads;
 pub use traced::Traced;
-pub use values::{gather, host, hosts};
+pub use values::{allgather, host, hosts};
 pub use world::{launch, library, world};
 
 use std::ops::Range;
@@ -36,22 +36,22 @@ pub trait Communicator {
     fn rank(&self) -> usize;
     /// How many ranks take part.
     fn size(&self) -> usize;
-    /// Sums `mine` over the ranks, element by element, into `total` on every rank. Both have the same length on every
-    /// rank; what `mine` holds afterwards is unspecified (one rank just swaps the two).
-    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer);
+    /// MPI_Allreduce with MPI_SUM: `mine` of all ranks, element by element, into `total` on every rank. Both have the same length
+    /// on every rank; what `mine` holds afterwards is unspecified (one rank just swaps the two).
+    fn allreduce_f32(&self, mine: &mut Buffer, total: &mut Buffer);
     /// Whether every rank is a process of its own, which can end alone.
     fn has_processes(&self) -> bool;
     /// Which ranks share a machine.
     fn nodes(&self) -> &Nodes;
-    /// Collective over the ranks of a machine, all its groups: memory that a group's ranks see, zeroed, `floats` of it from this rank; the parts of
-    /// all of them, in rank order. It lives as long as the communicator.
+    /// MPI_Win_allocate_shared, collective over the ranks of a machine, all its node groups: the zeroed segments of this rank's node
+    /// group, in rank order, of which this rank's has `floats` floats. They live as long as the communicator.
     ///
     /// # Errors
     /// What the system said, where it refuses; the same for all ranks of the machine.
-    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String>;
-    /// Returns when every rank of this machine has called it: what they wrote before into memory that [`Communicator::share`]
-    /// gave, all of them read afterwards. Meanwhile messages go on.
-    fn meet(&self);
+    fn allocate_shared(&self, floats: usize) -> Result<Vec<Buffer>, String>;
+    /// A barrier of this rank's node group: what its ranks wrote before into memory of [`Communicator::allocate_shared`], all of them
+    /// read afterwards. Messages go on meanwhile.
+    fn node_barrier(&self);
     /// Starts to send a part of `from` to rank `to`, at that width. It must not change before [`Communicator::finish`] of the
     /// same channel.
     /// Messages on a channel from one rank to another arrive in the order in which they were sent.
@@ -59,29 +59,28 @@ pub trait Communicator {
     /// Starts to receive from rank `from` what it sends on this channel, into a part of `into`, which nobody may touch before
     /// [`Communicator::finish`].
     fn receive(&self, channel: usize, from: usize, into: &Buffer, place: Range<usize>, wire: Wire);
-    /// Lets messages go on that are on their way: to be called now and then during long work.
+    /// Lets messages under way go on: to be called now and then during long work.
     fn progress(&self);
     /// Waits until what was started on this channel is done.
     fn finish(&self, channel: usize);
-    /// Every rank's numbers, in rank order, on every rank: `all` is `size` times as long as `mine`. Allocates nothing.
-    fn gather_f64(&self, mine: &[f64], all: &mut [f64]);
-    /// Sums `values` over the ranks in place, on every rank.
-    fn sum_f64(&self, values: &mut [f64]);
-    /// Sums `values` over the ranks in place, on every rank.
-    fn sum_u64(&self, values: &mut [u64]);
-    /// Every rank's bytes, in rank order, on every rank. Lengths may differ.
-    fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>>;
-    /// The root's bytes, on every rank; what the others pass is ignored.
+    /// MPI_Allgather: every rank's numbers, in rank order, on every rank. `all` is `size` times as long as `mine`. Allocates nothing.
+    fn allgather_f64(&self, mine: &[f64], all: &mut [f64]);
+    /// MPI_Allreduce with MPI_SUM, in place.
+    fn allreduce_f64(&self, values: &mut [f64]);
+    /// MPI_Allreduce with MPI_SUM, in place.
+    fn allreduce_u64(&self, values: &mut [u64]);
+    /// MPI_Allgatherv: every rank's bytes, in rank order, on every rank. Lengths may differ.
+    fn allgather(&self, mine: &[u8]) -> Vec<Vec<u8>>;
+    /// MPI_Bcast: the root's bytes, on every rank; what the others pass is ignored.
     fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8>;
-    /// Returns when every rank has called it.
+    /// MPI_Barrier.
     fn barrier(&self);
     /// Payload bytes that this rank has handed to the collectives above so far.
     fn bytes_communicated(&self) -> u64;
-    /// Returns when every rank has called it, as [`Communicator::barrier`] does; whoever waits leaves the processor to others:
-    /// for waits of minutes.
-    fn rest(&self);
-    /// Collective: the ranks that name the same colour, as a communicator of their own, in the same order; groups that share
-    /// memory stay apart as they are. Its calls concern its ranks only; what it took it gives back when it is dropped, which all of
+    /// A barrier of all ranks, as [`Communicator::barrier`] is, in which a waiting rank sleeps: for waits of minutes.
+    fn sleeping_barrier(&self);
+    /// MPI_Comm_split: the ranks with the same colour as a communicator of their own, in the same order, with the node groups as
+    /// they are. Its calls concern its ranks only; what it took it gives back when it is dropped, which all of
     /// them do together.
     fn split(&self, colour: usize) -> Box<dyn Communicator + '_>;
     /// Ends every rank at once with this exit code, those of other groups too, without waiting for anyone.
@@ -141,7 +140,7 @@ pub enum Comm {
 /// Whether the ranks of a machine work in shared memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Window {
+pub enum SharedWindow {
     /// Where the system gives enough of it
     #[default]
     Auto,
@@ -163,7 +162,7 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// Floats that `values` values take on their way.
+    /// Floats that `values` values take in a message.
     pub fn floats(self, values: usize) -> usize {
         match self {
             Wire::F32 => values,

@@ -24,7 +24,7 @@ impl Communicator for Solo {
     fn size(&self) -> usize {
         1
     }
-    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
+    fn allreduce_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         std::mem::swap(mine, total);
     }
     fn has_processes(&self) -> bool {
@@ -33,10 +33,10 @@ impl Communicator for Solo {
     fn nodes(&self) -> &Nodes {
         &self.nodes
     }
-    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+    fn allocate_shared(&self, floats: usize) -> Result<Vec<Buffer>, String> {
         Ok(vec![zeros(floats)])
     }
-    fn meet(&self) {}
+    fn node_barrier(&self) {}
     fn send(&self, _channel: usize, to: usize, _from: &Buffer, _place: Range<usize>, _wire: Wire) {
         unreachable!("rank {to} of one");
     }
@@ -45,19 +45,19 @@ impl Communicator for Solo {
     }
     fn progress(&self) {}
     fn finish(&self, _channel: usize) {}
-    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
+    fn allgather_f64(&self, mine: &[f64], all: &mut [f64]) {
         all.copy_from_slice(mine);
     }
-    fn sum_f64(&self, _values: &mut [f64]) {}
-    fn sum_u64(&self, _values: &mut [u64]) {}
-    fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+    fn allreduce_f64(&self, _values: &mut [f64]) {}
+    fn allreduce_u64(&self, _values: &mut [u64]) {}
+    fn allgather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
         vec![mine.to_vec()]
     }
     fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
         bytes
     }
     fn barrier(&self) {}
-    fn rest(&self) {}
+    fn sleeping_barrier(&self) {}
     fn split(&self, _colour: usize) -> Box<dyn Communicator + '_> {
         Box::new(Solo::default())
     }

@@ -25,9 +25,9 @@ type Expected = (usize, usize, Buffer, Range<usize>);
 type Messages = VecDeque<Vec<f32>>;
 
 struct Shared {
-    meeting: Mutex<Meeting>,
+    rendezvous: Mutex<Rendezvous>,
     changed: Condvar,
-    /// How often each rank has come to meet the others of its machine.
+    /// How many node barriers each rank has entered.
     arrivals: Vec<AtomicU64>,
     dead: AtomicBool,
     /// Memory that ranks share, until everyone has taken it.
@@ -41,7 +41,7 @@ struct Shared {
 impl Shared {
     fn new(size: usize) -> Arc<Shared> {
         Arc::new(Shared {
-            meeting: Mutex::new(Meeting { slots: vec![Arc::default(); size], arrived: 0, round: 0, dead: false }),
+            rendezvous: Mutex::new(Rendezvous { slots: vec![Arc::default(); size], arrived: 0, round: 0, dead: false }),
             changed: Condvar::new(),
             arrivals: (0..size).map(|_| AtomicU64::new(0)).collect(),
             dead: AtomicBool::new(false),
@@ -53,7 +53,7 @@ impl Shared {
 }
 
 /// A rendezvous: everyone leaves something, then everyone reads all of it.
-struct Meeting {
+struct Rendezvous {
     slots: Vec<Arc<Vec<u8>>>,
     arrived: usize,
     round: u64,
@@ -95,35 +95,35 @@ impl Threads {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Meeting> {
-        self.shared.meeting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Rendezvous> {
+        self.shared.rendezvous.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Leaves `mine`, waits for all, returns what everyone left.
     fn exchange(&self, mine: Vec<u8>) -> Vec<Arc<Vec<u8>>> {
         self.bytes.set(self.bytes.get() + mine.len() as u64);
         let mine = Arc::new(mine);
-        self.rendezvous(|meeting| meeting.slots[self.rank] = mine);
+        self.wait_for_all(|rendezvous| rendezvous.slots[self.rank] = mine);
         let all = self.lock().slots.clone();
         // Nobody may leave something new before everyone has read.
-        self.rendezvous(|_| ());
+        self.wait_for_all(|_| ());
         all
     }
 
-    fn rendezvous(&self, leave: impl FnOnce(&mut Meeting)) {
-        let mut meeting = self.lock();
-        leave(&mut meeting);
-        meeting.arrived += 1;
-        let round = meeting.round;
-        if meeting.arrived == self.size {
-            meeting.arrived = 0;
-            meeting.round += 1;
+    fn wait_for_all(&self, leave: impl FnOnce(&mut Rendezvous)) {
+        let mut rendezvous = self.lock();
+        leave(&mut rendezvous);
+        rendezvous.arrived += 1;
+        let round = rendezvous.round;
+        if rendezvous.arrived == self.size {
+            rendezvous.arrived = 0;
+            rendezvous.round += 1;
             self.shared.changed.notify_all();
         }
-        while meeting.round == round && !meeting.dead {
-            meeting = self.shared.changed.wait(meeting).unwrap_or_else(|poisoned| poisoned.into_inner());
+        while rendezvous.round == round && !rendezvous.dead {
+            rendezvous = self.shared.changed.wait(rendezvous).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
-        assert!(!meeting.dead, "another rank panicked");
+        assert!(!rendezvous.dead, "another rank panicked");
     }
 
     fn sum<T: Copy + std::ops::AddAssign>(&self, values: &mut [T], to: fn(&T) -> [u8; 8], from: fn([u8; 8]) -> T) {
@@ -157,7 +157,7 @@ impl Communicator for Threads {
     fn size(&self) -> usize {
         self.size
     }
-    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
+    fn allreduce_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         let all = self.exchange(mine.iter().flat_map(|v| v.to_le_bytes()).collect());
         total.fill(0.0);
         for bytes in &all {
@@ -172,15 +172,15 @@ impl Communicator for Threads {
     fn nodes(&self) -> &Nodes {
         &self.nodes
     }
-    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+    fn allocate_shared(&self, floats: usize) -> Result<Vec<Buffer>, String> {
         let lock = || self.shared.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         lock()[self.rank] = Some(zeros(floats));
-        self.meet();
+        self.node_barrier();
         let parts = lock()[self.nodes.neighbours()].iter().flatten().map(Buffer::alias).collect();
-        self.meet();
+        self.node_barrier();
         Ok(parts)
     }
-    fn meet(&self) {
+    fn node_barrier(&self) {
         let round = self.shared.arrivals[self.rank].fetch_add(1, Ordering::AcqRel) + 1;
         for other in self.nodes.neighbours() {
             while self.shared.arrivals[other].load(Ordering::Acquire) < round {
@@ -226,18 +226,18 @@ impl Communicator for Threads {
             }
         }
     }
-    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
+    fn allgather_f64(&self, mine: &[f64], all: &mut [f64]) {
         let everyone = self.exchange(mine.iter().flat_map(|v| v.to_le_bytes()).collect());
         let values = everyone.iter().flat_map(|bytes| bytes.as_chunks::<8>().0).map(|eight| f64::from_le_bytes(*eight));
         all.iter_mut().zip(values).for_each(|(value, new)| *value = new);
     }
-    fn sum_f64(&self, values: &mut [f64]) {
+    fn allreduce_f64(&self, values: &mut [f64]) {
         self.sum(values, |v| v.to_le_bytes(), f64::from_le_bytes);
     }
-    fn sum_u64(&self, values: &mut [u64]) {
+    fn allreduce_u64(&self, values: &mut [u64]) {
         self.sum(values, |v| v.to_le_bytes(), u64::from_le_bytes);
     }
-    fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+    fn allgather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
         self.exchange(mine.to_vec()).iter().map(|bytes| bytes.to_vec()).collect()
     }
     fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
@@ -245,20 +245,20 @@ impl Communicator for Threads {
         self.exchange(mine)[0].to_vec()
     }
     fn barrier(&self) {
-        self.rendezvous(|_| ());
+        self.wait_for_all(|_| ());
     }
-    fn rest(&self) {
-        self.rendezvous(|_| ());
+    fn sleeping_barrier(&self) {
+        self.wait_for_all(|_| ());
     }
     fn split(&self, colour: usize) -> Box<dyn Communicator + '_> {
         let colours = self.exchange(colour.to_le_bytes().to_vec());
         let ranks: Vec<usize> = (0..self.size).filter(|&rank| colours[rank][..] == colour.to_le_bytes()).collect();
         let lock = || self.shared.parts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let shared = lock().entry(colour).or_insert_with(|| Shared::new(ranks.len())).clone();
-        self.rendezvous(|_| ());
+        self.wait_for_all(|_| ());
         lock().remove(&colour);
         // Nobody may split again before everyone has taken what is theirs.
-        self.rendezvous(|_| ());
+        self.wait_for_all(|_| ());
         let rank = ranks.iter().position(|&rank| rank == self.rank).unwrap_or(0);
         let sizes = ranks.chunk_by(|&a, &b| self.nodes.of(a) == self.nodes.of(b)).map(<[usize]>::len);
         let nodes = Nodes::new(sizes, rank);
@@ -289,24 +289,24 @@ mod tests {
             let part = comm.split(parity);
             let mut sum = [comm.rank() as u64];
             (0..=round * parity).for_each(|_| part.barrier());
-            part.sum_u64(&mut sum);
+            part.allreduce_u64(&mut sum);
             assert_eq!(sum[0], (0..comm.size() as u64).filter(|rank| *rank as usize % 2 == parity).sum::<u64>());
             assert_eq!((part.rank(), part.size()), (comm.rank() / 2, (comm.size() + 1 - parity) / 2));
-            let mut memory = part.share(3).unwrap();
+            let mut memory = part.allocate_shared(3).unwrap();
             memory[part.nodes().place()].fill(comm.rank() as f32);
-            part.meet();
+            part.node_barrier();
             let neighbours = part.nodes().neighbours();
             assert!(
                 memory.iter().zip(neighbours.clone()).all(|(theirs, rank)| theirs[2] == (2 * rank + parity) as f32)
             );
             assert!(neighbours.clone().all(|rank| comm.nodes().of(2 * rank + parity) == comm.nodes().mine()));
-            part.meet();
+            part.node_barrier();
             let alone = part.split(part.rank());
-            assert_eq!((alone.size(), alone.gather(b"x").len()), (1, 1));
+            assert_eq!((alone.size(), alone.allgather(b"x").len()), (1, 1));
         }
-        comm.rest();
+        comm.sleeping_barrier();
         let mut all = [1];
-        comm.sum_u64(&mut all);
+        comm.allreduce_u64(&mut all);
         assert_eq!(all[0], comm.size() as u64);
     }
 

@@ -73,8 +73,8 @@ impl Communicator for Traced<'_> {
     fn size(&self) -> usize {
         self.inner.size()
     }
-    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
-        self.collective(size_of_val(&mine[..]), |comm| comm.sum_f32(mine, total));
+    fn allreduce_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
+        self.collective(size_of_val(&mine[..]), |comm| comm.allreduce_f32(mine, total));
     }
     fn has_processes(&self) -> bool {
         self.inner.has_processes()
@@ -82,11 +82,11 @@ impl Communicator for Traced<'_> {
     fn nodes(&self) -> &Nodes {
         self.inner.nodes()
     }
-    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
-        self.inner.share(floats)
+    fn allocate_shared(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+        self.inner.allocate_shared(floats)
     }
-    fn meet(&self) {
-        self.trace.span(What::Meet, 0, [0; 4], || self.inner.meet());
+    fn node_barrier(&self) {
+        self.trace.span(What::NodeBarrier, 0, [0; 4], || self.inner.node_barrier());
     }
     fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {
         let (mark, bytes) = (self.trace.now(), (size_of::<f32>() * wire.floats(place.len())) as u64);
@@ -114,17 +114,17 @@ impl Communicator for Traced<'_> {
             self.trace.end_at(since, end, What::UnderWay, channel, [sent, received, messages, 0]);
         }
     }
-    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
-        self.collective(size_of_val(mine), |comm| comm.gather_f64(mine, all));
+    fn allgather_f64(&self, mine: &[f64], all: &mut [f64]) {
+        self.collective(size_of_val(mine), |comm| comm.allgather_f64(mine, all));
     }
-    fn sum_f64(&self, values: &mut [f64]) {
-        self.collective(size_of_val(values), |comm| comm.sum_f64(values));
+    fn allreduce_f64(&self, values: &mut [f64]) {
+        self.collective(size_of_val(values), |comm| comm.allreduce_f64(values));
     }
-    fn sum_u64(&self, values: &mut [u64]) {
-        self.collective(size_of_val(values), |comm| comm.sum_u64(values));
+    fn allreduce_u64(&self, values: &mut [u64]) {
+        self.collective(size_of_val(values), |comm| comm.allreduce_u64(values));
     }
-    fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
-        self.collective(mine.len(), |comm| comm.gather(mine))
+    fn allgather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+        self.collective(mine.len(), |comm| comm.allgather(mine))
     }
     fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
         let own = if self.is_root() { bytes.len() } else { 0 };
@@ -133,8 +133,8 @@ impl Communicator for Traced<'_> {
     fn barrier(&self) {
         self.trace.span(What::Barrier, 0, [0; 4], || self.inner.barrier());
     }
-    fn rest(&self) {
-        self.trace.span(What::Barrier, 0, [0; 4], || self.inner.rest());
+    fn sleeping_barrier(&self) {
+        self.trace.span(What::Barrier, 0, [0; 4], || self.inner.sleeping_barrier());
     }
     fn split(&self, colour: usize) -> Box<dyn Communicator + '_> {
         Box::new(Traced::of(Inner::Own(self.inner.split(colour)), self.trace.clone()))

@@ -5,7 +5,7 @@ pub(super) mod measure;
 mod report;
 pub(super) mod work;
 
-use crate::comm::{Communicator, Solo, agree, agree_root};
+use crate::comm::{Communicator, Solo, all_agree, on_root};
 use crate::config::ModelChoice;
 use crate::data::RowShape;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::say;
 use crate::train::TrainData;
 use measure::{Peak, Round, median, rounds};
 use report::{Figure, InferenceFigures, LayerFigures, Report, StepFigures};
-use work::{Inference, SHARDS, Step, random_data};
+use work::{Inference, SHARDS, TrainingSteps, random_data};
 
 /// Rows a step in the table of layers.
 const TABLE_BATCH: usize = 16;
@@ -77,9 +77,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// When the network does not fit the input, or the memory of this machine.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let own = agree(comm, measure(options, comm.is_root()))?;
-    let report = agree(comm, own.over_ranks(comm))?;
-    agree_root(comm, || {
+    let own = all_agree(comm, measure(options, comm.is_root()))?;
+    let report = all_agree(comm, own.over_ranks(comm))?;
+    on_root(comm, || {
         if options.json {
             say!("{}", serde_json::to_string(&report).map_err(|e| Error::io("write", "stdout")(e.into()))?);
         } else {
@@ -153,7 +153,7 @@ struct TableRound {
 
 fn table_rounds(options: &Options, model: &Model, data: &TrainData, peak: &Peak) -> Result<Vec<TableRound>> {
     let solo = Solo::default();
-    let mut step = Step::new(model, data, TABLE_BATCH, options.optimizer, &solo)?;
+    let mut step = TrainingSteps::new(model, data, TABLE_BATCH, options.optimizer, &solo)?;
     step.run();
     let rounds = (0..TABLE_ROUNDS).map(|_| {
         let peak = peak.measure();
@@ -222,7 +222,7 @@ fn step_figures(
     peak: &Peak,
 ) -> Result<StepFigures> {
     let solo = Solo::default();
-    let steps = models.iter().map(|model| Step::new(model, data, batch, options.optimizer, &solo));
+    let steps = models.iter().map(|model| TrainingSteps::new(model, data, batch, options.optimizer, &solo));
     let mut steps = steps.collect::<Result<Vec<_>>>()?;
     let mut works: Vec<_> = steps.iter_mut().map(|step| || step.run()).collect();
     let found = rounds(options.seconds, peak, &mut works);

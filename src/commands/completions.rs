@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Command, CommandFactory};
 
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::error::{Error, Result};
 use crate::report;
 use crate::say;
@@ -50,7 +50,7 @@ pub fn completions<C: CommandFactory>(options: &CompletionOptions, comm: &dyn Co
 /// # Errors
 /// When the folder refuses.
 pub fn man<C: CommandFactory>(options: &ManOptions, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || {
+    on_root(comm, || {
         let Some(folder) = &options.out else {
             let mut text = Vec::new();
             let rendered = clap_mangen::Man::new(C::command()).render(&mut text);

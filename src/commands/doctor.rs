@@ -142,7 +142,7 @@ pub fn run(options: &Options, launch: &Launch, comm: &dyn Communicator) -> Resul
         show(&checks, options.json);
     }
     let failed = checks.iter().filter(|check| check.verdict == Verdict::Error).count();
-    if comm::agree_root(comm, || Ok(failed.to_string()))? == "0" {
+    if comm::on_root(comm, || Ok(failed.to_string()))? == "0" {
         return Ok(());
     }
     let fix = "see what the table says behind 'fix:'";

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::probe;
 use crate::checkpoint::{self, SavedModel};
-use crate::comm::{Communicator, agree};
+use crate::comm::{Communicator, all_agree};
 use crate::data::{Dataset, Part, Split, class_names};
 use crate::error::{Error, Result, printable_name};
 use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
@@ -51,9 +51,9 @@ struct Figures {
     #[serde(flatten)]
     balance: Balance,
     classes: Vec<ClassFigures>,
-    /// `[true class][said class]`; null where there are more than [`MOST_IN_TABLE`] classes.
+    /// `[true class][predicted class]`; null where there are more than [`MOST_IN_TABLE`] classes.
     confusion: Option<Vec<Vec<u64>>>,
-    /// The same as a list of those that are not 0: true class, said class, rows.
+    /// The same as a list of those that are not 0: true class, predicted class, rows.
     confusion_pairs: Vec<[u64; 3]>,
     /// Each model alone, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -70,7 +70,7 @@ struct MemberFigures {
 struct ClassFigures {
     class: String,
     rows: u64,
-    /// Of the rows said to be of this class, the share that are; null where none was.
+    /// Of the rows predicted to be of this class, the share that are; null where none was.
     precision: Option<f64>,
     /// Of the rows of this class, the share that was found; null where there are none.
     recall: Option<f64>,
@@ -81,7 +81,7 @@ struct ClassFigures {
 /// # Errors
 /// The same one on every rank: a file that cannot be read, data that the model does not fit.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    let files = agree(comm, ensemble::models(&options.model))?;
+    let files = all_agree(comm, ensemble::models(&options.model))?;
     probe::check(&[&files[..], std::slice::from_ref(&options.data)].concat(), comm)?;
     let opened = checkpoint::read(&files[0]).and_then(|first| {
         let dataset = Dataset::open(&options.data)?;
@@ -92,7 +92,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         let batch = room_for(&first, &files[0], comm)?;
         Ok((first, part, batch, dataset.classes.is_some()))
     });
-    let (first, part, batch, named) = agree(comm, opened)?;
+    let (first, part, batch, named) = all_agree(comm, opened)?;
     if comm.is_root() && !named && !class_names::are_numbers(&first.classes) {
         note(&class_names::taken_as_numbers(&first.classes));
     }
@@ -228,7 +228,7 @@ fn print(figures: &Figures) {
         );
         return;
     };
-    say!("\nconfusion (a row a true class, a column a class that was said)");
+    say!("\nconfusion (a row a true class, a column a predicted class)");
     let width = figures.count.to_string().len().max(name_width);
     let header: Vec<String> = names.iter().map(|name| format!("{name:>width$}")).collect();
     say!("{:<name_width$}  {}", "", header.join("  "));

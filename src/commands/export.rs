@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder;
 use crate::checkpoint;
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::data::class_names;
 use crate::error::{Error, Result};
 use crate::export::{onnx, samples, torch, weights};
@@ -36,7 +36,7 @@ pub struct Options {
     /// File to write; an older one is replaced
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Also write up to 200 rows of this dataset with what the model says of them, beside FILE, to check it by
+    /// Also write up to 200 rows of this dataset with the model's predictions, beside FILE, to check it by
     #[arg(long, value_name = "FILE.h5")]
     pub samples: Option<PathBuf>,
 }
@@ -46,11 +46,11 @@ pub struct Options {
 /// # Errors
 /// When the model cannot be read or the file not be written.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || folder::one_run(&options.model).map(|()| String::new()))?;
-    let file = agree(comm, folder::model_file(&options.model))?;
+    on_root(comm, || folder::one_run(&options.model).map(|()| String::new()))?;
+    let file = all_agree(comm, folder::model_file(&options.model))?;
     let files = [file].into_iter().chain(options.samples.clone());
     super::probe::check(&files.collect::<Vec<_>>(), comm)?;
-    agree_root(comm, || export(options).map(|()| String::new()))?;
+    on_root(comm, || export(options).map(|()| String::new()))?;
     Ok(())
 }
 
@@ -72,7 +72,7 @@ fn export(options: &Options) -> Result<()> {
     if let Some((bytes, rows)) = samples {
         let path = samples::beside(out);
         write_whole(&path, &bytes)?;
-        say!("{}: {} with what the model says of them", path.display(), plural(rows, "row"));
+        say!("{}: {} with the model's predictions", path.display(), plural(rows, "row"));
     }
     if options.to == Format::Safetensors {
         match torch::script(&saved, out)? {

@@ -52,16 +52,16 @@ pub fn begun(argument: &str, dir: &Path) -> Result<()> {
     let (found, fix) = match (dir.is_dir(), dir.parent()) {
         _ if !dir.exists() => {
             let near = nearest_file(dir).map(|near| format!("did you mean '{}'?", near.display()));
-            let check = "check the path; `glasses train` says it at its end (runs/… if it was not told --out)";
+            let check = "check the path; `glasses train` prints it at its end (runs/… without --out)";
             ("no such folder", near.unwrap_or_else(|| check.to_owned()))
         }
         (false, Some(folder)) if folder.join("config.toml").is_file() => {
             ("a file", format!("name the folder it lies in: {}", folder.display()))
         }
-        (false, _) => ("a file", "name the folder of a run; `glasses train` says it at its end".to_owned()),
+        (false, _) => ("a file", "name the folder of a run; `glasses train` prints it at its end".to_owned()),
         (true, _) => (
             "a folder in which no run was begun: it has no config.toml",
-            "name the folder of a run; `glasses train` says it at its end (runs/… if it was not told --out)".to_owned(),
+            "name the folder of a run; `glasses train` prints it at its end (runs/… without --out)".to_owned(),
         ),
     };
     Err(Error::invalid(format!("{argument} {}", dir.display()), found, "the folder of a run", fix))

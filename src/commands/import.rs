@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::config::{ModelChoice, Settings};
 use crate::data::class_names::{self, MOST_CLASSES};
 use crate::data::{Normalize, Normalizer, RowShape};
@@ -48,7 +48,7 @@ pub struct Options {
 /// # Errors
 /// When the file does not hold the network's weights, or the folder refuses.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || import(options).map(|()| String::new()))?;
+    on_root(comm, || import(options).map(|()| String::new()))?;
     Ok(())
 }
 
@@ -110,7 +110,7 @@ fn input(options: &Options, spec: &ModelSpec, file: &WeightsFile) -> Result<RowS
             options.file.display().to_string(),
             "weights without the size of what they are for",
             "height x width x channels of a picture, or a number of features",
-            "say --input 80x80x3",
+            "pass --input 80x80x3",
         )
     })
 }
@@ -127,7 +127,7 @@ fn classes(options: &Options, file: &WeightsFile) -> Result<Vec<String>> {
             options.file.display().to_string(),
             outputs.map_or("no weights by name".to_owned(), |outputs| format!("a last layer of {outputs} outputs")),
             "a last layer with as many outputs as there are classes",
-            "say --classes no,yes",
+            "pass --classes no,yes",
         )
     })?;
     Ok((0..count).map(|class| class.to_string()).collect())
@@ -151,7 +151,7 @@ fn normalizer(options: &Options, file: &WeightsFile, shape: RowShape) -> Result<
             "--normalize dataset",
             "a file without the means and deviations of its training rows",
             "per-image, unit or none",
-            "say --normalize per-image; training computes those of its own rows if it is told --normalize dataset",
+            "pass --normalize per-image; training computes those of its own rows with --normalize dataset",
         )),
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{folder, probe};
 use crate::checkpoint;
-use crate::comm::{Comm, Communicator, agree_root};
+use crate::comm::{Comm, Communicator, on_root};
 use crate::config::ModelChoice;
 use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open};
 use crate::error::{Error, Result};
@@ -146,7 +146,7 @@ struct SplitInfo {
 /// When the file is none of ours.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     probe::check(options.file.as_slice(), comm)?;
-    agree_root(comm, || {
+    on_root(comm, || {
         if let Some(file) = &options.file {
             folder::one_run(file)?;
         }

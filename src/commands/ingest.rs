@@ -7,7 +7,7 @@ mod skipped;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::data::class_names;
 use crate::data::ingest::{Content, Folders, Request, Source, check_classes, discover};
 use crate::data::picture::FirstOnly;
@@ -121,7 +121,7 @@ struct Job {
 
 /// The rows to write, in the order of writing.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
-struct Plan {
+struct IngestPlan {
     train: Vec<usize>,
     val: Vec<usize>,
     test: Vec<usize>,
@@ -134,7 +134,7 @@ struct Plan {
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let _swept = comm.is_root().then(|| swept(&options.out));
     let mut source = None;
-    let job = agree_root(comm, || {
+    let job = on_root(comm, || {
         let found = prepare(options)?;
         let job = job_of(&found)?;
         source = Some(found);
@@ -155,19 +155,19 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         return Err(refuse(bad, job.pictures.len() + job.bad.len(), hint));
     }
     let mut writer = None;
-    let plan = agree_root(comm, || {
+    let plan = on_root(comm, || {
         let Some(source) = &mut source else { unreachable!("the root has it") };
         if !job.pictures.is_empty() {
             keep(source, &usable);
         }
         let (rows, created) = begin(options, source, bad.len())?;
         writer = Some(created);
-        serde_json::to_string(&Plan { train: rows.train, val: rows.val, test: rows.test }).map_err(wire)
+        serde_json::to_string(&IngestPlan { train: rows.train, val: rows.val, test: rows.test }).map_err(wire)
     })?;
-    let plan: Plan = serde_json::from_str(&plan).map_err(wire)?;
+    let plan: IngestPlan = serde_json::from_str(&plan).map_err(wire)?;
     let rows = Assignment { train: plan.train, val: plan.val, test: plan.test };
     if job.pictures.is_empty() {
-        agree_root(comm, || match (&source, &writer) {
+        on_root(comm, || match (&source, &writer) {
             (Some(source), Some(writer)) => write_local(source, writer, &rows).map(|()| String::new()),
             _ => unreachable!("the root has both"),
         })?;
@@ -176,7 +176,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         let labels = source.as_ref().map(|source| &source.labels[..]).unwrap_or_default();
         write_pictures(comm, &pictures, job.hwc, &rows, labels, writer.as_ref())?;
     }
-    agree_root(comm, || {
+    on_root(comm, || {
         if let (Some(source), Some(writer)) = (&source, writer.take()) {
             let list = skipped::write(&options.out, &bad)?;
             writer.finish()?;
@@ -238,7 +238,7 @@ fn job_of(source: &Source) -> Result<String> {
     serde_json::to_string(&job).map_err(wire)
 }
 
-/// What ranks tell each other is made by this program: this does not happen unless they run different versions.
+/// Messages between ranks are made by this program: this does not happen unless they run different versions.
 fn wire(error: serde_json::Error) -> Error {
     Error::invalid(
         "a message between ranks",
@@ -317,7 +317,7 @@ fn write_pictures(
             if !bad.is_empty() {
                 return Ok(());
             }
-            agree_root(comm, || {
+            on_root(comm, || {
                 let Some(writer) = writer else { unreachable!("the root has it") };
                 let part = &order[first..first + block.count];
                 let labels: Vec<i64> = part.iter().map(|&row| labels[row] as i64).collect();
@@ -341,7 +341,7 @@ fn refuse(bad: Vec<String>, of: usize, hint: Option<&str>) -> Error {
     Error::Several {
         what: format!("{} of {} cannot be used; nothing was written", bad.len(), plural(of, "picture")),
         items: bad,
-        fix: format!("{hint}mend or remove them, or say --skip-bad to leave them out"),
+        fix: format!("{hint}mend or remove them, or pass --skip-bad to leave them out"),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::bench::work::SHARDS;
 use super::info::parse_input;
-use crate::comm::{Comm, Communicator, Strategy, Window, Wire, agree_root};
+use crate::comm::{Comm, Communicator, SharedWindow, Strategy, Wire, on_root};
 use crate::config::ModelChoice;
 use crate::data::RowShape;
 use crate::error::{Error, Result};
@@ -68,7 +68,7 @@ pub struct Options {
     pub comm: Comm,
     /// Whether the ranks of a machine share memory ('auto': yes)
     #[arg(long, value_enum, default_value = "auto")]
-    pub window: Window,
+    pub window: SharedWindow,
     /// Width of the numbers that travel between machines
     #[arg(long, value_enum, default_value = "f32")]
     pub wire: Wire,
@@ -125,7 +125,7 @@ enum Scaling {
 /// # Errors
 /// When the network does not fit the input, or the memory of this machine.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || {
+    on_root(comm, || {
         let report = report(options)?;
         if options.json {
             say!("{}", serde_json::to_string(&report).map_err(|e| Error::io("write", "stdout")(e.into()))?);
@@ -167,7 +167,7 @@ fn row(options: &Options, model: &Model, rates: &Rates, link: &Link, ranks: usiz
         ranks,
         on_machine,
         cores: options.cores_per_node.unwrap_or(on_machine as f64),
-        window: options.window != Window::Off && on_machine > 1,
+        window: options.window != SharedWindow::Off && on_machine > 1,
         wire: options.wire,
         norm: 0,
     };

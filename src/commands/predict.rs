@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::explain::Maps;
 use super::probe;
 use crate::checkpoint::{self, SavedModel};
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::data::RowShape;
 use crate::data::picture::{self, FirstOnly, Picture, is_hdf5};
 use crate::error::{Error, Result};
@@ -63,13 +63,13 @@ pub struct Options {
 /// When the model cannot be read, or after all others have been predicted some picture could not be.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let started = Instant::now();
-    let model_files = agree(comm, ensemble::models(&options.model))?;
+    let model_files = all_agree(comm, ensemble::models(&options.model))?;
     probe::check(&model_files, comm)?;
-    let models = agree(comm, read(&model_files, options.explain.is_some()))?;
+    let models = all_agree(comm, read(&model_files, options.explain.is_some()))?;
     let saved = &models[0];
-    let choice = agree(comm, Choice::new(&options.answers, &saved.classes))?;
+    let choice = all_agree(comm, Choice::new(&options.answers, &saved.classes))?;
     let mut files = Vec::new();
-    agree_root(comm, || {
+    on_root(comm, || {
         files = inputs::list(&options.inputs)?;
         Ok(String::new())
     })?;
@@ -78,18 +78,18 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let own = &files[rank * files.len() / size..(rank + 1) * files.len() / size];
     let neighbours = comm.nodes().neighbours().len();
     let maps = options.explain.as_deref().map(|folder| Maps::new(folder, saved, neighbours));
-    let maps = Mutex::new(agree(comm, maps.transpose())?);
+    let maps = Mutex::new(all_agree(comm, maps.transpose())?);
     let cores = if size == 1 { rayon::current_num_threads() } else { 1 };
     let batch = own.len().div_ceil(cores).clamp(1, BATCH);
     let networks = models.iter().map(|saved| &saved.model);
-    let batch = agree(comm, room::rows(networks, batch, cores * neighbours, &model_files[0]))?;
+    let batch = all_agree(comm, room::rows(networks, batch, cores * neighbours, &model_files[0]))?;
     let (outcomes, first_only) = predict(&models, &choice, own, &maps, (cores, batch), comm);
     let maps = maps.into_inner().unwrap_or_else(PoisonError::into_inner);
-    agree(comm, maps.map_or(Ok(()), Maps::finish))?;
+    all_agree(comm, maps.map_or(Ok(()), Maps::finish))?;
     say_first_only(first_only, comm);
     let outcomes = gather(outcomes, files.len().div_ceil(size), saved.classes.len(), comm)?;
     let printed = if comm.is_root() { print(&options.answers, &saved.classes, &outcomes) } else { Ok(()) };
-    agree(comm, printed)?;
+    all_agree(comm, printed)?;
     if comm.is_root() && files.len() > 1 {
         let (count, seconds) = (files.len(), started.elapsed().as_secs_f64());
         eprintln!("{count} pictures in {seconds:.2} s, {:.0} pictures/s", count as f64 / seconds);
@@ -97,7 +97,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let all = files.iter().zip(outcomes);
     let bad: Vec<(&PathBuf, String)> = all.filter_map(|(file, outcome)| Some((file, outcome.err()?))).collect();
     let end = || if bad.is_empty() { Ok(String::new()) } else { Err(unreadable(options, bad, files.len())) };
-    agree_root(comm, end).map(|_| ())
+    on_root(comm, end).map(|_| ())
 }
 
 fn unreadable(options: &Options, bad: Vec<(&PathBuf, String)>, of: usize) -> Error {
@@ -138,7 +138,7 @@ fn unreadable(options: &Options, bad: Vec<(&PathBuf, String)>, of: usize) -> Err
 /// Collective: the root says which files hold more than the frame that was looked at.
 fn say_first_only(own: FirstOnly, comm: &dyn Communicator) {
     let mut all = FirstOnly::default();
-    for part in comm.gather(&serde_json::to_vec(&own).unwrap_or_default()) {
+    for part in comm.allgather(&serde_json::to_vec(&own).unwrap_or_default()) {
         all.and(serde_json::from_slice(&part).unwrap_or_default());
     }
     if let Some(text) = all.said().filter(|_| comm.is_root()) {
@@ -157,8 +157,8 @@ fn gather(own: Vec<Outcome>, most: usize, classes: usize, comm: &dyn Communicato
     let mut found: Vec<Vec<Outcome>> = (0..comm.size()).map(|_| Vec::new()).collect();
     for first in (0..most).step_by(piece) {
         let part = &own[first.min(own.len())..own.len().min(first + piece)];
-        let parts = comm.gather(&agree(comm, serde_json::to_vec(part).map_err(failed))?);
-        agree_root(comm, || {
+        let parts = comm.allgather(&all_agree(comm, serde_json::to_vec(part).map_err(failed))?);
+        on_root(comm, || {
             for (found, part) in found.iter_mut().zip(&parts) {
                 found.extend(serde_json::from_slice::<Vec<Outcome>>(part).map_err(failed)?);
             }

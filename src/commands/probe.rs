@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::checkpoint;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::data::{Dataset, Split, open};
 use crate::error::{Error, Result};
 use crate::train::member_folder;
@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// When reading one ends a process, or takes more memory or time than such a file can need.
 pub fn check(files: &[PathBuf], comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || files.iter().try_for_each(|file| survive(file)).map(|()| String::new())).map(|_| ())
+    on_root(comm, || files.iter().try_for_each(|file| survive(file)).map(|()| String::new())).map(|_| ())
 }
 
 /// The model file and all checkpoints of the run in `dir`; of an ensemble, those of its members.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::folder;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::error::{Error, Result};
 use crate::files::{write_out, write_whole};
 use crate::plural::plural;
@@ -35,13 +35,13 @@ pub struct Options {
 /// The same one on every rank: no run in a folder, a damaged model, data that does not fit, a place that refuses the page.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let ours = || options.runs.iter().try_for_each(|run| folder::one_run(run)).map(|()| String::new());
-    agree_root(comm, ours)?;
+    on_root(comm, ours)?;
     let data = |run: &PathBuf| RunFiles::read(run).ok().and_then(|files| files.data());
     let mut files: Vec<PathBuf> =
         options.data.clone().map_or_else(|| options.runs.iter().filter_map(data).collect(), |data| vec![data]);
     files.extend(options.runs.iter().map(|run| run.join("model.h5")));
     super::probe::check(&files, comm)?;
-    agree_root(comm, || write(options).map(|()| String::new())).map(|_| ())
+    on_root(comm, || write(options).map(|()| String::new())).map(|_| ())
 }
 
 fn write(options: &Options) -> Result<()> {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{probe, train};
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::grid::{Axis, Point, points};
 use crate::config::{DEFAULT_DATA, RunConfig, Settings, groups};
 use crate::error::{Error, Result};
@@ -55,13 +55,13 @@ pub struct Options {
 /// The same one on every rank: a grid that makes no sense, a run that failed or was interrupted. A run that diverged is a result.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     if let Some(folder) = &options.table {
-        return agree_root(comm, || show(&table::of_folder(folder)?, folder, options.json)).map(|_| ());
+        return on_root(comm, || show(&table::of_folder(folder)?, folder, options.json)).map(|_| ());
     }
     let console = if options.json { Console::warnings(comm.is_root(), "sweep") } else { Console::new(comm.is_root()) };
-    let Plan { points, configs, each, any_shards } = agree(comm, plan(options, comm.size()))?;
+    let SweepPlan { points, configs, each, any_shards } = all_agree(comm, plan(options, comm.size()))?;
     let folder = options.settings.out.clone().unwrap_or_else(|| DEFAULT_OUT.into());
-    let told = configs.iter().map(RunConfig::to_toml).collect::<Result<Vec<_>>>();
-    train::same_settings(&agree(comm, told)?.concat(), comm)?;
+    let texts = configs.iter().map(RunConfig::to_toml).collect::<Result<Vec<_>>>();
+    train::same_settings(&all_agree(comm, texts)?.concat(), comm)?;
     let named = options.settings.data.is_some() || options.grid.iter().any(|axis| axis.key == "data");
     if let Some(config) = configs.iter().find(|config| !named && config.data == Path::new(DEFAULT_DATA)) {
         train::make_default_data(config, comm)?;
@@ -82,26 +82,26 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
         plural(each, "rank"),
         folder.display()
     ));
-    agree_root(comm, || {
+    on_root(comm, || {
         std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
         Ok(String::new())
     })?;
     let _part = part_of(AGAIN, &folder);
     let ends = deal(&jobs, &folder, each, comm, &console)?;
     let keys = options.grid.iter().map(|axis| axis.key.clone()).collect();
-    agree_root(comm, || show(&grid(keys, &points, &folder), &folder, options.json))?;
+    on_root(comm, || show(&grid(keys, &points, &folder), &folder, options.json))?;
     failure(&jobs, &ends, AGAIN).map_or(Ok(()), Err)
 }
 
 /// The combinations, their settings, the ranks of a run, and whether nobody says how many shards it has.
-struct Plan {
+struct SweepPlan {
     points: Vec<Point>,
     configs: Vec<RunConfig>,
     each: usize,
     any_shards: bool,
 }
 
-fn plan(options: &Options, ranks: usize) -> Result<Plan> {
+fn plan(options: &Options, ranks: usize) -> Result<SweepPlan> {
     let others = Settings { out: None, ..options.settings.clone() };
     if others.trace.is_some() {
         let (found, fix) = ("a timeline of many runs", "trace one of them with `glasses train`");
@@ -121,7 +121,7 @@ fn plan(options: &Options, ranks: usize) -> Result<Plan> {
     };
     let configs = points.iter().map(config).collect::<Result<_>>()?;
     let any_shards = points.iter().map(|point| &point.settings).chain([&file]).all(|said| said.shards.is_none());
-    Ok(Plan { points, configs, each, any_shards })
+    Ok(SweepPlan { points, configs, each, any_shards })
 }
 
 /// Ranks of a run so that no rank is without one, if `runs` are enough for that: ranks that share a run wait for one another.
@@ -131,7 +131,7 @@ fn fewest_ranks(ranks: usize, runs: usize) -> usize {
 
 /// Collective: the runs in the order in which they are dealt out. A long one that begins last would keep everyone waiting.
 fn longest_first(configs: &[RunConfig], comm: &dyn Communicator) -> Result<Vec<usize>> {
-    let text = agree_root(comm, || {
+    let text = on_root(comm, || {
         let work = configs.iter().map(work_of).collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..work.len()).collect();
         // Stable: of equal ones the first.

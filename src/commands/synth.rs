@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::data::synth::{FaceOptions, SpiralOptions, faces, spiral, write_faces, write_spiral};
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ pub struct Options {
 /// When an option does not make sense or the file cannot be written; on every rank alike.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let _swept = comm.is_root().then(|| swept(&options.out));
-    let line = agree_root(comm, || match options.kind {
+    let line = on_root(comm, || match options.kind {
         Kind::Faces => make_faces(options, comm.size() == 1),
         Kind::Spiral => make_spiral(options),
     })?;
@@ -86,7 +86,7 @@ fn make_spiral(options: &Options) -> Result<String> {
             "--size",
             size.to_string(),
             "nothing: a spiral is made of points, not pictures",
-            "leave --size out, or say --kind faces",
+            "leave --size out, or pass --kind faces",
         ));
     }
     let &Options { test, val, seed, force: replace, .. } = options;

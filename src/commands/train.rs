@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{folder, probe};
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::{Batch, DEFAULT_DATA, RunConfig, Settings};
 use crate::data::synth::{FaceOptions, write_faces};
 use crate::doctor;
@@ -45,19 +45,19 @@ pub struct Options {
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let ours =
         || options.resume.as_deref().map_or(Ok(()), |dir| folder::begun("--resume", dir)).map(|()| String::new());
-    agree_root(comm, ours)?;
+    on_root(comm, ours)?;
     let from = options.resume.as_ref().map(|dir| dir.join("config.toml"));
     let file = from.as_deref().or(options.config.as_deref()).map_or(Ok(Settings::default()), Settings::read);
     let named = options.settings.data.is_some() || file.as_ref().is_ok_and(|file| file.data.is_some());
     let config = file.and_then(|file| options.settings.clone().lower(file, comm.size()));
     let config = config.and_then(|config| one_folder(options, config));
-    let config = agree(comm, config.and_then(|config| long_enough(options, config)))?;
-    let told = format!("{}\nresume {:?}, fork {}", agree(comm, config.to_toml())?, options.resume, options.fork);
-    same_settings(&told, comm)?;
+    let config = all_agree(comm, config.and_then(|config| long_enough(options, config)))?;
+    let text = format!("{}\nresume {:?}, fork {}", all_agree(comm, config.to_toml())?, options.resume, options.fork);
+    same_settings(&text, comm)?;
     match &options.resume {
         None if !named => make_default_data(&config, comm)?,
         // Nothing is drawn for a run that had data of its own.
-        Some(dir) if !named => agree_root(comm, || names_no_data(dir).map(|()| String::new())).map(|_| ())?,
+        Some(dir) if !named => on_root(comm, || names_no_data(dir).map(|()| String::new())).map(|_| ())?,
         _ => {}
     }
     let begun = options.resume.as_deref().map(probe::files_of_run).unwrap_or_default();
@@ -80,10 +80,10 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     Ok(())
 }
 
-/// Collective: whether all ranks were told the same.
-pub(super) fn same_settings(told: &str, comm: &dyn Communicator) -> Result<()> {
+/// Collective: whether all ranks have the same settings.
+pub(super) fn same_settings(text: &str, comm: &dyn Communicator) -> Result<()> {
     let fix = "give every rank the same command line and the same copy of the --config file";
-    doctor::same(comm, "settings", told, "the same settings on every rank", fix)
+    doctor::same(comm, "settings", text, "the same settings on every rank", fix)
 }
 
 /// A new run reaches its learning rate; one that goes on stays as it was.
@@ -103,7 +103,7 @@ fn names_no_data(dir: &Path) -> Result<()> {
         dir.join("config.toml").display().to_string(),
         format!("no 'data', and no {DEFAULT_DATA} here"),
         "the settings of a run, which name its data",
-        "say --data FILE.h5; if the file was emptied or cut short, copy it again",
+        "pass --data FILE.h5; if the file was emptied or cut short, copy it again",
     ))
 }
 
@@ -148,9 +148,9 @@ fn fits_first_run(config: &RunConfig) -> Result<()> {
 /// # Errors
 /// When a run of these settings could not train on it, or the disk refuses.
 pub(super) fn make_default_data(config: &RunConfig, comm: &dyn Communicator) -> Result<()> {
-    agree(comm, fits_first_run(config))?;
+    all_agree(comm, fits_first_run(config))?;
     let console = Console::new(comm.is_root());
-    agree_root(comm, || {
+    on_root(comm, || {
         let path = Path::new(DEFAULT_DATA);
         if path.exists() {
             return Ok(String::new());

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::{folder, probe};
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::plural::plural;
@@ -48,12 +48,12 @@ fn parse_steps(text: &str) -> Result<RangeInclusive<usize>, String> {
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let ours =
         || folder::one_run(&options.run).and_then(|()| folder::begun("RUN", &options.run)).map(|()| String::new());
-    agree_root(comm, ours)?;
+    on_root(comm, ours)?;
     let settings = Settings::read(&options.run.join("config.toml")).and_then(|file| {
         let flags = Settings { data: options.data.clone(), ..Settings::default() };
         flags.lower(file, comm.size())
     });
-    let config = agree(comm, settings)?;
+    let config = all_agree(comm, settings)?;
     probe::check(&[vec![config.data.clone()], probe::files_of_run(&options.run)].concat(), comm)?;
     let verdict = train::verify(&config, &options.run, options.steps.clone(), comm)?;
     if comm.is_root() {

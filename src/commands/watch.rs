@@ -7,7 +7,7 @@ use std::time::Duration;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use super::folder;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::error::{Error, Result};
 use crate::report::is_dumb;
 use crate::report::watch::{Watched, draw, text};
@@ -36,7 +36,7 @@ pub struct Options {
 /// # Errors
 /// When there is no run in the folder, or the terminal refuses.
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
-    agree_root(comm, || {
+    on_root(comm, || {
         folder::one_run(&options.run)?;
         let watched = Watched::read(&options.run)?;
         if options.once || is_dumb() || !std::io::stdout().is_terminal() {

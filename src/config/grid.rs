@@ -94,8 +94,8 @@ pub fn points(axes: &[Axis], others: &Settings) -> Result<Vec<Point>> {
     let said = toml::Table::try_from(others).unwrap_or_default();
     for (index, axis) in axes.iter().enumerate() {
         if said.contains_key(&axis.key) || axes[..index].iter().any(|other| other.key == axis.key) {
-            let fix = "say all its values in one --grid, and nowhere else";
-            return Err(Error::invalid(format!("--grid {}", axis.key), "said twice", "once", fix));
+            let fix = "give all its values in one --grid, and nowhere else";
+            return Err(Error::invalid(format!("--grid {}", axis.key), "given twice", "once", fix));
         }
     }
     let mut points = vec![Point { name: String::new(), values: Vec::new(), settings: Settings::default() }];

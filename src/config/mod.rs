@@ -17,7 +17,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::comm::{Comm, Reduce, Window, Wire};
+use crate::comm::{Comm, Reduce, SharedWindow, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, in_words};
 use crate::model::Engine;
@@ -160,7 +160,7 @@ pub struct RunConfig {
     pub eval_every: usize,
     pub reduce: Reduce,
     pub comm: Comm,
-    pub window: Window,
+    pub window: SharedWindow,
     pub wire: Wire,
     pub checkpoint_every: Every,
     pub keep: usize,
@@ -218,7 +218,7 @@ impl RunConfig {
         if self.reduce == Reduce::Mpi {
             let refused = [
                 ("comm", format!("{:?}", self.comm), self.comm == Comm::Reduce, "reduce"),
-                ("window", format!("{:?}", self.window), self.window == Window::Off, "off"),
+                ("window", format!("{:?}", self.window), self.window == SharedWindow::Off, "off"),
                 ("wire", format!("{:?}", self.wire), self.wire == Wire::F32, "f32"),
             ];
             for (option, found, holds, only) in refused {
@@ -261,7 +261,7 @@ impl RunConfig {
                 format!("{} for {}", plural(ranks, "rank"), plural(self.shards, "shard")),
                 "at least one shard a rank",
                 format!(
-                    "start at most {}, or say --shards {ranks} (which changes the run)",
+                    "start at most {}, or pass --shards {ranks} (which changes the run)",
                     plural(self.shards, "rank")
                 ),
             ));

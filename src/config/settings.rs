@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Every, ModelChoice, Recipe, RunConfig, Together};
-use crate::comm::{Comm, Reduce, Window, Wire};
+use crate::comm::{Comm, Reduce, SharedWindow, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, in_words, indented, nearest};
 use crate::model::Engine;
@@ -133,7 +133,7 @@ pub struct Settings {
     /// Whether ranks of one machine work in shared memory instead of sending messages [default: auto]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub window: Option<Window>,
+    pub window: Option<SharedWindow>,
     /// Width of the numbers that travel between machines [default: f32]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -291,7 +291,7 @@ impl Settings {
             eval_every: all.eval_every.unwrap_or(1),
             // MPI's own sum knows no other way.
             comm: all.comm.unwrap_or(if reduce == Reduce::Mpi { Comm::Reduce } else { Comm::Auto }),
-            window: all.window.unwrap_or(if reduce == Reduce::Mpi { Window::Off } else { Window::Auto }),
+            window: all.window.unwrap_or(if reduce == Reduce::Mpi { SharedWindow::Off } else { SharedWindow::Auto }),
             wire: all.wire.unwrap_or_default(),
             reduce,
             checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),

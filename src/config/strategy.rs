@@ -46,7 +46,7 @@ impl RunConfig {
         let members = self.members();
         if !(2..=1 << 16).contains(&members) {
             let found = plural(members, "network");
-            return refuse("members", found, "2 to 65536", "say --members N, or start more ranks: each trains one");
+            return refuse("members", found, "2 to 65536", "pass --members N, or start more ranks: each trains one");
         }
         if self.seed.checked_add(members as u64).is_none_or(|last| last > i64::MAX as u64) {
             return refuse("seed", self.seed.to_string(), "room for one seed a member", "take a smaller seed");
@@ -71,6 +71,6 @@ pub fn groups(option: &str, ranks: usize, each: usize) -> Result<usize> {
         format!("--{option}"),
         format!("{each}, with {}", plural(ranks, "rank")),
         "groups of as many ranks each, and no rank left",
-        format!("say one of {}, or start another number of ranks", fits.join(", ")),
+        format!("pass one of {}, or start another number of ranks", fits.join(", ")),
     ))
 }

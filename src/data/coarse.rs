@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_rounding_is_not_said() {
+    fn ordinary_rounding_is_not_noted() {
         assert!(!said(&["0.1", "0.1", "0.10000000000000001", "7", "-3.25"]));
         assert!(!said(&["0.3333333333", "0.33333333334", "1", "0"]));
         assert!(!said(&["16777217", "16777217.0", "1", "16777217"]));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_fall_together_are_said() {
+    fn numbers_that_fall_together_are_noted() {
         assert!(said(&["16777216", "1", "16777217"]));
         assert!(said(&["1600000000.25", "1600000000.75"]));
         assert!(said(&["123456789012345678", "123456789012345679"]));

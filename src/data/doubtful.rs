@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn two_spellings_of_a_number_are_said() {
+    fn two_spellings_of_a_number_are_noted() {
         assert!(said(&["007", "7", "8"]).ends_with("of its own: 007, 7"));
         assert!(said(&["100", "1e2", "cat", "0", "-0"]).ends_with("of its own: 0, -0; 100, 1e2"));
     }
 
     #[test]
-    fn all_names_that_look_alike_are_said() {
+    fn all_names_that_look_alike_are_noted() {
         assert_eq!(said(&["a", "b", "a"]), "classes 0 and 2 are both called 'a'");
         assert_eq!(
             said(&["a", "b", "a", "b", "b"]),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn words_for_no_label_and_names_that_hide_something_are_said() {
+    fn words_for_no_label_and_names_that_hide_something_are_noted() {
         assert!(said(&["NA", "a", "none"]).contains("taken for names of classes: NA, none; "));
         assert!(said(&["", "a"]).ends_with("characters that do not show: '' (0)"));
         assert!(said(&["a\tb", "c\r\n"]).ends_with(r"'a\tb' (0), 'c\r\n' (1)"));

@@ -25,7 +25,7 @@ pub mod writer;
 pub use augment::Augment;
 pub use normalize::{Normalize, Normalizer};
 pub use part::Part;
-pub use reader::{Block, Dataset, Values};
+pub use reader::{Dataset, RowBlock, Values};
 pub use shards::{EpochOrder, Shards};
 pub use writer::{Rows, Writer};
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use twox_hash::XxHash3_64;
 
-use super::{Block, Dataset, Normalizer, Shards, Split, Values};
+use super::{Dataset, Normalizer, RowBlock, Shards, Split, Values};
 use crate::error::Result;
 use crate::kernels::rng::{Purpose, Stream};
 use crate::position;
@@ -17,7 +17,7 @@ pub struct Part {
     pub shards: Shards,
     /// The shards of this rank.
     pub owned: Range<usize>,
-    block: Block,
+    block: RowBlock,
     row_len: usize,
 }
 
@@ -54,7 +54,7 @@ impl Part {
     }
 
     /// Rows that are in memory, all of their split, as the one rank of a run has them.
-    pub fn whole(block: Block, row_len: usize, shards: usize) -> Part {
+    pub fn whole(block: RowBlock, row_len: usize, shards: usize) -> Part {
         let shards = Shards::new(block.labels.len(), shards);
         let owned = shards.owned(0, 1);
         Part { shards, owned, block, row_len }

@@ -48,7 +48,7 @@ pub enum Values {
 
 /// Some neighbouring rows of a split, in memory.
 #[derive(Debug)]
-pub struct Block {
+pub struct RowBlock {
     /// Which rows of the split they are.
     pub range: Range<usize>,
     /// Their values, row after row.
@@ -83,7 +83,7 @@ impl Dataset {
     ///
     /// # Errors
     /// When HDF5 fails, a label is negative or beyond the class names, or a feature is NaN or infinite.
-    pub fn read(&self, split: Split, range: Range<usize>) -> Result<Block> {
+    pub fn read(&self, split: Split, range: Range<usize>) -> Result<RowBlock> {
         let place = self.place(split, rows_name(self.shape));
         let read = |e| Error::hdf5(format!("read {place} of"), &self.path, FIX)(e);
         let labels = self.read_labels(split, range.clone())?;
@@ -92,7 +92,7 @@ impl Dataset {
                 RowShape::Image { .. } => Values::Images(Vec::new()),
                 RowShape::Features { .. } => Values::Features(Vec::new()),
             };
-            return Ok(Block { range, values, labels });
+            return Ok(RowBlock { range, values, labels });
         }
         let dataset = self.file.dataset(&place).map_err(read)?;
         let values = match self.shape {
@@ -114,14 +114,14 @@ impl Dataset {
                 Values::Features(features)
             }
         };
-        Ok(Block { range, values, labels })
+        Ok(RowBlock { range, values, labels })
     }
 
     /// Any rows of a split, read piece by piece: at each of the places `range` the one that `row_at` says.
     ///
     /// # Errors
     /// As [`Dataset::read`].
-    pub fn pick(&self, split: Split, range: Range<usize>, row_at: impl Fn(usize) -> usize) -> Result<Block> {
+    pub fn pick(&self, split: Split, range: Range<usize>, row_at: impl Fn(usize) -> usize) -> Result<RowBlock> {
         let (len, count, name) = (self.shape.len(), range.len(), rows_name(self.shape));
         let place = self.place(split, name);
         let mut values = match self.shape {
@@ -133,7 +133,7 @@ impl Dataset {
             Values::Features(features) => features.resize(count * len, 0.0),
         }
         let rows: Vec<usize> = range.clone().map(row_at).collect();
-        let mut block = Block { range, values, labels: vec![0; count] };
+        let mut block = RowBlock { range, values, labels: vec![0; count] };
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&place| rows[place]);
         let mut places = &order[..];

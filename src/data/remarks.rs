@@ -28,7 +28,7 @@ pub fn of_classes(names: &[String], histogram: &[u64]) -> Vec<String> {
     {
         let share = 100.0 * most as f64 / rows as f64;
         notes.push(format!(
-            "{share:.1} % of the training rows are of class '{}': a model that always says it is as often right",
+            "{share:.1} % of the training rows are of class '{}': a model that always predicts it is as often correct",
             names[class]
         ));
     }

@@ -160,7 +160,7 @@ pub fn check_place(path: &Path, replace: bool) -> Result<()> {
     }
     check_replaceable(path)?;
     if !replace && path.symlink_metadata().is_ok() {
-        let fix = "choose another name, or say --force to replace it";
+        let fix = "choose another name, or pass --force to replace it";
         return Err(Error::invalid(place, "a file of that name", "none yet", fix));
     }
     temporary_beside(path)?;

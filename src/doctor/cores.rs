@@ -16,7 +16,7 @@ pub fn judge(ranks: &[Rank], launcher: &Launcher) -> [Check; 2] {
     let hosts = hosts(ranks);
     let known: Vec<Host<'_>> = hosts.iter().filter_map(|(name, numbers)| Host::new(name, numbers, ranks)).collect();
     if known.is_empty() {
-        return ["CPUs", "pinning"].map(|name| Check::ok(name, "not known: this system does not say"));
+        return ["CPUs", "pinning"].map(|name| Check::ok(name, "not known: this system does not tell"));
     }
     let crowded: Vec<String> = known.iter().filter_map(Host::crowded).collect();
     let cpus = if crowded.is_empty() {

@@ -24,7 +24,7 @@ use rank::Rank;
 
 /// Collective: the checks of every start, from one exchange.
 pub fn examine(comm: &dyn Communicator, launch: &Launch) -> Vec<Check> {
-    let ranks = Rank::gather(comm);
+    let ranks = Rank::allgather(comm);
     let mut checks = vec![launched(launch, &ranks), rank::same_build(&ranks), rank::instruction_sets(&ranks)];
     if comm.is_root() {
         checks.extend(cores::judge(&ranks, &launch.launcher));

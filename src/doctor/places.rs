@@ -35,7 +35,7 @@ pub fn examine(folder: &Path, wanted: usize, comm: &dyn Communicator) -> Vec<Che
     let several = comm.nodes().neighbours().len() > 1;
     let mut mine = vec![shared_memory(wanted, several)];
     mine.extend(file_system(folder, |file| file.try_lock()));
-    let (hosts, all) = (comm::hosts(comm), comm::gather(comm, &mine));
+    let (hosts, all) = (comm::hosts(comm), comm::allgather(comm, &mine));
     mine.iter().enumerate().map(|(place, own)| worst(own, place, &all, &hosts)).collect()
 }
 

@@ -56,8 +56,8 @@ impl Rank {
     }
 
     /// Collective: all of them.
-    pub fn gather(comm: &dyn Communicator) -> Vec<Rank> {
-        comm::gather(comm, &Rank::here())
+    pub fn allgather(comm: &dyn Communicator) -> Vec<Rank> {
+        comm::allgather(comm, &Rank::here())
     }
 
     /// What tells its program from another.

@@ -20,13 +20,13 @@ pub fn same(comm: &dyn Communicator, place: &str, text: &str, expected: &str, fi
         return Ok(());
     }
     let digest = XxHash3_64::oneshot(text.as_bytes()).to_le_bytes();
-    let digests = comm.gather(&digest);
+    let digests = comm.allgather(&digest);
     let Some(other) = digests.iter().position(|digest| *digest != digests[0]) else { return Ok(()) };
     // From here on all know that something differs, and all take part.
     let differ = digests.iter().filter(|digest| **digest != digests[0]).count();
     let place = String::from_utf8_lossy(&comm.broadcast(place.as_bytes().to_vec())).into_owned();
     let hosts = comm::hosts(comm);
-    let texts = comm.gather(if [0, other].contains(&comm.rank()) { text.as_bytes() } else { &[] });
+    let texts = comm.allgather(if [0, other].contains(&comm.rank()) { text.as_bytes() } else { &[] });
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let [first, second] = [0, other].map(|rank| words(&texts[rank]));
     let (ours, theirs) = difference(&first, &second);
@@ -47,7 +47,7 @@ pub fn same(comm: &dyn Communicator, place: &str, text: &str, expected: &str, fi
 pub fn same_command(comm: &dyn Communicator, asked: &str) -> Result<()> {
     let fix = "give all ranks one command line: mpirun -n 8 glasses …";
     same(comm, "launch", asked, "the same command on every rank", fix).map_err(|differ| {
-        let build = same_build(&Rank::gather(comm));
+        let build = same_build(&Rank::allgather(comm));
         if build.verdict == Verdict::Error { Error::from(&build) } else { differ }
     })
 }

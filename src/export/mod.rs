@@ -4,7 +4,7 @@
 //! - [`onnx`]: a graph that takes raw rows and gives probabilities;
 //! - [`weights`]: a safetensors file, written and read;
 //! - [`torch`]: the same network as a line of PyTorch;
-//! - [`samples`]: rows with what the model says of them, to check the others by.
+//! - [`samples`]: rows with the model's predictions, to check the others by.
 
 pub mod stages;
 pub mod onnx;

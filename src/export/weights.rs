@@ -202,7 +202,7 @@ pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Re
     if modules.len() == layers.len() && numbered {
         return Ok(modules);
     }
-    let fix = format!("say which is which with --names, in the layers' order: of {}", list(&modules));
+    let fix = format!("name them with --names, in the layers' order: of {}", list(&modules));
     refuse(format!("the modules {}", list(&modules)), fix)
 }
 

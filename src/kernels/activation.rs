@@ -1,4 +1,4 @@
-//! Element-wise layers, in place: what they need for the way back is in their own output, or can be drawn again.
+//! Element-wise layers, in place: what their backward pass needs is in their own output, or can be drawn again.
 
 use super::isa::dispatch;
 use super::simd::Simd;
@@ -69,7 +69,7 @@ pub fn dropout_forward(stream: Stream, p: f32, values: &mut [f32]) {
     mask(stream, p, values);
 }
 
-/// The way back through [`dropout_forward`]: the same mask and factor on the gradient.
+/// The backward pass of [`dropout_forward`]: the same mask and factor on the gradient.
 pub fn dropout_backward(stream: Stream, p: f32, gradient: &mut [f32]) {
     mask(stream, p, gradient);
 }

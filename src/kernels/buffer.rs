@@ -12,7 +12,7 @@ const LINE: usize = 64;
 /// A vector of floats that begins at a cache line.
 ///
 /// A part of a node's shared memory ([`Buffer::shared`]) is seen by several processes, each through a `Buffer` of its own: who
-/// writes which places, and when the others may read them, is what `Communicator::meet` is for.
+/// writes which places, and when the others may read them, is what `Communicator::node_barrier` is for.
 pub struct Buffer {
     start: NonNull<f32>,
     len: usize,
@@ -26,17 +26,17 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 /// A block of this process's own memory.
-struct Block {
+struct Allocation {
     start: NonNull<u8>,
     layout: Layout,
 }
 
 // SAFETY: a plain block of memory.
-unsafe impl Send for Block {}
+unsafe impl Send for Allocation {}
 // SAFETY: as above; it is only reached through the `Buffer`s that keep it.
-unsafe impl Sync for Block {}
+unsafe impl Sync for Allocation {}
 
-impl Drop for Block {
+impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout in `zeros`.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
@@ -52,7 +52,7 @@ pub fn zeros(len: usize) -> Buffer {
     let before = block.align_offset(LINE);
     // SAFETY: less than a line, by which the block is longer than the floats.
     let start = unsafe { block.add(before) };
-    Buffer { start: start.cast(), len, memory: Arc::new(Block { start: block, layout }) }
+    Buffer { start: start.cast(), len, memory: Arc::new(Allocation { start: block, layout }) }
 }
 
 impl Buffer {

@@ -4,29 +4,33 @@ use super::isa::dispatch;
 use super::simd::Simd;
 use std::ops::Range;
 
-/// Joins `0 .. count` in the one fixed binary tree: split at the largest power of two below the count. `leaf` may bring
+/// Merges `0 .. count` in the one fixed binary tree: split at the largest power of two below the count. `leaf` may bring
 /// nothing (a shard without a row in the batch): its sibling then passes through unchanged.
-pub fn tree<T>(count: usize, leaf: &mut impl FnMut(usize) -> Option<T>, join: &impl Fn(T, T) -> T) -> Option<T> {
-    fn node<T>(range: Range<usize>, leaf: &mut impl FnMut(usize) -> Option<T>, join: &impl Fn(T, T) -> T) -> Option<T> {
+pub fn tree<T>(count: usize, leaf: &mut impl FnMut(usize) -> Option<T>, merge: &impl Fn(T, T) -> T) -> Option<T> {
+    fn node<T>(
+        range: Range<usize>,
+        leaf: &mut impl FnMut(usize) -> Option<T>,
+        merge: &impl Fn(T, T) -> T,
+    ) -> Option<T> {
         match range.len() {
             0 => None,
             1 => leaf(range.start),
             n => {
                 let middle = range.start + n.next_power_of_two() / 2;
-                let left = node(range.start..middle, leaf, join);
-                let right = node(middle..range.end, leaf, join);
+                let left = node(range.start..middle, leaf, merge);
+                let right = node(middle..range.end, leaf, merge);
                 match (left, right) {
-                    (Some(left), Some(right)) => Some(join(left, right)),
+                    (Some(left), Some(right)) => Some(merge(left, right)),
                     (one, other) => one.or(other),
                 }
             }
         }
     }
-    node(0..count, leaf, join)
+    node(0..count, leaf, merge)
 }
 
 /// The most subtrees that can wait for their other half: 2¹⁶ shards.
-pub const MOST_JOINS: usize = 16;
+pub const MOST_MERGES: usize = 16;
 
 /// The most sums that wait for their other half while a sum over `shards` neighbouring shards is formed, wherever they lie
 /// in the tree and whichever of them have rows.
@@ -39,33 +43,33 @@ pub fn most_waiting(shards: usize) -> usize {
 pub struct Leaf {
     /// The row behind its last one; it begins where the leaf before it ends.
     pub end: usize,
-    /// How many sums that were formed before are joined with this one, the newest first, before the next leaf.
-    pub joins: usize,
+    /// How many sums that were formed before are merged with this one, the newest first, before the next leaf.
+    pub merges: usize,
 }
 
 /// The leaves of shards with `rows[s]` rows each, in the tree of [`tree`]; a shard without rows is left out.
 pub fn leaves(rows: &[usize], leaves: &mut Vec<Leaf>) {
     leaves.clear();
     let mut end = 0;
-    // The tree's own walk says where joins happen: they follow the leaf that completed their right half.
+    // The tree's own walk says where merges happen: they follow the leaf that completed their right half.
     let leaves = std::cell::RefCell::new(leaves);
     let leaf = &mut |shard: usize| {
         (rows[shard] > 0).then(|| {
             end += rows[shard];
-            leaves.borrow_mut().push(Leaf { end, joins: 0 });
+            leaves.borrow_mut().push(Leaf { end, merges: 0 });
         })
     };
-    let join = &|(), ()| {
+    let merge = &|(), ()| {
         if let Some(last) = leaves.borrow_mut().last_mut() {
-            last.joins += 1;
+            last.merges += 1;
         }
     };
-    tree(rows.len(), leaf, join);
+    tree(rows.len(), leaf, merge);
 }
 
-/// As [`Leaf::joins`] for block `block` of `count`, none empty.
+/// As [`Leaf::merges`] for block `block` of `count`, none empty.
 #[inline(always)]
-pub(super) fn joins_of_block(block: usize, count: usize) -> usize {
+pub(super) fn merges_of_block(block: usize, count: usize) -> usize {
     if block + 1 == count { block.count_ones() as usize } else { (block + 1).trailing_zeros() as usize }
 }
 
@@ -83,7 +87,7 @@ fn add_loops<S: Simd>(sum: &mut [f32], values: &[f32]) {
 }
 
 dispatch! {
-    /// `Σ values²` in f64: 16 interleaved lanes, joined by [`tree`].
+    /// `Σ values²` in f64: 16 interleaved lanes, merged by [`tree`].
     pub fn sum_of_squares(values: &[f32]) -> f64 = sum_of_squares_loops
 }
 

@@ -13,7 +13,7 @@ impl Launch {
     /// What is certain to go wrong, before MPI is started: several processes that cannot find one another.
     pub fn trouble(&self, command: &[String]) -> Option<Error> {
         if let Some(value) = &self.misread {
-            let fix = format!("say {OVERRIDE}=alone, or nothing");
+            let fix = format!("set {OVERRIDE}=alone, or unset it");
             return Some(Error::invalid(OVERRIDE, value.clone(), "alone: this process works by itself", fix));
         }
         let several = self.ranks.filter(|&ranks| ranks > 1)?;

@@ -105,7 +105,7 @@ impl Model {
                 sum.fill(0.0)
             }
             for n in start..leaf.end {
-                let sums = Sums { leaves: &[Leaf { end: 1, joins: 0 }], d_params: sum, accumulate: true };
+                let sums = Sums { leaves: &[Leaf { end: 1, merges: 0 }], d_params: sum, accumulate: true };
                 let [a, b] = &mut ws.image_gradients;
                 let d_top = &mut d_boundary[n * width..(n + 1) * width];
                 let steps = self.plan.first_weights()..self.plan.by_image.0;
@@ -113,7 +113,7 @@ impl Model {
                 after();
             }
             memory.probe.gradients(index, sum);
-            for _ in 0..leaf.joins {
+            for _ in 0..leaf.merges {
                 let (left, right) = ws.shard_sums.split_at_mut(depth);
                 depth -= 1;
                 kernels::add(&mut left[depth], &right[0]);
@@ -145,7 +145,7 @@ impl Model {
         d_logits: &mut [f32],
         probe: &mut Probe,
     ) {
-        let mut stack = [gradients[0].score; 2 * kernels::MOST_JOINS + 1];
+        let mut stack = [gradients[0].score; 2 * kernels::MOST_MERGES + 1];
         let (mut depth, mut start) = (0, 0);
         for (index, leaf) in leaves.iter().enumerate() {
             let values = start * self.classes..leaf.end * self.classes;
@@ -154,7 +154,7 @@ impl Model {
             let labels = &labels[start..leaf.end];
             let mut score = kernels::softmax_cross_entropy(self.classes, &logits[values], labels, d_logits, from);
             probe.score(index, score);
-            for _ in 0..leaf.joins {
+            for _ in 0..leaf.merges {
                 depth -= 1;
                 score = stack[depth] + score;
             }
@@ -240,7 +240,7 @@ impl Leaves<'_> {
 }
 
 fn or_one_leaf(leaves: &[Leaf], batch: usize) -> Leaves<'_> {
-    if leaves.is_empty() && batch > 0 { Leaves::One([Leaf { end: batch, joins: 0 }]) } else { Leaves::Some(leaves) }
+    if leaves.is_empty() && batch > 0 { Leaves::One([Leaf { end: batch, merges: 0 }]) } else { Leaves::Some(leaves) }
 }
 
 /// What the backward pass reads, and its scratch memory.

@@ -119,7 +119,7 @@ impl Model {
                 Step::Map(layer, packed) => {
                     layer.backward(Backward {
                         batch: 1,
-                        leaves: &[Leaf { end: 1, joins: 0 }],
+                        leaves: &[Leaf { end: 1, merges: 0 }],
                         params: &params.values,
                         packed: &ws.packed[packed.clone()],
                         input: &ws.buffers[newest - 1][..plan.buffers[newest - 1].values],

@@ -3,11 +3,11 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::time::Instant;
 
 use super::layers::{Backward, Between, Layer};
 use super::{Model, Workspace};
 use crate::position;
+use crate::stopwatch::Stopwatch;
 use crate::trace::{Mark, Trace, What};
 
 /// Seconds, a part of the work.
@@ -47,7 +47,7 @@ pub struct LayerTimes {
     pub times: Times,
 }
 
-/// A stopwatch a step of the plan, and a timeline; nothing of it where nobody asked.
+/// The times of each step of the plan, and a timeline; nothing of it where nobody asked.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Profile {
     times: Vec<Times>,
@@ -62,9 +62,9 @@ impl Profile {
         if self.times.is_empty() {
             return self.trace.span(what, step, [0; 4], work);
         }
-        let start = Instant::now();
+        let mut stopwatch = Stopwatch::start();
         work();
-        *self.times[step].part(what) += start.elapsed().as_secs_f64();
+        stopwatch.lap(self.times[step].part(what));
     }
 
     /// From now on, passes are recorded.

@@ -1,21 +1,21 @@
 //! Precision, recall and their like at every threshold, from the probabilities of one class.
 
-/// What saying "yes" from some threshold on comes to.
+/// The predictions at a threshold, counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// Rows are said to be of the class from this probability on.
+pub struct ThresholdCounts {
+    /// Rows are predicted to be of the class from this probability on.
     pub threshold: f64,
-    /// Rows of the class that are said to be.
-    pub found: u64,
-    /// Rows of other classes that are said to be of it.
-    pub false_alarms: u64,
+    /// Rows of the class that are predicted to be.
+    pub true_positives: u64,
+    /// Rows of other classes that are predicted to be of it.
+    pub false_positives: u64,
 }
 
 /// All thresholds that make a difference, from "no row" to "every row".
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// The steps, thresholds falling; the first one says no row.
-    pub steps: Vec<Step>,
+    /// The steps, thresholds falling; the first one predicts no row.
+    pub steps: Vec<ThresholdCounts>,
     /// Rows of the class.
     pub positives: u64,
     /// Rows of the others.
@@ -34,55 +34,58 @@ impl Curve {
             return None;
         }
         rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut now = Step { threshold: f64::INFINITY, found: 0, false_alarms: 0 };
+        let mut now = ThresholdCounts { threshold: f64::INFINITY, true_positives: 0, false_positives: 0 };
         let mut steps = vec![now];
         // Rows of one probability cannot be parted.
         for equal in rows.chunk_by(|a, b| a.0 == b.0) {
-            let found = equal.iter().filter(|(_, is)| *is).count() as u64;
+            let positives = equal.iter().filter(|(_, is)| *is).count() as u64;
             now.threshold = f64::from(equal[0].0);
-            now.found += found;
-            now.false_alarms += equal.len() as u64 - found;
+            now.true_positives += positives;
+            now.false_positives += equal.len() as u64 - positives;
             steps.push(now);
         }
         Some(Curve { steps, positives, negatives })
     }
 
-    /// Of the rows of the class, the share that is found.
-    pub fn recall(&self, step: &Step) -> f64 {
-        step.found as f64 / self.positives as f64
+    /// Recall, the true positive rate: of the rows of the class, the share that is predicted to be.
+    pub fn recall(&self, step: &ThresholdCounts) -> f64 {
+        step.true_positives as f64 / self.positives as f64
     }
 
-    /// Of the rows of other classes, the share that is said to be of it.
-    pub fn fall_out(&self, step: &Step) -> f64 {
-        step.false_alarms as f64 / self.negatives as f64
+    /// False positive rate: of the rows of other classes, the share that is predicted to be of it.
+    pub fn false_positive_rate(&self, step: &ThresholdCounts) -> f64 {
+        step.false_positives as f64 / self.negatives as f64
     }
 
-    /// Area under recall over fall-out: the probability that a row of the class has a larger probability than one of the
+    /// Area under recall over false positive rate: the probability that a row of the class has a larger probability than one of the
     /// others, ties counted half.
     pub fn roc_area(&self) -> f64 {
-        let trapezoid = |two: &[Step]| {
-            (self.fall_out(&two[1]) - self.fall_out(&two[0])) * (self.recall(&two[0]) + self.recall(&two[1])) / 2.0
+        let trapezoid = |two: &[ThresholdCounts]| {
+            (self.false_positive_rate(&two[1]) - self.false_positive_rate(&two[0]))
+                * (self.recall(&two[0]) + self.recall(&two[1]))
+                / 2.0
         };
         self.steps.windows(2).map(trapezoid).sum()
     }
 
     /// Area under precision over recall, as a sum of steps (average precision): lines between the points would flatter.
     pub fn precision_area(&self) -> f64 {
-        let step = |two: &[Step]| (self.recall(&two[1]) - self.recall(&two[0])) * precision(&two[1]).unwrap_or(0.0);
+        let step =
+            |two: &[ThresholdCounts]| (self.recall(&two[1]) - self.recall(&two[0])) * precision(&two[1]).unwrap_or(0.0);
         self.steps.windows(2).map(step).sum()
     }
 
-    /// What a threshold comes to.
-    pub fn at(&self, threshold: f64) -> Step {
+    /// The counts at a threshold.
+    pub fn at(&self, threshold: f64) -> ThresholdCounts {
         // A probability of 0.9 is that number's nearest f32, which is a little less.
         let least = f64::from(threshold as f32);
         let count = self.steps.partition_point(|step| step.threshold >= least);
-        Step { threshold, ..self.steps[count.max(1) - 1] }
+        ThresholdCounts { threshold, ..self.steps[count.max(1) - 1] }
     }
 
-    /// Fall-out and recall, for a plot.
+    /// False positive rate and recall, for a plot.
     pub fn roc(&self) -> Vec<(f64, f64)> {
-        self.thin().map(|step| (self.fall_out(step), self.recall(step))).collect()
+        self.thin().map(|step| (self.false_positive_rate(step), self.recall(step))).collect()
     }
 
     /// Recall and precision, for a plot.
@@ -91,7 +94,7 @@ impl Curve {
     }
 
     /// As many steps as an eye can tell apart, the ends among them.
-    fn thin(&self) -> impl Iterator<Item = &Step> {
+    fn thin(&self) -> impl Iterator<Item = &ThresholdCounts> {
         const MOST: usize = 400;
         let (count, every) = (self.steps.len(), self.steps.len().div_ceil(MOST));
         self.steps
@@ -102,10 +105,10 @@ impl Curve {
     }
 }
 
-/// Of the rows that are said to be of the class, the share that are; nothing where none is.
-pub fn precision(step: &Step) -> Option<f64> {
-    let said = step.found + step.false_alarms;
-    (said > 0).then(|| step.found as f64 / said as f64)
+/// Of the rows that are predicted to be of the class, the share that are; nothing where none is.
+pub fn precision(step: &ThresholdCounts) -> Option<f64> {
+    let predicted = step.true_positives + step.false_positives;
+    (predicted > 0).then(|| step.true_positives as f64 / predicted as f64)
 }
 
 #[cfg(test)]
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn a_threshold_counts_the_rows_from_it_on() {
         let curve = Curve::new([(0.9, true), (0.7, false), (0.5, true), (0.1, false)]).unwrap();
-        let counts = |t: f64| (curve.at(t).found, curve.at(t).false_alarms);
+        let counts = |t: f64| (curve.at(t).true_positives, curve.at(t).false_positives);
         assert_eq!(
             [counts(0.95), counts(0.9), counts(0.6), counts(0.5), counts(0.0)],
             [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)]

@@ -38,7 +38,7 @@ pub struct Live {
     pub steps: (usize, usize),
     /// Mean loss of the epoch so far.
     pub loss: f64,
-    /// Share of the epoch's rows so far that were right.
+    /// Accuracy over the epoch's rows so far.
     pub accuracy: f64,
     /// Learning rate of the last step.
     pub lr: f64,

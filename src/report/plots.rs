@@ -93,7 +93,7 @@ fn confusion(runs: &[Subject], index: usize, judged: &Judged) -> Option<Figure> 
         _ => (format!("confusion-{}", index + 1), format!("Confusion, {}", runs[index].files.name())),
     };
     let caption = format!(
-        "{} of {}: a row a true class, a column the class that was said; shares are of the true class.",
+        "{} of {}: a row a true class, a column a predicted class; shares are of the true class.",
         plural(judged.rows(), "row"),
         judged.split
     );
@@ -138,7 +138,7 @@ fn curves(runs: &[Subject]) -> Vec<Figure> {
         let mark = |threshold: &f64| {
             let step = curve.at(*threshold);
             let at = if roc {
-                (curve.fall_out(&step), curve.recall(&step))
+                (curve.false_positive_rate(&step), curve.recall(&step))
             } else {
                 (curve.recall(&step), precision(&step)?)
             };
@@ -165,10 +165,12 @@ fn curves(runs: &[Subject]) -> Vec<Figure> {
     };
     let dots = if alone { " The dots are thresholds of the probability." } else { "" };
     let precision = format!("Precision over recall {what}; the area is the average precision.{dots}");
-    let roc = format!("Found rows over false alarms {what}; chance is the dotted diagonal, of area 0.5.{dots}");
+    let roc = format!(
+        "True positive rate over false positive rate {what}; chance is the dotted diagonal, of area 0.5.{dots}"
+    );
     vec![
         figure("precision-recall", "Precision and recall", precision, plot(false, ["recall", "precision"])),
-        figure("roc", "ROC", roc, plot(true, ["false alarms (of the other rows)", "found (recall)"])),
+        figure("roc", "ROC", roc, plot(true, ["false positive rate", "true positive rate (recall)"])),
     ]
 }
 

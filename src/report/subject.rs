@@ -1,4 +1,4 @@
-//! What a report is about: a run's files, what its model said of the test rows, and pictures to look at.
+//! What a report is about: a run's files, what its model predicts of the test rows, and pictures to look at.
 
 use super::curves::Curve;
 use super::folder::RunFiles;
@@ -12,7 +12,7 @@ use crate::model::Evidence;
 pub struct Subject {
     /// Its files.
     pub files: RunFiles,
-    /// What its final model said, if that could be asked.
+    /// What its final model predicts, where it could be evaluated.
     pub judged: Option<Judged>,
     /// Rows to look at.
     pub examples: Vec<Example>,
@@ -20,7 +20,7 @@ pub struct Subject {
     pub notes: Vec<String>,
 }
 
-/// What a model said of all rows of a split.
+/// What a model predicts of all rows of a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// `test`, or `val` where the data has no test rows.
@@ -40,22 +40,22 @@ pub struct Example {
     pub row: usize,
     /// Its true class.
     pub label: usize,
-    /// The class that was said.
-    pub said: usize,
+    /// The predicted class.
+    pub predicted: usize,
     /// Of each class.
     pub probabilities: Vec<f32>,
     /// Its shape and pixels `[h, w, c]`, where it is a picture.
     pub picture: Option<(RowShape, Vec<u8>)>,
-    /// What speaks for the class that was said.
+    /// What speaks for the predicted class.
     pub evidence: Option<Evidence>,
 }
 
-/// Each curve takes all rows: of more classes none is drawn, and no area said.
+/// Each curve takes all rows: of more classes none is drawn, and no area given.
 pub const MOST_WITH_CURVES: usize = 200;
-/// Wrong rows that are shown at most.
+/// Misclassified rows that are shown at most.
 pub const MOST_WRONG: usize = 12;
-/// Right rows that are shown at most, of each class and of all.
-const MOST_RIGHT: (usize, usize) = (4, 12);
+/// Correct rows that are shown at most, of each class and of all.
+const MOST_CORRECT: (usize, usize) = (4, 12);
 
 impl Judged {
     /// Rows.
@@ -69,22 +69,22 @@ impl Judged {
         &self.probabilities[row * classes..(row + 1) * classes]
     }
 
-    /// The class that was said of a row; none where its probabilities are not numbers.
-    pub fn said(&self, row: usize) -> Option<usize> {
+    /// The predicted class of a row; none where its probabilities are not numbers.
+    pub fn predicted(&self, row: usize) -> Option<usize> {
         kernels::argmax(self.of(row))
     }
 
-    /// Which classes were said of which.
+    /// Rows by true and predicted class.
     pub fn confusion(&self) -> Confusion {
         let mut found = Confusion::default();
-        self.labels.iter().enumerate().for_each(|(row, &label)| found.add(label, self.said(row)));
+        self.labels.iter().enumerate().for_each(|(row, &label)| found.add(label, self.predicted(row)));
         found
     }
 
-    /// Share of rows that are right.
+    /// Share of rows that are predicted correctly.
     pub fn accuracy(&self) -> f64 {
-        let right = (0..self.rows()).filter(|&row| self.said(row) == Some(self.labels[row] as usize)).count();
-        right as f64 / self.rows() as f64
+        let correct = (0..self.rows()).filter(|&row| self.predicted(row) == Some(self.labels[row] as usize)).count();
+        correct as f64 / self.rows() as f64
     }
 
     /// Precision and recall of `class` against all others.
@@ -102,24 +102,25 @@ impl Judged {
         }
     }
 
-    /// The rows to look at: those that are wrong with the largest probability of what was said, then right ones of each class,
+    /// The rows to look at: misclassified ones with the largest probability of the predicted class, then correct ones of each class,
     /// from the surest to the least sure.
     pub fn to_look_at(&self) -> Vec<usize> {
-        let said: Vec<Option<usize>> = (0..self.rows()).map(|row| self.said(row)).collect();
-        let sureness = |&row: &usize| said[row].map_or(0.0, |said| self.of(row)[said]);
-        let is_right = |&row: &usize| said[row] == Some(self.labels[row] as usize);
-        let mut wrong: Vec<usize> = (0..self.rows()).filter(|row| !is_right(row) && said[*row].is_some()).collect();
+        let predicted: Vec<Option<usize>> = (0..self.rows()).map(|row| self.predicted(row)).collect();
+        let sureness = |&row: &usize| predicted[row].map_or(0.0, |predicted| self.of(row)[predicted]);
+        let is_correct = |&row: &usize| predicted[row] == Some(self.labels[row] as usize);
+        let mut wrong: Vec<usize> =
+            (0..self.rows()).filter(|row| !is_correct(row) && predicted[*row].is_some()).collect();
         wrong.sort_by(|a, b| sureness(b).total_cmp(&sureness(a)));
         wrong.truncate(MOST_WRONG);
-        let each = MOST_RIGHT.0.min((MOST_RIGHT.1 / self.classes.len()).max(1));
-        for class in 0..self.classes.len().min(MOST_RIGHT.1) {
-            let mut right: Vec<usize> =
-                (0..self.rows()).filter(|row| is_right(row) && self.labels[*row] as usize == class).collect();
-            right.sort_by(|a, b| sureness(b).total_cmp(&sureness(a)));
-            let last = right.len().saturating_sub(1);
+        let each = MOST_CORRECT.0.min((MOST_CORRECT.1 / self.classes.len()).max(1));
+        for class in 0..self.classes.len().min(MOST_CORRECT.1) {
+            let mut correct: Vec<usize> =
+                (0..self.rows()).filter(|row| is_correct(row) && self.labels[*row] as usize == class).collect();
+            correct.sort_by(|a, b| sureness(b).total_cmp(&sureness(a)));
+            let last = correct.len().saturating_sub(1);
             let mut places: Vec<usize> = (0..each).map(|i| i * last / (each - 1).max(1)).collect();
             places.dedup();
-            wrong.extend(places.into_iter().filter_map(|place| right.get(place)));
+            wrong.extend(places.into_iter().filter_map(|place| correct.get(place)));
         }
         wrong
     }

@@ -10,7 +10,7 @@ use super::{PREFIX, masked_checksum};
 use crate::error::{Error, Result};
 use crate::files::{self, write_whole};
 
-/// Takes out of the event files in `folder` what is said of steps that `keep` does not hold for, and what a killed process wrote of a
+/// Takes out of the event files in `folder` events of steps that `keep` does not hold for, and what a killed process wrote of a
 /// record. Files that have nothing of this stay as they are.
 ///
 /// # Errors

@@ -29,11 +29,11 @@ const START: i32 = 1;
 /// TensorFlow's number for texts.
 const STRINGS: i32 = 7;
 
-/// What is said of one step of a run; added up, then written as one event.
+/// The summaries of one step of a run; added up, then written as one event.
 #[derive(Debug, Default)]
-pub struct Step(Vec<Value>);
+pub struct StepSummary(Vec<Value>);
 
-impl Step {
+impl StepSummary {
     /// A number in the curve `tag`.
     pub fn scalar(&mut self, tag: &str, value: f64) {
         self.0.push(Value { tag: tag.to_owned(), number: Some(value as f32), ..Value::default() });
@@ -90,12 +90,12 @@ impl Events {
         self.path.exists()
     }
 
-    /// Adds what is said of a step, in one write.
+    /// Adds a step's summaries, in one write.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn add(&mut self, step: usize, said: Step) -> Result<()> {
-        self.write(Event { step: step as i64, summary: Some(Summary { values: said.0 }), ..Event::default() })
+    pub fn add(&mut self, step: usize, step_summary: StepSummary) -> Result<()> {
+        self.write(Event { step: step as i64, summary: Some(Summary { values: step_summary.0 }), ..Event::default() })
     }
 
     fn write(&mut self, mut event: Event) -> Result<()> {

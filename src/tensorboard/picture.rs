@@ -77,7 +77,7 @@ fn short(name: &str, letters: usize) -> String {
     }
 }
 
-/// The counts `[true class][said class]` as a table, a row a true class; the darker, the larger its share of the row.
+/// The counts `[true class][predicted class]` as a table, a row a true class; the darker, the larger its share of the row.
 pub fn confusion(classes: &[String], counts: &[Vec<u64>]) -> Picture {
     let names: Vec<String> = classes.iter().map(|name| short(name, 12)).collect();
     let widest = counts.iter().flatten().map(|count| width(&count.to_string())).max().unwrap_or(0);
@@ -89,10 +89,10 @@ pub fn confusion(classes: &[String], counts: &[Vec<u64>]) -> Picture {
     let (columns, rows) = (classes.len() as u32, classes.len() as u32);
     let size = (left + columns * cell + LETTER, (rows + 1) * line + 3 * LETTER);
     let mut canvas = RgbImage::from_pixel(size.0, size.1, WHITE);
-    write(&mut canvas, "true (rows), said (columns)", LETTER, LETTER / 2, BLACK);
+    write(&mut canvas, "rows true, columns predicted", LETTER, LETTER / 2, BLACK);
     let top = 2 * LETTER;
-    for (column, said) in names.iter().enumerate() {
-        let text = if few { said.clone() } else { column.to_string() };
+    for (column, predicted) in names.iter().enumerate() {
+        let text = if few { predicted.clone() } else { column.to_string() };
         write(&mut canvas, &text, left + column as u32 * cell + 8, top + LETTER, BLACK);
     }
     for (row, (class, counts)) in names.iter().zip(counts).enumerate() {
@@ -115,8 +115,8 @@ pub fn confusion(classes: &[String], counts: &[Vec<u64>]) -> Picture {
 }
 
 /// A picture `[h, w, c]` of u8 (grey where it has one channel or two, else its first three as RGB), enlarged to at least
-/// 128 pixels, with a caption of two lines in blue where the network is right and orange where it is wrong.
-pub fn example(pixels: &[u8], [h, w, c]: [usize; 3], caption: [&str; 2], right: bool) -> Picture {
+/// 128 pixels, with a caption of two lines in blue where the prediction is correct and orange where it is wrong.
+pub fn example(pixels: &[u8], [h, w, c]: [usize; 3], caption: [&str; 2], correct: bool) -> Picture {
     let pixel = |x: u32, y: u32| {
         let place = (y as usize * w + x as usize) * c;
         let channels = if c < 3 { [0; 3] } else { [0, 1, 2] };
@@ -127,7 +127,7 @@ pub fn example(pixels: &[u8], [h, w, c]: [usize; 3], caption: [&str; 2], right: 
     let large = imageops::resize(&small, w as u32 * factor, h as u32 * factor, imageops::FilterType::Nearest);
     let words = caption.map(width).into_iter().max().unwrap_or(0) + 2 * LETTER;
     let mut canvas = RgbImage::from_pixel(large.width().max(words), large.height() + 4 * LETTER, WHITE);
-    let colour = if right { BLUE } else { ORANGE };
+    let colour = if correct { BLUE } else { ORANGE };
     let height = large.height();
     imageops::replace(&mut canvas, &large, 0, 0);
     let all = [0, height, canvas.width(), 4 * LETTER];
@@ -147,7 +147,7 @@ mod tests {
         let classes = ["no glasses", "glasses"].map(str::to_owned);
         let Picture(canvas) = confusion(&classes, &[vec![90, 10], vec![0, 100]]);
         let count = |colour: Rgb<u8>| canvas.pixels().filter(|pixel| **pixel == colour).count();
-        assert!(count(BLUE) > 500, "100 of 100 right");
+        assert!(count(BLUE) > 500, "100 of 100 correct");
         assert_eq!(count(ORANGE), 0, "no row is all wrong");
         assert!(count(BLACK) > 100 && count(WHITE) > 500);
         let names: Vec<String> = (0..50).map(|n| format!("a class with a long name {n}")).collect();
@@ -155,15 +155,15 @@ mod tests {
     }
 
     #[test]
-    fn an_example_is_enlarged_and_says_whether_it_is_right() {
-        for (c, right) in [(1, true), (2, false), (3, true), (4, false)] {
+    fn an_example_is_enlarged_and_says_whether_it_is_correct() {
+        for (c, correct) in [(1, true), (2, false), (3, true), (4, false)] {
             let pixels: Vec<u8> = (0..10 * 7 * c).map(|i| (i * 3 % 256) as u8).collect();
-            let Picture(canvas) = example(&pixels, [10, 7, c], ["said é 日", "is b"], right);
+            let Picture(canvas) = example(&pixels, [10, 7, c], ["predicted é 日", "true b"], correct);
             assert!(canvas.height() >= 160 && canvas.width() >= 128, "{:?}", canvas.dimensions());
             let first = canvas.get_pixel(0, 0).0;
             assert_eq!(first, if c < 3 { [pixels[0]; 3] } else { [pixels[0], pixels[1], pixels[2]] });
             let caption = *canvas.get_pixel(canvas.width() - 1, canvas.height() - 1);
-            assert_eq!(caption, if right { BLUE } else { ORANGE });
+            assert_eq!(caption, if correct { BLUE } else { ORANGE });
         }
     }
 }

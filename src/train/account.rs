@@ -79,7 +79,7 @@ pub fn seconds_of_ranks(comm: &dyn Communicator, own: Seconds) -> (Seconds, Opti
     // Each rank's own time in a place of its own: one sum brings all of it.
     let mut sums = vec![load, forward, backward, sync, update, evaluate];
     sums.extend((0..size).map(|rank| if rank == comm.rank() { busy } else { 0.0 }));
-    comm.sum_f64(&mut sums);
+    comm.allreduce_f64(&mut sums);
     let each = sums.split_off(6);
     let mean = each.iter().sum::<f64>() / size as f64;
     let longest = each.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).filter(|_| size > 1);

@@ -6,7 +6,7 @@ use super::data::TrainData;
 use super::origin::{changed, newest};
 use super::run_dir::{checkpoints_of, member_folder};
 use crate::checkpoint;
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::data::{RowShape, class_names};
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ pub fn check_finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -
     let data = TrainData::load(config, comm)?;
     let console = Console::new(comm.is_root());
     let is_ensemble = member_folder(dir, 0).is_dir();
-    agree_root(comm, || {
+    on_root(comm, || {
         if !is_ensemble && !checkpoints_of(dir).steps()?.is_empty() {
             let (_, meta) = newest(dir, None, &console)?;
             let digest = &data.fingerprint;
@@ -59,7 +59,7 @@ pub fn check_finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -
     })?;
     // Members of an ensemble may have drawn their rows; and a checkpoint may have been taken away.
     let model = if is_ensemble { member_folder(dir, 0) } else { dir.to_owned() }.join("model.h5");
-    let saved = agree(comm, checkpoint::read(&model))?;
+    let saved = all_agree(comm, checkpoint::read(&model))?;
     if saved.shape == data.shape && saved.classes == data.classes {
         return Ok(());
     }

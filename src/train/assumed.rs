@@ -33,24 +33,24 @@ pub fn of_file(dataset: &Dataset) -> Result<Assumed> {
     let mut refused = None;
     let mut splits = Vec::new();
     for split in Split::ALL.into_iter().filter(|&split| dataset.rows(split) > 0) {
-        let counts = told(dataset.count_labels(split), &mut refused)?;
-        told(dataset.look_at_first(split, LOOKED_AT), &mut refused)?;
+        let counts = or_refusal(dataset.count_labels(split), &mut refused)?;
+        or_refusal(dataset.look_at_first(split, LOOKED_AT), &mut refused)?;
         splits.push((split, dataset.rows(split), counts));
     }
     let of_labels = splits.first().and_then(|(_, _, counts)| counts.clone());
     let classes = of_labels.as_ref().map(|counts| dataset.names_of(counts.len()));
     let (Some(mut histogram), Some(Some(classes))) =
-        (of_labels, classes.map(|classes| told(classes, &mut refused)).transpose()?)
+        (of_labels, classes.map(|classes| or_refusal(classes, &mut refused)).transpose()?)
     else {
         return Ok(Assumed { splits, notes: dataset.notes.clone(), refused });
     };
     for (split, _, counts) in &splits {
         if counts.as_ref().is_some_and(|counts| counts.len() > classes.len()) {
-            told(dataset.check_all_labels(*split, classes.len()), &mut refused)?;
+            or_refusal(dataset.check_all_labels(*split, classes.len()), &mut refused)?;
         }
     }
     histogram.resize(classes.len(), 0);
-    told(several_classes(dataset, &classes, &histogram), &mut refused)?;
+    or_refusal(several_classes(dataset, &classes, &histogram), &mut refused)?;
     let looks = removed::applies(dataset.shape, Normalize::of(dataset.shape), classes.len(), EVALUATION_SHARDS);
     let sample = if looks && refused.is_none() { Some(sample(dataset)?) } else { None };
     let notes = notes(dataset, &classes, &histogram, sample.as_ref(), true, &Solo::default());
@@ -58,7 +58,7 @@ pub fn of_file(dataset: &Dataset) -> Result<Assumed> {
 }
 
 /// What a call found; where it is what training refuses, the first such is kept instead.
-fn told<T>(found: Result<T>, refused: &mut Option<Error>) -> Result<Option<T>> {
+fn or_refusal<T>(found: Result<T>, refused: &mut Option<Error>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error @ Error::Invalid { .. }) => {

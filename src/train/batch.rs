@@ -22,7 +22,7 @@ pub fn batch_of(config: &RunConfig, rows: usize) -> Result<usize> {
             "--batch",
             format!("{batch} rows, more than the {} of {}", plural(rows, "training row"), config.data.display()),
             format!("at most {rows}"),
-            "say --batch full for plain gradient descent, or a smaller number",
+            "pass --batch full for plain gradient descent, or a smaller number",
         )),
     }
 }

@@ -10,7 +10,7 @@ use super::run::Run;
 use super::run_dir::{RunDir, checkpoints_of};
 use super::saver::{self, Meta, Saver};
 use crate::checkpoint::{self, Checkpoints, Described};
-use crate::comm::{agree, agree_root};
+use crate::comm::{all_agree, on_root};
 use crate::error::{Error, Result};
 use crate::plural::plural;
 use crate::report::Console;
@@ -42,7 +42,7 @@ pub fn begin(run: &mut Run<'_>, recorder: &mut Recorder, origin: &Origin, consol
             newest = resume(run, recorder, dir, console)?;
             let (progress, text) = (&run.progress, run.config_that_runs().to_toml()?);
             let (folder, lines) = (&mut recorder.folder, &recorder.lines);
-            agree_root(comm, || {
+            on_root(comm, || {
                 folder.go_on(lines, progress.step, &text)?;
                 for path in checkpoints_of(dir).remove_after(newest.unwrap_or(0))? {
                     console.warn(format!(
@@ -69,7 +69,7 @@ pub fn begin(run: &mut Run<'_>, recorder: &mut Recorder, origin: &Origin, consol
 /// Collective: goes to where the run in `dir` was left. After how many steps that is, if there was a checkpoint.
 fn resume(run: &mut Run<'_>, recorder: &mut Recorder, dir: &Path, console: &Console) -> Result<Option<usize>> {
     let comm = run.comm;
-    let none = agree_root(comm, || {
+    let none = on_root(comm, || {
         let refuse = |found: String, fix: &str| {
             Err(Error::invalid(format!("--resume {}", dir.display()), found, "a run that was left in the middle", fix))
         };
@@ -109,7 +109,7 @@ fn resume(run: &mut Run<'_>, recorder: &mut Recorder, dir: &Path, console: &Cons
 /// Collective: the weights of the run in `dir`, and nothing else of it.
 fn take_weights(run: &mut Run<'_>, dir: &Path, console: &Console) -> Result<()> {
     let comm = run.comm;
-    let any = agree_root(comm, || Ok(if checkpoints_of(dir).steps()?.is_empty() { "" } else { "some" }.to_owned()))?;
+    let any = on_root(comm, || Ok(if checkpoints_of(dir).steps()?.is_empty() { "" } else { "some" }.to_owned()))?;
     if any == "some" {
         let data = &run.data;
         let check = |meta: &Meta| match meta.model.as_ref().map(Described::rows) {
@@ -122,9 +122,9 @@ fn take_weights(run: &mut Run<'_>, dir: &Path, console: &Console) -> Result<()> 
         return Ok(());
     }
     let path = dir.join("model.h5");
-    let saved = agree(comm, checkpoint::read(&path))?;
+    let saved = all_agree(comm, checkpoint::read(&path))?;
     let (rows, data) = ((saved.shape, &saved.classes[..]), (run.data.shape, &run.data.classes[..]));
-    agree(comm, alike::check(dir, rows, data, console))?;
+    all_agree(comm, alike::check(dir, rows, data, console))?;
     if saved.params.table != run.params.table {
         return Err(Error::invalid(
             path.display().to_string(),

@@ -9,7 +9,7 @@ use crate::kernels;
 use crate::metrics::{EpochLine, MOST_IN_TABLE};
 use crate::model::{Predictor, Workspace};
 use crate::report::{Console, percent};
-use crate::tensorboard::{Events, Step, picture};
+use crate::tensorboard::{Events, StepSummary, picture};
 
 /// Rows that are shown, the same ones after every evaluation.
 const EXAMPLES: usize = 8;
@@ -31,7 +31,7 @@ pub enum Board {
 }
 
 impl Board {
-    /// Of a run with these lines so far: older event files of its folder hold what is said of them.
+    /// Of a run with these lines so far: older event files of its folder hold them.
     pub fn new(wanted: bool, lines: &[EpochLine]) -> Board {
         if wanted { Board::From(lines.last().map_or(0, |line| line.step + 1)) } else { Board::Off }
     }
@@ -56,21 +56,21 @@ impl Board {
             *self = Board::Open(Events::create(folder.path(), first)?);
         }
         let Board::Open(events) = self else { return Ok(()) };
-        let mut said = Step::default();
-        scalars(line, &mut said);
+        let mut summary = StepSummary::default();
+        scalars(line, &mut summary);
         for (split, found) in ["val", "test"].iter().zip(found) {
             if let Some(found) = found {
-                confusion(split, &run.data.classes, found, &mut said);
+                confusion(split, &run.data.classes, found, &mut summary);
             }
         }
         if found.iter().any(|found| found.is_some()) || run.is_done() {
-            examples(run, &mut said);
+            examples(run, &mut summary);
         }
-        events.add(line.step, said)
+        events.add(line.step, summary)
     }
 }
 
-fn scalars(line: &EpochLine, said: &mut Step) {
+fn scalars(line: &EpochLine, summary: &mut StepSummary) {
     let seconds = &line.seconds;
     let all = [
         ("loss/train", Some(line.train_loss)),
@@ -96,34 +96,34 @@ fn scalars(line: &EpochLine, said: &mut Step) {
     ];
     for (tag, value) in all {
         if let Some(value) = value {
-            said.scalar(tag, value);
+            summary.scalar(tag, value);
         }
     }
 }
 
-fn confusion(split: &str, classes: &[String], found: &Evaluation, said: &mut Step) {
+fn confusion(split: &str, classes: &[String], found: &Evaluation, summary: &mut StepSummary) {
     let Some(counts) = found.confusion.table(classes.len()) else {
         let text =
             format!("Left out: more than {MOST_IN_TABLE} classes. `glasses eval --json` lists the pairs that occur.");
-        return said.text(&format!("confusion_counts/{split}"), &text);
+        return summary.text(&format!("confusion_counts/{split}"), &text);
     };
-    said.picture(&format!("confusion/{split}"), &picture::confusion(classes, &counts));
+    summary.picture(&format!("confusion/{split}"), &picture::confusion(classes, &counts));
     if classes.len() > FEW_CLASSES {
         return;
     }
     let cell = |text: &str| text.replace('|', "\\|");
     let names: Vec<String> = classes.iter().map(|name| cell(name)).collect();
-    let mut table = format!("| true \\ said | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()));
+    let mut table = format!("| true \\ predicted | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()));
     for (name, row) in names.iter().zip(&counts) {
         let counts: Vec<String> = row.iter().map(ToString::to_string).collect();
         table += &format!("| **{name}** | {} |\n", counts.join(" | "));
     }
     // A tag is of one kind: TensorBoard shows neither of two.
-    said.text(&format!("confusion_counts/{split}"), &table);
+    summary.text(&format!("confusion_counts/{split}"), &table);
 }
 
-/// Some pictures that the root holds, with what the network says of them now.
-fn examples(run: &Run<'_>, said: &mut Step) {
+/// Some pictures that the root holds, with what the network predicts for them now.
+fn examples(run: &Run<'_>, summary: &mut StepSummary) {
     let data = &run.data;
     let RowShape::Image { h, w, c } = data.shape else { return };
     let (part, split) = match (&data.test, &data.val) {
@@ -144,10 +144,10 @@ fn examples(run: &Run<'_>, said: &mut Step) {
     let each = probabilities.chunks_exact(run.model.classes).zip(&labels).zip(&pixels).enumerate();
     for (number, ((shares, &label), pixels)) in each {
         let Some(best) = kernels::argmax(shares) else { continue };
-        let first = format!("said {} {}", data.classes[best], percent(f64::from(shares[best])));
-        let second = format!("is   {}", data.classes[label as usize]);
+        let first = format!("predicted {} {}", data.classes[best], percent(f64::from(shares[best])));
+        let second = format!("true      {}", data.classes[label as usize]);
         let shown = picture::example(pixels, [h, w, c], [&first, &second], best == label as usize);
-        said.picture(&format!("examples/{split}/{number}"), &shown);
+        summary.picture(&format!("examples/{split}/{number}"), &shown);
     }
 }
 

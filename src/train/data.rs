@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use twox_hash::XxHash3_64;
 
-use crate::comm::{Communicator, agree};
+use crate::comm::{Communicator, all_agree};
 use crate::config::RunConfig;
 use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
 use crate::doctor;
@@ -45,8 +45,8 @@ pub struct TrainData {
 impl TrainData {
     /// Collective: each rank reads its own rows; what is wrong anywhere, all report.
     pub fn load(config: &RunConfig, comm: &dyn Communicator) -> Result<TrainData> {
-        let dataset = agree(comm, Dataset::open(&config.data))?;
-        agree(comm, enough_rows(&dataset, comm.size()))?;
+        let dataset = all_agree(comm, Dataset::open(&config.data))?;
+        all_agree(comm, enough_rows(&dataset, comm.size()))?;
         let read = |split| match dataset.rows(split) {
             0 => Ok(None),
             _ if split == Split::Train && config.bootstrap => {
@@ -56,20 +56,20 @@ impl TrainData {
             _ => Part::read(&dataset, split, config.shards, comm.rank(), comm.size()).map(Some),
         };
         let parts = Split::ALL.map(read).into_iter().collect::<Result<Vec<_>>>();
-        let [train, val, test] = agree(comm, parts)?.try_into().unwrap_or_default();
+        let [train, val, test] = all_agree(comm, parts)?.try_into().unwrap_or_default();
         same_data(&dataset, comm)?;
         // `Dataset::open` refuses a file without training rows.
-        let train = agree(comm, train.ok_or_else(|| too_few(&dataset, "no training rows")))?;
-        let classes = agree(comm, dataset.class_names())?;
+        let train = all_agree(comm, train.ok_or_else(|| too_few(&dataset, "no training rows")))?;
+        let classes = all_agree(comm, dataset.class_names())?;
         let parts = [(Split::Train, Some(&train)), (Split::Val, val.as_ref()), (Split::Test, test.as_ref())];
         let in_order = |(split, part): (Split, Option<&Part>)| {
             part.map_or(Ok(()), |part| check_labels(&dataset, split, part, classes.len()))
         };
-        agree(comm, parts.into_iter().try_for_each(in_order))?;
+        all_agree(comm, parts.into_iter().try_for_each(in_order))?;
         let mut histogram = vec![0u64; classes.len()];
         train.labels().iter().for_each(|&label| histogram[label as usize] += 1);
-        comm.sum_u64(&mut histogram);
-        agree(comm, assumed::several_classes(&dataset, &classes, &histogram))?;
+        comm.allreduce_u64(&mut histogram);
+        all_agree(comm, assumed::several_classes(&dataset, &classes, &histogram))?;
         let normalizer = normalizer(config, dataset.shape, &train, comm);
         let looks = removed::applies(dataset.shape, normalizer.mode(), classes.len(), train.shards.count());
         let sample = looks.then_some(&train);
@@ -121,7 +121,7 @@ fn same_data(dataset: &Dataset, comm: &dyn Communicator) -> Result<()> {
     if comm.size() == 1 {
         return Ok(());
     }
-    let outline = agree(comm, dataset.outline())?;
+    let outline = all_agree(comm, dataset.outline())?;
     let place = format!("data {}", dataset.path.display());
     let fix = "copy the file to every machine again, or name one that all of them see";
     doctor::same(comm, &place, &outline, "the same dataset on every rank", fix)
@@ -140,7 +140,7 @@ fn fingerprint(parts: &[Option<&Part>], shape: RowShape, classes: &[String], com
         let own =
             part.map_or(Vec::new(), |part| part.owned.clone().flat_map(|s| part.digest(s).to_le_bytes()).collect());
         hash.write_usize(part.map_or(0, |part| part.shards.rows()));
-        comm.gather(&own).iter().for_each(|digests| hash.write(digests));
+        comm.allgather(&own).iter().for_each(|digests| hash.write(digests));
     }
     format!("{:016x}", hash.finish())
 }
@@ -195,7 +195,7 @@ fn normalizer(config: &RunConfig, shape: RowShape, train: &Part, comm: &dyn Comm
                     }
                 }
             }
-            comm.sum_u64(&mut sums);
+            comm.allreduce_u64(&mut sums);
             let pixels = (train.shards.rows() * shape.len() / channels) as u64;
             Normalizer::from_integer_sums(pixels, &sums[..channels], &sums[channels..])
         }

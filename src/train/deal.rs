@@ -1,7 +1,7 @@
 //! Many runs within one job: the ranks in groups, each of which takes the next run when it is done with one.
 //!
 //! Who takes what is decided by files: a run is of the group that can create its claim. Nobody waits for a rank that trains,
-//! and a group that finds nothing left rests without using its processors. The claims are of one job: what a former one left is
+//! and a group that finds nothing left waits in a sleeping barrier, which uses no processor. The claims are of one job: what a former one left is
 //! removed first, and a lock on the folder keeps two jobs apart.
 
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ use super::interrupt;
 use super::job::Job;
 use super::origin::Origin;
 use super::prepare::write_divergence;
-use crate::comm::{self, Communicator, agree, agree_root};
+use crate::comm::{self, Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Exit, Result};
 use crate::files::write_whole;
@@ -45,7 +45,7 @@ pub enum End {
     Interrupted(String, u8),
 }
 
-/// Trains a run, on these ranks, and says what is to be said of it there.
+/// Trains a run on these ranks; its messages go to that console.
 pub type Train = fn(&RunConfig, &Origin, &dyn Communicator, Console) -> Result<Summary>;
 
 /// Collective: has `train` run `jobs` in their order, as many at a time as there are groups of `each` ranks; `folder` is one that all ranks
@@ -63,7 +63,7 @@ pub fn deal(
 ) -> Result<Vec<Option<End>>> {
     let claims = folder.join(CLAIMS);
     let mut lock = None;
-    let token = agree_root(comm, || {
+    let token = on_root(comm, || {
         lock = Some(RunLock::acquire(folder, Duration::ZERO)?);
         if claims.exists() {
             std::fs::remove_dir_all(&claims).map_err(Error::io("remove the folder", &claims))?;
@@ -73,7 +73,7 @@ pub fn deal(
         create(&claims.join(&token))?;
         Ok(token)
     })?;
-    agree(comm, sees(&claims, &token))?;
+    all_agree(comm, sees(&claims, &token))?;
     let part = comm.split(comm.rank() / each);
     let (done, mut ends) = (AtomicBool::new(false), Vec::new());
     let dealt = std::thread::scope(|scope| {
@@ -85,24 +85,24 @@ pub fn deal(
         let leads = part.is_root();
         scope.spawn({
             let (claims, done) = (&claims, &done);
-            move || heed(claims, leads, done)
+            move || forward_signals(claims, leads, done)
         });
         let dealt = take_turns(jobs, &claims, part.as_ref(), train, &mut ends);
         // Others may need hours yet.
-        comm.rest();
+        comm.sleeping_barrier();
         dealt
     });
     drop(part);
-    agree(comm, dealt)?;
+    all_agree(comm, dealt)?;
     let own = serde_json::to_vec(&ends).map_err(|e| Error::io("gather", "the runs' ends")(e.into()));
-    let all = comm.gather(&agree(comm, own)?);
+    let all = comm.allgather(&all_agree(comm, own)?);
     let mut found = vec![None; jobs.len()];
     for (index, end) in all.iter().flat_map(|own| serde_json::from_slice::<Vec<(usize, End)>>(own).unwrap_or_default())
     {
         found[index] = Some(end);
     }
     // A signal that came while the last runs were about to end has interrupted none of them: those that have not begun.
-    let stop = agree_root(comm, || Ok(std::fs::read_to_string(claims.join(STOP)).map_or(String::new(), signal_name)))?;
+    let stop = on_root(comm, || Ok(std::fs::read_to_string(claims.join(STOP)).map_or(String::new(), signal_name)))?;
     if !stop.is_empty() {
         let not_begun = || End::Interrupted(format!("not begun: {stop}"), Exit::Interrupted as u8);
         for end in &mut found {
@@ -127,7 +127,7 @@ pub fn failure(jobs: &[Job], ends: &[Option<End>], again: &str) -> Option<Error>
     let exit = |of: fn(&End) -> Option<u8>| ended().filter_map(|(_, end)| of(end)).max().map(Exit::of_code);
     let failed: Vec<String> = ended()
         .filter_map(|(job, end)| match end {
-            End::Failed(said, _) => Some(format!("{}: {}", job.name, said.replace('\n', "\n  "))),
+            End::Failed(message, _) => Some(format!("{}: {}", job.name, message.replace('\n', "\n  "))),
             _ => None,
         })
         .collect();
@@ -180,7 +180,7 @@ fn take_turns(
 ) -> Result<()> {
     let mut next = 0;
     loop {
-        let taken = agree_root(part, || {
+        let taken = on_root(part, || {
             while next < jobs.len() && !claims.join(STOP).exists() {
                 next += 1;
                 if create(&claims.join(format!("{}", next - 1)))? {
@@ -196,14 +196,14 @@ fn take_turns(
         let ended = train(&job.config, &job.origin, part.split(0).as_ref(), console);
         let (end, line) = end_of(job, ended);
         let stops = matches!(end, End::Interrupted(..));
-        agree_root(part, || {
+        on_root(part, || {
             // Somebody may have removed the folder.
             let _ = std::fs::create_dir_all(claims);
             if stops {
                 create(&claims.join(STOP))?;
             }
-            if let End::Diverged(said) = &end {
-                write_divergence(&job.folder, said, &job.config)?;
+            if let End::Diverged(message) = &end {
+                write_divergence(&job.folder, message, &job.config)?;
             }
             write_whole(&claims.join(format!("{index}.done")), line.as_bytes())?;
             ends.push((index, end));
@@ -247,9 +247,9 @@ fn signal_name(text: String) -> String {
     interrupt::name(signal_of(&text))
 }
 
-/// Beside the training, or the rest: a signal to one rank interrupts all groups, whatever that rank does. Who `leads` a group
+/// Beside the training, or the sleeping barrier: a signal to one rank interrupts all groups, whatever that rank does. Who `leads` a group
 /// looks for all of it.
-fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
+fn forward_signals(claims: &Path, leads: bool, done: &AtomicBool) {
     let stop = claims.join(STOP);
     while !done.load(Ordering::Acquire) {
         let caught = interrupt::caught();
@@ -268,16 +268,16 @@ fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
     }
 }
 
-/// On the root, beside its own training: says each run's line when it is done.
+/// On the root, beside its own training: prints each run's line when it is done.
 fn watch(jobs: &[Job], claims: &Path, done: &AtomicBool, console: &Console) {
-    let (mut said, mut count) = (vec![false; jobs.len()], 0);
+    let (mut printed, mut count) = (vec![false; jobs.len()], 0);
     let bar = console.bar_of_runs(jobs.len());
     loop {
         // Asked first: what came before that is seen.
         let last = done.load(Ordering::Acquire);
-        for (index, said) in said.iter_mut().enumerate().filter(|(_, said)| !**said) {
+        for (index, printed) in printed.iter_mut().enumerate().filter(|(_, printed)| !**printed) {
             let Ok(line) = std::fs::read_to_string(claims.join(format!("{index}.done"))) else { continue };
-            (*said, count) = (true, count + 1);
+            (*printed, count) = (true, count + 1);
             bar.suspend(|| console.say(format!("[{count}/{}] {line}", jobs.len())));
             bar.set_position(count as u64);
         }

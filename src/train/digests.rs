@@ -151,10 +151,10 @@ pub fn exchange(comm: &dyn Communicator, well: bool, copies: &Copies<'_>, own: &
     }
     let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
     let mut found = Found { all_well: true, params: Vec::new(), shards: Vec::new() };
-    // What several ranks say of a unit that only one of them holds, all groups are told.
+    // All groups get the digests of a unit that only one group holds.
     let mut units = vec![vec![None; copies.units.len()]; copies.groups.count()];
     let mut anyone = vec![0; copies.units.len()];
-    for (rank, bytes) in comm.gather(&mine).iter().enumerate() {
+    for (rank, bytes) in comm.allgather(&mine).iter().enumerate() {
         let (head, tail) = bytes[9..].split_at(16 * number(&bytes[1..9]) as usize);
         found.all_well &= bytes[0] == 1;
         for pair in head.as_chunks::<16>().0 {

@@ -18,7 +18,7 @@ use super::pulse::part_of;
 use super::run_dir::{MEMBER, RunDir, member_folder, summary_of, write_config, write_summary};
 use super::vote::vote;
 use crate::checkpoint;
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::data::{Dataset, Part, Split};
 use crate::error::{Error, Exit, Result};
@@ -32,7 +32,7 @@ use crate::report::{Console, percent};
 /// The same one on every rank: a member that failed, diverged or was interrupted; a folder that refuses.
 pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console: &Console) -> Result<Summary> {
     let (started, members, each) = (Instant::now(), config.members(), config.ranks_of_run(comm.size()));
-    agree_root(comm, || work_of(config).map(|_| String::new()))?;
+    on_root(comm, || work_of(config).map(|_| String::new()))?;
     let settings = RunConfig { data: config.data_from_everywhere(), ..config.clone() };
     let folder = folder(&settings, origin, comm)?;
     console.say(format!(
@@ -52,7 +52,7 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     let again = format!("`glasses train --resume {}`", folder.display());
     let _part = part_of(&again, &folder);
     let ends = deal(&jobs, &folder, each, comm, console, in_lockstep);
-    agree_root(comm, || {
+    on_root(comm, || {
         if !folder.join(CONFIG).exists() {
             // Somebody has removed it; members, which write theirs anew, can go on only with it.
             std::fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
@@ -75,7 +75,7 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
         return Err(Error::Several { what, items: diverged, fix }.ended(Exit::Diverged));
     }
     let [val, test] = judge(config, &folder, comm)?;
-    let text = agree_root(comm, || {
+    let text = on_root(comm, || {
         // Groups beyond the members have nothing to do.
         let at_work = each * members.min(comm.size() / each);
         let mut summary = summary(config, &folder, at_work, [val.as_ref(), test.as_ref()])?;
@@ -97,7 +97,7 @@ fn folder(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resul
             RunDir::create_for_members(config, &name, comm)
         }
         Origin::Resume(dir) => {
-            agree_root(comm, || {
+            on_root(comm, || {
                 let path = dir.join(CONFIG);
                 let text = crate::files::read_text(&path)?;
                 let differing = differing(&text, config)?;
@@ -122,17 +122,17 @@ fn folder(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resul
 
 /// Collective: what all members say together of the validation and the test rows.
 fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[Option<Evaluation>; 2]> {
-    let dataset = agree(comm, Dataset::open(&config.data))?;
-    let classes = agree(comm, dataset.class_names())?.len();
+    let dataset = all_agree(comm, Dataset::open(&config.data))?;
+    let classes = all_agree(comm, dataset.class_names())?.len();
     let mut found = [None, None];
     for (split, found) in [Split::Val, Split::Test].into_iter().zip(&mut found) {
         if dataset.rows(split) == 0 {
             continue;
         }
         let part =
-            agree(comm, Part::read(&dataset, split, EVALUATION_SHARDS.max(comm.size()), comm.rank(), comm.size()))?;
+            all_agree(comm, Part::read(&dataset, split, EVALUATION_SHARDS.max(comm.size()), comm.rank(), comm.size()))?;
         let first = part.shards.rows_of(part.owned.clone()).start;
-        agree(comm, dataset.check_labels(split, first, part.labels(), classes))?;
+        all_agree(comm, dataset.check_labels(split, first, part.labels(), classes))?;
         let read = |index| {
             let path = member_folder(folder, index).join("model.h5");
             let saved = checkpoint::read(&path)?;

@@ -13,7 +13,7 @@ use super::recorder::Recorder;
 use super::refused::Kind;
 use super::run::{Diverged, Run, StepRequest};
 use super::timeline::{self, Timeline, check_trace};
-use crate::comm::{Communicator, Traced, agree_root};
+use crate::comm::{Communicator, Traced, on_root};
 use crate::config::{Every, RunConfig};
 use crate::data::EpochOrder;
 use crate::error::{Error, Exit, Result};
@@ -32,7 +32,7 @@ pub fn in_lockstep(
     comm: &dyn Communicator,
     mut console: Console,
 ) -> Result<Summary> {
-    agree_root(comm, || check_trace(config).map(|()| String::new()))?;
+    on_root(comm, || check_trace(config).map(|()| String::new()))?;
     let folder = origin.reopen(comm, &console)?;
     pulse::give_up_after(config.stall_timeout);
     position::enter(Phase::Start);
@@ -72,7 +72,7 @@ pub fn in_lockstep(
     Ok(summary)
 }
 
-/// Says what runs, and what its user should know of it.
+/// Describes the run on the console, with notes and warnings.
 fn introduce(run: &Run<'_>, console: &Console) {
     run.data.notes.iter().for_each(|note| console.note(note));
     if run.rises_to_the_end() {
@@ -82,7 +82,7 @@ fn introduce(run: &Run<'_>, console: &Console) {
     if let Some(refused) = &run.lockstep.refused {
         console.warn(format!(
             "no memory is shared, ranks of one machine send messages, which is slower: {refused}; give more (docker run --shm-size=2g), or \
-             say --window off"
+             pass --window off"
         ));
     }
     if run.fault.is_some() {
@@ -101,7 +101,7 @@ fn train_and_evaluate(
     run.lap(true);
     // For a checkpoint that may follow.
     run.lockstep.collect(&run.params, Some(&mut run.optimizer));
-    recorder.tell(run, Activity::Evaluating, console);
+    recorder.report_progress(run, Activity::Evaluating, console);
     position::enter(Phase::Evaluate);
     let due = run.is_done() || (run.progress.epoch + 1).is_multiple_of(run.config.eval_every);
     let found = if due { run.evaluate() } else { [None, None] };
@@ -165,17 +165,18 @@ fn train(run: &mut Run<'_>, recorder: &mut Recorder, console: &Console) -> Resul
         let write = ends_epoch || next.is_multiple_of(run.config.digest_every);
         recorder.look_after_checkpoints(run, console);
         let saves = !ends && !ends_epoch && recorder.is_checkpoint_due(next, None);
-        let wants = StepRequest { digests: write || ends, checkpoint: saves, stop: reason_to_stop(run, recorder) };
+        let interrupt = pending_interrupt(run, recorder);
+        let request = StepRequest { digests: write || ends, checkpoint: saves, interrupt };
         position::reach(epoch + 1, next);
         let began = run.trace.now();
-        let outcome = run.step(&order, step, wants).map_err(|diverged| recorder.diverged(run, diverged))?;
+        let outcome = run.step(&order, step, request).map_err(|diverged| recorder.diverged(run, diverged))?;
         run.trace.end(began, What::Step, run.progress.step, [0; 4]);
         if let Some(found) = outcome.digests {
             recorder.compare_digests(run, &found, write)?;
         }
-        recorder.tell(run, Activity::Training, console);
+        recorder.report_progress(run, Activity::Training, console);
         // The last step is followed by the run's end anyway.
-        if let Some(signal) = outcome.stop.filter(|_| !ends) {
+        if let Some(signal) = outcome.interrupt.filter(|_| !ends) {
             return interrupted(run, recorder, signal, console);
         }
         if saves {
@@ -185,8 +186,8 @@ fn train(run: &mut Run<'_>, recorder: &mut Recorder, console: &Console) -> Resul
     Ok(())
 }
 
-/// The signal that this process got, or what stands for one: the run is to end behind the next step.
-fn reason_to_stop(run: &Run<'_>, recorder: &Recorder) -> Option<u8> {
+/// The signal that this process got, or [`interrupt::FAILED_WRITES`]: the run ends after the next step.
+fn pending_interrupt(run: &Run<'_>, recorder: &Recorder) -> Option<u8> {
     let gives_up = recorder.is_out_of_patience(run.config.max_failed_checkpoints);
     interrupt::caught().or(gives_up.then_some(interrupt::FAILED_WRITES))
 }
@@ -209,7 +210,7 @@ fn end_epoch(run: &mut Run<'_>, recorder: &mut Recorder, line: EpochLine, consol
 fn interrupted(run: &mut Run<'_>, recorder: &mut Recorder, signal: u8, console: &Console) -> Result<()> {
     let (step, comm) = (run.progress.step, run.comm);
     let again = pulse::again(&recorder.folder.path().display().to_string());
-    agree_root(comm, || {
+    on_root(comm, || {
         let end = |what: String, exit: Exit| {
             let message = format!("interrupted by {} after step {step}: {what}", interrupt::name(signal));
             Err(Error::Ended { message, exit })

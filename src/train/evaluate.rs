@@ -13,11 +13,11 @@ pub const EVALUATION_SHARDS: usize = 8;
 /// How well a model does on some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Sum of the losses, and rows that are right.
+    /// Sum of the losses, and rows that are predicted correctly.
     pub score: Score,
     /// Rows.
     pub count: u64,
-    /// Which classes were said of which.
+    /// Rows by true and predicted class.
     pub confusion: Confusion,
 }
 
@@ -27,7 +27,7 @@ impl Evaluation {
         self.score.loss_sum / self.count as f64
     }
 
-    /// Share of rows that are right.
+    /// Share of rows that are predicted correctly.
     pub fn accuracy(&self) -> f64 {
         self.score.correct as f64 / self.count as f64
     }
@@ -70,9 +70,9 @@ impl<'a> Tally<'a> {
     }
 
     /// The next row.
-    pub fn add(&mut self, loss: f64, label: u32, said: Option<usize>) {
+    pub fn add(&mut self, loss: f64, label: u32, predicted: Option<usize>) {
         self.losses.push(loss);
-        self.confusion.add(label, said);
+        self.confusion.add(label, predicted);
     }
 
     /// Collective: what all ranks found; losses are summed as [`evaluate`] says.
@@ -88,7 +88,7 @@ impl<'a> Tally<'a> {
                 let rows = rows_of(shard);
                 sums[shard] = sum(&losses[rows.start - first..rows.end - first]);
             }
-            comm.sum_f64(&mut sums);
+            comm.allreduce_f64(&mut sums);
         } else {
             // A shard's rows are several ranks'.
             let all = gather::<f64>(&losses, comm).concat();
@@ -98,13 +98,13 @@ impl<'a> Tally<'a> {
         gather::<u64>(&confusion.to_numbers(), comm).iter().for_each(|numbers| all.add_numbers(numbers));
         let of_shard = &mut |shard: usize| (!rows_of(shard).is_empty()).then(|| sums[shard]);
         let loss_sum = kernels::tree(shards.count(), of_shard, &|a, b| a + b).unwrap_or(0.0);
-        let correct = all.pairs().filter(|[label, said, _]| label == said).map(|[_, _, rows]| rows).sum();
+        let correct = all.pairs().filter(|[label, predicted, _]| label == predicted).map(|[_, _, rows]| rows).sum();
         Evaluation { score: Score { loss_sum, correct }, count: shards.rows() as u64, confusion: all }
     }
 }
 
 /// Collective: every rank's numbers, in rank order.
 fn gather<T: bytemuck::Pod>(own: &[T], comm: &dyn Communicator) -> Vec<Vec<T>> {
-    let all = comm.gather(bytemuck::cast_slice(own));
+    let all = comm.allgather(bytemuck::cast_slice(own));
     all.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect()
 }

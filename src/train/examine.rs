@@ -42,8 +42,8 @@ impl Examined<'_> {
         let mut predictor = Predictor { model: self.model, params: self.params, workspace: ws };
         let range = part.shards.rows_of(part.owned.clone());
         let own = predictor.probabilities(range, |rows, input| part.prepare(rows, self.normalizer, input));
-        let labels = comm.gather(bytemuck::cast_slice(part.labels()));
-        let probabilities = comm.gather(bytemuck::cast_slice(&own));
+        let labels = comm.allgather(bytemuck::cast_slice(part.labels()));
+        let probabilities = comm.allgather(bytemuck::cast_slice(&own));
         Some(Judged {
             split: split.name(),
             classes: self.classes.to_vec(),
@@ -71,14 +71,14 @@ impl Examined<'_> {
             let mut example = Example {
                 row,
                 label: judged.labels[row] as usize,
-                said: judged.said(row).unwrap_or(0),
+                predicted: judged.predicted(row).unwrap_or(0),
                 probabilities: judged.of(row).to_vec(),
                 picture: None,
                 evidence: None,
             };
             if let Values::Images(pixels) = dataset.read(split, row..row + 1)?.values {
                 self.normalizer.pixels(&pixels, &mut input);
-                example.evidence = Some(self.model.explain(self.params, ws, &input, example.said));
+                example.evidence = Some(self.model.explain(self.params, ws, &input, example.predicted));
                 example.picture = Some((dataset.shape, pixels));
             }
             Ok(example)
@@ -139,7 +139,7 @@ pub fn subject_of(path: &Path, data: Option<&Path>) -> Result<Subject> {
     Ok(subject)
 }
 
-/// Puts what was said of the rows, and a look at some, into a report.
+/// Puts the predictions of all rows, and a look at some, into a report.
 fn fill(
     subject: &mut Subject,
     judged: Option<Judged>,

@@ -1,7 +1,7 @@
 //! Signals that ask a run to end: behind the next step it saves where it stands. The epoch loop reads them, once before each step.
 //!
 //! USR1, USR2, TERM and XCPU are what batch systems send before a time limit and to make room for others, INT is Ctrl-C, HUP a terminal
-//! that went away. One rank that gets one is enough: with the sums of a step the ranks tell one another ([`Tells`](super::lockstep::Tells)).
+//! that went away. One rank that gets one is enough: with the sums of a step the ranks exchange [`StepFlags`](super::lockstep::StepFlags).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

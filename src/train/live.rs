@@ -1,4 +1,4 @@
-//! Where a run stands, for those who watch: when it is told, and what.
+//! Progress reports of a run, for the terminal and `glasses watch`: when one is due, and what is in it.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The progress line moves more often; it costs no file.
 const PAUSE_OF_LINE: Duration = Duration::from_millis(200);
 
-/// When what was told last.
+/// The times of the last progress reports.
 #[derive(Debug, Default)]
-pub struct Told {
-    /// When the first step of this process was told, and its number: the pace of all that came since, evaluations included.
+pub struct ProgressReports {
+    /// When the first step of this process was reported, and its number: the pace of all that came since, evaluations included.
     began: Option<(Instant, usize)>,
     file: Option<Instant>,
     line: Option<Instant>,
 }
 
-/// What is to be told now.
+/// The reports that are due now.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
     /// On the terminal.
@@ -30,13 +30,13 @@ pub struct Due {
     pub file: bool,
 }
 
-impl Told {
+impl ProgressReports {
     /// Whether an evaluation takes long, as the one of this epoch did.
     pub fn is_long(last: Option<&EpochLine>) -> bool {
         last.is_none_or(|line| line.seconds.evaluate > PAUSE.as_secs_f64())
     }
 
-    /// What is to be told after so many steps; the terminal may have no line for it.
+    /// The reports that are due after so many steps; the terminal may have no line for it.
     pub fn due(&mut self, step: usize, at_once: bool, has_line: bool) -> Due {
         self.began.get_or_insert((Instant::now(), step));
         let is_due =
@@ -44,8 +44,8 @@ impl Told {
         Due { line: has_line && is_due(self.line, PAUSE_OF_LINE), file: is_due(self.file, PAUSE) }
     }
 
-    /// It has been told.
-    pub fn has_told(&mut self, due: Due) {
+    /// Notes that these reports were made.
+    pub fn mark(&mut self, due: Due) {
         let now = Instant::now();
         self.line = if due.line { Some(now) } else { self.line };
         self.file = if due.file { Some(now) } else { self.file };

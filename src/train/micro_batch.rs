@@ -9,27 +9,27 @@ pub const MICRO_BATCH: usize = 64;
 /// Rows that evaluation takes at once: enough to use a dense layer's weights well when they come from memory.
 pub const EVALUATION_BATCH: usize = 32;
 
-/// The longest run of `leaves` (the first of which begins at row `start`) of at most `capacity` rows that the tree joins
+/// The longest run of `leaves` (the first of which begins at row `start`) of at most `capacity` rows that the tree merges
 /// to one sum: its leaves are put into `run`, counted from its own first row. Returns how many they are, and how often
-/// their sum is joined with earlier ones. A single leaf may be longer than `capacity`.
+/// their sum is merged with earlier ones. A single leaf may be longer than `capacity`.
 pub fn next_run(leaves: &[Leaf], start: usize, capacity: usize, run: &mut Vec<Leaf>) -> (usize, usize) {
-    let (mut waiting, mut found) = (0, (1, leaves[0].joins));
+    let (mut waiting, mut found) = (0, (1, leaves[0].merges));
     for (index, leaf) in leaves.iter().enumerate() {
         if leaf.end - start > capacity {
             break;
         }
-        let inside = leaf.joins.min(waiting);
+        let inside = leaf.merges.min(waiting);
         waiting = waiting + 1 - inside;
         if waiting == 1 {
-            found = (index + 1, leaf.joins - inside);
+            found = (index + 1, leaf.merges - inside);
         }
-        if leaf.joins > inside {
+        if leaf.merges > inside {
             break;
         }
     }
     run.clear();
     run.extend(leaves[..found.0].iter().map(|leaf| Leaf { end: leaf.end - start, ..*leaf }));
-    run[found.0 - 1].joins -= found.1;
+    run[found.0 - 1].merges -= found.1;
     found
 }
 
@@ -44,9 +44,9 @@ mod tests {
         kernels::leaves(rows, &mut leaves);
         let (mut stack, mut next, mut start) = (Vec::<String>::new(), 0, 0);
         while next < leaves.len() {
-            let (count, joins) = next_run(&leaves[next..], start, capacity, &mut run);
+            let (count, merges) = next_run(&leaves[next..], start, capacity, &mut run);
             let mut inner = Vec::<String>::new();
-            let join = |stack: &mut Vec<String>, times: usize, mut sum: String| {
+            let merge = |stack: &mut Vec<String>, times: usize, mut sum: String| {
                 for _ in 0..times {
                     sum = format!("({} {sum})", stack.pop().unwrap());
                 }
@@ -54,12 +54,12 @@ mod tests {
             };
             let mut begin = 0;
             for leaf in &run {
-                join(&mut inner, leaf.joins, format!("{}-{}", start + begin, start + leaf.end));
+                merge(&mut inner, leaf.merges, format!("{}-{}", start + begin, start + leaf.end));
                 begin = leaf.end;
             }
             assert_eq!(inner.len(), 1, "a run is one sum");
             assert!(count == 1 || begin <= capacity);
-            join(&mut stack, joins, inner.pop().unwrap());
+            merge(&mut stack, merges, inner.pop().unwrap());
             (next, start) = (next + count, start + begin);
         }
         assert_eq!(stack.len(), 1);

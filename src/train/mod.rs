@@ -44,7 +44,10 @@ pub use evaluate::{EVALUATION_SHARDS, Evaluation, evaluate};
 pub use examine::{REPORT, subject_of};
 pub use interrupt::{caught, listen};
 pub use job::Job;
-pub use lockstep::{At, How, Lockstep, Made, Setting, Tells, all_by, can_share, can_take, cost, decide, most_rows};
+pub use lockstep::{
+    ExchangeConfig, Lockstep, Setting, StepContext, StepFlags, StepResult, all_by, can_share, can_take, cost, decide,
+    most_rows,
+};
 pub use memory::{Case, Memory};
 pub use origin::{Origin, finished};
 pub use prepare::{Found, prepare, work_of};

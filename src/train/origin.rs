@@ -6,7 +6,7 @@ use super::digests;
 use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
 use crate::checkpoint::State;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
@@ -51,7 +51,7 @@ pub(super) const CONFIG: &str = "config.toml";
 /// # Errors
 /// When the root cannot read the folder, or `config` is that of another run.
 pub fn finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -> Result<Option<String>> {
-    let found = agree_root(comm, || {
+    let found = on_root(comm, || {
         let Some((steps, weights)) = finish_of(dir) else { return Ok(String::new()) };
         let path = dir.join(CONFIG);
         let text = crate::files::read_text(&path)?;
@@ -95,7 +95,7 @@ impl Origin {
     /// When the root cannot read it.
     pub fn plan(&self, comm: &dyn Communicator) -> Result<String> {
         match self {
-            Origin::Resume(dir) => agree_root(comm, || digests::plan_of(dir)),
+            Origin::Resume(dir) => on_root(comm, || digests::plan_of(dir)),
             _ => Ok(String::new()),
         }
     }
@@ -116,7 +116,7 @@ pub fn restore(
     check: &dyn Fn(&Meta) -> Result<()>,
 ) -> Result<Meta> {
     let mut found = None;
-    let text = agree_root(comm, || {
+    let text = on_root(comm, || {
         let (state, meta) = newest(dir, at_most, console)?;
         check(&meta)?;
         saver::restore_params(&state, params)?;
@@ -139,7 +139,7 @@ pub fn restore(
         share(own.second, comm);
     }
     // Where ranks share memory, all of them have written into it.
-    comm.meet();
+    comm.node_barrier();
     Ok(meta)
 }
 

@@ -39,7 +39,7 @@ pub struct Progress {
 pub struct EpochSums {
     /// Of the losses.
     pub loss_sum: f64,
-    /// Rows that were right.
+    /// Rows that were predicted correctly.
     pub correct: u64,
     /// Rows.
     pub count: u64,

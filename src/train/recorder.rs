@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::digests::{self, StartLine};
 use super::interrupt;
-use super::live::Told;
+use super::live::ProgressReports;
 use super::refused::{Kind, Refused};
 use super::run::{Diverged, Run};
 use super::run_dir::RunDir;
 use super::saver::{Meta, Saver};
 use crate::checkpoint::{self, Described};
-use crate::comm::{self, agree_root};
+use crate::comm::{self, on_root};
 use crate::config::Every;
 use crate::error::{Error, Result};
 use crate::files::replace;
@@ -40,8 +40,8 @@ pub struct Recorder {
     pub chain: u64,
     /// By the disk, on the root.
     refused: Refused,
-    /// What was told to those who watch.
-    told: Told,
+    /// The times of progress reports.
+    reports: ProgressReports,
 }
 
 /// Something that is written of a run.
@@ -98,18 +98,18 @@ impl Recorder {
         })
     }
 
-    /// On the root, after each step, and before an evaluation: tells those who watch where the run stands, if it has not just done so.
-    pub fn tell(&mut self, run: &mut Run<'_>, activity: Activity, console: &Console) {
+    /// On the root, after each step, and before an evaluation: reports the progress on the terminal and in the file for `glasses watch`, unless it has just done so.
+    pub fn report_progress(&mut self, run: &mut Run<'_>, activity: Activity, console: &Console) {
         if !run.comm.is_root() {
             return;
         }
-        // A long evaluation is told at once: nothing else is until it ends.
-        let at_once = activity == Activity::Evaluating && Told::is_long(self.lines.last());
-        let due = self.told.due(run.progress.step, at_once, console.has_progress());
+        // A long evaluation is reported at once: nothing else is until it ends.
+        let at_once = activity == Activity::Evaluating && ProgressReports::is_long(self.lines.last());
+        let due = self.reports.due(run.progress.step, at_once, console.has_progress());
         if !due.line && !due.file {
             return;
         }
-        let live = self.told.live(run, activity);
+        let live = self.reports.live(run, activity);
         if due.line {
             console.progress(&live, run.progress.sums.count);
         }
@@ -120,7 +120,7 @@ impl Recorder {
                 let _ = replace(&self.folder.path().join(LIVE_FILE), text.as_bytes());
             }
         }
-        self.told.has_told(due);
+        self.reports.mark(due);
     }
 
     /// On the root: starts to write a checkpoint, and says so if that, or the one before it, failed.
@@ -331,7 +331,7 @@ impl Recorder {
     /// When the disk has refused too often.
     pub fn keep_results(&mut self, run: &mut Run<'_>, console: &Console) -> Result<Summary> {
         let mut written = None;
-        agree_root(run.comm, || {
+        on_root(run.comm, || {
             self.refused.forget_failures();
             // One attempt, so that none is under way: both would take memory.
             let saved = self.write_last_checkpoint(run, console, &|_| true);
@@ -341,7 +341,7 @@ impl Recorder {
             self.insist(run, Kind::Other, "model.h5", console, &model)?;
             if saved.is_err() {
                 let is_late = |waited| waited >= FINISHED || interrupt::caught().is_some();
-                let _said = self.write_last_checkpoint(run, console, &is_late);
+                let _ = self.write_last_checkpoint(run, console, &is_late);
             }
             let summary = run.summary(&self.lines);
             self.insist(run, Kind::Other, "the run's summary", console, &|recorder, run| {

@@ -6,14 +6,15 @@ use super::data::TrainData;
 use super::digests;
 use super::evaluate::{Evaluation, evaluate};
 use super::fault::Fault;
-use super::lockstep::{At, How, Lap, Lockstep, Made, Tells, recorded};
+use super::lockstep::{ExchangeConfig, Lockstep, StepContext, StepFlags, StepResult, recorded};
 use super::progress::Progress;
-use crate::comm::{Communicator, agree};
+use crate::comm::{Communicator, all_agree};
 use crate::config::{Batch, RunConfig};
 use crate::data::{EpochOrder, Part};
 use crate::error::{Error, Exit, Result};
 use crate::model::{Model, Params, Predictor};
 use crate::optim::{self, Optimizer};
+use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 
 /// A run in the memory of all ranks: what is trained, on what, and how far it is.
@@ -33,7 +34,7 @@ pub struct Run<'a> {
     pub batch: usize,
     /// Steps of the whole run.
     pub total_steps: usize,
-    /// Where what this rank does is recorded, if it is.
+    /// The spans of this rank's work, where they are recorded.
     pub trace: Trace,
     /// What is to go wrong.
     pub fault: Option<Fault>,
@@ -41,23 +42,23 @@ pub struct Run<'a> {
     since: (Instant, u64),
 }
 
-/// What is to be done besides, at a step.
+/// What a step does besides the update.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepRequest {
     /// All ranks' digests; every rank wants them, or none.
     pub digests: bool,
     /// This rank will write a checkpoint.
     pub checkpoint: bool,
-    /// The signal after which the run is to end behind this step.
-    pub stop: Option<u8>,
+    /// The signal after which the run ends with this step and a checkpoint.
+    pub interrupt: Option<u8>,
 }
 
-/// What a step was.
+/// What a step came to.
 pub struct StepOutcome {
     /// What all ranks' digests were, if they were wanted.
     pub digests: Option<digests::Found>,
     /// The signal after which the run ends here.
-    pub stop: Option<u8>,
+    pub interrupt: Option<u8>,
 }
 
 /// A number that is not finite: what was found. The same on every rank.
@@ -75,8 +76,8 @@ impl<'a> Run<'a> {
             .model
             .resolve()
             .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
-        let model = agree(comm, model)?;
-        let batch = agree(comm, data.batch(config))?;
+        let model = all_agree(comm, model)?;
+        let batch = all_agree(comm, data.batch(config))?;
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,
@@ -85,23 +86,23 @@ impl<'a> Run<'a> {
             clip_value: config.clip_value.map(|v| v as f32),
             clip_norm: config.clip_norm.map(|v| v as f32),
         };
-        let how = How {
+        let exchange = ExchangeConfig {
             reduce: config.reduce,
             comm: config.comm,
             window: config.window,
             wire: config.wire,
             recorded: recorded(plan),
         };
-        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, how, settings, comm)?;
+        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, exchange, settings, comm)?;
         if lockstep.writes_params() {
             params.draw(config.init, config.seed);
         }
-        comm.meet();
+        comm.node_barrier();
         let fault = Fault::from_environment().and_then(|fault| {
             fault.as_ref().map_or(Ok(()), |fault| fault.check(comm.size(), &params))?;
             Ok(fault)
         });
-        let fault = agree(comm, fault)?;
+        let fault = all_agree(comm, fault)?;
         Ok(Run {
             config,
             comm,
@@ -124,52 +125,54 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When a loss or a gradient is not finite: on every rank, at this step or the next.
-    pub fn step(&mut self, order: &EpochOrder, step: usize, wants: StepRequest) -> Result<StepOutcome, Diverged> {
+    pub fn step(&mut self, order: &EpochOrder, step: usize, request: StepRequest) -> Result<StepOutcome, Diverged> {
         let lr = self.learning_rate();
         let Run { data, model, params, optimizer, lockstep, .. } = self;
         lockstep.choose(order, &data.train.shards, step, self.batch);
-        if wants.digests {
+        if request.digests {
             lockstep.watch();
         }
         let count = data.train.shards.rows_of_step(step, self.batch) as u64;
-        let at = At { training: (self.config.seed, self.progress.epoch), count, lr: lr as f32 };
-        let tells = Tells { unwell: !self.well, checkpoint: wants.checkpoint, stop: wants.stop };
-        let made = lockstep.step(model, params, optimizer, data, at, tells, &mut self.progress.sums.seconds);
-        let mut lap = Lap::start();
-        self.count(&made, step, count, lr)?;
+        let StepRequest { checkpoint, interrupt, .. } = request;
+        let flags = StepFlags { nonfinite: !self.well, checkpoint, interrupt };
+        let (seed, epoch) = (self.config.seed, self.progress.epoch);
+        let context = StepContext { seed, epoch, count, lr: lr as f32, flags };
+        let result = lockstep.step(model, params, optimizer, data, context, &mut self.progress.sums.seconds);
+        let mut stopwatch = Stopwatch::start();
+        self.count(&result, step, count, lr)?;
         if let Some(fault) = &self.fault {
             fault.strike(self.comm.rank(), self.progress.step, &mut self.params);
         }
-        // A checkpoint holds what all ranks agree on.
-        let digests = (wants.digests || made.told.checkpoint).then(|| self.exchange_digests(wants.digests));
+        // All ranks compare their weights before a checkpoint.
+        let digests = (request.digests || result.flags.checkpoint).then(|| self.exchange_digests(request.digests));
         let all_well = digests.as_ref().map_or(self.comm.size() > 1 || self.well, |found| found.all_well);
-        if made.told.checkpoint {
+        if result.flags.checkpoint {
             self.lockstep.collect(&self.params, Some(&mut self.optimizer));
         }
-        lap.end(&mut self.progress.sums.seconds.sync);
+        stopwatch.lap(&mut self.progress.sums.seconds.sync);
         if !all_well {
             return Err(Diverged("a gradient that is not finite".to_owned()));
         }
-        Ok(StepOutcome { digests, stop: made.told.stop })
+        Ok(StepOutcome { digests, interrupt: result.flags.interrupt })
     }
 
     /// Adds a step, the `step`-th of the epoch, to where the run stands.
-    fn count(&mut self, made: &Made, step: usize, count: u64, lr: f64) -> Result<(), Diverged> {
-        if made.told.unwell {
+    fn count(&mut self, result: &StepResult, step: usize, count: u64, lr: f64) -> Result<(), Diverged> {
+        if result.flags.nonfinite {
             return Err(Diverged("a gradient that is not finite".to_owned()));
         }
         self.progress.step += 1;
-        if !made.updated {
-            return Err(Diverged(format!("loss {}", made.score.loss_sum)));
+        if !result.updated {
+            return Err(Diverged(format!("loss {}", result.score.loss_sum)));
         }
-        self.well = made.finite;
+        self.well = result.finite;
         self.progress.step_of_epoch = step + 1;
-        self.progress.sums.exchange += made.exchange;
-        self.progress.sums.add(made.score, count, lr);
+        self.progress.sums.exchange += result.exchange;
+        self.progress.sums.add(result.score, count, lr);
         Ok(())
     }
 
-    /// Collective: all ranks' digests of the weights; with `shards`, of what these brought, too.
+    /// Collective: all ranks' digests of the weights; with `shards`, of the gradients of its shards, too.
     fn exchange_digests(&mut self, shards: bool) -> digests::Found {
         let began = self.trace.now();
         let owned = self.data.train.owned.clone();
@@ -179,7 +182,7 @@ impl<'a> Run<'a> {
         found
     }
 
-    /// Whether every step has been made.
+    /// Whether every step has been result.
     pub fn is_done(&self) -> bool {
         self.progress.step >= self.total_steps
     }
@@ -233,7 +236,7 @@ impl<'a> Run<'a> {
 
     /// On the validation and the test rows, where there are any.
     pub fn evaluate(&mut self) -> [Option<Evaluation>; 2] {
-        let (mut lap, began) = (Lap::start(), self.trace.now());
+        let (mut stopwatch, began) = (Stopwatch::start(), self.trace.now());
         let Run { comm, data, model, params, lockstep, .. } = self;
         lockstep.collect(params, None);
         let mut predictor = Predictor { model, params, workspace: &mut lockstep.workspace };
@@ -242,7 +245,7 @@ impl<'a> Run<'a> {
             Some(evaluate(&mut predictor, part, part.shards.count(), &data.normalizer, *comm))
         };
         let results = [on(&data.val), on(&data.test)];
-        lap.end(&mut self.progress.sums.seconds.evaluate);
+        stopwatch.lap(&mut self.progress.sums.seconds.evaluate);
         self.trace.end(began, What::Evaluate, 0, [0; 4]);
         results
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoints;
-use crate::comm::{Communicator, agree_root};
+use crate::comm::{Communicator, on_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::files::{is_temporary, read_text, remove_temporaries, write_whole};
@@ -94,7 +94,7 @@ impl RunDir {
         first: impl FnOnce(&Checkpoints) -> Result<()>,
     ) -> Result<RunDir> {
         let mut folder = RunDir::default();
-        let path = agree_root(comm, || {
+        let path = on_root(comm, || {
             check_out(config)?;
             let unfinished = &mut folder.unfinished;
             let path = match &config.out {
@@ -123,7 +123,7 @@ impl RunDir {
     /// # Errors
     /// As [`RunDir::create`].
     pub fn create_for_members(config: &RunConfig, model: &str, comm: &dyn Communicator) -> Result<PathBuf> {
-        let path = agree_root(comm, || {
+        let path = on_root(comm, || {
             check_out(config)?;
             let mut unfinished = Unfinished::default();
             let path = match &config.out {
@@ -144,7 +144,7 @@ impl RunDir {
     /// When another process keeps it.
     pub fn reopen(path: &Path, comm: &dyn Communicator, console: &Console) -> Result<RunDir> {
         let mut folder = RunDir { path: path.to_owned(), ..RunDir::default() };
-        agree_root(comm, || {
+        on_root(comm, || {
             let lock = RunLock::acquire(path, Duration::ZERO).or_else(|held| {
                 console.say(format!("waiting up to {} s: {held}", FORMER_PROCESS.as_secs()));
                 RunLock::acquire(path, FORMER_PROCESS)

@@ -22,7 +22,7 @@ pub fn sum_of_shards(
             add(row - first, label, &mut sums[shard * length..(shard + 1) * length]);
         }
     }
-    comm.sum_f64(&mut sums);
+    comm.allreduce_f64(&mut sums);
     let of = |place: usize| {
         let shard_sum = &mut |shard: usize| Some(sums[shard * length + place]);
         kernels::tree(shards, shard_sum, &|a, b| a + b).unwrap_or(0.0)

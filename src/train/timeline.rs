@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::run::Run;
-use crate::comm::{self, CHANNELS, Communicator, Wire, agree_root};
+use crate::comm::{self, CHANNELS, Communicator, Wire, on_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::files::{Whole, check_writable, folder_of};
@@ -62,15 +62,18 @@ impl<'a> Timeline<'a> {
         spans.sort_by_key(|span| (span.start, u64::MAX - span.took));
         let last = spans.iter().filter(|span| span.what == What::Step).map(|span| span.about).max().unwrap_or(0);
         let own = [spans.len() as u64, u64::from(full), u64::from(last)];
-        let of_all: Vec<Vec<u64>> =
-            comm.gather(bytemuck::cast_slice(&own)).iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
+        let of_all: Vec<Vec<u64>> = comm
+            .allgather(bytemuck::cast_slice(&own))
+            .iter()
+            .map(|bytes| bytemuck::pod_collect_to_vec(bytes))
+            .collect();
         let full = of_all.iter().any(|of_rank| of_rank[1] == 1);
         let last = of_all.iter().map(|of_rank| of_rank[2]).min().unwrap_or(0);
         let total: u64 = of_all.iter().map(|of_rank| of_rank[0]).sum();
         let hosts = comm::hosts(comm);
         if !comm.is_root() {
             send(&spans, comm);
-            agree_root(comm, || Ok(String::new()))?;
+            on_root(comm, || Ok(String::new()))?;
             return Ok(());
         }
         let about = json!({
@@ -89,7 +92,7 @@ impl<'a> Timeline<'a> {
             });
         }
         let written = file.and_then(|file| file.finish().map_err(failed()));
-        agree_root(comm, || written.map(|()| String::new()))?;
+        on_root(comm, || written.map(|()| String::new()))?;
         if full {
             console.warn(format!("the timeline ends with step {last}: a rank has room for {ROOM} spans"));
         }
@@ -151,7 +154,7 @@ fn align(trace: &Trace, comm: &dyn Communicator) -> i64 {
     }
     own.push(zero_of(trace));
     let all: Vec<Vec<i64>> =
-        comm.gather(bytemuck::cast_slice(&own)).iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
+        comm.allgather(bytemuck::cast_slice(&own)).iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
     let first = &all[comm.nodes().neighbours().start];
     let mut apart: Vec<i64> = (0..BARRIERS).map(|barrier| all[0][barrier] - first[barrier]).collect();
     apart.sort_unstable();
@@ -220,7 +223,7 @@ struct File {
 impl File {
     fn create(out: Whole, run: &Run<'_>, about: serde_json::Value) -> std::io::Result<File> {
         let steps = run.model.step_names();
-        let channels = (0..CHANNELS).map(|channel| run.lockstep.what_travels(channel, &steps)).collect();
+        let channels = (0..CHANNELS).map(|channel| run.lockstep.describe_channel(channel, &steps)).collect();
         let mut file = File { out: BufWriter::new(out), steps, channels };
         // A first event of no length, so that all others can begin with a comma.
         writeln!(file.out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[")?;
@@ -275,7 +278,7 @@ impl File {
                 let args = json!({"bytes_read": a, "data_ms": ms(b), "weights_ms": ms(c), "update_ms": ms(d)});
                 (KERNELS, layer("backward weights of all rows, and update"), args)
             }
-            What::Join => (EXCHANGE, "ranks' sums joined and used".to_owned(), json!({"bytes_read": a})),
+            What::Merge => (EXCHANGE, "ranks' sums merged and used".to_owned(), json!({"bytes_read": a})),
             What::Update => (EXCHANGE, "update".to_owned(), json!({})),
             What::Send => (EXCHANGE, travels("send"), json!({"bytes": a, "to": b})),
             What::Receive => (EXCHANGE, travels("receive"), json!({"bytes": a, "from": b})),
@@ -284,7 +287,7 @@ impl File {
                 let args = json!({"bytes_sent": a, "bytes_received": b, "messages": c});
                 (MESSAGES + about, travels("under way:"), args)
             }
-            What::Meet => (WAITING, "meet".to_owned(), json!({})),
+            What::NodeBarrier => (WAITING, "node barrier".to_owned(), json!({})),
             What::Finish => (WAITING, travels("finish"), json!({"bytes": a})),
             What::Barrier => (WAITING, "barrier".to_owned(), json!({})),
         };

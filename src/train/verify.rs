@@ -12,7 +12,7 @@ use super::digests::{self, DigestLine, Found, StartLine, hex};
 use super::origin::restore;
 use super::run::{Run, StepRequest};
 use super::run_dir::{DIGESTS, checkpoints_of};
-use crate::comm::{Communicator, agree, agree_root};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
 use crate::error::{Error, Result, in_words};
@@ -137,9 +137,9 @@ pub fn verify(
     steps: RangeInclusive<usize>,
     comm: &dyn Communicator,
 ) -> Result<Verdict> {
-    let plan = agree_root(comm, || digests::plan_of(dir))?;
+    let plan = on_root(comm, || digests::plan_of(dir))?;
     let mut run = Run::new(config, &plan, comm)?;
-    let recorded = agree(comm, Recorded::read(dir, &run.params.table))?;
+    let recorded = all_agree(comm, Recorded::read(dir, &run.params.table))?;
     let wanted: Vec<usize> = recorded.lines.range(steps.clone()).map(|(&step, _)| step).collect();
     let (Some(&first), Some(&last)) = (wanted.first(), wanted.last()) else {
         let near = |step: Option<&usize>| step.map_or("none".to_owned(), usize::to_string);
@@ -149,7 +149,7 @@ pub fn verify(
         let place = format!("--steps of {}", dir.display());
         return Err(Error::invalid(place, found, "a digest of at least one of those steps", "name other --steps"));
     };
-    agree(comm, same_run(&run, &recorded, last))?;
+    all_agree(comm, same_run(&run, &recorded, last))?;
     let console = Console::new(comm.is_root());
     if config.kernels == Engine::Gemm || recorded.starts.iter().any(|start| start.version != env!("CARGO_PKG_VERSION"))
     {
@@ -163,8 +163,8 @@ pub fn verify(
         let order = EpochOrder::new(&train.shards, train.owned.clone(), config.seed, run.progress.epoch);
         for step in run.progress.step_of_epoch..run.steps_of_epoch() {
             let line = recorded.lines.get(&(run.progress.step + 1)).filter(|line| steps.contains(&line.step));
-            let wants = StepRequest { digests: line.is_some(), ..StepRequest::default() };
-            let outcome = run.step(&order, step, wants).map_err(|found| run.diverged(found, ""))?;
+            let request = StepRequest { digests: line.is_some(), ..StepRequest::default() };
+            let outcome = run.step(&order, step, request).map_err(|found| run.diverged(found, ""))?;
             bar.inc(1);
             if let (Some(line), Some(found)) = (line, outcome.digests) {
                 let at = (line.step, line.epoch);
@@ -217,7 +217,7 @@ impl Run<'_> {
     /// Collective: goes to the newest checkpoint before step `first` of the run in `dir`, or to its beginning.
     fn go_back(&mut self, dir: &Path, first: usize, recorded: &Recorded, console: &Console) -> Result<usize> {
         let comm = self.comm;
-        let any = agree_root(comm, || {
+        let any = on_root(comm, || {
             let before = checkpoints_of(dir).steps()?.into_iter().any(|step| step < first);
             Ok(if before { "some" } else { "" }.to_owned())
         })?;

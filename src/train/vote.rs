@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::evaluate::{EVALUATION_SHARDS, Evaluation, Tally};
 use crate::checkpoint::SavedModel;
-use crate::comm::{Communicator, agree};
+use crate::comm::{Communicator, all_agree};
 use crate::data::Part;
 use crate::error::{Error, Result};
 use crate::kernels;
@@ -16,7 +16,7 @@ const LEAST: f64 = 1e-45;
 /// Bytes of sums that a rank holds at once. With more, its rows are gone through in several blocks, and all networks are read for each.
 const MOST: usize = 256 << 20;
 
-/// Collective: how well `networks` networks do together on the rows of `part`, and how often each is right alone. `read` gives a network
+/// Collective: how well `networks` networks do together on the rows of `part`, and how often each is correct alone. `read` gives a network
 /// and the rows that go through it at once; one is in memory at a time. Losses are summed as [`evaluate`](super::evaluate()) does.
 ///
 /// # Errors
@@ -30,7 +30,7 @@ pub fn vote(
     let rows_of = |rank| part.shards.rows_of(part.shards.owned(rank, comm.size()));
     let most_rows = (0..comm.size()).map(|rank| rows_of(rank).len()).max().unwrap_or(0);
     let block = (MOST / size_of::<f64>() / classes).clamp(1, most_rows.max(1));
-    let mut sums = agree(comm, room(block.min(rows_of(comm.rank()).len()), classes))?;
+    let mut sums = all_agree(comm, room(block.min(rows_of(comm.rank()).len()), classes))?;
     let (mut tally, mut correct) = (Tally::new(part), vec![0; networks]);
     for first in (0..most_rows).step_by(block) {
         let own = rows_of(comm.rank());
@@ -39,7 +39,7 @@ pub fn vote(
         let sums = &mut sums[..rows.len() * classes];
         sums.fill(0.0);
         for (network, correct) in correct.iter_mut().enumerate() {
-            let (saved, batch) = agree(comm, read(network))?;
+            let (saved, batch) = all_agree(comm, read(network))?;
             *correct += add(&saved, part, rows.clone(), batch, sums);
         }
         for (sums, &label) in sums.chunks_exact(classes).zip(labels) {
@@ -47,7 +47,7 @@ pub fn vote(
             tally.add(-libm::log(probability.max(LEAST)), label, most_probable(sums));
         }
     }
-    comm.sum_u64(&mut correct);
+    comm.allreduce_u64(&mut correct);
     let alone = correct.iter().map(|&correct| correct as f64 / part.shards.rows() as f64).collect();
     Ok((tally.finish(EVALUATION_SHARDS, comm), alone))
 }
@@ -64,7 +64,7 @@ fn room(rows: usize, classes: usize) -> Result<Vec<f64>> {
     Ok(sums)
 }
 
-/// A network speaks of some rows, `batch` at a time, into `sums [row, class]`; of how many it is right.
+/// Adds a network's probabilities of some rows, `batch` at a time, to `sums [row, class]`; how many it predicts correctly.
 fn add(saved: &SavedModel, part: &Part, range: Range<usize>, batch: usize, sums: &mut [f64]) -> u64 {
     let classes = saved.classes.len();
     let mut ws = Workspace::for_inference(&saved.model, batch);

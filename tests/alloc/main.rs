@@ -5,12 +5,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use glasses::comm::{Comm, Solo};
-use glasses::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
+use glasses::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
 use glasses::metrics::Seconds;
 use glasses::model::Engine;
 use glasses::model::{Init, Model, zoo};
 use glasses::optim::{OptimizerKind, Settings};
-use glasses::train::{At, How, Lockstep, Tells, TrainData};
+use glasses::train::{ExchangeConfig, Lockstep, StepContext, StepFlags, TrainData};
 
 thread_local! {
     /// Allocations of this thread: the test harness has others.
@@ -61,16 +61,23 @@ fn the_counter_counts() {
 /// their weights updated as they are formed; with the gradient's norm limited and without.
 fn check(name: &str, input: [usize; 3], normalize: Normalize, optimizer: OptimizerKind) {
     for (comm, clip_norm) in [(Comm::Reduce, Some(1.0)), (Comm::Auto, None), (Comm::Auto, Some(1.0))] {
-        check_how(name, input, normalize, optimizer, How { comm, ..How::default() }, clip_norm);
+        check_exchange(
+            name,
+            input,
+            normalize,
+            optimizer,
+            ExchangeConfig { comm, ..ExchangeConfig::default() },
+            clip_norm,
+        );
     }
 }
 
-fn check_how(
+fn check_exchange(
     name: &str,
     input: [usize; 3],
     normalize: Normalize,
     kind: OptimizerKind,
-    how: How,
+    exchange: ExchangeConfig,
     clip_norm: Option<f32>,
 ) {
     let (flat, batch, seed) = (input[0] == 1, 6, 3);
@@ -84,7 +91,7 @@ fn check_how(
     let data = TrainData {
         shape,
         classes: Vec::new(),
-        train: Part::whole(Block { range: 0..rows, values, labels }, row, 4),
+        train: Part::whole(RowBlock { range: 0..rows, values, labels }, row, 4),
         val: None,
         test: None,
         normalizer: Normalizer::new(normalize, c),
@@ -96,18 +103,19 @@ fn check_how(
     let shards = &data.train.shards;
     let order = EpochOrder::new(shards, data.train.owned.clone(), seed, 0);
     let (mut lockstep, mut params, mut optimizer) =
-        Lockstep::new(&model, &data, batch, how.clone(), settings, &comm).unwrap();
+        Lockstep::new(&model, &data, batch, exchange.clone(), settings, &comm).unwrap();
     params.draw(Init::He, seed);
     let before = params.clone();
     let mut seconds = Seconds::default();
     for step in 0..3 {
         let count = allocations(|| {
             lockstep.choose(&order, shards, step, batch);
-            let at = At { training: (seed, 0), count: batch as u64, lr: 1e-3 };
-            let made = lockstep.step(&model, &mut params, &mut optimizer, &data, at, Tells::default(), &mut seconds);
-            assert!(made.updated && made.finite);
+            let flags = StepFlags::default();
+            let context = StepContext { seed, epoch: 0, count: batch as u64, lr: 1e-3, flags };
+            let result = lockstep.step(&model, &mut params, &mut optimizer, &data, context, &mut seconds);
+            assert!(result.updated && result.finite);
         });
-        assert!(step == 0 || count == 0, "{name}, {how:?}: step {step} allocates {count} times");
+        assert!(step == 0 || count == 0, "{name}, {exchange:?}: step {step} allocates {count} times");
     }
     assert!(params.values.iter().all(|value| value.is_finite()));
     assert!(params.values[..] != before.values[..], "{name}: nothing was trained");

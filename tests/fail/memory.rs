@@ -9,8 +9,8 @@ use crate::outside::Random;
 
 /// Until a run has ended that can write nothing any more, and has tried so often.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Until ranks are given up that cannot meet, because MPI had no memory.
-const MEETING: Duration = Duration::from_secs(70);
+/// Until ranks are given up that cannot connect, because MPI had no memory.
+const CONNECTING: Duration = Duration::from_secs(70);
 /// Tries.
 const PATIENCE: &str = "--max-failed-checkpoints 2";
 const INTERRUPTED: i32 = 75;
@@ -77,8 +77,8 @@ pub fn short_at_start(lab: &Lab, random: &mut Random) -> Result<Seen, Trouble> {
         format!("[ \"${{OMPI_COMM_WORLD_RANK-$PMI_RANK}}\" != {rank} ] || ulimit -v {kilobytes}; exec \"$0\" \"$@\"");
     let mut run = lab.start(Start { ranks, wrapper: &["sh", "-c", &line], more: PATIENCE, ..Start::default() })?;
     let since = Instant::now();
-    let status = run.end(MEETING)?;
-    let gone = run.gone(since, MEETING)?;
+    let status = run.end(CONNECTING)?;
+    let gone = run.gone(since, CONNECTING)?;
     if status.success() {
         run.succeed()?;
         return Ok(Seen::went_on("nothing; same digest"));

@@ -26,7 +26,7 @@ fn ingest(dir: &Path, args: &str) -> Outcome {
 }
 
 #[test]
-fn which_folder_became_which_split_is_always_said() {
+fn which_folder_became_which_split_is_always_noted() {
     let dir = folders(&["train/a", "train/b", "test/a", "test/b"]);
     let end = ingest(dir.path(), "s").success();
     assert!(end.stderr.contains("s/test is test (6 pictures), s/train is train (6 pictures)"), "{end:?}");
@@ -88,7 +88,7 @@ fn classes_that_lie_too_deep_are_found_or_named() {
 }
 
 #[test]
-fn a_class_that_one_split_lacks_is_said_or_refused() {
+fn a_class_that_one_split_lacks_is_noted_or_refused() {
     let dir = folders(&["train/a", "train/b", "train/owl", "val/a", "val/b", "val/owl", "test/a", "test/b"]);
     let end = ingest(dir.path(), "s").success();
     assert!(end.stderr.contains("classes of train that are not in every split: no test pictures of owl\n"), "{end:?}");
@@ -186,7 +186,7 @@ fn a_folder_that_a_link_gives_twice_is_refused_and_a_link_to_nothing_is_called_t
 }
 
 #[test]
-fn a_fraction_that_holds_nothing_back_is_said_with_one_that_does() {
+fn a_fraction_that_holds_nothing_back_is_noted_with_one_that_does() {
     for (count, option, said, enough) in [
         (2, "", "no test row: --test 0.2 of each class rounds to none; --test 0.25 would hold back one", "--test 0.25"),
         (3, "--test 0.01", "--test 0.01 of each class rounds to none; --test 0.17 would", "--test 0.17"),

@@ -94,7 +94,7 @@ fn files_names_in_the_last_column_are_ids() {
 }
 
 #[test]
-fn columns_of_a_pictures_table_that_are_not_used_are_said() {
+fn columns_of_a_pictures_table_that_are_not_used_are_noted() {
     let dir = pictures("file,usage,width,label", |row| {
         format!("{row}.png,{},{},{}", ["train", "test"][row % 2], 100 + row, KINDS[row % 2])
     });

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use glasses::kernels::{
-    self, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Isa, Leaf, Rows, RowsMut, Subtrees, leaves, tree,
+    self, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Isa, Leaf, ReductionTree, Rows, RowsMut, leaves, tree,
 };
 use glasses::model::{Engine, Init, Model, Params, units, zoo};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
@@ -109,23 +109,23 @@ impl Case {
         values.chunks_exact(self.shape.inputs).flat_map(|row| bits(&row[range.clone()])).collect()
     }
 
-    /// Owners that have the weights of some blocks each form their sums for all rows; joined, they are the outputs.
+    /// Owners that have the weights of some blocks each form their sums for all rows; merged, they are the outputs.
     fn forward(&self, owners: usize, what: &str) {
         let (shape, outputs) = (self.shape, self.shape.outputs);
         let blocks = shape.inputs.div_ceil(DENSE_BLOCK);
         let end = |owner: usize| (owner + 1) * blocks / owners;
-        let mut planted = Subtrees::default();
+        let mut reduction = ReductionTree::default();
         let mut sums: Vec<Vec<f32>> = Vec::new();
         for owner in 0..owners {
-            planted.plant(&vec![1; blocks], (0..owners).map(end), owner);
+            reduction.build(&vec![1; blocks], (0..owners).map(end), owner);
             let own = if owner == 0 { 0 } else { end(owner - 1) }..end(owner);
             let stretch = own.start * DENSE_BLOCK..shape.inputs.min(own.end * DENSE_BLOCK);
             let input = Apart::new(&self.input, shape.inputs, &self.rows, stretch, owner % 2 * 5);
             let room: usize = self.rows.iter().map(|&rows| kernels::dense_forward_sums(shape, rows)).sum();
             let mut partials = vec![f32::NAN; room];
-            let joins = |block: usize| planted.own[block - own.start].joins;
-            kernels::dense_forward_blocks(shape, &input, own.clone(), &joins, &self.weight, &mut partials);
-            for sum in 0..planted.sums_of[owner] {
+            let merges = |block: usize| reduction.own[block - own.start].merges;
+            kernels::dense_forward_blocks(shape, &input, own.clone(), &merges, &self.weight, &mut partials);
+            for sum in 0..reduction.sums_of[owner] {
                 let mut start = 0;
                 let of_groups = self.rows.iter().flat_map(|&rows| {
                     let len = rows * outputs;
@@ -137,7 +137,7 @@ impl Case {
             }
         }
         let [mut total, mut output] = [(); 2].map(|()| vec![f32::NAN; self.batch() * outputs]);
-        planted.join_slices(|sum| &sums[sum], &mut total);
+        reduction.merge_slices(|sum| &sums[sum], &mut total);
         kernels::dense_outputs(&total, &self.bias, &mut output);
         assert!(bits(&output) == self.output, "forward by {owners} owners of {what}");
     }
@@ -246,7 +246,7 @@ fn an_optimizer_updates_parts_in_any_order_to_the_bits_of_the_whole() {
                 let mut gradient = numbers(7 + step, len, 1.0);
                 optimizer.begin(16, 0.01);
                 if optimizer.wants_norm() {
-                    // A norm knows units only, joined in the tree.
+                    // A norm knows units only, merged in the tree.
                     let mut squares = vec![None; all.len()];
                     let order: Vec<usize> =
                         if backwards { (0..all.len()).rev().collect() } else { (0..all.len()).collect() };

@@ -108,8 +108,8 @@ fn the_tutorial_works_as_it_is_written() {
         assert!(end.stdout.contains(part), "{part} in {end:?}");
     }
     let work = home.path().join("work");
-    assert_eq!(std::fs::read_to_string(work.join("said.txt")).unwrap().lines().count(), 240);
-    assert_eq!(std::fs::read_to_string(work.join("said.csv")).unwrap().lines().count(), 241);
+    assert_eq!(std::fs::read_to_string(work.join("predicted.txt")).unwrap().lines().count(), 240);
+    assert_eq!(std::fs::read_to_string(work.join("predicted.csv")).unwrap().lines().count(), 241);
     let Some(python) = python else { return };
     assert!(end.stdout.contains("photos.onnx: 48 rows, 48 of the same class"), "{end:?}");
     let [program] = &blocks("tutorial.md", "python")[..] else { panic!("one program") };

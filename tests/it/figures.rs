@@ -94,7 +94,7 @@ fn odd_plurals(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn one_of_a_kind_is_singular_in_all_that_is_said() {
+fn one_of_a_kind_is_singular_in_all_messages() {
     assert_eq!(odd_plurals("on 1 ranks (1 steps, 1 row, 11 rows)"), ["1 ranks", "1 steps"]);
     let dir = faces();
     let dir = dir.path();
@@ -151,8 +151,8 @@ fn groups_of_ranks_are_counted_as_they_are() {
         said.lines().find(|line| line.starts_with("gradients ")).unwrap_or_else(|| panic!("{said}")).to_owned()
     };
     for (ranks, most, words) in [
-        (5, 3, "gradients in shared memory, 2 groups of 3 + 2 ranks, and by messages between them"),
-        (4, 2, "gradients in shared memory, 2 groups of 2 ranks, and by messages between them"),
+        (5, 3, "gradients in shared memory, 2 node groups of 3 + 2 ranks, and by messages between them"),
+        (4, 2, "gradients in shared memory, 2 node groups of 2 ranks, and by messages between them"),
         (3, 3, "gradients in the shared memory of 3 ranks:"),
         (2, 1, "gradients by messages"),
     ] {

@@ -55,7 +55,7 @@ fn check_layer_with_weights(
     for accumulate in [false, true] {
         layer.backward(Backward {
             batch,
-            leaves: &[Leaf { end: batch, joins: 0 }],
+            leaves: &[Leaf { end: batch, merges: 0 }],
             params,
             packed: &packed,
             input,
@@ -241,7 +241,7 @@ fn clipping_by_value_and_by_norm_agrees_with_pytorch() {
 
 #[test]
 fn chains_of_in_place_layers_give_what_separate_buffers_would() {
-    // sigmoid and tanh need their own output on the way back, so the plan must not let the next layer overwrite it.
+    // sigmoid and tanh need their own output in the backward pass, so the plan must not let the next layer overwrite it.
     let layers = ["dense 6", "relu", "sigmoid", "dropout 0.3", "tanh", "leaky_relu", "relu", "dense classes"];
     let spec =
         ModelSpec { name: "chain".into(), input: None, layers: layers.iter().map(|l| l.parse().unwrap()).collect() };

@@ -40,7 +40,7 @@ fn two_hosts_make_the_run_of_one_rank_and_rows_take_less_of_the_wire_than_sums()
             return skipped("hosts::two_hosts_make_the_run_of_one_rank…", &why);
         }
         wires.push(wire(&outcome));
-        let groups = if ranks == 1 { "gradients by messages" } else { "in shared memory, 2 groups of 2 ranks" };
+        let groups = if ranks == 1 { "gradients by messages" } else { "in shared memory, 2 node groups of 2 ranks" };
         assert!(outcome.stdout.contains(groups), "{outcome:?}");
         outcome.success();
         assert_same_run(&dir.join(&out), &dir.join("alone"), &format!("{comm} on two hosts of {ranks} ranks"));

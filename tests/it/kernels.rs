@@ -5,7 +5,7 @@ use glasses::kernels::{ConvShape, DenseShape, Isa, Leaf, Padding, Rectifier, Win
 use glasses::model::layers::{Backward, Conv, Dense, Forward, GemmConv, GemmDense, Layer};
 
 use crate::golden::assert_close;
-use crate::plain::{self, Block, Results};
+use crate::plain::{self, FusedConv, Results};
 
 /// Normal numbers, with some zeros among them as a rectifier leaves them.
 pub fn numbers(seed: u64, len: usize, deviation: f64) -> Vec<f32> {
@@ -99,8 +99,8 @@ impl Given {
     }
 
     /// A convolution with what is fused into it: bit for bit as plain loops have it, and roughly as the second engine does.
-    pub fn check_block(&self, block: &Block) {
-        let &Block { shape, rectifier, pool } = block;
+    pub fn check_block(&self, block: &FusedConv) {
+        let &FusedConv { shape, rectifier, pool } = block;
         let want = block.run(&self.params, &self.input, &self.d_output);
         let mut layer = conv(shape, true);
         if let Some(rectifier) = rectifier {
@@ -192,7 +192,7 @@ fn every_instruction_set_agrees_bit_for_bit_with_the_plain_loops_on_convolutions
             let (c_in, c_out) = (inputs[turn % inputs.len()], outputs[turn / 2 % outputs.len()]);
             let shape = ConvShape::new([h, w, c_in], window, c_out).unwrap();
             for (rectifier, pool) in [(None, false), (RECTIFIERS[turn / 7 % 3], even(&shape))] {
-                let block = Block { shape, rectifier, pool };
+                let block = FusedConv { shape, rectifier, pool };
                 let sizes = [shape.weight_len(), c_out, shape.input_len(), block.output_len()];
                 let given = Given::new(turn as u64, &[2], sizes);
                 given.check_block(&block);
@@ -296,7 +296,7 @@ fn forward(
     layer.forward(Forward { batch, params, packed, input, output, kept, scratch });
 }
 
-/// The way back: the same, then both gradients.
+/// Backward: the same, then both gradients.
 fn backward(
     layer: &Conv,
     batch: usize,
@@ -306,7 +306,7 @@ fn backward(
     d_params: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let leaves = &[Leaf { end: batch, joins: 0 }];
+    let leaves = &[Leaf { end: batch, merges: 0 }];
     let accumulate = false;
     layer.backward(Backward {
         batch,

@@ -16,7 +16,7 @@ const LEVELS: [&[&str]; 13] = [
     &["metrics"],
     &["doctor"],
     &["data", "model", "optim", "comm"],
-    &["files", "memory", "lock", "trace", "position", "launch"],
+    &["files", "memory", "lock", "trace", "stopwatch", "position", "launch"],
     &["signals"],
     &["error"],
     &["plural"],

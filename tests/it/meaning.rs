@@ -9,7 +9,7 @@ use crate::run::{glasses, mpirun};
 const TRAIN: &str = "train --data d.h5 --model dense.toml --epochs 1 --checkpoint-every 1";
 
 #[test]
-fn numbers_that_become_equal_are_said() {
+fn numbers_that_become_equal_are_noted() {
     let dir = folder();
     let table = |cell: &dyn Fn(usize) -> String| {
         let rows: String = (0..40).map(|i| format!("{i}.5,{},{}\n", cell(i), ["a", "b"][i % 2])).collect();

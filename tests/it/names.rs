@@ -165,7 +165,7 @@ fn a_model_that_lacks_a_value_is_refused_by_the_name_of_its_attribute() {
 }
 
 #[test]
-fn doubtful_names_in_hdf5_are_said_by_training_and_info() {
+fn doubtful_names_in_hdf5_are_noted_by_training_and_info() {
     let dir = folder();
     let dir = dir.path();
     let said = |names: &[&str]| {
@@ -194,7 +194,7 @@ fn doubtful_names_in_hdf5_are_said_by_training_and_info() {
 }
 
 #[test]
-fn doubtful_names_of_folders_and_tables_are_said_alike() {
+fn doubtful_names_of_folders_and_tables_are_noted_alike() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let names = ["Cat", "cat", "Dog", "dog", "caf\u{e9}", "cafe\u{301}", "cow\u{200b}", "cow"];

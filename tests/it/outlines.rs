@@ -115,7 +115,7 @@ fn channels_that_stand_first_are_recognised() {
 }
 
 #[test]
-fn odd_classes_are_said_before_the_time_is_spent() {
+fn odd_classes_are_noted_before_the_time_is_spent() {
     let dir = folder();
     let features: Vec<f32> = (0..80).map(|i| i as f32).collect();
     let raw = |labels: &[i64]| {
@@ -194,7 +194,7 @@ fn a_file_that_another_program_writes_is_refused_and_one_of_a_killed_writer_is_e
 }
 
 #[test]
-fn classes_that_brightness_and_colour_tell_apart_are_said() {
+fn classes_that_brightness_and_colour_tell_apart_are_noted() {
     let dir = folder();
     let row =
         |i: usize| (0..64 * 3).map(move |p| ((p * 37 + i * 11) % 23) as u8 + if p % 3 == i % 2 { 120 } else { 40 });

@@ -47,7 +47,7 @@ fn pixels(dir: &Path, split: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_picture_is_taken_by_its_content_and_what_is_left_out_is_said() {
+fn a_picture_is_taken_by_its_content_and_what_is_left_out_is_noted() {
     let dir = tempdir().unwrap();
     let dir = dir.path();
     let (png, jpeg) = (encoded(10, ImageFormat::Png), encoded(20, ImageFormat::Jpeg));

@@ -46,7 +46,7 @@ fn a_pipe_is_written_into_and_stays_a_pipe() {
 }
 
 #[test]
-fn what_is_said_does_not_spoil_a_result_on_standard_output() {
+fn messages_do_not_spoil_a_result_on_standard_output() {
     let folder = model();
     let dir = folder.path();
     glasses(&words("export run --to onnx --out want"), dir).success();

@@ -6,7 +6,7 @@ use glasses::kernels::{ConvShape, DENSE_BLOCK, DenseShape, Rectifier, tree};
 
 /// A convolution and what is fused into it.
 #[derive(Clone, Copy, Debug)]
-pub struct Block {
+pub struct FusedConv {
     pub shape: ConvShape,
     pub rectifier: Option<Rectifier>,
     pub pool: bool,
@@ -56,7 +56,7 @@ fn tap(o: usize, k: usize, stride: usize, pad: usize, size: usize) -> Option<usi
     (o * stride + k).checked_sub(pad).filter(|&place| place < size)
 }
 
-impl Block {
+impl FusedConv {
     /// Forward and backward for all images of `input [batch, h_in, w_in, c_in]`.
     pub fn run(&self, params: &[f32], input: &[f32], d_output: &[f32]) -> Results {
         let s = &self.shape;
@@ -165,7 +165,7 @@ impl Block {
     }
 
     /// Weights: chains over rows and columns that go on from image to image. Biases: for each row four chains over columns
-    /// 0, 4, 8 …, 1, 5, 9 … and so on, joined as (0 + 1) + (2 + 3), then added.
+    /// 0, 4, 8 …, 1, 5, 9 … and so on, merged as (0 + 1) + (2 + 3), then added.
     fn add_weights(&self, image: &[f32], d_conv: &[f32], d_weight: &mut [f32], d_bias: &mut [f32]) {
         let s = &self.shape;
         if tiles::apply_to_weights(s) {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use glasses::comm::{Comm, Solo, Threads, Window};
+use glasses::comm::{Comm, SharedWindow, Solo, Threads};
 use glasses::config::{Batch, ModelChoice, Settings};
 use glasses::optim::OptimizerKind;
 use glasses::train::Origin;
@@ -81,7 +81,8 @@ fn every_plan_on_any_machines_is_the_same_run() {
         let reduced = Settings { comm: Some(Comm::Reduce), ..settings.clone() };
         with_threads(&[], reduced, &Origin::Scratch, &solo);
         let all = MACHINES.iter().flat_map(|machines| COMMS.map(|comm| (machines, comm)));
-        let all = all.flat_map(|(machines, comm)| [(machines, comm, Window::On), (machines, comm, Window::Off)]);
+        let all =
+            all.flat_map(|(machines, comm)| [(machines, comm, SharedWindow::On), (machines, comm, SharedWindow::Off)]);
         // All of them come up, each with two or three of the cases.
         for (turn, (machines, comm, window)) in all.enumerate().filter(|(turn, _)| (turn + case) % 3 == 0) {
             let out = dir.join(format!("{case}-{turn}"));
@@ -219,7 +220,7 @@ fn a_run_that_stops_under_one_plan_goes_on_under_another() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let data = faces(dir);
-    let settings = |comm: Comm, window: Window, steps: usize| Settings {
+    let settings = |comm: Comm, window: SharedWindow, steps: usize| Settings {
         batch: Some(Batch::Rows(10)),
         shards: Some(9),
         optimizer: Some(OptimizerKind::Adam),
@@ -229,16 +230,16 @@ fn a_run_that_stops_under_one_plan_goes_on_under_another() {
         ..settings(dir, &data)
     };
     let whole = dir.join("whole");
-    with_threads(&[], settings(Comm::Reduce, Window::Off, 1000), &Origin::Scratch, &whole);
+    with_threads(&[], settings(Comm::Reduce, SharedWindow::Off, 1000), &Origin::Scratch, &whole);
     // Two plans, on machines, and where the first one stops: inside an epoch, or at its end (an epoch has 8 steps).
-    let cases: [[(Comm, Window, &[usize]); 2]; 7] = [
-        [(Comm::Split, Window::Off, &[4]), (Comm::Reduce, Window::On, &[3])],
-        [(Comm::Reduce, Window::Off, &[3]), (Comm::Split, Window::Off, &[2, 3])],
-        [(Comm::Factors, Window::On, &[2, 2]), (Comm::Split, Window::On, &[4])],
-        [(Comm::Split, Window::On, &[3, 2]), (Comm::Factors, Window::Off, &[2])],
-        [(Comm::Split, Window::Off, &[1, 1, 1]), (Comm::Split, Window::On, &[2, 1])],
-        [(Comm::Auto, Window::Auto, &[]), (Comm::Split, Window::Off, &[9])],
-        [(Comm::Auto, Window::On, &[5]), (Comm::Auto, Window::Auto, &[])],
+    let cases: [[(Comm, SharedWindow, &[usize]); 2]; 7] = [
+        [(Comm::Split, SharedWindow::Off, &[4]), (Comm::Reduce, SharedWindow::On, &[3])],
+        [(Comm::Reduce, SharedWindow::Off, &[3]), (Comm::Split, SharedWindow::Off, &[2, 3])],
+        [(Comm::Factors, SharedWindow::On, &[2, 2]), (Comm::Split, SharedWindow::On, &[4])],
+        [(Comm::Split, SharedWindow::On, &[3, 2]), (Comm::Factors, SharedWindow::Off, &[2])],
+        [(Comm::Split, SharedWindow::Off, &[1, 1, 1]), (Comm::Split, SharedWindow::On, &[2, 1])],
+        [(Comm::Auto, SharedWindow::Auto, &[]), (Comm::Split, SharedWindow::Off, &[9])],
+        [(Comm::Auto, SharedWindow::On, &[5]), (Comm::Auto, SharedWindow::Auto, &[])],
     ];
     for (case, [first, second]) in cases.into_iter().enumerate() {
         let stop = [3, 8, 11][case % 3];

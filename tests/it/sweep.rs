@@ -131,7 +131,7 @@ fn a_grid_that_makes_no_sense_is_refused_before_anything_is_written() {
     refused_by_all(dir, &format!("sweep {COMMON} --grid bacth=8,16"), &["did you mean 'batch'?"]);
     refused_by_all(dir, &format!("sweep {COMMON} --grid lr=0.1,x"), &["invalid value 'x'"]);
     refused_by_all(dir, &format!("sweep {COMMON} --grid lr=0.1,-1"), &["run lr", "a positive number"]);
-    refused_by_all(dir, &format!("sweep {COMMON} --grid epochs=1,2"), &["--grid epochs", "said twice"]);
+    refused_by_all(dir, &format!("sweep {COMMON} --grid epochs=1,2"), &["--grid epochs", "given twice"]);
     refused_by_all(dir, &format!("sweep {COMMON} --grid batch=8,65"), &["65 rows, more than the 64"]);
     refused_by_all(dir, "sweep --data no.h5 --grid lr=0.1", &["no.h5"]);
     refused_by_all(dir, &format!("sweep {COMMON}"), &["--grid"]);

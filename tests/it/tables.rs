@@ -96,7 +96,7 @@ fn a_label_that_is_nearly_every_row_s_own_is_refused() {
 }
 
 #[test]
-fn doubtful_names_of_classes_are_said() {
+fn doubtful_names_of_classes_are_noted() {
     for (labels, part) in [
         (["NA", "b"], "taken for names of classes: NA; leave these cells empty"),
         (["Cat", "cat"], "two classes differ by their case alone: 'Cat' and 'cat'"),

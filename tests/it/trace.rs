@@ -144,9 +144,9 @@ fn a_timeline_holds_what_every_rank_does_and_changes_nothing() {
                 continue;
             }
             assert!(!of("exchange").is_empty() && !of("waiting").is_empty(), "{what}");
-            // What only reads memory waits in meetings, what sends messages waits for them.
+            // What only reads memory waits in node barriers, what sends messages waits for them.
             let has_neighbours = machines == 1 || (machines == 2 && *rank < 2);
-            assert_eq!(!named("waiting", "meet").is_empty(), has_neighbours, "{what}");
+            assert_eq!(!named("waiting", "node barrier").is_empty(), has_neighbours, "{what}");
             let is_spread = machines > 1 && !(name == "reduce" && *rank == 1);
             assert_eq!(!named("waiting", "finish").is_empty(), is_spread, "{what}");
             let bytes =
@@ -171,11 +171,11 @@ fn the_ranks_of_a_machine_are_on_one_clock() {
     let dir = folder.path();
     mpirun(2, &words(&format!("{TRAIN} --window on --out out --trace trace.json")), dir).success();
     let (_, ranks, _) = read(&dir.join("trace.json"));
-    let meets = |rank: u64| ranks[&rank].iter().filter(|span| span.name == "meet").collect::<Vec<_>>();
-    let (one, two) = (meets(0), meets(1));
+    let barriers = |rank: u64| ranks[&rank].iter().filter(|span| span.name == "node barrier").collect::<Vec<_>>();
+    let (one, two) = (barriers(0), barriers(1));
     assert_eq!(one.len(), two.len());
     for (one, two) in one.iter().zip(&two) {
-        // Nobody leaves a meeting before the other one has come; looking at a clock takes less than 20 microseconds.
+        // Nobody leaves a node barrier before the other one has come; looking at a clock takes less than 20 microseconds.
         assert!(one.end + 20_000 >= two.start && two.end + 20_000 >= one.start, "{one:?} and {two:?}");
     }
 }

@@ -237,7 +237,7 @@ fn pages(kinds: &[u32]) -> Vec<u8> {
 }
 
 #[test]
-fn the_first_of_several_frames_is_taken_and_that_is_said_once() {
+fn the_first_of_several_frames_is_taken_and_that_is_noted_once() {
     let dir = trained();
     let dir = dir.path();
     put(dir, "src/a/1.png", &animated_png(2));

@@ -5,7 +5,7 @@ use glasses::model::{Init, Params};
 
 use crate::gradients;
 use crate::kernels::{Given, RECTIFIERS, Stack, even};
-use crate::plain::Block;
+use crate::plain::FusedConv;
 use crate::tiles;
 
 const PADDINGS: [Padding; 4] = [Padding::Same, Padding::Pixels(0), Padding::Pixels(1), Padding::Pixels(2)];
@@ -28,7 +28,7 @@ fn every_instruction_set_agrees_bit_for_bit_with_the_plain_loops_on_tiles() {
             let shape = shape([h, w, c_in], padding, c_out);
             assert!(tiles::apply_to_weights(&shape), "{shape:?}");
             for (rectifier, pool) in [(None, false), (RECTIFIERS[turn / 2 % 3], even(&shape))] {
-                let block = Block { shape, rectifier, pool };
+                let block = FusedConv { shape, rectifier, pool };
                 let sizes = [shape.weight_len(), c_out, shape.input_len(), block.output_len()];
                 let mut given = Given::new(turn as u64, &[2], sizes);
                 // The weights' gradients are sums over hundreds of pixels: they, too, stay near 1.

@@ -4,7 +4,7 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use glasses::comm::{self, CHANNELS, Communicator, Wire, agree, agree_root};
+use glasses::comm::{self, CHANNELS, Communicator, Wire, all_agree, on_root};
 use glasses::error::Error;
 use glasses::kernels::zeros;
 
@@ -22,17 +22,17 @@ type Check = (&'static str, fn(&dyn Communicator));
 const CHECKS: [Check; 14] = [
     ("sums_are_the_same_on_every_rank", sums),
     ("ranks_know_who_shares_their_machine", machines),
-    ("what_a_rank_writes_its_neighbours_read_after_they_met", memories),
+    ("what_a_rank_writes_its_neighbours_read_after_a_node_barrier", memories),
     ("messages_arrive_whole_and_in_order", messages),
-    ("messages_go_on_while_ranks_meet", messages_and_meetings),
+    ("messages_go_on_in_a_node_barrier", messages_and_node_barriers),
     ("numbers_of_all_ranks_stand_in_rank_order", numbers_of_all),
     ("gathered_bytes_keep_their_order_and_lengths", gathers),
     ("the_root_s_bytes_reach_everyone", broadcasts),
-    ("an_error_on_one_rank_becomes_everyone_s", agrees),
-    ("what_the_root_does_all_get_or_all_fail_with", root_agrees),
+    ("an_error_on_one_rank_becomes_everyone_s", all_agree_on_errors),
+    ("what_the_root_does_all_get_or_all_fail_with", the_root_s_result_reaches_all),
     ("parts_of_the_ranks_talk_among_themselves", parts),
     ("parts_come_and_go_with_their_memory", parts_come_and_go),
-    ("ranks_that_rest_are_woken_by_the_last", rests),
+    ("a_sleeping_barrier_ends_with_its_last_rank", sleeping_barriers),
     ("bytes_are_counted_only_where_they_travel", counts),
 ];
 
@@ -125,14 +125,14 @@ fn sums(comm: &dyn Communicator) {
     let (mut mine, mut total) = (zeros(100_003), zeros(100_003));
     mine.iter_mut().enumerate().for_each(|(i, value)| *value = (i % 1000 + rank) as f32);
     total.fill(f32::NAN);
-    comm.sum_f32(&mut mine, &mut total);
+    comm.allreduce_f32(&mut mine, &mut total);
     let want = |i: usize| (i % 1000 * size) as f32 + triangle(comm) as f32;
     assert!(total.iter().enumerate().all(|(i, &sum)| sum == want(i)));
     let mut f64s = [rank as f64, 0.5];
-    comm.sum_f64(&mut f64s);
+    comm.allreduce_f64(&mut f64s);
     assert_eq!(f64s, [triangle(comm) as f64, 0.5 * size as f64]);
     let mut u64s = [rank as u64, u64::MAX / size as u64];
-    comm.sum_u64(&mut u64s);
+    comm.allreduce_u64(&mut u64s);
     assert_eq!(u64s, [triangle(comm), u64::MAX / size as u64 * size as u64]);
 }
 
@@ -149,21 +149,21 @@ fn machines(comm: &dyn Communicator) {
     }
     assert_eq!(next, comm.size());
     let mine: Vec<u8> = nodes.ends().map(|end| end as u8).collect();
-    assert!(comm.gather(&mine).iter().all(|theirs| *theirs == mine));
+    assert!(comm.allgather(&mine).iter().all(|theirs| *theirs == mine));
 }
 
-/// What a rank writes into shared memory its neighbours read after they met: some share nothing, and there may be several pieces.
+/// What a rank writes into shared memory its neighbours read after the node barrier: some share nothing, and there may be several pieces.
 fn memories(comm: &dyn Communicator) {
     let nodes = comm.nodes();
     for (piece, len) in [(0, 100_003), (1, 0), (2, 17)] {
         let floats = |place: usize| if place % 3 == 1 { 0 } else { len + place };
-        let mut parts = comm.share(floats(nodes.place())).unwrap();
+        let mut parts = comm.allocate_shared(floats(nodes.place())).unwrap();
         assert_eq!(parts.len(), nodes.neighbours().len());
         for (place, part) in parts.iter().enumerate() {
             assert_eq!(part.len(), floats(place));
             assert!((part.address() as usize).is_multiple_of(64) && part.iter().all(|&value| value == 0.0));
         }
-        comm.meet();
+        comm.node_barrier();
         let value = |rank: usize, i: usize, round: usize| (rank * 1000 + i % 97 + round + piece) as f32;
         for round in 0..200 {
             let own = &mut parts[nodes.place()];
@@ -171,13 +171,13 @@ fn memories(comm: &dyn Communicator) {
             for i in (0..own.len()).step_by(step) {
                 own[i] = value(comm.rank(), i, round);
             }
-            comm.meet();
+            comm.node_barrier();
             for (part, rank) in parts.iter().zip(nodes.neighbours()) {
                 let right = (0..part.len()).step_by(step).all(|i| part[i] == value(rank, i, round));
                 assert!(right, "what rank {rank} wrote in round {round}, as rank {} reads it", comm.rank());
             }
             // Nobody writes again before all have read.
-            comm.meet();
+            comm.node_barrier();
         }
     }
 }
@@ -232,8 +232,8 @@ fn messages_of_width(comm: &dyn Communicator, wire: Wire) {
     comm.progress();
 }
 
-/// Messages go on while ranks of a machine meet: those who wait for them need not be there.
-fn messages_and_meetings(comm: &dyn Communicator) {
+/// Messages go on inside a node barrier, even where their receivers have not entered it.
+fn messages_and_node_barriers(comm: &dyn Communicator) {
     let (rank, size) = (comm.rank(), comm.size());
     let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);
     let (mut from, into) = (zeros(300_000), zeros(300_000));
@@ -243,7 +243,7 @@ fn messages_and_meetings(comm: &dyn Communicator) {
             comm.receive(5, last, &into, 0..300_000, Wire::F32);
             comm.send(5, next, &from, 0..300_000, Wire::F32);
         }
-        (0..20).for_each(|_| comm.meet());
+        (0..20).for_each(|_| comm.node_barrier());
         comm.finish(5);
         assert!(size == 1 || into.iter().all(|&value| value == (10 * last + round) as f32));
     }
@@ -251,15 +251,15 @@ fn messages_and_meetings(comm: &dyn Communicator) {
 
 fn numbers_of_all(comm: &dyn Communicator) {
     let mut all = vec![0.0; 2 * comm.size()];
-    comm.gather_f64(&[comm.rank() as f64, 0.5], &mut all);
+    comm.allgather_f64(&[comm.rank() as f64, 0.5], &mut all);
     assert!(all.chunks(2).enumerate().all(|(rank, two)| two == [rank as f64, 0.5]));
 }
 
 fn gathers(comm: &dyn Communicator) {
     // Some bring nothing; once, all bring nothing.
-    let all = comm.gather(&vec![comm.rank() as u8; comm.rank() % 3]);
+    let all = comm.allgather(&vec![comm.rank() as u8; comm.rank() % 3]);
     assert!(all.iter().enumerate().all(|(rank, bytes)| *bytes == vec![rank as u8; rank % 3]));
-    assert_eq!(comm.gather(&[]), vec![Vec::<u8>::new(); comm.size()]);
+    assert_eq!(comm.allgather(&[]), vec![Vec::<u8>::new(); comm.size()]);
 }
 
 fn broadcasts(comm: &dyn Communicator) {
@@ -269,24 +269,24 @@ fn broadcasts(comm: &dyn Communicator) {
     }
 }
 
-fn agrees(comm: &dyn Communicator) {
-    assert_eq!(agree(comm, Ok(comm.rank())).unwrap(), comm.rank());
+fn all_agree_on_errors(comm: &dyn Communicator) {
+    assert_eq!(all_agree(comm, Ok(comm.rank())).unwrap(), comm.rank());
     let last = comm.size() - 1;
     let mine = if comm.rank() == last { Err(Error::invalid("place", "this", "that", "do so")) } else { Ok(()) };
-    let text = agree(comm, mine).unwrap_err().to_string();
+    let text = all_agree(comm, mine).unwrap_err().to_string();
     assert!(text.contains("place: found this"), "{text}");
     assert!(comm.size() == 1 || text.contains(&format!("rank {last} of {}", comm.size())), "{text}");
 }
 
-fn root_agrees(comm: &dyn Communicator) {
-    assert_eq!(agree_root(comm, || Ok("done".to_owned())).unwrap(), "done");
-    let failed = agree_root(comm, || Err(Error::invalid("place", "this", "that", "do so")));
+fn the_root_s_result_reaches_all(comm: &dyn Communicator) {
+    assert_eq!(on_root(comm, || Ok("done".to_owned())).unwrap(), "done");
+    let failed = on_root(comm, || Err(Error::invalid("place", "this", "that", "do so")));
     assert!(failed.unwrap_err().to_string().contains("place: found this"));
 }
 
 fn counts(comm: &dyn Communicator) {
     let before = comm.bytes_communicated();
-    comm.sum_u64(&mut [1, 2, 3]);
+    comm.allreduce_u64(&mut [1, 2, 3]);
     comm.barrier();
     assert_eq!(comm.bytes_communicated() - before, if comm.size() == 1 { 0 } else { 24 });
 }
@@ -306,19 +306,19 @@ fn parts(comm: &dyn Communicator) {
     }
     for _ in 0..=parity {
         let mut sum = [rank as u64];
-        part.sum_u64(&mut sum);
+        part.allreduce_u64(&mut sum);
         assert_eq!(sum[0], (0..size).filter(|other| other % 2 == parity).sum::<usize>() as u64);
         assert!(
-            part.gather(&[rank as u8]).iter().enumerate().all(|(at, theirs)| theirs[0] as usize == 2 * at + parity)
+            part.allgather(&[rank as u8]).iter().enumerate().all(|(at, theirs)| theirs[0] as usize == 2 * at + parity)
         );
         assert_eq!(part.broadcast(vec![rank as u8]), [parity as u8]);
         memories(part.as_ref());
         messages(part.as_ref());
     }
-    agrees(part.as_ref());
+    all_agree_on_errors(part.as_ref());
     // A part of a part, and all of them at once with the whole.
     let alone = part.split(part.rank());
-    assert_eq!((alone.rank(), alone.size(), alone.gather(b"x").len()), (0, 1, 1));
+    assert_eq!((alone.rank(), alone.size(), alone.allgather(b"x").len()), (0, 1, 1));
     drop(alone);
     drop(part);
     comm.barrier();
@@ -330,11 +330,11 @@ fn parts_come_and_go(comm: &dyn Communicator) {
     let mut after_first = 0;
     for turn in 0..20 {
         let part = comm.split((comm.rank() + turn) % 2);
-        let mut memory = part.share(100_003).unwrap();
+        let mut memory = part.allocate_shared(100_003).unwrap();
         memory[part.nodes().place()].fill(turn as f32);
-        part.meet();
+        part.node_barrier();
         assert!(memory.iter().all(|theirs| theirs[100_002] == turn as f32));
-        part.meet();
+        part.node_barrier();
         drop(memory);
         drop(part);
         comm.barrier();
@@ -351,12 +351,12 @@ fn open_windows() -> usize {
     maps.lines().filter(|line| line.contains("/dev/shm") || line.contains("shared_mem") || line.contains("osc")).count()
 }
 
-fn rests(comm: &dyn Communicator) {
+fn sleeping_barriers(comm: &dyn Communicator) {
     let last = comm.rank() + 1 == comm.size();
     if last {
         std::thread::sleep(Duration::from_millis(200));
     }
     let start = Instant::now();
-    comm.rest();
+    comm.sleeping_barrier();
     assert!(last || start.elapsed() > Duration::from_millis(50));
 }

@@ -44,7 +44,7 @@ a_run_on_two_nodes() {
     OMP_NUM_THREADS=1 submit two-nodes "${two_nodes[@]}" -- --epochs 5
     ends_as 5
     [ "$(nproc)" = 1 ] || ! says 'not pinned' || fail "OMP_NUM_THREADS has the ranks not pinned"
-    says '2 groups of 2 ranks' || fail "the ranks are not on two nodes"
+    says '2 node groups of 2 ranks' || fail "the ranks are not on two nodes"
 }
 
 # places OPTION…: submits a job that says where its ranks are, in order; sets `id`.

@@ -36,8 +36,8 @@ const PIECE: usize = 1 << 26;
 
 /// MPI starts within this time, also on a thousand nodes.
 const STARTING: Duration = Duration::from_secs(120);
-/// Ranks that have started MPI meet within this time.
-const MEETING: Duration = Duration::from_secs(20);
+/// The first collective calls return within this time after MPI has started.
+const CONNECTING: Duration = Duration::from_secs(20);
 /// The launcher ends all ranks of which one has ended within this time.
 const LAUNCHER: Duration = Duration::from_secs(10);
 /// Time between two looks at whether the others have come.
@@ -61,7 +61,7 @@ pub struct Mpi {
     channels: RefCell<Vec<Channel>>,
     /// Memory for numbers of half the width.
     spare: RefCell<Vec<Buffer>>,
-    /// Where the ranks of this machine count how often they came to meet the others.
+    /// How many node barriers each rank of this node has entered, in shared memory.
     counters: RefCell<Vec<Counter>>,
     windows: RefCell<Vec<ffi::MPI_Win>>,
     /// How many communicators like this one take memory of this machine.
@@ -93,7 +93,7 @@ impl Mpi {
         }
         // Where a rank had no memory left for MPI's own, the first collective call never returns, on any rank (Open MPI 4.1).
         let own = place(world.rank() as usize, world.size().to_string());
-        let soon = end_unless_dropped((MEETING, patient), world.rank() == 0, move |seconds| {
+        let soon = end_unless_dropped((CONNECTING, patient), world.rank() == 0, move |seconds| {
             format!(
                 "{own}: MPI has started, but for {seconds} s its ranks have not reached one another\n  fix: see what MPI says above; give \
                  every rank more memory (ulimit -v, the batch system's limit), let the machines reach one another"
@@ -239,7 +239,7 @@ impl Communicator for Mpi {
         self.world.size() as usize
     }
 
-    fn sum_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
+    fn allreduce_f32(&self, mine: &mut Buffer, total: &mut Buffer) {
         if self.world.size() == 1 {
             std::mem::swap(mine, total);
             return;
@@ -259,14 +259,14 @@ impl Communicator for Mpi {
         &self.nodes
     }
 
-    fn share(&self, floats: usize) -> Result<Vec<Buffer>, String> {
+    fn allocate_shared(&self, floats: usize) -> Result<Vec<Buffer>, String> {
         let _wait = position::wait();
         self.share_memory(floats)
     }
 
-    fn meet(&self) {
+    fn node_barrier(&self) {
         let _wait = position::wait();
-        self.meet_neighbours();
+        self.wait_for_neighbours();
     }
 
     fn send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {
@@ -286,21 +286,21 @@ impl Communicator for Mpi {
         self.wait_for(channel);
     }
 
-    fn gather_f64(&self, mine: &[f64], all: &mut [f64]) {
+    fn allgather_f64(&self, mine: &[f64], all: &mut [f64]) {
         self.count(size_of_val(mine));
         let _wait = position::wait();
         self.world.all_gather_into(mine, all);
     }
 
-    fn sum_f64(&self, values: &mut [f64]) {
+    fn allreduce_f64(&self, values: &mut [f64]) {
         self.sum_in_place(values);
     }
 
-    fn sum_u64(&self, values: &mut [u64]) {
+    fn allreduce_u64(&self, values: &mut [u64]) {
         self.sum_in_place(values);
     }
 
-    fn gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+    fn allgather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
         let _wait = position::wait();
         let mut lengths = vec![0u64; self.size()];
         self.world.all_gather_into(&(mine.len() as u64), &mut lengths[..]);
@@ -351,7 +351,7 @@ impl Communicator for Mpi {
         self.world.barrier();
     }
 
-    fn rest(&self) {
+    fn sleeping_barrier(&self) {
         let _wait = position::wait();
         let mut barrier = self.world.immediate_barrier();
         while let Err(under_way) = barrier.test() {

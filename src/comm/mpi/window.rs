@@ -1,4 +1,4 @@
-//! Memory that the ranks of a machine share, and where they meet.
+//! Memory that the ranks of a machine share, and their node barrier.
 
 use std::any::Any;
 use std::ptr::{NonNull, null_mut};
@@ -22,18 +22,18 @@ const SPINS: usize = 2000;
 const COUNTER: usize = 64;
 
 /// Says of memory that the communicator keeps it.
-struct Window;
+struct WindowMemory;
 
 impl Mpi {
     /// A number of each rank of this group, in rank order.
-    fn gather_on_node(&self, number: usize) -> Vec<usize> {
-        gather(&self.node, number)
+    fn allgather_on_node(&self, number: usize) -> Vec<usize> {
+        allgather(&self.node, number)
     }
 
     pub(super) fn share_memory(&self, floats: usize) -> Result<Vec<Buffer>, String> {
-        let lengths = self.gather_on_node(floats);
+        let lengths = self.allgather_on_node(floats);
         // All groups of a machine take theirs at the same time, from the same place; so may other parts of the world.
-        let all = self.peers * gather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
+        let all = self.peers * allgather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
         self.check_space(all)?;
         if self.nodes.neighbours().len() == 1 {
             // Open MPI would take it from its heap, where what a former window held may still stand.
@@ -45,7 +45,7 @@ impl Mpi {
         let window = self.allocate(((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096))?;
         self.windows.borrow_mut().push(window);
         let parts = self.find_parts(window, lengths);
-        // MPI does not promise zeros. Nobody meets before all have counted from there.
+        // MPI does not promise zeros. No rank enters a node barrier before all counters are zero.
         self.counters.borrow()[self.nodes.place()].get().store(0, Ordering::Release);
         self.node.barrier();
         parts
@@ -55,7 +55,7 @@ impl Mpi {
     /// signal, later.
     fn check_space(&self, bytes: usize) -> Result<(), String> {
         let free = fs4::available_space(SHARED_MEMORY).map_or(usize::MAX, |free| free as usize);
-        let free = gather(&self.machine, free).into_iter().min().unwrap_or(0);
+        let free = allgather(&self.machine, free).into_iter().min().unwrap_or(0);
         if free < bytes {
             let (free, all) = (free >> 20, bytes.div_ceil(1 << 20));
             return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
@@ -67,7 +67,7 @@ impl Mpi {
     /// ever.
     fn check_file(&self, bytes: usize) -> Result<(), String> {
         let refused = if self.nodes.place() == 0 { refuses_file_of(bytes) } else { None };
-        if self.gather_on_node(usize::from(refused.is_some())).contains(&1) {
+        if self.allgather_on_node(usize::from(refused.is_some())).contains(&1) {
             let why =
                 refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
             return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", bytes.div_ceil(1 << 20)));
@@ -92,7 +92,7 @@ impl Mpi {
                 window.as_mut_ptr(),
             )
         };
-        if self.gather_on_node(code as usize).iter().any(|&code| code != ffi::MPI_SUCCESS as usize) {
+        if self.allgather_on_node(code as usize).iter().any(|&code| code != ffi::MPI_SUCCESS as usize) {
             return Err(format!("MPI_Win_allocate_shared refused {} MB: {}", bytes >> 20, describe_error(code)));
         }
         // SAFETY: the call before succeeded.
@@ -103,7 +103,7 @@ impl Mpi {
     fn find_parts(&self, window: ffi::MPI_Win, lengths: Vec<usize>) -> Result<Vec<Buffer>, String> {
         let mut counters = self.counters.borrow_mut();
         counters.clear();
-        let memory: Arc<dyn Any + Send + Sync> = Arc::new(Window);
+        let memory: Arc<dyn Any + Send + Sync> = Arc::new(WindowMemory);
         let part = |(rank, length): (usize, usize)| {
             let (mut size, mut unit, mut base) = (0, 0, null_mut::<u8>());
             // SAFETY: `window` is one of this machine's, `rank` one of its ranks; the part is as long as that rank said, and
@@ -125,7 +125,7 @@ impl Mpi {
         lengths.into_iter().enumerate().map(part).collect::<Result<Vec<_>, &str>>().map_err(str::to_owned)
     }
 
-    pub(super) fn meet_neighbours(&self) {
+    pub(super) fn wait_for_neighbours(&self) {
         let counters = self.counters.borrow();
         let Some(own) = counters.get(self.nodes.place()) else { return };
         let round = own.get().fetch_add(1, Ordering::AcqRel) + 1;
@@ -147,7 +147,7 @@ impl Mpi {
 }
 
 /// A number of each rank of `ranks`, in rank order.
-fn gather(ranks: &SimpleCommunicator, number: usize) -> Vec<usize> {
+fn allgather(ranks: &SimpleCommunicator, number: usize) -> Vec<usize> {
     let mut all = vec![0u64; ranks.size() as usize];
     ranks.all_gather_into(&(number as u64), &mut all[..]);
     all.into_iter().map(|number| number as usize).collect()

@@ -116,9 +116,9 @@ pub struct InferenceFigures {
     pub gemm_latency_ms: Option<f64>,
 }
 
-/// What a rank tells the others.
+/// The figures that a rank sends to the others.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct RankFigures {
     isa: String,
     cpu: Option<String>,
     numbers: Vec<f64>,
@@ -154,23 +154,23 @@ impl Report {
             return Ok(self);
         }
         let numbers = self.numbers().into_iter().map(|number| *number).collect();
-        let told = Told { isa: self.isa.clone(), cpu: self.cpu.clone(), numbers };
+        let figures = RankFigures { isa: self.isa.clone(), cpu: self.cpu.clone(), numbers };
         // Empty where it fails: everyone takes part in what is collective.
-        let all = comm.gather(&serde_json::to_vec(&told).unwrap_or_default());
-        let all = all.iter().map(|bytes| serde_json::from_slice::<Told>(bytes)).collect::<Result<Vec<_>, _>>();
+        let all = comm.allgather(&serde_json::to_vec(&figures).unwrap_or_default());
+        let all = all.iter().map(|bytes| serde_json::from_slice::<RankFigures>(bytes)).collect::<Result<Vec<_>, _>>();
         let all = all.map_err(|e| Error::io("gather", "the figures")(e.into()))?;
         let mut least = self.clone();
         for (place, number) in least.numbers().into_iter().enumerate() {
-            *number = all.iter().map(|told| told.numbers[place]).fold(f64::INFINITY, f64::min);
+            *number = all.iter().map(|figures| figures.numbers[place]).fold(f64::INFINITY, f64::min);
         }
         for (place, number) in self.numbers().into_iter().enumerate() {
-            *number = median(all.iter().map(|told| told.numbers[place]));
+            *number = median(all.iter().map(|figures| figures.numbers[place]));
         }
         for (step, least) in self.steps.iter_mut().zip(&least.steps) {
             step.slowest_rank_images_per_sec = least.images_per_sec;
         }
-        self.isa = different(all.iter().map(|told| told.isa.as_str())).unwrap_or_default();
-        self.cpu = different(all.iter().filter_map(|told| told.cpu.as_deref()));
+        self.isa = different(all.iter().map(|figures| figures.isa.as_str())).unwrap_or_default();
+        self.cpu = different(all.iter().filter_map(|figures| figures.cpu.as_deref()));
         self.ranks = comm.size();
         Ok(self)
     }

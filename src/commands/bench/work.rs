@@ -3,13 +3,13 @@
 use std::hint::black_box;
 
 use crate::comm::Solo;
-use crate::data::{Augment, Block, EpochOrder, Normalize, Normalizer, Part, RowShape, Values};
+use crate::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
 use crate::error::Result;
 use crate::kernels::rng::{Purpose, Stream};
 use crate::metrics::Seconds;
 use crate::model::{Init, Model, Params, Predictor, Workspace};
 use crate::optim::{self, Optimizer, OptimizerKind};
-use crate::train::{At, How, Lockstep, Tells, TrainData};
+use crate::train::{ExchangeConfig, Lockstep, StepContext, StepFlags, TrainData};
 
 /// Shards that rows are cut into, as a run on up to eight ranks has them.
 pub const SHARDS: usize = 8;
@@ -46,7 +46,7 @@ pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
     TrainData {
         shape,
         classes: (0..classes).map(|class| class.to_string()).collect(),
-        train: Part::whole(Block { range: 0..rows, values, labels }, len, SHARDS),
+        train: Part::whole(RowBlock { range: 0..rows, values, labels }, len, SHARDS),
         val: None,
         test: None,
         normalizer,
@@ -57,7 +57,7 @@ pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
 }
 
 /// A training run on one rank, step by step.
-pub struct Step<'a> {
+pub struct TrainingSteps<'a> {
     model: &'a Model,
     data: &'a TrainData,
     batch: usize,
@@ -72,7 +72,7 @@ pub struct Step<'a> {
     pub seconds: Seconds,
 }
 
-impl<'a> Step<'a> {
+impl<'a> TrainingSteps<'a> {
     /// A run with `batch` rows a step.
     ///
     /// # Errors
@@ -83,11 +83,12 @@ impl<'a> Step<'a> {
         batch: usize,
         kind: OptimizerKind,
         solo: &'a Solo,
-    ) -> Result<Step<'a>> {
+    ) -> Result<TrainingSteps<'a>> {
         let settings = optim::Settings { kind, momentum: 0.9, weight_decay: 0.0, clip_value: None, clip_norm: None };
-        let (lockstep, mut params, optimizer) = Lockstep::new(model, data, batch, How::default(), settings, solo)?;
+        let (lockstep, mut params, optimizer) =
+            Lockstep::new(model, data, batch, ExchangeConfig::default(), settings, solo)?;
         params.draw(Init::He, SEED);
-        Ok(Step {
+        Ok(TrainingSteps {
             lockstep,
             params,
             optimizer,
@@ -110,10 +111,12 @@ impl<'a> Step<'a> {
         }
         self.lockstep.choose(&self.order, &train.shards, self.next, self.batch);
         self.next += 1;
-        let at = At { training: (SEED, self.epoch), count: self.batch as u64, lr: LEARNING_RATE };
+        let count = self.batch as u64;
+        let flags = StepFlags::default();
+        let context = StepContext { seed: SEED, epoch: self.epoch, count, lr: LEARNING_RATE, flags };
         let (model, params, optimizer, data) = (self.model, &mut self.params, &mut self.optimizer, self.data);
-        let made = self.lockstep.step(model, params, optimizer, data, at, Tells::default(), &mut self.seconds);
-        debug_assert!(made.updated && made.finite, "the weights stay finite at such a rate");
+        let result = self.lockstep.step(model, params, optimizer, data, context, &mut self.seconds);
+        debug_assert!(result.updated && result.finite, "the weights stay finite at such a rate");
     }
 }
 
@@ -121,7 +124,7 @@ fn initial(model: &Model) -> Params {
     Params::initial(model.table.clone(), Init::He, SEED)
 }
 
-/// A stream of decoded pictures on their way through the network.
+/// Inference over a stream of decoded pictures.
 pub struct Inference<'a> {
     model: &'a Model,
     data: &'a TrainData,

@@ -15,14 +15,14 @@ use crate::report::is_dumb;
 /// About how many bytes of rows are in memory at a time.
 pub const BLOCK: usize = 16 << 20;
 
-/// Pictures a rank decodes before the ranks meet; bounds how long the progress bar stands still.
+/// Pictures a rank decodes between two collective calls; bounds how long the progress bar stands still.
 const PICTURES_A_RANK: usize = 64;
 
 /// The row and the reason.
 pub type Failures = BTreeMap<usize, String>;
 
 /// A decoded block.
-pub struct Block {
+pub struct DecodedBlock {
     /// How many rows.
     pub count: usize,
     /// Their pixels, row after row; zeros for a row that failed. Empty when pixels are not wanted.
@@ -43,7 +43,7 @@ pub fn decode(
     hwc: [usize; 3],
     pixels_wanted: bool,
     bar: &ProgressBar,
-    mut take: impl FnMut(usize, Block) -> Result<()>,
+    mut take: impl FnMut(usize, DecodedBlock) -> Result<()>,
 ) -> Result<()> {
     let row: usize = hwc.iter().product();
     let (rank, size) = (comm.rank(), comm.size());
@@ -71,10 +71,10 @@ pub fn decode(
             }
         }
         if size > 1 {
-            pixels = if pixels_wanted { comm.gather(&pixels).concat() } else { pixels };
+            pixels = if pixels_wanted { comm.allgather(&pixels).concat() } else { pixels };
             (failures, several) = exchange(comm, &failures, &several);
         }
-        take(first, Block { count, pixels, failures, several })?;
+        take(first, DecodedBlock { count, pixels, failures, several })?;
         bar.inc(count as u64);
     }
     Ok(())
@@ -95,7 +95,7 @@ fn exchange(comm: &dyn Communicator, mine: &Failures, several: &BTreeSet<usize>)
     let mut text: String = mine.iter().map(|(row, reason)| format!("{row} {}\n", reason.replace('\n', " "))).collect();
     text.extend(several.iter().map(|row| format!("{row}\n")));
     let (mut all, mut all_several) = (Failures::new(), BTreeSet::new());
-    for bytes in comm.gather(text.as_bytes()) {
+    for bytes in comm.allgather(text.as_bytes()) {
         for line in String::from_utf8_lossy(&bytes).lines() {
             match (line.split_once(' '), line.parse()) {
                 (None, Ok(row)) => _ = all_several.insert(row),

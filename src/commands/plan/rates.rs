@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::super::bench::measure::median;
-use super::super::bench::work::{Step, random_data};
+use super::super::bench::work::{TrainingSteps, random_data};
 use crate::comm::Solo;
 use crate::data::RowShape;
 use crate::error::Result;
-use crate::kernels::{join_sums, sgd_update, zeros};
+use crate::kernels::{merge_sums, sgd_update, zeros};
 use crate::model::{LayerTimes, Model};
 use crate::optim::OptimizerKind;
 use crate::train::TrainData;
@@ -25,7 +25,7 @@ const SECONDS: f64 = 0.05;
 const BYTE: f64 = 0.25e-9;
 
 /// Waiting for the other ranks of a machine, and how unequal they are: found there, too.
-const MEET: f64 = 5e-6;
+const NODE_BARRIER: f64 = 5e-6;
 
 /// Rows and update of the steps that are measured.
 #[derive(Clone, Copy, Debug)]
@@ -61,20 +61,20 @@ pub fn measure(model: &Model, what: Measured) -> Result<Rates> {
     let line = |part: &dyn Fn(&Round) -> f64| {
         Linear::through([0, 1].map(|size: usize| (ROWS[size] as f64, part(&times[size]))))
     };
-    let (join, update) = sums();
+    let (merge, update) = sums();
     Ok(Rates {
         images: [0, 1].map(|part| line(&|round| round.images[part])),
         dense: [0, 1, 2].map(|part| line(&|round| round.dense[part])),
-        join,
+        merge,
         update,
-        meet: MEET,
+        node_barrier: NODE_BARRIER,
         byte: BYTE,
     })
 }
 
 fn rounds(model: &Model, data: &TrainData, rows: usize, optimizer: OptimizerKind) -> Result<Vec<Round>> {
     let solo = Solo::default();
-    let mut step = Step::new(model, data, rows, optimizer, &solo)?;
+    let mut step = TrainingSteps::new(model, data, rows, optimizer, &solo)?;
     step.run();
     let first = model.dense_steps().first().map_or(usize::MAX, |dense| dense.layer);
     let weights: usize = model.dense_steps().iter().map(|step| step.dense.weight.len()).sum();
@@ -97,7 +97,7 @@ fn rounds(model: &Model, data: &TrainData, rows: usize, optimizer: OptimizerKind
             sum(&above, |layer| layer.times.backward_data),
             sum(&above, |layer| layer.times.backward_weights) + step.seconds.update,
         ];
-        // What no stopwatch has seen belongs to the way back.
+        // Time outside the profile of layers counts as backward.
         let backward = seconds - forward - dense.iter().sum::<f64>();
         Round {
             images: [forward, backward].map(|part| part / steps),
@@ -113,10 +113,10 @@ fn sums() -> (f64, f64) {
     let (a, mut b, mut params) = (zeros(FLOATS), zeros(FLOATS), zeros(FLOATS));
     b.fill(1.0);
     params.fill(1.0);
-    let mut pass = |joins: &[usize]| {
+    let mut pass = |merges: &[usize]| {
         let start = Instant::now();
-        join_sums(
-            joins,
+        merge_sums(
+            merges,
             FLOATS,
             |sum| if sum == 0 { &a } else { &b },
             |_, place, sum| {
@@ -132,6 +132,6 @@ fn sums() -> (f64, f64) {
     times();
     let times: Vec<(f64, f64)> = (0..5).map(|_| times()).collect();
     let (one, two) = (median(times.iter().map(|time| time.0)), median(times.iter().map(|time| time.1)));
-    let join = (two - one).max(0.1 * one);
-    (join, (one - join).max(0.1 * one))
+    let merge = (two - one).max(0.1 * one);
+    (merge, (one - merge).max(0.1 * one))
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, nearest, printable, printable_name};
 use crate::report;
 use crate::say;
 
-/// What was said of one picture.
+/// The prediction for one picture.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Prediction {
     pub file: String,
@@ -41,7 +41,7 @@ const UNSURE: &str = "?";
 pub enum Threshold {
     /// Whichever is the most probable, by itself.
     Any(f32),
-    /// This class: it is said from this probability on, whatever the others have; else the best of the others.
+    /// This class: it is predicted from this probability on, whatever the others have; else the best of the others.
     Of(String, f32),
 }
 
@@ -61,7 +61,7 @@ pub struct AnswerOptions {
     /// Also list the K most probable classes of each picture
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     pub top: Option<u16>,
-    /// Say a class only from this probability on, else '?'; or, for one class: say it from there on, else another
+    /// Predict a class only from this probability on, else '?'; or, for one class: predict it from there on, else another
     #[arg(long, value_name = "P|CLASS=P")]
     pub threshold: Option<Threshold>,
     /// A JSON array of {file, class, probability, probabilities, and with --top: top}
@@ -107,7 +107,7 @@ impl Choice {
         })
     }
 
-    /// What is said of a picture with these probabilities, `best` being the largest.
+    /// The predicted class of a picture with these probabilities, `best` being the largest.
     pub fn prediction(&self, file: String, probabilities: &[f32], best: usize) -> Prediction {
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         // Stable: of equals the first class wins, as it does for `best`.
@@ -189,7 +189,7 @@ fn print_lines(classes: &[String], good: &[&Prediction]) {
 mod tests {
     use super::*;
 
-    fn said(threshold: &str, probabilities: &[f32]) -> Option<String> {
+    fn predicted(threshold: &str, probabilities: &[f32]) -> Option<String> {
         let classes = ["none", "one", "two"].map(str::to_owned).to_vec();
         let choice = Choice { top: 2, threshold: threshold.parse().ok(), classes, keeps: false };
         let best = crate::kernels::argmax(probabilities).unwrap();
@@ -197,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn a_class_is_said_only_where_it_is_probable_enough() {
+    fn a_class_is_predicted_only_where_it_is_probable_enough() {
         let some = |name: &str| Some(name.to_owned());
-        assert_eq!(said("", &[0.4, 0.3, 0.3]), some("none"));
-        assert_eq!(said("0.4", &[0.4, 0.3, 0.3]), some("none"));
-        assert_eq!(said("0.41", &[0.4, 0.3, 0.3]), None);
-        assert_eq!(said("two=0.3", &[0.4, 0.3, 0.3]), some("two"), "whatever the others have");
-        assert_eq!(said("none=0.5", &[0.4, 0.2, 0.4]), some("two"), "the best of the others");
-        assert_eq!(said("none=0.5", &[0.5, 0.3, 0.2]), some("none"));
+        assert_eq!(predicted("", &[0.4, 0.3, 0.3]), some("none"));
+        assert_eq!(predicted("0.4", &[0.4, 0.3, 0.3]), some("none"));
+        assert_eq!(predicted("0.41", &[0.4, 0.3, 0.3]), None);
+        assert_eq!(predicted("two=0.3", &[0.4, 0.3, 0.3]), some("two"), "whatever the others have");
+        assert_eq!(predicted("none=0.5", &[0.4, 0.2, 0.4]), some("two"), "the best of the others");
+        assert_eq!(predicted("none=0.5", &[0.5, 0.3, 0.2]), some("none"));
         for bad in ["2", "-0.1", "nan", "x", "one=", "one=7"] {
             assert!(bad.parse::<Threshold>().is_err(), "{bad}");
         }

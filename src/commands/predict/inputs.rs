@@ -76,7 +76,7 @@ fn add_matches(pattern: &str, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf
         Error::invalid(pattern, found, "a pattern that some picture fits", fix)
     };
     let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-    let parts = parts.iter().map(|part| Part::new(part)).collect::<std::result::Result<Vec<_>, _>>();
+    let parts = parts.iter().map(|part| PatternSegment::new(part)).collect::<std::result::Result<Vec<_>, _>>();
     let parts = parts.map_err(|e| invalid(e.to_string()))?;
     let mut found = Vec::new();
     expand(Path::new(if pattern.starts_with('/') { "/" } else { "" }), &parts, &mut found)?;
@@ -99,39 +99,39 @@ fn add_matches(pattern: &str, files: &mut Vec<PathBuf>, others: &mut Vec<PathBuf
 }
 
 /// What stands between two slashes of a pattern.
-enum Part {
+enum PatternSegment {
     /// `**`
     Folders,
     Name(String),
     Names(glob::Pattern),
 }
 
-impl Part {
-    fn new(text: &str) -> std::result::Result<Part, glob::PatternError> {
+impl PatternSegment {
+    fn new(text: &str) -> std::result::Result<PatternSegment, glob::PatternError> {
         Ok(match text {
-            "**" => Part::Folders,
-            text if text.contains(MAGIC) => Part::Names(glob::Pattern::new(text)?),
-            text => Part::Name(text.to_owned()),
+            "**" => PatternSegment::Folders,
+            text if text.contains(MAGIC) => PatternSegment::Names(glob::Pattern::new(text)?),
+            text => PatternSegment::Name(text.to_owned()),
         })
     }
 }
 
 /// All paths below `place` that fit, in the order of their names. `**` follows no links, which may lead in a circle; what is named is followed.
-fn expand(place: &Path, parts: &[Part], found: &mut Vec<PathBuf>) -> Result<()> {
+fn expand(place: &Path, parts: &[PatternSegment], found: &mut Vec<PathBuf>) -> Result<()> {
     let listed = if place == Path::new("") { Path::new(".") } else { place };
     let own = |path: PathBuf| {
         path.strip_prefix("./").map(Path::to_owned).ok().filter(|_| place == Path::new("")).unwrap_or(path)
     };
     match parts {
         [] => found.push(place.to_owned()),
-        [Part::Name(name), rest @ ..] => {
+        [PatternSegment::Name(name), rest @ ..] => {
             let path = place.join(name);
             if path.exists() || rest.is_empty() && path.is_symlink() {
                 expand(&path, rest, found)?;
             }
         }
         _ if !listed.is_dir() => {}
-        [Part::Names(names), rest @ ..] => {
+        [PatternSegment::Names(names), rest @ ..] => {
             for (path, _) in entries(listed)? {
                 let fits = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.matches(name));
                 if fits && (rest.is_empty() || path.is_dir()) {
@@ -139,7 +139,7 @@ fn expand(place: &Path, parts: &[Part], found: &mut Vec<PathBuf>) -> Result<()> 
                 }
             }
         }
-        [Part::Folders, rest @ ..] => {
+        [PatternSegment::Folders, rest @ ..] => {
             expand(place, if rest.is_empty() { &[] } else { rest }, found)?;
             for (path, _) in entries(listed)?.into_iter().filter(|(_, is_folder)| *is_folder && !rest.is_empty()) {
                 expand(&own(path), parts, found)?;

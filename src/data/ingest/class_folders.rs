@@ -85,7 +85,7 @@ pub fn read(request: &Request) -> Result<Source> {
             for class in classes {
                 let start = rows.len();
                 class_rows(&class, (*split != Split::Train).then_some(*split), &mut rows, &mut left)?;
-                read.push(Part { split: *split, count: rows.len() - start, folder: class });
+                read.push(ClassFolder { split: *split, count: rows.len() - start, folder: class });
             }
             taken.push(format!(
                 "{} is {} ({})",
@@ -156,7 +156,7 @@ fn are_splits(request: &Request, named: &[Named]) -> Result<bool> {
                 request.source.display().to_string(),
                 format!("no folder of training pictures among {}", names(named)),
                 "one with the word train in its name",
-                "rename it, or say --folders classes",
+                "rename it, or pass --folders classes",
             ));
         }
         None => {}
@@ -250,7 +250,7 @@ fn go_to_the_classes(parts: &mut [(Split, PathBuf)]) -> Result<()> {
 }
 
 /// A class's folder in a split's.
-struct Part {
+struct ClassFolder {
     split: Split,
     folder: PathBuf,
     count: usize,
@@ -260,17 +260,17 @@ struct Part {
 ///
 /// # Errors
 /// When one is not in train.
-fn in_every_split(parts: &[Part], source: &Path) -> Result<Option<String>> {
+fn in_every_split(parts: &[ClassFolder], source: &Path) -> Result<Option<String>> {
     let mut splits: BTreeMap<String, Vec<Split>> = BTreeMap::new();
     for part in parts {
         splits.entry(name_of(&part.folder)).or_default().push(part.split);
     }
     let trained: Vec<&str> =
         splits.iter().filter(|(_, splits)| splits.contains(&Split::Train)).map(|(class, _)| class.as_str()).collect();
-    let untrained: Vec<&Part> =
+    let untrained: Vec<&ClassFolder> =
         parts.iter().filter(|part| trained.binary_search(&name_of(&part.folder).as_str()).is_err()).collect();
     if let Some(first) = untrained.first() {
-        let shown = |part: &&Part| format!("{} ({})", part.folder.display(), plural(part.count, "picture"));
+        let shown = |part: &&ClassFolder| format!("{} ({})", part.folder.display(), plural(part.count, "picture"));
         let name = name_of(&first.folder);
         let key = |text: &str| text.nfc().collect::<String>().to_lowercase();
         let same = trained.iter().find(|class| key(class) == key(&name));

@@ -271,7 +271,7 @@ fn refuse(path: &Path, table: Columns, layout: &Layout, first: &StringRecord, re
     let fix = match look.no_numbers(path, &layout.features, layout.roles.guessed(first, request)) {
         Some(fix) => fix,
         None if table.labels.is_empty() => "mend the rows".to_owned(),
-        None => "mend the rows, or say --skip-bad to leave them out".to_owned(),
+        None => "mend the rows, or pass --skip-bad to leave them out".to_owned(),
     };
     Ok(Error::Several {
         what: format!(

@@ -46,7 +46,7 @@ pub fn discover(request: &Request) -> Result<Source> {
             return Err(no_table(path));
         }
         only_for_pictures(request, "a CSV of features")?;
-        not_with(request.labels.is_some(), "--labels", "a CSV of features", "say --label-column instead")?;
+        not_with(request.labels.is_some(), "--labels", "a CSV of features", "pass --label-column instead")?;
         features::read(request)?
     } else if request.labels.is_none() && idx::is_idx_folder(path)? {
         not_with(request.label_column.is_some(), "--label-column", "IDX files", "leave it out")?;

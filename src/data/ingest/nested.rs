@@ -93,7 +93,7 @@ pub fn sets(source: &Path, folders: &[&Path], alike: Option<&str>) -> Result<()>
         source.display().to_string(),
         format!("sub-folders that may be classes or parts of the rows: {}{why}", names(folders)),
         "a folder a class; or train, val and test alone, each with a folder a class",
-        "say --folders classes where these are the classes; else name the parts train, val and test (--folders splits leaves others out), \
+        "pass --folders classes where these are the classes; else name the parts train, val and test (--folders splits leaves others out), \
          or lay the classes together",
     ))
 }
@@ -158,7 +158,7 @@ impl Below {
             source.display().to_string(),
             format!("folders that are called like splits inside those of the classes: {}", brief(&folders)),
             "splits outside, classes inside: train/cats, test/cats",
-            "lay them so; or say --folders classes, which takes all of them as rows of the class above and holds back by chance",
+            "lay them so; or pass --folders classes, which takes all of them as rows of the class above and holds back by chance",
         ))
     }
 }

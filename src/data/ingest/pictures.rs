@@ -26,7 +26,7 @@ pub fn find_labels(source: &Path) -> Result<Option<PathBuf>> {
             source.display().to_string(),
             "both train.csv and labels.csv",
             "one CSV of labels",
-            "say which with --labels",
+            "name it with --labels",
         )),
         ([Some(one), None] | [None, Some(one)], _) => Ok(Some((*one).clone())),
         (_, [one]) if files.iter().any(|file| is_picture(file)) => Ok(Some((*one).clone())),
@@ -66,7 +66,7 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         if let Some(alike) = finder.alike(&ids, None, source)? {
             about.push_str(&format!("; {alike}"));
         }
-        let mut fix = "check SRC; or say --pattern (with {id}, {name} or {stem}), or --id-column where the ids are another column".to_owned();
+        let mut fix = "check SRC; or pass --pattern (with {id}, {name} or {stem}), or --id-column where the ids are another column".to_owned();
         if request.labels.is_none() && folder::entries(source)?.1.len() > 1 {
             fix.push_str(&format!(
                 "; where the sub-folders are the classes, and {} is none of this: --folders classes",

@@ -124,7 +124,7 @@ impl Roles {
                     place,
                     found,
                     "one column that is called like labels",
-                    "say which with --label-column",
+                    "name it with --label-column",
                 ));
             }
             (None, _) => {

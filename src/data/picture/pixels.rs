@@ -28,7 +28,7 @@ fn multiplied(image: &RgbaImage) -> DynamicImage {
     DynamicImage::ImageRgba16(image::ImageBuffer::from_fn(image.width(), image.height(), pixel))
 }
 
-/// The way back.
+/// The inverse.
 fn divided(image: &DynamicImage) -> Vec<u8> {
     let pixels = image.as_rgba16().map(image::ImageBuffer::pixels).into_iter().flatten();
     pixels

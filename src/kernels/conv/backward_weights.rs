@@ -103,7 +103,7 @@ fn by_window_rows<S: Simd>(
 }
 
 /// Adds the pixels of one row, `[w, channels]`, to `sum [channels]`: four chains over columns 0, 4, 8 …, 1, 5, 9 … and so
-/// on, joined as (0 + 1) + (2 + 3), then added.
+/// on, merged as (0 + 1) + (2 + 3), then added.
 #[inline(always)]
 fn add_pixels<S: Simd>(row: &[f32], sum: &mut [f32]) {
     let channels = sum.len();
@@ -122,9 +122,9 @@ fn add_pixels<S: Simd>(row: &[f32], sum: &mut [f32]) {
             for (chain, place) in chains.iter_mut().zip(width / 4 * 4..width) {
                 *chain = S::add(*chain, load_some::<S>(from.add(place * channels), count));
             }
-            let joined = S::add(S::add(chains[0], chains[1]), S::add(chains[2], chains[3]));
+            let merged = S::add(S::add(chains[0], chains[1]), S::add(chains[2], chains[3]));
             let to = sum.as_mut_ptr().add(channel);
-            store_some::<S>(to, S::add(load_some::<S>(to, count), joined), count);
+            store_some::<S>(to, S::add(load_some::<S>(to, count), merged), count);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The 2×2 max-pool behind a convolution, two rows at a time, and its way back. Which pixel won is kept as two bits.
+//! The 2×2 max-pool behind a convolution, two rows at a time, forward and backward. Which pixel won is kept as two bits.
 
 use super::super::isa::dispatch;
 use super::super::simd::{Simd, load_some, store_some};
@@ -63,7 +63,7 @@ unsafe fn beats<S: Simd>(v: S::V, best: S::V) -> S::M {
 }
 
 dispatch! {
-    /// The way back through pool and rectifier: `d_conv` (the gradient of what the window summed, in `conv_frame`) from the
+    /// Backward through pool and rectifier: `d_conv` (the gradient of what the window summed, in `conv_frame`) from the
     /// gradient of the pooled `output`. Both of these lie in frames of their own.
     pub fn unpool(
         block: &ConvBlock,

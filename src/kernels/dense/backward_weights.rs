@@ -1,11 +1,11 @@
-//! The gradients of weight and bias: each shard's rows a chain, the shards joined in the fixed tree, a tile at a time.
+//! The gradients of weight and bias: each shard's rows a chain, the shards merged in the fixed tree, a tile at a time.
 
 use std::ops::Range;
 
 use super::super::isa::dispatch;
 use super::super::shape::DenseShape;
 use super::super::simd::{Simd, Work, prefetch};
-use super::super::sum::{Leaf, MOST_JOINS};
+use super::super::sum::{Leaf, MOST_MERGES};
 use super::super::tile::{Ahead, Walk, cut, most_rows, multiply, with_rows};
 use super::rows::{Groups, Rows, rows_of};
 use super::{TURN, check, load, pieces, store, with_piece};
@@ -15,11 +15,11 @@ const TILE: usize = 7 * 2 * 16;
 
 /// Floats of scratch memory: inputs turned around, and sums that wait for their other half.
 pub(super) fn scratch(batch: usize) -> usize {
-    TURN * batch + MOST_JOINS * TILE
+    TURN * batch + MOST_MERGES * TILE
 }
 
 /// The gradients of weight and bias, into `d_weight [inputs, outputs]` and `d_bias [outputs]`: the rows of each leaf are
-/// summed in one chain, the leaves joined as they say, in registers; the gradient is written once. With `accumulate` (one
+/// summed in one chain, the leaves merged as they say, in registers; the gradient is written once. With `accumulate` (one
 /// leaf only) the chain goes on from what the gradients hold.
 #[allow(clippy::too_many_arguments)]
 pub fn dense_backward_weights(
@@ -85,7 +85,7 @@ fn backward_range<S: Simd>(
     assert_eq!(d_weight.len(), range.len() * outputs, "the gradient of {range:?} of {shape:?}");
     // The inputs turned around, [inputs, rows]: as they lie, the rows of one input would push each other out of the cache.
     let (turned, stack) = scratch.split_at_mut(TURN * batch);
-    assert!(stack.len() >= MOST_JOINS * TILE);
+    assert!(stack.len() >= MOST_MERGES * TILE);
     let walk = Walk { runs: 1, len: 0, a_row: batch, a_run: 0, a_k: 1, b_run: 0, b_k: outputs };
     let tiles = cut(TURN, most_rows::<S>(4)).count();
     let share = (TURN * outputs).div_ceil(16).div_ceil(tiles);
@@ -138,7 +138,7 @@ fn backward_bias<S: Simd>(
     scratch: &mut [f32],
 ) {
     check_leaves(leaves, outputs, d_output, accumulate);
-    assert!(d_bias.len() == outputs && scratch.len() >= MOST_JOINS * TILE);
+    assert!(d_bias.len() == outputs && scratch.len() >= MOST_MERGES * TILE);
     let walk = Walk { runs: 1, len: 0, a_row: 0, a_run: 0, a_k: 0, b_run: 0, b_k: outputs };
     let (b, to, stack) = (d_output.as_ptr(), d_bias.as_mut_ptr(), scratch.as_mut_ptr());
     let ahead = Ahead { from: b, lines: 0 };
@@ -147,16 +147,16 @@ fn backward_bias<S: Simd>(
     unsafe { S::outline(&WeightRows::<1>(tile)) }
 }
 
-/// The leaves' rows follow one another, and their sums are joined to one without too many waiting; how many rows they have.
+/// The leaves' rows follow one another, and their sums are merged to one without too many waiting; how many rows they have.
 #[inline(always)]
 fn check_leaves(leaves: &[Leaf], outputs: usize, d_output: &[f32], accumulate: bool) -> usize {
     let (mut start, mut waiting) = (0, 0);
     for leaf in leaves {
-        assert!(leaf.end > start && leaf.joins <= waiting, "leaves that are none: {leaves:?}");
-        (start, waiting) = (leaf.end, waiting + 1 - leaf.joins);
-        assert!(waiting <= MOST_JOINS, "too many leaves wait: {leaves:?}");
+        assert!(leaf.end > start && leaf.merges <= waiting, "leaves that are none: {leaves:?}");
+        (start, waiting) = (leaf.end, waiting + 1 - leaf.merges);
+        assert!(waiting <= MOST_MERGES, "too many leaves wait: {leaves:?}");
     }
-    assert!(waiting <= 1, "leaves that are not joined: {leaves:?}");
+    assert!(waiting <= 1, "leaves that are not merged: {leaves:?}");
     assert!(d_output.len() == start * outputs && (leaves.len() == 1 || !accumulate));
     start
 }
@@ -234,7 +234,7 @@ unsafe fn go_on<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
     }
 }
 
-/// A tile of weights: each leaf's chain, joined on a stack. Two neighbours that are joined at once stay in registers.
+/// A tile of weights: each leaf's chain, merged on a stack. Two neighbours that are merged at once stay in registers.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn sum_leaves<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
@@ -247,7 +247,7 @@ unsafe fn sum_leaves<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
     outputs: usize,
     stack: *mut f32,
 ) {
-    // SAFETY: the caller's promise; every place of the stack was written before it is joined, and fewer than MOST_JOINS
+    // SAFETY: the caller's promise; every place of the stack was written before it is merged, and fewer than MOST_MERGES
     // wait at once.
     unsafe {
         let level = |depth: usize, p: usize, n: usize| depth * TILE + (p * N + n) * S::LANES;
@@ -256,10 +256,10 @@ unsafe fn sum_leaves<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
             let mut sums = [[S::splat(0.0); N]; P];
             let mut leaf = leaves[index];
             chain::<S, P, N, TAIL>(&mut sums, a, b, walk, start..leaf.end, last);
-            if leaf.joins == 0 && index + 1 < leaves.len() && leaves[index + 1].joins > 0 {
+            if leaf.merges == 0 && index + 1 < leaves.len() && leaves[index + 1].merges > 0 {
                 index += 1;
                 start = leaf.end;
-                leaf = Leaf { joins: leaves[index].joins - 1, ..leaves[index] };
+                leaf = Leaf { merges: leaves[index].merges - 1, ..leaves[index] };
                 let mut right = [[S::splat(0.0); N]; P];
                 chain::<S, P, N, TAIL>(&mut right, a, b, walk, start..leaf.end, last);
                 for p in 0..P {
@@ -269,7 +269,7 @@ unsafe fn sum_leaves<S: Simd, const P: usize, const N: usize, const TAIL: bool>(
                 }
             }
             (index, start) = (index + 1, leaf.end);
-            for _ in 0..leaf.joins {
+            for _ in 0..leaf.merges {
                 depth -= 1;
                 for p in 0..P {
                     for n in 0..N {

@@ -1,16 +1,16 @@
-//! The forward pass: blocks of inputs, each a chain, joined in the fixed tree.
+//! The forward pass: blocks of inputs, each a chain, merged in the fixed tree.
 
 use std::ops::Range;
 
 use super::super::isa::dispatch;
 use super::super::shape::DenseShape;
 use super::super::simd::{Simd, Work};
-use super::super::sum::joins_of_block;
+use super::super::sum::merges_of_block;
 use super::super::tile::{Ahead, Walk, cut, most_rows, multiply_ahead, with_rows};
 use super::rows::{Groups, Rows};
 use super::{check, load, pieces, store, with_piece};
 
-/// Inputs in a block: a sum over inputs is one chain in each block, blocks are joined in the fixed tree.
+/// Inputs in a block: a sum over inputs is one chain in each block, blocks are merged in the fixed tree.
 pub const DENSE_BLOCK: usize = 256;
 
 /// Floats of scratch memory: a sum a level of the tree.
@@ -36,8 +36,8 @@ pub fn dense_forward(
 ) {
     check(shape, batch, input, weight, output);
     let blocks = shape.inputs.div_ceil(DENSE_BLOCK);
-    let joins = |block: usize| joins_of_block(block, blocks);
-    dense_forward_blocks(shape, &Rows::whole(input, shape.inputs, batch), 0..blocks, &joins, weight, scratch);
+    let merges = |block: usize| merges_of_block(block, blocks);
+    dense_forward_blocks(shape, &Rows::whole(input, shape.inputs, batch), 0..blocks, &merges, weight, scratch);
     dense_outputs(&scratch[..batch * shape.outputs], bias, output);
 }
 
@@ -59,14 +59,14 @@ pub fn dense_forward_sums(shape: DenseShape, batch: usize) -> usize {
 }
 
 dispatch! {
-    /// The sums over some blocks of inputs: block `b`'s chain, then joined with `joins(b)` sums that were formed before, the
+    /// The sums over some blocks of inputs: block `b`'s chain, then merged with `merges(b)` sums that were formed before, the
     /// newest first. What is left stands at the beginning of each group's part of `sums`, in the order in which it was formed.
     /// The groups' parts follow one another, [`dense_forward_sums`] long each (the last one may be shorter if less is needed).
     pub fn dense_forward_blocks(
         shape: DenseShape,
         groups: &dyn Groups,
         blocks: Range<usize>,
-        joins: &dyn Fn(usize) -> usize,
+        merges: &dyn Fn(usize) -> usize,
         weight: &[f32],
         sums: &mut [f32],
     ) = forward
@@ -77,7 +77,7 @@ fn forward<S: Simd>(
     shape: DenseShape,
     groups: &dyn Groups,
     blocks: Range<usize>,
-    joins: &dyn Fn(usize) -> usize,
+    merges: &dyn Fn(usize) -> usize,
     weight: &[f32],
     sums: &mut [f32],
 ) {
@@ -88,8 +88,8 @@ fn forward<S: Simd>(
         let first = block * DENSE_BLOCK;
         let len = DENSE_BLOCK.min(inputs - first);
         // Sums wait for the other half of their subtree, level by level.
-        let joins = joins(block);
-        assert!(joins <= depth, "block {block} joins {joins} of {depth}");
+        let merges = merges(block);
+        assert!(merges <= depth, "block {block} merges {merges} of {depth}");
         // While a block is worked on, the next one is asked for, a share with each tile.
         let tiles: usize = (0..groups.count())
             .map(|group| {
@@ -118,8 +118,8 @@ fn forward<S: Simd>(
                             walk,
                             last,
                             ahead: Ahead { from: ahead, lines: share },
-                            to: stack.add((depth - joins) * step),
-                            joins,
+                            to: stack.add((depth - merges) * step),
+                            merges,
                             step,
                             outputs,
                         };
@@ -132,7 +132,7 @@ fn forward<S: Simd>(
             }
             start += dense_forward_sums(shape, rows.count);
         }
-        depth = depth + 1 - joins;
+        depth = depth + 1 - merges;
     }
 }
 
@@ -154,9 +154,9 @@ struct Tile {
     walk: Walk,
     last: usize,
     ahead: Ahead,
-    /// Where the sum goes after it was joined with `joins` others, which wait `step` floats after one another behind it.
+    /// Where the sum goes after it was merged with `merges` others, which wait `step` floats after one another behind it.
     to: *mut f32,
-    joins: usize,
+    merges: usize,
     step: usize,
     outputs: usize,
 }
@@ -166,15 +166,15 @@ struct ForwardTile<const P: usize, const N: usize, const TAIL: bool>(Tile);
 impl<const P: usize, const N: usize, const TAIL: bool> Work for ForwardTile<P, N, TAIL> {
     #[inline(always)]
     unsafe fn work<S: Simd>(&self) {
-        let Tile { a, b, walk, last, ahead, to, joins, step, outputs } = self.0;
+        let Tile { a, b, walk, last, ahead, to, merges, step, outputs } = self.0;
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[S::splat(0.0); N]; P];
             multiply_ahead::<S, P, N, TAIL>(&mut sums, a, b, walk, last, ahead);
-            for join in (0..joins).rev() {
+            for merge in (0..merges).rev() {
                 for p in 0..P {
                     for n in 0..N {
-                        let left = load::<S, N, TAIL>(to.add(join * step + p * outputs), n, last);
+                        let left = load::<S, N, TAIL>(to.add(merge * step + p * outputs), n, last);
                         sums[p][n] = S::add(left, sums[p][n]);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Counts of true and said classes, a cell a pair.
+//! Counts of true and predicted classes, a cell a pair.
 
 use plotters::coord::Shift;
 use plotters::element::{Rectangle, Text};
@@ -20,7 +20,7 @@ const ON_DARK: RGBColor = RGBColor(254, 254, 254);
 pub struct Grid {
     /// Class names.
     pub names: Vec<String>,
-    /// `[true class][said class]`
+    /// `[true class][predicted class]`
     pub counts: Vec<Vec<u64>>,
 }
 
@@ -39,7 +39,7 @@ impl Grid {
         let cell = ((cell.0 / classes).max(1), (cell.1 / classes).max(1));
         let middle = |anchor: HPos| Pos::new(anchor, VPos::Center);
         let across = (left + cell.0 * classes / 2, pen.px(12) as i32);
-        area.draw(&Text::new("said", across, title.clone().pos(middle(HPos::Center))))?;
+        area.draw(&Text::new("predicted", across, title.clone().pos(middle(HPos::Center))))?;
         let turned = title.transform(plotters::style::FontTransform::Rotate270).pos(middle(HPos::Center));
         area.draw(&Text::new("true", (pen.px(16) as i32, top + cell.1 * classes / 2), turned))?;
         for (row, counts) in self.counts.iter().enumerate() {

@@ -39,7 +39,7 @@ pub enum Content {
     Lines(Lines),
     /// Parts of a whole, one bar beside the other.
     Bars(Bars),
-    /// Counts of true and said classes.
+    /// Counts of true and predicted classes.
     Grid(Grid),
 }
 

@@ -1,4 +1,4 @@
-//! Rows to look at: the most confidently wrong ones, right ones, and what the network looked at.
+//! Rows to look at: the most confidently misclassified ones, correct ones, and what the network looked at.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,25 +19,26 @@ pub fn section(run: &Subject, named: bool) -> Markup {
         return html! {};
     };
     let of = if named { format!(", {}", run.files.name()) } else { String::new() };
-    let (right, wrong): (Vec<&Example>, Vec<&Example>) = run.examples.iter().partition(|e| e.label == e.said);
-    let all_wrong = judged.labels.iter().enumerate().filter(|(row, label)| judged.said(*row) != Some(**label as usize));
+    let (correct, wrong): (Vec<&Example>, Vec<&Example>) = run.examples.iter().partition(|e| e.label == e.predicted);
+    let all_wrong =
+        judged.labels.iter().enumerate().filter(|(row, label)| judged.predicted(*row) != Some(**label as usize));
     html! {
         section {
-            h2 { "Most confidently wrong" (of) }
-            @if wrong.is_empty() { p { "No row of " (judged.split) " was said wrong." } }
+            h2 { "Most confidently misclassified" (of) }
+            @if wrong.is_empty() { p { "No row of " (judged.split) " is misclassified." } }
             @else {
                 p {
-                    (wrong.len()) " of the " (all_wrong.count()) " wrong rows of " (judged.split) ", those with the largest probability of what was said first. "
+                    (wrong.len()) " of the " (all_wrong.count()) " misclassified rows of " (judged.split) ", those with the largest probability of the predicted class first. "
                     (how_to_read(&wrong))
                 }
                 div.cards { @for example in wrong { (card(judged, example)) } }
             }
         }
-        @if !right.is_empty() {
+        @if !correct.is_empty() {
             section {
-                h2 { "Right" (of) }
-                p { "Of each class from the surest to the least sure. " (how_to_read(&right)) }
-                div.cards { @for example in right { (card(judged, example)) } }
+                h2 { "Correct" (of) }
+                p { "Of each class from the surest to the least sure. " (how_to_read(&correct)) }
+                div.cards { @for example in correct { (card(judged, example)) } }
             }
         }
     }
@@ -47,11 +48,11 @@ pub fn section(run: &Subject, named: bool) -> Markup {
 fn how_to_read(examples: &[&Example]) -> &'static str {
     match examples.iter().find_map(|example| example.evidence.as_ref()).map(|evidence| evidence.method) {
         Some(Method::Gradient | Method::AveragedGradient) => {
-            "Beside each picture: where the evidence for the class that was said comes from, brighter for more (activation times gradient \
+            "Beside each picture: where the evidence for the predicted class comes from, brighter for more (activation times gradient \
              of the last layer of pictures). Each map has a scale of its own, and what speaks against the class is left out."
         }
         Some(Method::Occlusion) => {
-            "Beside each picture: how far the evidence for the class that was said falls when a patch there is painted over, brighter for \
+            "Beside each picture: how far the evidence for the predicted class falls when a patch there is painted over, brighter for \
              more. Each map has a scale of its own."
         }
         None => "",
@@ -64,19 +65,19 @@ fn card(judged: &Judged, example: &Example) -> Markup {
     classes.sort_by(|&a, &b| example.probabilities[b].total_cmp(&example.probabilities[a]));
     // The true class is always there.
     let listed = classes.iter().enumerate().filter(|(place, class)| *place < MOST_LISTED || **class == example.label);
-    let verdict = if example.label == example.said { "right" } else { "wrong" };
+    let verdict = if example.label == example.predicted { "right" } else { "wrong" };
     html! {
         div.card {
             @if let Some((shape, pixels)) = &example.picture {
                 div.looks {
                     (image(&picture(shape.hwc(), pixels), &format!("row {}, a picture of '{}'", example.row, name(example.label))))
                     @if let Some(evidence) = &example.evidence {
-                        (image(&explained(shape.hwc(), pixels, evidence), &format!("what speaks for '{}'", name(example.said))))
+                        (image(&explained(shape.hwc(), pixels, evidence), &format!("what speaks for '{}'", name(example.predicted))))
                     }
                 }
             }
             p {
-                span class=(verdict) { "said " (name(example.said)) } @if verdict == "wrong" { ", is " (name(example.label)) }
+                span class=(verdict) { "predicted " (name(example.predicted)) } @if verdict == "wrong" { ", is " (name(example.label)) }
                 " (row " (example.row) ")"
             }
             ul { @for (_, &class) in listed { li { span { (name(class)) } span { (percent(f64::from(example.probabilities[class]))) } } } }

@@ -62,14 +62,14 @@ fn thresholds(judged: &Judged) -> Markup {
         let step = curve.at(threshold);
         let (precise, recall) = (precision(&step), curve.recall(&step));
         let f1 = precise.filter(|p| p + recall > 0.0).map(|p| 2.0 * p * recall / (p + recall));
-        (threshold, share(precise), percent(recall), percent(curve.fall_out(&step)), share(f1))
+        (threshold, share(precise), percent(recall), percent(curve.false_positive_rate(&step)), share(f1))
     });
     html! {
         div.scroll {
             table {
-                thead { tr { th { "'" (judged.classes[1]) "' from" } th { "precision" } th { "recall" } th { "false alarms" } th { "F1" } } }
-                tbody { @for (threshold, precision, recall, alarms, f1) in rows {
-                    tr { td { (threshold) } td { (precision) } td { (recall) } td { (alarms) } td { (f1) } }
+                thead { tr { th { "'" (judged.classes[1]) "' from" } th { "precision" } th { "recall" } th { "false positive rate" } th { "F1" } } }
+                tbody { @for (threshold, precision, recall, false_positive_rate, f1) in rows {
+                    tr { td { (threshold) } td { (precision) } td { (recall) } td { (false_positive_rate) } td { (f1) } }
                 } }
             }
             p { "A threshold chosen here is chosen on these rows: judge it on others." }

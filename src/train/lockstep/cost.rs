@@ -41,11 +41,13 @@ pub struct Rates {
     /// A weight of a dense layer: forward, the gradients of inputs, those of weights with the update.
     pub dense: [Linear; 3],
     /// Adding a float of a neighbour's sum.
-    pub join: f64,
+    #[serde(rename = "join")]
+    pub merge: f64,
     /// Updating a parameter by a sum that lies in memory.
     pub update: f64,
-    /// Waiting until all ranks of a machine have come.
-    pub meet: f64,
+    /// A node barrier.
+    #[serde(rename = "meet")]
+    pub node_barrier: f64,
     /// What a byte that is sent or received takes of the processor.
     pub byte: f64,
 }
@@ -101,7 +103,7 @@ struct Sum {
     /// Messages between machines that nothing hides, and those behind forward and backward.
     exposed: f64,
     rows_travel: f64,
-    meets: f64,
+    node_barriers: f64,
     /// Bytes to other ranks; of them, to other machines.
     sent: f64,
     away: f64,
@@ -127,7 +129,7 @@ pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Lin
     }
     let above = if strategies.is_empty() { &shape.units[1][..] } else { &[] };
     sum.sections(rates, link, [&shape.units[0], above], hides, &at);
-    sum.meets += if at.members > 1.0 { 2.0 } else { 0.0 };
+    sum.node_barriers += if at.members > 1.0 { 2.0 } else { 0.0 };
     if at.ranks > 1.0 {
         sum.sent += 8.0 * setting.norm as f64;
     }
@@ -208,7 +210,7 @@ impl Sum {
         self.send(moves.sent * at.float, at);
         self.rows_travel += moves.sent * at.float * at.away;
         self.shared += 4.0 * moves.shared;
-        self.meets += if at.groups > 1.0 && at.members > 1.0 { 1.0 } else { 0.0 };
+        self.node_barriers += if at.groups > 1.0 && at.members > 1.0 { 1.0 } else { 0.0 };
     }
 
     fn split(&mut self, rates: &Rates, link: &Link, dense: DenseShape, inputs: bool, at: &Scale) {
@@ -225,7 +227,7 @@ impl Sum {
             }
         }
         self.shared += 4.0 * shared;
-        self.meets += if at.members > 1.0 { 4.0 } else { 0.0 };
+        self.node_barriers += if at.members > 1.0 { 4.0 } else { 0.0 };
     }
 
     /// Sums of gradients: below the first dense layer, and from there on.
@@ -233,15 +235,15 @@ impl Sum {
         for (units, hidden) in units.into_iter().zip([self.update, hides]) {
             let moves = at.moves.section(units);
             self.shared += 4.0 * moves.shared;
-            self.update += moves.lane * (at.members * rates.join + rates.update);
+            self.update += moves.lane * (at.members * rates.merge + rates.update);
             if at.groups > 1.0 {
-                self.update += moves.lane * rates.join;
-                let [there, back] = [moves.there, moves.back].map(|floats| floats * at.float);
-                self.send(there, at);
-                self.send(back, at);
+                self.update += moves.lane * rates.merge;
+                let [sums, totals] = [moves.sums, moves.totals].map(|floats| floats * at.float);
+                self.send(sums, at);
+                self.send(totals, at);
                 if at.machines > 1.0 && moves.lane > 0.0 {
                     let travel = |bytes: f64| link.latency + at.on_machine * bytes * at.away / link.bandwidth;
-                    self.exposed += (travel(there) - hidden).max(0.0) + travel(back);
+                    self.exposed += (travel(sums) - hidden).max(0.0) + travel(totals);
                 }
             }
         }
@@ -255,9 +257,9 @@ impl Sum {
         // The first image's row is ready after its share of the forward pass.
         let hidden = passes - at.turns * rates.images[0].at(1.0);
         let late = if self.rows_travel > 0.0 { (travel - hidden).max(0.0) } else { 0.0 };
-        // Ranks that take turns on a core come to a meeting one after another.
-        let meet = at.turns * rates.meet + (at.turns - 1.0) * TURN;
-        let work = passes + at.turns * self.update + self.meets * meet;
+        // Ranks that take turns on a core reach a node barrier one after another.
+        let barrier = at.turns * rates.node_barrier + (at.turns - 1.0) * TURN;
+        let work = passes + at.turns * self.update + self.node_barriers * barrier;
         let waiting = late + self.exposed;
         Predicted { seconds: work + waiting, waiting, sent: self.sent, shared: self.shared }
     }

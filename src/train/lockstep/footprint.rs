@@ -1,12 +1,12 @@
-//! What a step of ranks of one machine touches of memory, before there is any: by the cuts of `start.rs`, `pass.rs` and `sums.rs`.
+//! What a step of ranks of one machine touches of memory, before there is any: as `start.rs`, `pass.rs` and `reduce.rs` divide it.
 
 use super::cost::{Link, Rates, Shape, best};
+use super::factors::SharedLayer;
 use super::plan::{can_take, decide};
 use super::setting::Setting;
-use super::shared::SharedLayer;
-use super::team::{input_units, share_out, stretch};
+use super::topology::{input_units, share_out, stretch};
 use crate::comm::{Comm, Strategy, Wire};
-use crate::kernels::{DenseShape, Leaf, Subtrees, dense_forward_sums};
+use crate::kernels::{DenseShape, Leaf, ReductionTree, dense_forward_sums};
 use crate::model::{DenseStep, Model};
 use crate::train::micro_batch::next_run;
 
@@ -17,13 +17,13 @@ pub struct Footprint {
     pub strategies: Vec<Strategy>,
     /// Its own sums of gradients.
     pub sums: usize,
-    /// What it reads and writes of its neighbours' memory.
+    /// What it reads and writes of its neighbours' segments.
     pub exchange: usize,
     /// What it has of its own for dense layers that are shared out.
     pub layers: usize,
     /// Sums of shards below the first dense layer that stand side by side.
     pub levels: usize,
-    /// Rows that go through the network at once, on the way there and back.
+    /// Rows that go through the network at once, forward and backward.
     pub at_once: usize,
 }
 
@@ -54,8 +54,8 @@ pub fn footprint(
         best(&Shape::of(model), &Rates::guess(model), &link, &on_machine, &may)
     });
     let trees = |me: usize| {
-        let mut tree = Subtrees::default();
-        tree.plant(&vec![batch.div_ceil(shards); shards], (1..=ranks).map(|end| end * shards / ranks), me);
+        let mut tree = ReductionTree::default();
+        tree.build(&vec![batch.div_ceil(shards); shards], (1..=ranks).map(|end| end * shards / ranks), me);
         tree
     };
     let sums_of = trees(0).sums_of;
@@ -70,13 +70,13 @@ pub fn footprint(
     let above = if strategies.is_empty() { above } else { Vec::new() };
     let lane = [below, above].iter().map(|units| share_out(units, ranks)[0].len()).sum::<usize>();
     let shared: Vec<(&DenseStep, Strategy)> = steps.iter().zip(strategies.iter().copied()).collect();
-    let near = |(step, strategy): &(&DenseStep, Strategy)| of_neighbours(step.dense.shape, *strategy, rows, ranks);
+    let exchanged = |(step, strategy): &(&DenseStep, Strategy)| of_neighbours(step.dense.shape, *strategy, rows, ranks);
     let own = |(step, _): &(&DenseStep, Strategy)| {
         SharedLayer::own_floats(step.dense.shape, batch, capacity).iter().sum::<usize>()
     };
     Footprint {
         sums: depth * summed,
-        exchange: lane * (tree.joins.len() - sums_of[most]) + shared.iter().map(near).sum::<usize>(),
+        exchange: lane * (tree.merges.len() - sums_of[most]) + shared.iter().map(exchanged).sum::<usize>(),
         layers: shared.iter().map(own).sum(),
         levels,
         at_once,
@@ -84,12 +84,12 @@ pub fn footprint(
     }
 }
 
-/// Sums that stand side by side while some leaves are joined, at most.
+/// Sums that stand side by side while some leaves are merged, at most.
 fn deepest(leaves: &[Leaf]) -> usize {
     let depths = leaves.iter().scan(0, |waiting, leaf| {
         *waiting += 1;
         let depth = *waiting;
-        *waiting -= leaf.joins;
+        *waiting -= leaf.merges;
         Some(depth)
     });
     depths.max().unwrap_or(0)
@@ -99,29 +99,29 @@ fn deepest(leaves: &[Leaf]) -> usize {
 fn run_by_run(leaves: &[Leaf], capacity: usize) -> (usize, usize, usize) {
     let (mut inside, mut most, mut rows, mut depth, mut next, mut start, mut run) = (0, 0, 0, 0, 0, 0, Vec::new());
     while next < leaves.len() {
-        let (count, joins) = next_run(&leaves[next..], start, capacity, &mut run);
+        let (count, merges) = next_run(&leaves[next..], start, capacity, &mut run);
         let end = leaves[next + count - 1].end;
         rows = rows.max((end - start).min(capacity));
         (next, start) = (next + count, end);
         inside = inside.max(deepest(&run));
         most = most.max(depth + 1);
-        depth = depth + 1 - joins;
+        depth = depth + 1 - merges;
     }
     (inside, most, rows)
 }
 
-/// Of the memory of a rank's neighbours, and what it shows them besides its inputs, for a dense layer.
+/// For a dense layer: what a rank publishes besides its inputs, and what it reads from its neighbours' segments.
 fn of_neighbours(shape: DenseShape, strategy: Strategy, rows: usize, ranks: usize) -> usize {
     let DenseShape { inputs, outputs } = shape;
-    let far = (ranks - 1) * rows;
-    let shown = rows * outputs;
+    let others = (ranks - 1) * rows;
+    let published = rows * outputs;
     match strategy {
         Strategy::Split if ranks > 1 => {
             let stretch = stretch(inputs, ranks - 1, ranks).len();
-            let partials = dense_forward_sums(shape, ranks * rows) + far * outputs;
-            shown + partials + far * (2 * stretch + outputs)
+            let partials = dense_forward_sums(shape, ranks * rows) + others * outputs;
+            published + partials + others * (2 * stretch + outputs)
         }
-        Strategy::Factors => shown + far * (share_out(&input_units(inputs), ranks)[0].len() + outputs),
-        _ => shown,
+        Strategy::Factors => published + others * (share_out(&input_units(inputs), ranks)[0].len() + outputs),
+        _ => published,
     }
 }

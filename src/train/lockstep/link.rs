@@ -48,7 +48,7 @@ impl Measured {
         if comm.rank() == 0 || comm.rank() == other {
             let mut buffer = zeros(MOST);
             let mut time = |floats: usize| {
-                let seconds = [(); ROUNDS].map(|()| there_and_back(comm, other, &buffer, floats));
+                let seconds = [(); ROUNDS].map(|()| half_round_trip(comm, other, &buffer, floats));
                 let timed = Timed { bytes: 4.0 * floats as f64, seconds };
                 // The root's clock decides.
                 buffer[0] = if timed.fastest() < LONG && STEP * floats <= MOST { 1.0 } else { 0.0 };
@@ -104,8 +104,8 @@ impl Timed {
     }
 }
 
-/// Half the time of a message to `other` and back.
-fn there_and_back(comm: &dyn Communicator, other: usize, buffer: &Buffer, floats: usize) -> f64 {
+/// Half the round trip of a message to `other`.
+fn half_round_trip(comm: &dyn Communicator, other: usize, buffer: &Buffer, floats: usize) -> f64 {
     let start = Instant::now();
     one_way(comm, (0, other), buffer, floats);
     one_way(comm, (other, 0), buffer, floats);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_something_else_disturbs_do_not_change_the_link_and_a_disturbed_measurement_is_said_to_be() {
+    fn rounds_that_something_else_disturbs_do_not_change_the_link_and_a_disturbed_measurement_shows() {
         let said = |measured: &Measured| measured.to_string();
         let quiet = through(|_, _| 0.0);
         assert_eq!(said(&quiet), "measured: 10 us, 1000 MB/s");

@@ -1,28 +1,30 @@
 //! A training step of all ranks: rows through the network, gradients to everyone, the update. `glasses bench` times this very
 //! code.
 //!
-//! Convolutions' gradients are summed over the ranks (`sums.rs`). Those of dense layers are summed, too, or the layer is shared
-//! out (`shared.rs`). The order of every sum is that of the fixed tree over shards, whatever the strategy.
+//! Convolutions' gradients are summed over the ranks (`reduce.rs`). Those of dense layers are summed, too, or the layer is shared
+//! out (`factors.rs`, `split.rs`). The order of every sum is that of the fixed tree over shards, whatever the strategy.
 
 pub mod cost;
-mod far;
+mod point_to_point;
 mod footprint;
-mod lap;
-mod layout;
+mod shared_memory;
 mod link;
 mod pass;
 mod plan;
 mod setting;
-mod shared;
+mod factors;
+mod split;
+mod all_rows;
 mod sizes;
 mod start;
-mod sums;
-mod team;
+mod step;
+mod reduce;
+mod topology;
 
 pub use footprint::footprint;
-pub use lap::Lap;
-pub use plan::{How, all_by, can_share, can_take, decide, recorded};
+pub use plan::{ExchangeConfig, all_by, can_share, can_take, decide, recorded};
 pub use setting::{Setting, most_rows};
+pub use step::{StepContext, StepFlags, StepResult};
 
 use std::ops::Range;
 
@@ -35,21 +37,23 @@ use crate::metrics::{Exchange, Seconds};
 use crate::model::{Gradients, Model, Params, Workspace};
 use crate::optim::Optimizer;
 use crate::position::{self, Phase};
+use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 use cost::Predicted;
-use plan::Plan;
-use shared::{SharedLayer, Update, Watch};
-use sums::{Section, Trees};
-use team::Team;
+use factors::{SharedLayer, Update, UpdateProfile};
+use plan::ExchangePlan;
+use reduce::{Section, Trees};
+use step::should_update;
+use topology::Topology;
 
-/// All ranks' training steps, as one of them makes them.
+/// One rank's side of the training steps of all ranks.
 pub struct Lockstep<'a> {
     /// Where micro-batches go through the network.
     pub workspace: Workspace,
-    team: Team<'a>,
-    how: How,
-    /// What is done with each layer.
-    pub plan: Plan,
+    topology: Topology<'a>,
+    config: ExchangeConfig,
+    /// How the gradients of each layer are exchanged.
+    pub plan: ExchangePlan,
     /// Rows of the last step, and what such a one is predicted to move.
     predicted: (usize, Predicted),
     /// Why memory is not shared, where it was to be.
@@ -67,63 +71,26 @@ pub struct Lockstep<'a> {
     sections: [Section; 2],
     /// Dense layers that are shared out, from below.
     layers: Vec<SharedLayer>,
-    /// What each rank tells: two numbers, then a loss and a count of right rows a subtree.
-    told: Vec<f64>,
+    /// Of each rank: two flags, then a loss and a count of correct predictions a subtree.
+    gathered: Vec<f64>,
     /// Of each unit of the parameters, what it adds to the square of the gradient's norm.
     squares: Vec<f64>,
     units: Vec<Range<usize>>,
-    /// What the ranks have told one another in this step, once they have.
-    agreed: Option<(Score, Tells)>,
-}
-
-/// What a rank tells the others with its sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tells {
-    /// The last update was made with a gradient that was not finite.
-    pub unwell: bool,
-    /// A checkpoint of what this step makes is due.
-    pub checkpoint: bool,
-    /// The signal after which the run is to end behind this step, and a checkpoint.
-    pub stop: Option<u8>,
-}
-
-/// What a step came to.
-#[derive(Clone, Copy, Debug)]
-pub struct Made {
-    /// What the loss said about all rows.
-    pub score: Score,
-    /// What any rank told.
-    pub told: Tells,
-    /// Whether there was an update: none where a rank is unwell, or the loss is no number.
-    pub updated: bool,
-    /// Whether all gradients that this rank has seen were finite.
-    pub finite: bool,
-    /// What this rank moved, and what the root was predicted to.
-    pub exchange: Exchange,
-}
-
-/// Where in the run a step is.
-#[derive(Clone, Copy, Debug)]
-pub struct At {
-    /// The run's seed, and the epoch.
-    pub training: (u64, usize),
-    /// Rows of the step.
-    pub count: u64,
-    /// Learning rate.
-    pub lr: f32,
+    /// The scores and flags of all ranks in this step, once they are exchanged.
+    agreed: Option<(Score, StepFlags)>,
 }
 
 impl<'a> Lockstep<'a> {
-    /// What is done with each layer, for a person.
+    /// The exchange plan, for a person.
     pub fn describe(&self, model: &Model) -> String {
-        self.plan.describe(model, &self.team, &self.how)
+        self.plan.describe(model, &self.topology, &self.config)
     }
 
-    /// Groups and strategies, where numbers are rounded on their way between groups, so that the weights depend on them; else
+    /// Groups and strategies, where numbers are rounded between groups, so that the weights depend on them; else
     /// nothing.
     pub fn binding_plan(&self) -> String {
-        let groups = &self.team.groups;
-        if self.how.wire == Wire::F32 {
+        let groups = &self.topology.groups;
+        if self.config.wire == Wire::F32 {
             return String::new();
         }
         let strategies: Vec<Strategy> = self.layers.iter().map(|layer| layer.strategy).collect();
@@ -133,33 +100,33 @@ impl<'a> Lockstep<'a> {
     /// From now on, what this rank does is recorded.
     pub fn record(&mut self, trace: &Trace) {
         self.workspace.record(trace);
-        self.team.trace = trace.clone();
+        self.topology.trace = trace.clone();
     }
 
-    /// What travels on a channel, for a person; `steps` are the names of the network's.
-    pub fn what_travels(&self, channel: usize, steps: &[String]) -> String {
-        let (layer, what) = far::what_travels(channel);
+    /// The messages of a channel, for a person; `steps` are the names of the network's steps.
+    pub fn describe_channel(&self, channel: usize, steps: &[String]) -> String {
+        let (layer, what) = point_to_point::describe_channel(channel);
         let layer = layer.and_then(|index| self.layers.get(index));
         layer.map_or(what.to_owned(), |layer| format!("{what} of {}", steps[layer.step.step]))
     }
 
     /// Takes this rank's rows of step `step` of an epoch.
     pub fn choose(&mut self, order: &EpochOrder, shards: &Shards, step: usize, batch: usize) {
-        let (rank, size) = (self.team.rank(), self.team.size());
+        let (rank, size) = (self.topology.rank(), self.topology.size());
         order.step(shards, step, batch, &mut self.rows);
         shards.rows_of_each(step, batch, &mut self.rows_of_each);
         let owned = |rank: usize| shards.owned(rank, size);
-        for (rank, rows) in self.team.rows.iter_mut().enumerate() {
+        for (rank, rows) in self.topology.rows.iter_mut().enumerate() {
             *rows = self.rows_of_each[owned(rank)].iter().sum();
         }
-        if self.how.reduce == Reduce::Mpi {
+        if self.config.reduce == Reduce::Mpi {
             self.rows_of_each[..owned(rank).start].fill(0);
             self.rows_of_each[owned(rank).end..].fill(0);
         }
-        self.trees.plant(&self.rows_of_each, &|rank| owned(rank).end, &self.team);
+        self.trees.build(&self.rows_of_each, &|rank| owned(rank).end, &self.topology);
     }
 
-    /// From now on until [`Lockstep::watched`], what the shards bring is watched.
+    /// Digests what the shards bring, from now on until [`Lockstep::watched`].
     pub fn watch(&mut self) {
         self.workspace.probe.start(self.trees.ranks.own.len());
     }
@@ -171,110 +138,109 @@ impl<'a> Lockstep<'a> {
     }
 
     /// Collective: the step over the rows that were chosen.
-    #[allow(clippy::too_many_arguments)] // What is trained, on what, and what to say of it.
     pub fn step(
         &mut self,
         model: &Model,
         params: &mut Params,
         optimizer: &mut Optimizer,
         data: &TrainData,
-        at: At,
-        tells: Tells,
+        context: StepContext,
         seconds: &mut Seconds,
-    ) -> Made {
+    ) -> StepResult {
         self.agreed = None;
-        let before = (self.team.comm.bytes_communicated(), self.team.read);
-        optimizer.begin(at.count, at.lr);
+        let before = (self.topology.comm.bytes_communicated(), self.topology.read);
+        optimizer.begin(context.count, context.lr);
         if self.layers.is_empty() {
-            self.pass_summed(model, params, data, (at.training, tells), seconds);
+            self.pass_summed(model, params, data, &context, seconds);
         } else {
-            self.pass_shared(model, params, optimizer, data, (at, tells), seconds);
+            self.pass_shared(model, params, optimizer, data, &context, seconds);
         }
-        let mut lap = Lap::start();
-        if self.agreed.is_none_or(|(score, told)| goes_on(score, told)) {
-            self.team.meet();
+        let mut stopwatch = Stopwatch::start();
+        if self.agreed.is_none_or(|(score, flags)| should_update(score, flags)) {
+            self.topology.node_barrier();
         }
         if self.agreed.is_none() {
-            self.agree(tells);
+            self.exchange_scores(context.flags);
         }
-        let (score, told) = self.agreed.unwrap_or_default();
-        lap.end(&mut seconds.sync);
-        let updated = goes_on(score, told);
+        let (score, flags) = self.agreed.unwrap_or_default();
+        stopwatch.lap(&mut seconds.sync);
+        let updated = should_update(score, flags);
         if updated {
             self.update(params, optimizer, seconds);
         } else {
-            // The run is over, but what travels has to arrive.
-            (0..CHANNELS).for_each(|channel| self.team.comm.finish(channel));
+            // The run is over, but messages under way have to arrive.
+            (0..CHANNELS).for_each(|channel| self.topology.comm.finish(channel));
         }
-        if self.predicted.0 != at.count as usize {
-            self.predicted = (at.count as usize, self.plan.predict(at.count as usize));
+        if self.predicted.0 != context.count as usize {
+            self.predicted = (context.count as usize, self.plan.predict(context.count as usize));
         }
         let exchange = Exchange {
-            sent: self.team.comm.bytes_communicated() - before.0,
-            shared: self.team.read - before.1,
+            sent: self.topology.comm.bytes_communicated() - before.0,
+            shared: self.topology.read - before.1,
             predicted_sent: self.predicted.1.sent as u64,
             predicted_shared: self.predicted.1.shared as u64,
         };
-        Made { score, told, updated, finite: optimizer.finite(), exchange }
+        StepResult { score, flags, updated, finite: optimizer.finite(), exchange }
     }
 
-    /// All ranks have shown what they bring: sums are finished, and parameters updated.
+    /// All ranks have published their sums: the totals are formed, and the parameters updated.
     fn update(&mut self, params: &mut Params, optimizer: &mut Optimizer, seconds: &mut Seconds) {
-        let mut lap = Lap::start();
+        let mut stopwatch = Stopwatch::start();
         position::enter(Phase::Update);
-        if self.how.reduce == Reduce::Mpi {
+        if self.config.reduce == Reduce::Mpi {
             let mine = &mut self.sums[0].values;
-            if self.trees.ranks.sums_of[self.team.rank()] == 0 {
+            if self.trees.ranks.sums_of[self.topology.rank()] == 0 {
                 mine.fill(0.0);
             }
-            self.team.comm.sum_f32(mine, &mut self.total);
-            lap.end(&mut seconds.sync);
-            let began = self.team.trace.now();
+            self.topology.comm.allreduce_f32(mine, &mut self.total);
+            stopwatch.lap(&mut seconds.sync);
+            let began = self.topology.trace.now();
             self.update_all(params, optimizer);
-            self.team.trace.end(began, What::Update, 0, [0; 4]);
-            return lap.end(&mut seconds.update);
+            self.topology.trace.end(began, What::Update, 0, [0; 4]);
+            return stopwatch.lap(&mut seconds.update);
         }
-        let Lockstep { workspace, team, trees, sections, layers, total, .. } = self;
-        sections[0].start(trees, team);
+        let Lockstep { workspace, topology, trees, sections, layers, total, .. } = self;
+        sections[0].start(trees, topology);
         let later = optimizer.wants_norm();
         for layer in layers.iter_mut().filter(|layer| layer.strategy == Strategy::Factors) {
-            layer.far.finish_rows(team);
-            // What other ranks of this group take in has come to them, too.
-            if team.is_spread() {
-                team.meet();
+            layer.messages.finish_rows(topology);
+            // The rows that other ranks of this group receive have come, too.
+            if topology.is_multi_node() {
+                topology.node_barrier();
             }
-            lap.end(&mut seconds.sync);
+            stopwatch.lap(&mut seconds.sync);
             let update = if later { Update::Later(total, params) } else { Update::Now(optimizer, params) };
-            let watch = Watch::new(workspace.times(layer.step.step), team.trace.now());
-            let updating = layer.update(&trees.ranks.leaves, update, team, None, watch);
-            lap.end(&mut seconds.backward);
+            let profile = UpdateProfile::new(workspace.times(layer.step.step), topology.trace.now());
+            let updating = layer.update(&trees.ranks.leaves, update, topology, None, profile);
+            stopwatch.lap(&mut seconds.backward);
             (seconds.update, seconds.backward) = (seconds.update + updating, seconds.backward - updating);
         }
         for section in sections.iter_mut().rev() {
-            section.exchange(trees, team, total);
+            section.exchange(trees, topology, total);
         }
-        lap.end(&mut seconds.sync);
-        if team.is_spread() || later {
+        stopwatch.lap(&mut seconds.sync);
+        if topology.is_multi_node() || later {
             self.update_total(params, optimizer);
         } else {
             for section in sections.iter() {
-                section.join(trees, team, |place, sum| optimizer.update(place.start, &mut params.values[place], sum));
+                section
+                    .merge(trees, topology, |place, sum| optimizer.update(place.start, &mut params.values[place], sum));
             }
         }
-        let near = self.team.members() - 1;
+        let others = self.topology.members() - 1;
         let finished: usize = self.sections.iter().map(|section| section.own().len()).sum();
-        self.team.has_read(near * finished);
-        lap.end(&mut seconds.update);
-        self.team.meet();
-        lap.end(&mut seconds.sync);
+        self.topology.has_read(others * finished);
+        stopwatch.lap(&mut seconds.update);
+        self.topology.node_barrier();
+        stopwatch.lap(&mut seconds.sync);
     }
 
     /// With all ranks' sums in `total`: where the norm is limited, it must be known first.
     fn update_total(&mut self, params: &mut Params, optimizer: &mut Optimizer) {
-        let Lockstep { team, trees, sections, layers, total, .. } = self;
-        if !team.is_spread() {
+        let Lockstep { topology, trees, sections, layers, total, .. } = self;
+        if !topology.is_multi_node() {
             for section in sections.iter() {
-                section.join(trees, team, |place, sum| total[place].copy_from_slice(sum));
+                section.merge(trees, topology, |place, sum| total[place].copy_from_slice(sum));
             }
         }
         if optimizer.wants_norm() {
@@ -291,21 +257,21 @@ impl<'a> Lockstep<'a> {
             }
             self.sum_squares(optimizer);
         }
-        let Lockstep { team, sections, layers, total, .. } = self;
-        let began = team.trace.now();
+        let Lockstep { topology, sections, layers, total, .. } = self;
+        let began = topology.trace.now();
         sections.iter().for_each(|section| section.update(optimizer, &mut params.values, total));
         if optimizer.wants_norm() {
             for own in layers.iter().flat_map(SharedLayer::own_params) {
                 optimizer.update(own.start, &mut params.values[own.clone()], &mut total[own]);
             }
         }
-        team.trace.end(began, What::Update, 0, [0; 4]);
+        topology.trace.end(began, What::Update, 0, [0; 4]);
     }
 
-    /// Every unit's part of the square of the norm has one rank that says it: where several groups know it, the first one's.
+    /// One rank brings each unit's part of the square of the norm: where several groups know it, the first one's.
     fn sum_squares(&mut self, optimizer: &mut Optimizer) {
-        let team = &self.team;
-        if team.groups.mine() > 0 {
+        let topology = &self.topology;
+        if topology.groups.mine() > 0 {
             for (unit, square) in self.units.iter().zip(&mut self.squares) {
                 let is_split = |layer: &SharedLayer| {
                     layer.strategy == Strategy::Split && layer.step.dense.weight.contains(&unit.start)
@@ -315,8 +281,8 @@ impl<'a> Lockstep<'a> {
                 }
             }
         }
-        if team.size() > 1 {
-            team.comm.sum_f64(&mut self.squares);
+        if topology.size() > 1 {
+            topology.comm.allreduce_f64(&mut self.squares);
         }
         limit_norm(&self.squares, optimizer);
     }
@@ -335,25 +301,25 @@ impl<'a> Lockstep<'a> {
 
     /// Whether this rank is the one of its group that writes the group's parameters where all would write the same.
     pub fn writes_params(&self) -> bool {
-        self.team.groups.place() == 0
+        self.topology.groups.place() == 0
     }
 
-    /// Digests of what this rank has to say something about.
+    /// Digests of the units that this rank answers for.
     pub fn copies<'p>(&'p self, params: &'p Params) -> Copies<'p> {
-        let (team, units) = (&self.team, &self.units);
+        let (topology, units) = (&self.topology, &self.units);
         let split = |unit: &Range<usize>| {
-            self.layers.iter().find(|layer| !layer.is_whole(team) && layer.step.dense.weight.contains(&unit.start))
+            self.layers.iter().find(|layer| !layer.is_whole(topology) && layer.step.dense.weight.contains(&unit.start))
         };
-        let share = |place: usize| place * units.len() / team.members();
-        let place = team.groups.place();
+        let share = |place: usize| place * units.len() / topology.members();
+        let place = topology.groups.place();
         let is_own = |(index, unit): &(usize, &Range<usize>)| match split(unit) {
-            Some(layer) => layer.weights_of(team.rank()).contains(&unit.start),
+            Some(layer) => layer.weights_of(topology.rank()).contains(&unit.start),
             None => (share(place)..share(place + 1)).contains(index),
         };
         let own = units.iter().enumerate().filter(is_own);
         let digest = |unit: &Range<usize>| digests::of_values(&params.values[unit.clone()]);
         let own = own.map(|(index, unit)| (index, digest(unit))).collect();
-        Copies { groups: &team.groups, table: &params.table, units, own }
+        Copies { groups: &topology.groups, table: &params.table, units, own }
     }
 
     /// Collective: brings together the parameters of layers whose weights are split; with `optimizer`, on the root, what belongs
@@ -364,9 +330,9 @@ impl<'a> Lockstep<'a> {
             let state = optimizer.state();
             buffers.extend([state.first.alias(), state.second.alias()].map(|buffer| (buffer, true)));
         }
-        for layer in self.layers.iter().filter(|layer| !layer.is_whole(&self.team)) {
+        for layer in self.layers.iter().filter(|layer| !layer.is_whole(&self.topology)) {
             for (values, to_root) in buffers.iter().filter(|(values, _)| !values.is_empty()) {
-                layer.far.collect(values, &|rank| layer.weights_of(rank), *to_root, &self.team);
+                layer.messages.collect(values, &|rank| layer.weights_of(rank), *to_root, &self.topology);
             }
         }
     }
@@ -376,9 +342,4 @@ impl<'a> Lockstep<'a> {
 fn limit_norm(squares: &[f64], optimizer: &mut Optimizer) {
     let sum = kernels::tree(squares.len(), &mut |unit| Some(squares[unit]), &|a, b| a + b);
     optimizer.limit(sum.unwrap_or(0.0));
-}
-
-/// Whether there is to be an update: the same on every rank.
-fn goes_on(score: Score, told: Tells) -> bool {
-    !told.unwell && score.loss_sum.is_finite()
 }

@@ -1,36 +1,36 @@
-//! Which strategy each layer takes.
+//! The exchange plan: which strategy each layer takes.
 
 use std::time::Instant;
 
 use super::cost::{Linear, Link, Predicted, Rates, Shape, best, predict};
-use super::far::MOST_LAYERS;
 use super::link::Measured;
+use super::point_to_point::MOST_LAYERS;
 use super::setting::{Setting, most_rows};
-use super::team::Team;
-use crate::comm::{Comm, Communicator, Nodes, Reduce, Strategy, Window, Wire};
+use super::topology::Topology;
+use crate::comm::{Comm, Communicator, Nodes, Reduce, SharedWindow, Strategy, Wire};
 use crate::kernels::{self, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
 use crate::plural::plural;
 use crate::train::micro_batch::MICRO_BATCH;
 
-/// How gradients become one, as it was asked for.
+/// How gradients are exchanged, as it was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct How {
+pub struct ExchangeConfig {
     /// In the fixed tree, or by MPI's own sum.
     pub reduce: Reduce,
     /// The strategy of dense layers.
     pub comm: Comm,
     /// Whether ranks of a machine share memory.
-    pub window: Window,
+    pub window: SharedWindow,
     /// The width of numbers between machines.
     pub wire: Wire,
     /// What [`Comm::Auto`] came to when the run began, where its weights depend on it: it goes on so.
     pub recorded: Option<Vec<Strategy>>,
 }
 
-/// What all ranks do.
+/// How all ranks exchange the gradients of each layer.
 #[derive(Debug)]
-pub struct Plan {
+pub struct ExchangePlan {
     /// The dense layers that are shared out, from below; where there are none, all layers are summed.
     pub shared: Vec<(DenseStep, Strategy)>,
     /// What the cost model wants to know.
@@ -76,34 +76,44 @@ pub fn decide(
 
 /// Collective: what is done with the dense layers in steps of `batch` rows of `shards` shards; the norm of the gradient, where it
 /// is limited, is summed over `norm` parts.
-pub fn choose(model: &Model, (batch, shards): (usize, usize), how: &How, norm: usize, team: &Team<'_>) -> Plan {
+pub fn choose(
+    model: &Model,
+    (batch, shards): (usize, usize),
+    config: &ExchangeConfig,
+    norm: usize,
+    topology: &Topology<'_>,
+) -> ExchangePlan {
     let steps = model.dense_steps();
-    let (members, machines) = (team.comm.nodes().neighbours().len(), team.comm.nodes().count());
+    let (members, machines) = (topology.comm.nodes().neighbours().len(), topology.comm.nodes().count());
     let setting = Setting {
         batch,
         shards,
-        ranks: team.size(),
+        ranks: topology.size(),
         on_machine: members,
         cores: members as f64,
-        window: team.members() > 1,
-        wire: how.wire,
+        window: topology.members() > 1,
+        wire: config.wire,
         norm,
     };
     let shape = Shape::of(model);
-    let measured = (machines > 1).then(|| Measured::between_machines(team.comm));
+    let measured = (machines > 1).then(|| Measured::between_machines(topology.comm));
     let between = measured.map_or(Link { latency: 1e-5, bandwidth: 1e10 }, |measured| measured.link);
-    let strategies = decide(if how.reduce == Reduce::Mpi { Comm::Reduce } else { how.comm }, &steps, &setting, || {
-        let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, team.size());
-        let fits = |found: &&Vec<Strategy>| {
-            let all = found.iter().enumerate().all(|(layer, &strategy)| layer < steps.len() && may(layer, strategy));
-            all && (found.is_empty() || found.len() == steps.len())
-        };
-        if let Some(recorded) = how.recorded.as_ref().filter(fits) {
-            return recorded.clone();
-        }
-        agree(team.comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
-    });
-    Plan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
+    let strategies =
+        decide(if config.reduce == Reduce::Mpi { Comm::Reduce } else { config.comm }, &steps, &setting, || {
+            let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, topology.size());
+            let fits = |found: &&Vec<Strategy>| {
+                let all =
+                    found.iter().enumerate().all(|(layer, &strategy)| layer < steps.len() && may(layer, strategy));
+                all && (found.is_empty() || found.len() == steps.len())
+            };
+            if let Some(recorded) = config.recorded.as_ref().filter(fits) {
+                return recorded.clone();
+            }
+            broadcast_strategies(topology.comm, steps.len(), || {
+                best(&shape, &Rates::guess(model), &between, &setting, &may)
+            })
+        });
+    ExchangePlan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
 }
 
 /// Groups and strategies (none: all layers are summed), as a run records them where its weights depend on them.
@@ -138,11 +148,15 @@ fn groups_of(sizes: &[usize]) -> String {
         _ if sizes.len() <= SHOWN => sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(" + "),
         _ => format!("{least} to {most}"),
     };
-    format!("{} of {each} {}", plural(sizes.len(), "group"), if most == 1 { "rank" } else { "ranks" })
+    format!("{} of {each} {}", plural(sizes.len(), "node group"), if most == 1 { "rank" } else { "ranks" })
 }
 
 /// Collective: what the root decides.
-fn agree(comm: &dyn Communicator, layers: usize, decide: impl FnOnce() -> Vec<Strategy>) -> Vec<Strategy> {
+fn broadcast_strategies(
+    comm: &dyn Communicator,
+    layers: usize,
+    decide: impl FnOnce() -> Vec<Strategy>,
+) -> Vec<Strategy> {
     let own = if comm.is_root() { decide() } else { Vec::new() };
     let bytes = comm.broadcast(own.iter().map(|&strategy| u8::from(strategy == Strategy::Split)).collect());
     let strategy = |&byte: &u8| if byte == 1 { Strategy::Split } else { Strategy::Factors };
@@ -172,15 +186,15 @@ impl Rates {
         Rates {
             images: [row(1.0), row(2.0)],
             dense: [weight(0.5), weight(0.5), weight(1.0)],
-            join: float,
+            merge: float,
             update: float,
-            meet: 2e-6,
+            node_barrier: 2e-6,
             byte: float / 4.0,
         }
     }
 }
 
-impl Plan {
+impl ExchangePlan {
     /// What a step of `rows` rows is predicted to move.
     pub fn predict(&self, rows: usize) -> Predicted {
         let (shape, setting, link) = &self.case;
@@ -189,8 +203,8 @@ impl Plan {
     }
 
     /// For a person.
-    pub fn describe(&self, model: &Model, team: &Team<'_>, how: &How) -> String {
-        let groups = &team.groups;
+    pub fn describe(&self, model: &Model, topology: &Topology<'_>, config: &ExchangeConfig) -> String {
+        let groups = &topology.groups;
         let sizes: Vec<usize> = (0..groups.count()).map(|group| groups.ranks(group).len()).collect();
         let ranks = match sizes[..] {
             [one] if one > 1 => format!("in the shared memory of {one} ranks"),
@@ -202,13 +216,13 @@ impl Plan {
             let name = &model.layers()[step.layer].layer;
             format!("{name} by {}", format!("{strategy:?}").to_lowercase())
         };
-        let layers = match (how.reduce, self.shared.is_empty()) {
+        let layers = match (config.reduce, self.shared.is_empty()) {
             (Reduce::Mpi, _) => "all layers by MPI's own sum".to_owned(),
             (_, true) => "all layers by reduce".to_owned(),
             _ => self.shared.iter().map(rows).chain(["the others by reduce".to_owned()]).collect::<Vec<_>>().join(", "),
         };
         let Predicted { sent, shared, .. } = self.predict(self.case.1.batch);
-        let wire = if how.wire == Wire::Bf16 { ", bfloat16 between machines" } else { "" };
+        let wire = if config.wire == Wire::Bf16 { ", bfloat16 between machines" } else { "" };
         format!(
             "gradients {ranks}{link}: {layers}{wire}; {:.2} MB sent and {:.2} MB read a step by the root",
             sent / 1e6,

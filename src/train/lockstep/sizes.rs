@@ -1,10 +1,10 @@
-//! How much the root moves in a step: the cuts of `sums.rs` and `shared.rs`, for any number of ranks.
+//! How much the root moves in a step, as `reduce.rs`, `factors.rs` and `split.rs` divide the work, for any number of ranks.
 
 use std::ops::Range;
 
 use super::setting::Setting;
-use super::team::{blocks_of, input_units, share_out, stretch};
-use crate::kernels::{DenseShape, Subtrees};
+use super::topology::{blocks_of, input_units, share_out, stretch};
+use crate::kernels::{DenseShape, ReductionTree};
 
 /// Floats that the root sends to other groups, and reads from its neighbours' memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,9 +20,9 @@ pub struct Moves {
 pub struct SectionMoves {
     /// Floats that the root finishes for its machine.
     pub lane: f64,
-    /// Floats that it sends before sums are joined, and after.
-    pub there: f64,
-    pub back: f64,
+    /// Floats of sums that it sends before they are merged, and of totals after.
+    pub sums: f64,
+    pub totals: f64,
     /// Floats that it reads.
     pub shared: f64,
 }
@@ -36,8 +36,8 @@ pub struct Ranks {
     shards: usize,
     /// Rows of the root, of the others in its group, and of all other groups, on average.
     pub own: f64,
-    near: f64,
-    far: f64,
+    intra_node: f64,
+    inter_node: f64,
 }
 
 impl Ranks {
@@ -47,19 +47,19 @@ impl Ranks {
         let members = if setting.window { setting.on_machine.min(ranks) } else { 1 };
         let rows = |ranks_before: usize| (ranks_before * shards / ranks) as f64 * setting.batch as f64 / shards as f64;
         let (own, group) = (rows(1), rows(members));
-        let far = setting.batch as f64 - group;
-        Ranks { ranks, members, groups: ranks.div_ceil(members), shards, own, near: group - own, far }
+        let inter_node = setting.batch as f64 - group;
+        Ranks { ranks, members, groups: ranks.div_ceil(members), shards, own, intra_node: group - own, inter_node }
     }
 
     /// Sums that each group of so many ranks brings to the tree over shards.
     fn sums(&self, members: usize) -> Vec<usize> {
         let end = |group: usize| ((group + 1) * members).min(self.ranks) * self.shards / self.ranks;
-        let mut tree = Subtrees::default();
-        tree.plant(&vec![1; self.shards], (0..self.ranks.div_ceil(members)).map(end), 0);
+        let mut tree = ReductionTree::default();
+        tree.build(&vec![1; self.shards], (0..self.ranks.div_ceil(members)).map(end), 0);
         tree.sums_of
     }
 
-    /// Numbers that a rank tells in a step: two of its own, and two for each sum of the rank that has the most.
+    /// Numbers that a rank publishes in a step: two flags, and two for each sum of the rank that has the most.
     pub fn scores(&self) -> f64 {
         2.0 + 2.0 * self.sums(1).into_iter().max().unwrap_or(1) as f64
     }
@@ -73,8 +73,8 @@ impl Ranks {
         let floats = lane.len() as f64;
         SectionMoves {
             lane: floats,
-            there: if self.groups > 1 { self.sums(self.members)[0] as f64 * (floats - mine) } else { 0.0 },
-            back: (self.groups - 1) as f64 * mine,
+            sums: if self.groups > 1 { self.sums(self.members)[0] as f64 * (floats - mine) } else { 0.0 },
+            totals: (self.groups - 1) as f64 * mine,
             shared: (self.members - 1) as f64 * floats,
         }
     }
@@ -84,19 +84,19 @@ impl Ranks {
         let share = share_out(&input_units(dense.inputs), self.members)[0].len();
         Moves {
             sent: self.own * (dense.inputs + dense.outputs) as f64 * (self.groups - 1) as f64,
-            shared: self.near * (share + dense.outputs) as f64,
+            shared: self.intra_node * (share + dense.outputs) as f64,
         }
     }
 
-    /// Of a split dense layer: what travels before its forward pass, of partial sums, of gradients of outputs, and back; what is read.
-    pub fn split(&self, dense: DenseShape, inputs_back: bool) -> ([f64; 4], f64) {
+    /// Of a split dense layer: floats sent of inputs, of partial sums, of gradients of outputs, of gradients of inputs; floats read.
+    pub fn split(&self, dense: DenseShape, wants_d_input: bool) -> ([f64; 4], f64) {
         let end = |rank: usize| stretch(dense.inputs, rank, self.ranks).end as f64;
-        let (own, near, outputs) = (end(0), end(self.members - 1), dense.outputs as f64);
+        let (own, of_node, outputs) = (end(0), end(self.members - 1), dense.outputs as f64);
         let tree = blocks_of(dense.inputs, 0, self.ranks);
-        let there = self.own * (dense.inputs as f64 - near);
-        let partials = tree.sums_of[0] as f64 * self.far * outputs;
+        let sent_inputs = self.own * (dense.inputs as f64 - of_node);
+        let partials = tree.sums_of[0] as f64 * self.inter_node * outputs;
         let d_outputs = self.own * outputs * (self.groups - 1) as f64;
-        let back = if inputs_back { self.far * own } else { 0.0 };
-        ([there, partials, d_outputs, back], self.near * (2.0 * own + outputs))
+        let d_inputs = if wants_d_input { self.inter_node * own } else { 0.0 };
+        ([sent_inputs, partials, d_outputs, d_inputs], self.intra_node * (2.0 * own + outputs))
     }
 }

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::Lockstep;
 use super::cost::Predicted;
-use super::layout::{Copy, Sizes};
-use super::plan::{self, How, Plan};
-use super::shared::SharedLayer;
-use super::sums::{Section, Trees};
-use super::team::Team;
-use crate::comm::{Communicator, Nodes, Reduce, Strategy, Window, agree};
+use super::factors::SharedLayer;
+use super::plan::{self, ExchangeConfig, ExchangePlan};
+use super::reduce::{Section, Trees};
+use super::shared_memory::{Replica, SegmentSizes};
+use super::topology::Topology;
+use crate::comm::{Communicator, Nodes, Reduce, SharedWindow, Strategy, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{Buffer, zeros};
 use crate::model::{DenseStep, Gradients, Model, Params, Workspace, units};
@@ -17,12 +17,12 @@ use crate::optim::{self, Optimizer};
 use crate::train::data::TrainData;
 use crate::train::memory::enough_memory;
 
-/// What is trained, on what, and as it was asked for.
-struct Asked<'t> {
+/// The network, the data, and the run's settings of the exchange and of the optimizer.
+struct Requested<'t> {
     model: &'t Model,
     data: &'t TrainData,
     batch: usize,
-    how: &'t How,
+    config: &'t ExchangeConfig,
     settings: optim::Settings,
 }
 
@@ -38,69 +38,73 @@ impl<'a> Lockstep<'a> {
         model: &Model,
         data: &TrainData,
         batch: usize,
-        how: How,
+        config: ExchangeConfig,
         settings: optim::Settings,
         comm: &'a dyn Communicator,
     ) -> Result<(Lockstep<'a>, Params, Optimizer)> {
-        let asked = Asked { model, data, batch, how: &how, settings };
+        let requested = Requested { model, data, batch, config: &config, settings };
         let apart = || Nodes::apart(comm.size(), comm.rank());
-        if how.window == Window::Off || how.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
-            return Ok(Lockstep::within(&asked, comm, apart())?.expect("memory of our own"));
+        if config.window == SharedWindow::Off || config.reduce == Reduce::Mpi || comm.nodes().count() == comm.size() {
+            return Ok(Lockstep::within(&requested, comm, apart())?.expect("memory of our own"));
         }
-        let refused = match Lockstep::within(&asked, comm, comm.nodes().clone())? {
+        let refused = match Lockstep::within(&requested, comm, comm.nodes().clone())? {
             Ok(found) => return Ok(found),
             Err(refused) => refused,
         };
-        if how.window == Window::On {
-            let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or say --window off";
+        if config.window == SharedWindow::On {
+            let fix = "give more (docker run --shm-size=2g, mount -o remount,size=…), or pass --window off";
             return Err(Error::invalid("--window on", refused, "memory that the ranks of a machine share", fix));
         }
-        let found = Lockstep::within(&asked, comm, apart())?;
+        let found = Lockstep::within(&requested, comm, apart())?;
         let (mut lockstep, params, optimizer) = found.expect("memory of our own");
         lockstep.refused = Some(refused);
         Ok((lockstep, params, optimizer))
     }
 
-    /// As [`Lockstep::new`], with memory shared in these groups; or what the system said where it refuses it.
-    fn within(asked: &Asked<'_>, comm: &'a dyn Communicator, groups: Nodes) -> Result<Result<Started<'a>, String>> {
-        let mut decided = Decided::new(asked, comm, groups);
-        let sizes = decided.sizes(asked);
-        agree(comm, enough_memory(asked.model, decided.capacity, decided.shards, sizes.floats(true)))?;
-        let mut workspace = Workspace::for_training(asked.model, decided.capacity, decided.shards);
-        let parts = match take_memory(&sizes, &decided.team) {
+    /// As [`Lockstep::new`], with memory shared in these groups; or the system's message, where it refuses the memory.
+    fn within(
+        requested: &Requested<'_>,
+        comm: &'a dyn Communicator,
+        groups: Nodes,
+    ) -> Result<Result<Started<'a>, String>> {
+        let mut decision = Decision::new(requested, comm, groups);
+        let sizes = decision.sizes(requested);
+        all_agree(comm, enough_memory(requested.model, decision.capacity, decision.shards, sizes.floats(true)))?;
+        let mut workspace = Workspace::for_training(requested.model, decision.capacity, decision.shards);
+        let parts = match take_memory(&sizes, &decision.topology) {
             Ok(parts) => parts,
             Err(refused) => return Ok(Err(refused)),
         };
-        let mut copy = decided.place(&sizes, &parts, &mut workspace);
-        let lockstep = decided.lockstep(asked, workspace);
-        lockstep.clear(&mut copy);
-        let params = Params { values: copy.params, table: asked.model.table.clone() };
-        Ok(Ok((lockstep, params, Optimizer::within(asked.settings, copy.moments))))
+        let mut replica = decision.place(&sizes, &parts, &mut workspace);
+        let lockstep = decision.lockstep(requested, workspace);
+        lockstep.clear(&mut replica);
+        let params = Params { values: replica.params, table: requested.model.table.clone() };
+        Ok(Ok((lockstep, params, Optimizer::within(requested.settings, replica.moments))))
     }
 
     /// Collective: a run begins with zeros, which MPI does not promise. Each rank writes what it updates: memory lies near the one who
     /// touches it first.
-    fn clear(&self, copy: &mut Copy) {
+    fn clear(&self, replica: &mut Replica) {
         let sections = self.sections.iter().map(Section::own);
         for own in sections.chain(self.layers.iter().flat_map(SharedLayer::own_params)) {
-            copy.params[own.clone()].fill(0.0);
-            copy.moments.iter_mut().for_each(|moments| moments[own.clone()].fill(0.0));
+            replica.params[own.clone()].fill(0.0);
+            replica.moments.iter_mut().for_each(|moments| moments[own.clone()].fill(0.0));
         }
-        self.team.meet();
+        self.topology.node_barrier();
     }
 }
 
 /// Collective: the greatest of the ranks' numbers.
 fn greatest(comm: &dyn Communicator, number: usize) -> usize {
     let number_of = |bytes: &Vec<u8>| bytes[..].try_into().map(u64::from_le_bytes).unwrap_or(0) as usize;
-    comm.gather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
+    comm.allgather(&(number as u64).to_le_bytes()).iter().map(number_of).max().unwrap_or(number)
 }
 
-/// What all ranks do, before any of them takes memory for it.
-struct Decided<'a> {
-    team: Team<'a>,
+/// The topology and the plan of all ranks, before any of them takes memory for it.
+struct Decision<'a> {
+    topology: Topology<'a>,
     trees: Trees,
-    plan: Plan,
+    plan: ExchangePlan,
     units: Vec<Range<usize>>,
     /// Sums of gradients that the rank with the most of them brings, and those that wait for their other half.
     sums: (usize, usize),
@@ -110,77 +114,79 @@ struct Decided<'a> {
     shards: usize,
 }
 
-impl<'a> Decided<'a> {
+impl<'a> Decision<'a> {
     /// Collective.
-    fn new(asked: &Asked<'_>, comm: &'a dyn Communicator, groups: Nodes) -> Decided<'a> {
-        let Asked { model, data, batch, how, settings } = asked;
-        let team = Team::new(comm, groups, how.wire);
+    fn new(requested: &Requested<'_>, comm: &'a dyn Communicator, groups: Nodes) -> Decision<'a> {
+        let Requested { model, data, batch, config, settings } = requested;
+        let topology = Topology::new(comm, groups, config.wire);
         let all = &data.train.shards;
         let ends = |rank: usize| all.owned(rank, comm.size()).end;
         let mut trees = Trees::default();
-        trees.plant(&vec![1; all.count()], &ends, &team);
+        trees.build(&vec![1; all.count()], &ends, &topology);
         let most_sums = |of: &[usize]| of.iter().copied().max().unwrap_or(1).max(1);
-        let own = if how.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
+        let own = if config.reduce == Reduce::Tree { most_sums(&trees.ranks.sums_of) } else { 1 };
         let units = units(&model.table);
         let norm = if settings.clip_norm.is_some() { units.len() } else { 0 };
-        let plan = plan::choose(model, (*batch, all.count()), how, norm, &team);
+        let plan = plan::choose(model, (*batch, all.count()), config, norm, &topology);
         let waiting = if plan.shared.is_empty() { greatest(comm, data.sums_that_wait(*batch)) } else { 0 };
         let capacity = greatest(comm, data.rows_at_once(*batch));
         let shards = all.owned(comm.rank(), comm.size()).len();
-        Decided { team, trees, plan, units, sums: (own, waiting), capacity, shards }
+        Decision { topology, trees, plan, units, sums: (own, waiting), capacity, shards }
     }
 
-    /// How much a rank shows the others.
-    fn sizes(&self, asked: &Asked<'_>) -> Sizes {
-        let Decided { team, plan, sums: (own, waiting), capacity, shards, .. } = self;
-        let model = asked.model;
+    /// Sizes of a rank's shared segment.
+    fn sizes(&self, requested: &Requested<'_>) -> SegmentSizes {
+        let Decision { topology, plan, sums: (own, waiting), capacity, shards, .. } = self;
+        let model = requested.model;
         let (buffers, gradients) = Workspace::lengths(model, *capacity, *shards);
         let params = model.parameters();
         let summed = if plan.shared.is_empty() { params } else { model.image_params().end };
         let writes = plan.shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
-        let rows = (asked.batch, *capacity);
+        let rows = (requested.batch, *capacity);
         let layer = |(step, strategy): &(DenseStep, Strategy)| {
-            SharedLayer::sizes(step, *strategy, rows, team, buffers[step.input])
+            SharedLayer::sizes(step, *strategy, rows, topology, buffers[step.input])
         };
-        Sizes {
+        SegmentSizes {
             scores: 2 * (2 + 2 * own),
             sums: (own + waiting, summed),
             gradients: if writes { gradients } else { 0 },
             layers: plan.shared.iter().map(layer).collect(),
-            params: (params, Optimizer::moments(asked.settings.kind)),
+            params: (params, Optimizer::moments(requested.settings.kind)),
         }
     }
 
-    /// Puts into memory that others see what they read of this rank's workspace. The group's copy of what is trained.
-    fn place(&mut self, sizes: &Sizes, parts: &[Buffer], workspace: &mut Workspace) -> Copy {
-        let Decided { team, plan, .. } = self;
-        team.areas = parts.iter().map(|part| sizes.cut(part)).collect();
+    /// Places what the neighbours read of this rank's workspace in its shared segment. Returns the group's replica.
+    fn place(&mut self, sizes: &SegmentSizes, parts: &[Buffer], workspace: &mut Workspace) -> Replica {
+        let Decision { topology, plan, .. } = self;
+        topology.segments = parts.iter().map(|part| sizes.segment(part)).collect();
         for (index, (step, _)) in plan.shared.iter().enumerate() {
-            workspace.place_buffer(step.input, team.own().layers[index].input.alias());
+            workspace.place_buffer(step.input, topology.own().layers[index].input.alias());
         }
         if sizes.gradients > 0 {
-            workspace.place_gradients([0, 1].map(|turn| team.own().gradients[turn].alias()));
+            workspace.place_gradients([0, 1].map(|turn| topology.own().gradients[turn].alias()));
         }
-        sizes.cut_copy(&parts[0])
+        sizes.replica(&parts[0])
     }
 
-    /// All of it, ready for the first step.
-    fn lockstep(self, asked: &Asked<'_>, workspace: Workspace) -> Lockstep<'a> {
-        let Decided { team, trees, plan, units, sums: (own, _), capacity, .. } = self;
-        let model = asked.model;
+    /// The lockstep, ready for the first step.
+    fn lockstep(self, requested: &Requested<'_>, workspace: Workspace) -> Lockstep<'a> {
+        let Decision { topology, trees, plan, units, sums: (own, _), capacity, .. } = self;
+        let model = requested.model;
         let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
         let above = if plan.shared.is_empty() { above } else { &[] };
         let of_groups = &trees.groups.sums_of;
-        let rows = (asked.batch, capacity);
+        let rows = (requested.batch, capacity);
         let layers = plan.shared.iter().cloned().enumerate();
         Lockstep {
-            sums: team.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
+            sums: topology.own().sums.iter().map(|sum| Gradients::within(sum.alias())).collect(),
             total: zeros(model.parameters()),
             rows: Vec::new(),
             rows_of_each: Vec::new(),
-            sections: [Section::new(below, 0, of_groups, &team), Section::new(above, 2, of_groups, &team)],
-            layers: layers.map(|(index, (step, how))| SharedLayer::new(step, how, index, rows, &team)).collect(),
-            told: vec![0.0; (2 + 2 * own) * team.size()],
+            sections: [Section::new(below, 0, of_groups, &topology), Section::new(above, 2, of_groups, &topology)],
+            layers: layers
+                .map(|(index, (step, strategy))| SharedLayer::new(step, strategy, index, rows, &topology))
+                .collect(),
+            gathered: vec![0.0; (2 + 2 * own) * topology.size()],
             squares: vec![0.0; units.len()],
             units,
             agreed: None,
@@ -188,24 +194,24 @@ impl<'a> Decided<'a> {
             predicted: (0, Predicted::default()),
             trees,
             workspace,
-            team,
-            how: asked.how.clone(),
+            topology,
+            config: requested.config.clone(),
             plan,
         }
     }
 }
 
-/// Collective: the memory of this group's ranks; where one group is refused, all are.
-fn take_memory(sizes: &Sizes, team: &Team<'_>) -> Result<Vec<Buffer>, String> {
+/// Collective: the segments of this group's ranks; where the system refuses one group, all ranks get its message.
+fn take_memory(sizes: &SegmentSizes, topology: &Topology<'_>) -> Result<Vec<Buffer>, String> {
     // A rank that is alone asks, too, where others share: on its machine they may.
-    let mine = match team.groups.count() == team.size() {
+    let mine = match topology.groups.count() == topology.size() {
         true => Ok(vec![zeros(sizes.floats(true))]),
-        false => team.comm.share(sizes.floats(team.groups.place() == 0)),
+        false => topology.comm.allocate_shared(sizes.floats(topology.groups.place() == 0)),
     };
-    let said = mine.as_ref().err().cloned().unwrap_or_default();
-    let all = team.comm.gather(said.as_bytes());
-    match all.iter().find(|said| !said.is_empty()) {
-        Some(said) => Err(String::from_utf8_lossy(said).into_owned()),
+    let refused = mine.as_ref().err().cloned().unwrap_or_default();
+    let all = topology.comm.allgather(refused.as_bytes());
+    match all.iter().find(|refused| !refused.is_empty()) {
+        Some(refused) => Err(String::from_utf8_lossy(refused).into_owned()),
         None => mine,
     }
 }

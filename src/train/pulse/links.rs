@@ -87,14 +87,14 @@ impl Links {
         let door = Door::open(children, rank, secret);
         let port = door.as_ref().map_or(0, |door| door.port);
         let address = if port > 0 { Address { port, hosts: addresses(), secret } } else { Address::default() };
-        let all: Vec<Address> = comm::gather(comm, &address);
+        let all: Vec<Address> = comm::allgather(comm, &address);
         let parent = parent(nodes, rank).map(|parent| {
             let near = nodes.of(parent) == nodes.of(rank);
             connect(rank, parent, &all[parent], near)
         });
         let failed = parent.as_ref().and_then(|parent| parent.as_ref().err()).cloned();
         // From here on nobody comes any more.
-        let failures: Vec<Option<String>> = comm::gather(comm, &failed);
+        let failures: Vec<Option<String>> = comm::allgather(comm, &failed);
         let mut children = door.map(Door::close).unwrap_or_default();
         children.retain(|child| failures[child.rank].is_none());
         let failures = failures.into_iter().enumerate().filter_map(|(rank, failure)| Some((rank, failure?))).collect();

@@ -295,7 +295,7 @@ impl Monitor {
         }
         let written = failures().and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
         if written.is_some_and(|at| at > self.began) {
-            self.follow(format!("it is said in {FAILURES}"), None);
+            self.follow(format!("see {FAILURES}"), None);
         }
     }
 

@@ -30,16 +30,16 @@ pub fn in_folder(path: &Path, writes: bool) {
 }
 
 /// While this is held, runs are parts of what one command makes.
-pub struct Part(Option<(String, PathBuf)>);
+pub struct CommandScope(Option<(String, PathBuf)>);
 
 /// Runs are parts of what `command` makes in `folder`, until the result is dropped.
 #[must_use]
-pub fn part_of(command: &str, folder: &Path) -> Part {
+pub fn part_of(command: &str, folder: &Path) -> CommandScope {
     let whole = Some((command.to_owned(), folder.to_owned()));
-    Part(std::mem::replace(&mut *WHOLE.lock().unwrap_or_else(PoisonError::into_inner), whole))
+    CommandScope(std::mem::replace(&mut *WHOLE.lock().unwrap_or_else(PoisonError::into_inner), whole))
 }
 
-impl Drop for Part {
+impl Drop for CommandScope {
     fn drop(&mut self) {
         *WHOLE.lock().unwrap_or_else(PoisonError::into_inner) = self.0.take();
     }

@@ -47,7 +47,7 @@ struct Scan {
 }
 
 /// A component of a scan: its number, its blocks in an MCU of the scan, and its tables.
-struct Part<'a> {
+struct ScanComponent<'a> {
     number: usize,
     blocks: [usize; 2],
     dc: Option<&'a Huffman>,
@@ -187,13 +187,13 @@ impl Frame {
         let alone = if let [(only, _)] = scan.components[..] { Some(self.components[only].blocks) } else { None };
         let [across, down] = alone.unwrap_or(self.mcus);
         let in_mcu = |number: usize| if alone.is_some() { [1, 1] } else { self.components[number].sampling };
-        let part = |&(number, [dc, ac]): &(usize, [usize; 2])| Part {
+        let part = |&(number, [dc, ac]): &(usize, [usize; 2])| ScanComponent {
             number,
             blocks: in_mcu(number),
             dc: tables.dc.get(dc).and_then(Option::as_ref),
             ac: tables.ac.get(ac).and_then(Option::as_ref),
         };
-        let parts: Vec<Part<'_>> = scan.components.iter().map(part).collect();
+        let parts: Vec<ScanComponent<'_>> = scan.components.iter().map(part).collect();
         let each: usize = parts.iter().map(|part| part.blocks[0] * part.blocks[1]).sum();
         let (mut bits, mut run) = (Bits::new(bytes, at), 0);
         for mcu in 0..across * down {
@@ -208,7 +208,7 @@ impl Frame {
                     _ => return Err(failed(Bad::Code)),
                 }
             }
-            for &Part { number, blocks: [h, v], dc, ac } in &parts {
+            for &ScanComponent { number, blocks: [h, v], dc, ac } in &parts {
                 let component = &mut self.components[number];
                 for block in 0..h * v {
                     let (x, y) = (mcu % across * h + block % h, mcu / across * v + block / h);

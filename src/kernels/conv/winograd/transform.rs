@@ -79,7 +79,7 @@ pub unsafe fn weight<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
     }
 }
 
-/// Four gradients of outputs: the way back of [`output`].
+/// Four gradients of outputs: the backward pass of [`output`].
 #[inline(always)]
 pub unsafe fn d_output<S: Simd>(y: [S::V; 4]) -> [S::V; 6] {
     // SAFETY: the caller's promise.
@@ -99,7 +99,7 @@ pub unsafe fn d_output<S: Simd>(y: [S::V; 4]) -> [S::V; 6] {
     }
 }
 
-/// Six sums to three gradients of weights: the way back of [`weight`].
+/// Six sums to three gradients of weights: the backward pass of [`weight`].
 #[inline(always)]
 pub unsafe fn d_weight<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
     // SAFETY: the caller's promise.

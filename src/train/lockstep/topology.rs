@@ -1,47 +1,47 @@
-//! The ranks of a run as one of them sees them: groups that share memory, what each shows the others, how many rows each has.
+//! The ranks of a run as one of them sees them: node groups, their shared segments, how many rows each rank has.
 
 use std::ops::Range;
 
-use super::layout::Area;
+use super::shared_memory::SharedSegment;
 use crate::comm::{Communicator, Nodes, Wire};
-use crate::kernels::{self, Buffer, DENSE_BLOCK, Rows, Subtrees};
+use crate::kernels::{self, Buffer, DENSE_BLOCK, ReductionTree, Rows};
 use crate::model::UNIT_INPUTS;
 use crate::trace::Trace;
 
-/// All ranks, and the memory of those that share this one's.
-pub struct Team<'a> {
+/// All ranks, and the shared segments of this rank's node group.
+pub struct Topology<'a> {
     pub comm: &'a dyn Communicator,
     /// The width of numbers between groups.
     pub wire: Wire,
-    /// Ranks that share memory, together; where none is shared, every rank for itself.
+    /// Node groups: ranks that share memory. Without shared memory each rank is one.
     pub groups: Nodes,
-    /// What the ranks of this group show, in rank order.
-    pub areas: Vec<Area>,
+    /// The segments of this group's ranks, in rank order.
+    pub segments: Vec<SharedSegment>,
     /// Rows of the step of each rank.
     pub rows: Vec<usize>,
-    /// For each rank: where its rows are in this group's memory, if it is of another one: whose area, and which box there.
-    boxes: Vec<(usize, usize)>,
-    /// Bytes that this rank has read from its neighbours' memory.
+    /// For each rank: where its rows are in this group's memory, if it is of another one: whose segment, and which remote slot there.
+    remote_slots: Vec<(usize, usize)>,
+    /// Bytes that this rank has read from its neighbours' segments.
     pub read: u64,
     /// Where what it does is recorded, if it is.
     pub trace: Trace,
 }
 
-impl<'a> Team<'a> {
+impl<'a> Topology<'a> {
     /// Without any memory yet.
-    pub fn new(comm: &'a dyn Communicator, groups: Nodes, wire: Wire) -> Team<'a> {
-        let mut boxes = vec![(0, 0); comm.size()];
+    pub fn new(comm: &'a dyn Communicator, groups: Nodes, wire: Wire) -> Topology<'a> {
+        let mut remote_slots = vec![(0, 0); comm.size()];
         let members = groups.neighbours().len();
         let mut taken = vec![0; members];
         for group in (0..groups.count()).filter(|&group| group != groups.mine()) {
             for (place, rank) in groups.ranks(group).enumerate() {
                 let member = place % members;
-                boxes[rank] = (member, taken[member]);
+                remote_slots[rank] = (member, taken[member]);
                 taken[member] += 1;
             }
         }
         let (rows, trace) = (vec![0; comm.size()], Trace::default());
-        Team { comm, wire, rows, groups, areas: Vec::new(), boxes, read: 0, trace }
+        Topology { comm, wire, rows, groups, segments: Vec::new(), remote_slots, read: 0, trace }
     }
 
     pub fn rank(&self) -> usize {
@@ -58,37 +58,37 @@ impl<'a> Team<'a> {
     }
 
     /// Whether there are other groups.
-    pub fn is_spread(&self) -> bool {
+    pub fn is_multi_node(&self) -> bool {
         self.groups.count() > 1
     }
 
     /// The other groups.
-    pub fn others(&self) -> impl Iterator<Item = usize> + use<> {
+    pub fn other_groups(&self) -> impl Iterator<Item = usize> + use<> {
         let mine = self.groups.mine();
         (0..self.groups.count()).filter(move |&group| group != mine)
     }
 
     /// The ranks of other groups.
-    pub fn far_ranks(&self) -> impl Iterator<Item = usize> + use<> {
-        let near = self.groups.neighbours();
-        (0..self.size()).filter(move |rank| !near.contains(rank))
+    pub fn inter_node_ranks(&self) -> impl Iterator<Item = usize> + use<> {
+        let node = self.groups.neighbours();
+        (0..self.size()).filter(move |rank| !node.contains(rank))
     }
 
-    /// The ranks of other groups whose rows this rank takes in for its group, and the box of each.
-    pub fn taken_in(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+    /// The ranks of other groups whose rows this rank receives for its group, and the remote slot of each.
+    pub fn received_for_node(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let place = self.groups.place();
-        self.far_ranks()
-            .map(|rank| (rank, self.boxes[rank]))
+        self.inter_node_ranks()
+            .map(|rank| (rank, self.remote_slots[rank]))
             .filter(move |(_, at)| at.0 == place)
             .map(|(r, at)| (r, at.1))
     }
 
-    /// The most boxes that a rank of this group needs.
-    pub fn most_boxes(&self) -> usize {
-        self.far_ranks().map(|rank| self.boxes[rank].1 + 1).max().unwrap_or(0)
+    /// The most remote slots that a rank of this group needs.
+    pub fn most_remote_slots(&self) -> usize {
+        self.inter_node_ranks().map(|rank| self.remote_slots[rank].1 + 1).max().unwrap_or(0)
     }
 
-    /// Who takes in this rank's rows for another group.
+    /// The rank that receives this rank's rows for another group.
     pub fn receiver(&self, group: usize) -> usize {
         let ranks = self.groups.ranks(group);
         ranks.start + self.groups.place() % ranks.len()
@@ -106,49 +106,49 @@ impl<'a> Team<'a> {
 
     /// Numbers that travel to other groups are to be the same here as there.
     pub fn round(&self, values: &mut [f32]) {
-        if self.is_spread() && self.wire == Wire::Bf16 {
+        if self.is_multi_node() && self.wire == Wire::Bf16 {
             kernels::round_to_bf16(values);
         }
     }
 
-    /// Returns when every rank of the group has come here.
-    pub fn meet(&self) {
+    /// The barrier of this rank's node group.
+    pub fn node_barrier(&self) {
         if self.members() > 1 {
-            self.comm.meet();
+            self.comm.node_barrier();
         }
     }
 
-    /// What this rank shows.
-    pub fn own(&self) -> &Area {
-        &self.areas[self.groups.place()]
+    /// This rank's segment.
+    pub fn own(&self) -> &SharedSegment {
+        &self.segments[self.groups.place()]
     }
 
-    /// What rank `rank` shows, if it is of this group.
-    pub fn near(&self, rank: usize) -> Option<&Area> {
-        let near = self.groups.neighbours();
-        near.contains(&rank).then(|| &self.areas[rank - near.start])
+    /// The segment of rank `rank`, if it is of this group.
+    pub fn intra_node(&self, rank: usize) -> Option<&SharedSegment> {
+        let node = self.groups.neighbours();
+        node.contains(&rank).then(|| &self.segments[rank - node.start])
     }
 
     /// The inputs of rank `rank`'s rows at layer `layer`.
     pub fn input(&self, rank: usize, layer: usize, inputs: usize) -> Rows<'_> {
-        let values = match self.near(rank) {
-            Some(area) => &area.layers[layer].input,
-            None => &self.areas[self.boxes[rank].0].layers[layer].boxes[self.boxes[rank].1][0],
+        let values = match self.intra_node(rank) {
+            Some(segment) => &segment.layers[layer].input,
+            None => &self.segments[self.remote_slots[rank].0].layers[layer].remote_slots[self.remote_slots[rank].1][0],
         };
         Rows::whole(values, inputs, self.rows[rank])
     }
 
     /// The gradients of the outputs of rank `rank`'s rows at layer `layer`.
     pub fn d_output(&self, rank: usize, layer: usize, outputs: usize) -> &[f32] {
-        let values = match self.near(rank) {
-            Some(area) => &area.layers[layer].d_output,
-            None => &self.areas[self.boxes[rank].0].layers[layer].boxes[self.boxes[rank].1][1],
+        let values = match self.intra_node(rank) {
+            Some(segment) => &segment.layers[layer].d_output,
+            None => &self.segments[self.remote_slots[rank].0].layers[layer].remote_slots[self.remote_slots[rank].1][1],
         };
         &values[..self.rows[rank] * outputs]
     }
 
-    /// Rows of this rank's neighbours.
-    pub fn near_rows(&self) -> usize {
+    /// Rows of the other ranks of this group.
+    pub fn intra_node_rows(&self) -> usize {
         self.rows[self.groups.neighbours()].iter().sum::<usize>() - self.own_rows()
     }
 
@@ -157,7 +157,7 @@ impl<'a> Team<'a> {
         self.rows[self.rank()]
     }
 
-    /// Counts so many floats that were read from neighbours' areas.
+    /// Counts so many floats that were read from other ranks' segments.
     pub fn has_read(&mut self, floats: usize) {
         self.read += 4 * floats as u64;
     }
@@ -171,10 +171,10 @@ pub fn stretch(inputs: usize, rank: usize, ranks: usize) -> Range<usize> {
 }
 
 /// The tree over those blocks, as rank `rank` of `ranks` has it.
-pub fn blocks_of(inputs: usize, rank: usize, ranks: usize) -> Subtrees {
+pub fn blocks_of(inputs: usize, rank: usize, ranks: usize) -> ReductionTree {
     let blocks = inputs.div_ceil(DENSE_BLOCK);
-    let mut tree = Subtrees::default();
-    tree.plant(&vec![1; blocks], (1..=ranks).map(|rank| rank * blocks / ranks), rank);
+    let mut tree = ReductionTree::default();
+    tree.build(&vec![1; blocks], (1..=ranks).map(|rank| rank * blocks / ranks), rank);
     tree
 }
 

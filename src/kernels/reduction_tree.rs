@@ -1,35 +1,35 @@
-//! The fixed tree over shards that several owners hold: which whole subtrees each of them can sum by itself, and how those
-//! sums are joined.
+//! The fixed reduction tree over shards that several owners hold: which whole subtrees each of them can sum by itself, and how those
+//! sums are merged.
 
 use std::ops::Range;
 
-use super::sum::{Leaf, MOST_JOINS};
+use super::sum::{Leaf, MOST_MERGES};
 
-/// Values that are joined at once: what waits for its other half stays in the first-level cache.
+/// Values that are merged at once: what waits for its other half stays in the first-level cache.
 const BLOCK: usize = 512;
 
 /// The most sums that wait at once: leaves are shards, or the blocks of a dense layer's inputs (2²⁵ of them, where a layer has all the
 /// weights that a network may have).
-const MOST_WAITING: usize = 2 * MOST_JOINS + 1;
+const MOST_WAITING: usize = 2 * MOST_MERGES + 1;
 
-/// The tree of one step: shards without rows are left out. Every owner plants the same one.
+/// The tree of one step: shards without rows are left out. Every owner builds the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Subtrees {
+pub struct ReductionTree {
     /// How many sums each owner brings.
     pub sums_of: Vec<usize>,
-    /// All sums, owner by owner: how many sums that were formed before are joined with this one, before the next.
-    pub joins: Vec<usize>,
-    /// The leaves of one owner's shards, their joins those inside its subtrees.
+    /// All sums, owner by owner: how many sums that were formed before are merged with this one, before the next.
+    pub merges: Vec<usize>,
+    /// The leaves of one owner's shards, their merges those inside its subtrees.
     pub own: Vec<Leaf>,
-    /// All leaves, with all their joins.
+    /// All leaves, with all their merges.
     pub leaves: Vec<Leaf>,
     owners: Vec<usize>,
     starts: Vec<bool>,
-    /// Of each leaf's joins, those inside the subtree of its owner.
+    /// Of each leaf's merges, those inside the subtree of its owner.
     inside: Vec<usize>,
 }
 
-/// A node of the tree while it is planted.
+/// A node of the tree while it is built.
 #[derive(Clone, Copy)]
 struct Node {
     first: usize,
@@ -37,12 +37,12 @@ struct Node {
     owner: Option<usize>,
 }
 
-impl Subtrees {
+impl ReductionTree {
     /// The tree over shards with `rows[s]` rows each, of which owner `o` holds those before `ends[o]` that no one before it
     /// holds; `own` are the leaves of owner `me`. Allocates nothing once the lists are large enough.
-    pub fn plant(&mut self, rows: &[usize], ends: impl Iterator<Item = usize>, me: usize) {
+    pub fn build(&mut self, rows: &[usize], ends: impl Iterator<Item = usize>, me: usize) {
         super::leaves(rows, &mut self.leaves);
-        for list in [&mut self.sums_of, &mut self.joins, &mut self.owners, &mut self.inside] {
+        for list in [&mut self.sums_of, &mut self.merges, &mut self.owners, &mut self.inside] {
             list.clear();
         }
         let mut start = 0;
@@ -59,16 +59,16 @@ impl Subtrees {
         for (index, (leaf, &owner)) in self.leaves.iter().zip(&self.owners).enumerate() {
             if self.starts[index] {
                 self.sums_of[owner] += 1;
-                self.joins.push(0);
+                self.merges.push(0);
                 waiting = 0;
             }
-            // Inside its subtree a leaf can only be joined with what waits there; those joins come first.
-            let inside = leaf.joins.min(waiting);
+            // Inside its subtree a leaf can only be merged with what waits there; those merges come first.
+            let inside = leaf.merges.min(waiting);
             waiting = waiting + 1 - inside;
             self.inside.push(inside);
-            *self.joins.last_mut().expect("the first leaf starts a subtree") += leaf.joins - inside;
+            *self.merges.last_mut().expect("the first leaf starts a subtree") += leaf.merges - inside;
             if owner == me {
-                self.own.push(Leaf { end: leaf.end - before, joins: inside });
+                self.own.push(Leaf { end: leaf.end - before, merges: inside });
             } else if owner < me {
                 before = leaf.end;
             }
@@ -83,7 +83,7 @@ impl Subtrees {
         let mut depth = 0;
         for (first, (leaf, &owner)) in self.leaves.iter().zip(&self.owners).enumerate() {
             let mut node = Node { first, owner: Some(owner) };
-            for _ in 0..leaf.joins {
+            for _ in 0..leaf.merges {
                 depth -= 1;
                 let left = stack[depth];
                 if left.owner != node.owner {
@@ -103,23 +103,23 @@ impl Subtrees {
     }
 
     /// For owners that each hold several owners of `finer`, a tree over the same leaves: how many of the sums formed before each
-    /// of its sums is joined with inside its owner here.
-    pub fn joins_of_finer(&self, finer: &Subtrees, joins: &mut Vec<usize>) {
-        joins.clear();
+    /// of its sums is merged with inside its owner here.
+    pub fn merges_within_coarser(&self, finer: &ReductionTree, merges: &mut Vec<usize>) {
+        merges.clear();
         for leaf in 0..self.leaves.len() {
             if finer.starts[leaf] {
-                joins.push(0);
+                merges.push(0);
             }
-            *joins.last_mut().expect("the first leaf starts a subtree") += self.inside[leaf] - finer.inside[leaf];
+            *merges.last_mut().expect("the first leaf starts a subtree") += self.inside[leaf] - finer.inside[leaf];
         }
     }
 
-    /// Joins `values`, one a sum, in the order of `joins`; nothing where there is no sum.
-    pub fn join<T: Copy + Default>(&self, values: impl Iterator<Item = T>, add: impl Fn(T, T) -> T) -> Option<T> {
+    /// Merges `values`, one a sum, in the order of `merges`; nothing where there is no sum.
+    pub fn merge<T: Copy + Default>(&self, values: impl Iterator<Item = T>, add: impl Fn(T, T) -> T) -> Option<T> {
         let mut stack = [T::default(); MOST_WAITING];
         let mut depth = 0;
-        for (mut value, &joins) in values.zip(&self.joins) {
-            for _ in 0..joins {
+        for (mut value, &merges) in values.zip(&self.merges) {
+            for _ in 0..merges {
                 depth -= 1;
                 value = add(stack[depth], value);
             }
@@ -129,19 +129,19 @@ impl Subtrees {
         (depth > 0).then_some(stack[0])
     }
 
-    /// Joins slices of equal length into `total`; zeros where there is no sum.
-    pub fn join_slices<'a>(&self, slice: impl Fn(usize) -> &'a [f32], total: &mut [f32]) {
-        if self.joins.is_empty() {
+    /// Merges slices of equal length into `total`; zeros where there is no sum.
+    pub fn merge_slices<'a>(&self, slice: impl Fn(usize) -> &'a [f32], total: &mut [f32]) {
+        if self.merges.is_empty() {
             total.fill(0.0);
         }
-        join_sums(&self.joins, total.len(), slice, |_, place, values| total[place].copy_from_slice(values));
+        merge_sums(&self.merges, total.len(), slice, |_, place, values| total[place].copy_from_slice(values));
     }
 }
 
-/// Joins sums `slice(i)` of `len` values each with `joins[i]` of those that were formed before, the newest first, block by block:
+/// Merges sums `slice(i)` of `len` values each with `merges[i]` of those that were formed before, the newest first, block by block:
 /// `put` gets what is left (which of them, the block's place, its values).
-pub fn join_sums<'a>(
-    joins: &[usize],
+pub fn merge_sums<'a>(
+    merges: &[usize],
     len: usize,
     slice: impl Fn(usize) -> &'a [f32],
     mut put: impl FnMut(usize, Range<usize>, &mut [f32]),
@@ -150,15 +150,15 @@ pub fn join_sums<'a>(
     for start in (0..len).step_by(BLOCK) {
         let place = start..len.min(start + BLOCK);
         let (mut depth, len) = (0, place.len());
-        for (sum, &joins) in joins.iter().enumerate() {
+        for (sum, &merges) in merges.iter().enumerate() {
             let values = &slice(sum)[place.clone()];
-            if joins == 0 {
+            if merges == 0 {
                 stack[depth][..len].copy_from_slice(values);
                 depth += 1;
                 continue;
             }
             super::add(&mut stack[depth - 1][..len], values);
-            for _ in 1..joins {
+            for _ in 1..merges {
                 depth -= 1;
                 let (left, right) = stack.split_at_mut(depth);
                 super::add(&mut left[depth - 1][..len], &right[0][..len]);
@@ -173,45 +173,45 @@ mod tests {
     use super::*;
     use crate::{most_waiting, tree};
 
-    /// The tree as text: each owner forms its sums, then they are joined.
+    /// The tree as text: each owner forms its sums, then they are merged.
     #[test]
     fn the_blocks_of_the_widest_dense_layers_make_a_tree() {
         for (blocks, owners) in [((1 << 18) - 1, 2), (1 << 18, 1), (1 << 18, 3), ((1 << 20) + 1, 7)] {
-            let mut planted = Subtrees::default();
-            planted.plant(&vec![1; blocks], (1..=owners).map(|owner| owner * blocks / owners), owners - 1);
-            let sums = planted.joins.len();
-            assert_eq!(planted.join(std::iter::repeat_n(1, sums), |a, b| a + b), Some(sums), "{blocks} of {owners}");
+            let mut reduction = ReductionTree::default();
+            reduction.build(&vec![1; blocks], (1..=owners).map(|owner| owner * blocks / owners), owners - 1);
+            let sums = reduction.merges.len();
+            assert_eq!(reduction.merge(std::iter::repeat_n(1, sums), |a, b| a + b), Some(sums), "{blocks} of {owners}");
         }
     }
 
     fn by_owners(rows: &[usize], owners: usize) -> Option<String> {
         let ends = |owner: usize| (owner + 1) * rows.len() / owners;
         let mut sums: Vec<String> = Vec::new();
-        let mut planted = Subtrees::default();
+        let mut reduction = ReductionTree::default();
         for me in 0..owners {
-            planted.plant(rows, (0..owners).map(ends), me);
+            reduction.build(rows, (0..owners).map(ends), me);
             let mut stack: Vec<String> = Vec::new();
             let own = ends(me) - if me == 0 { 0 } else { ends(me - 1) };
-            let stack_limit = planted.sums_of[me] + most_waiting(own);
+            let stack_limit = reduction.sums_of[me] + most_waiting(own);
             let mut present = (if me == 0 { 0 } else { ends(me - 1) }..ends(me)).filter(|&shard| rows[shard] > 0);
-            for leaf in &planted.own {
+            for leaf in &reduction.own {
                 let mut sum = present.next().unwrap().to_string();
-                for _ in 0..leaf.joins {
+                for _ in 0..leaf.merges {
                     sum = format!("({} {sum})", stack.pop().unwrap());
                 }
                 stack.push(sum);
                 assert!(stack.len() <= stack_limit);
             }
             let rows_of_me: usize = rows[if me == 0 { 0 } else { ends(me - 1) }..ends(me)].iter().sum();
-            assert_eq!(planted.own.last().map_or(0, |leaf| leaf.end), rows_of_me);
-            assert_eq!(stack.len(), planted.sums_of[me], "owner {me} of {owners}: {rows:?}");
-            assert!(stack.len() <= 2 * MOST_JOINS);
+            assert_eq!(reduction.own.last().map_or(0, |leaf| leaf.end), rows_of_me);
+            assert_eq!(stack.len(), reduction.sums_of[me], "owner {me} of {owners}: {rows:?}");
+            assert!(stack.len() <= 2 * MOST_MERGES);
             sums.append(&mut stack);
         }
-        assert_eq!(sums.len(), planted.joins.len());
+        assert_eq!(sums.len(), reduction.merges.len());
         let mut stack: Vec<String> = Vec::new();
-        for (mut sum, &joins) in sums.into_iter().zip(&planted.joins) {
-            for _ in 0..joins {
+        for (mut sum, &merges) in sums.into_iter().zip(&reduction.merges) {
+            for _ in 0..merges {
                 sum = format!("({} {sum})", stack.pop().unwrap());
             }
             stack.push(sum);
@@ -237,13 +237,13 @@ mod tests {
 
     #[test]
     fn owners_of_whole_subtrees_bring_one_sum_each() {
-        let mut planted = Subtrees::default();
-        planted.plant(&[2; 8], [2, 4, 6, 8].into_iter(), 1);
-        assert_eq!(planted.sums_of, [1; 4]);
-        assert_eq!(planted.joins, [0, 1, 0, 2]);
-        assert_eq!(planted.own, [Leaf { end: 2, joins: 0 }, Leaf { end: 4, joins: 1 }]);
-        planted.plant(&[2; 8], [2, 5, 8].into_iter(), 1);
-        assert_eq!(planted.sums_of, [1, 2, 2]);
+        let mut reduction = ReductionTree::default();
+        reduction.build(&[2; 8], [2, 4, 6, 8].into_iter(), 1);
+        assert_eq!(reduction.sums_of, [1; 4]);
+        assert_eq!(reduction.merges, [0, 1, 0, 2]);
+        assert_eq!(reduction.own, [Leaf { end: 2, merges: 0 }, Leaf { end: 4, merges: 1 }]);
+        reduction.build(&[2; 8], [2, 5, 8].into_iter(), 1);
+        assert_eq!(reduction.sums_of, [1, 2, 2]);
     }
 
     #[test]
@@ -263,15 +263,15 @@ mod tests {
         }
     }
 
-    /// The tree as text: each owner forms its sums, groups of owners join theirs, then those are joined.
+    /// The tree as text: each owner forms its sums, groups of owners merge theirs, then those are merged.
     fn by_groups(rows: &[usize], owners: usize, a_group: usize) -> Option<String> {
         let end = |owner: usize| (owner + 1) * rows.len() / owners;
-        let (mut fine, mut coarse, mut joins) = (Subtrees::default(), Subtrees::default(), Vec::new());
+        let (mut fine, mut coarse, mut merges) = (ReductionTree::default(), ReductionTree::default(), Vec::new());
         let groups = owners.div_ceil(a_group);
         let last_of = |group: usize| ((group + 1) * a_group).min(owners) - 1;
-        fine.plant(rows, (0..owners).map(end), 0);
-        coarse.plant(rows, (0..groups).map(|group| end(last_of(group))), 0);
-        coarse.joins_of_finer(&fine, &mut joins);
+        fine.build(rows, (0..owners).map(end), 0);
+        coarse.build(rows, (0..groups).map(|group| end(last_of(group))), 0);
+        coarse.merges_within_coarser(&fine, &mut merges);
         let mut present = (0..rows.len()).filter(|&shard| rows[shard] > 0);
         let mut sums: Vec<String> = Vec::new();
         for (leaf, &inside) in fine.inside.iter().enumerate() {
@@ -281,10 +281,10 @@ mod tests {
             }
             sums.push(sum);
         }
-        let join = |parts: &mut dyn Iterator<Item = (String, usize)>| {
+        let merge = |parts: &mut dyn Iterator<Item = (String, usize)>| {
             let mut stack: Vec<String> = Vec::new();
-            for (mut sum, joins) in parts {
-                for _ in 0..joins {
+            for (mut sum, merges) in parts {
+                for _ in 0..merges {
                     sum = format!("({} {sum})", stack.pop().unwrap());
                 }
                 stack.push(sum);
@@ -294,30 +294,30 @@ mod tests {
         let (mut all, mut first) = (Vec::new(), 0);
         for group in 0..groups {
             let count: usize = fine.sums_of[group * a_group..=last_of(group)].iter().sum();
-            let mut own = (first..first + count).map(|sum| (sums[sum].clone(), joins[sum]));
-            let formed = join(&mut own);
+            let mut own = (first..first + count).map(|sum| (sums[sum].clone(), merges[sum]));
+            let formed = merge(&mut own);
             assert_eq!(formed.len(), coarse.sums_of[group]);
             all.extend(formed);
             first += count;
         }
-        let mut all = all.into_iter().zip(coarse.joins.iter().copied());
-        join(&mut all).pop()
+        let mut all = all.into_iter().zip(coarse.merges.iter().copied());
+        merge(&mut all).pop()
     }
 
     #[test]
     fn slices_are_joined_as_numbers_are() {
-        let mut planted = Subtrees::default();
-        planted.plant(&[1; 13], 1..=13, 0);
+        let mut reduction = ReductionTree::default();
+        reduction.build(&[1; 13], 1..=13, 0);
         let slices: Vec<Vec<f32>> =
             (0..13).map(|s| (0..1100).map(|i| 1.0 / (3 * s + i + 1) as f32).collect()).collect();
         let mut total = vec![f32::NAN; 1100];
-        planted.join_slices(|sum| &slices[sum], &mut total);
+        reduction.merge_slices(|sum| &slices[sum], &mut total);
         for (i, total) in total.iter().enumerate() {
-            let want = planted.join(slices.iter().map(|slice| slice[i]), |a, b| a + b).unwrap();
+            let want = reduction.merge(slices.iter().map(|slice| slice[i]), |a, b| a + b).unwrap();
             assert_eq!(total.to_bits(), want.to_bits());
         }
-        planted.plant(&[0; 2], [1, 2].into_iter(), 0);
-        planted.join_slices(|_| &[], &mut total);
+        reduction.build(&[0; 2], [1, 2].into_iter(), 0);
+        reduction.merge_slices(|_| &[], &mut total);
         assert!(total.iter().all(|&value| value == 0.0));
     }
 }

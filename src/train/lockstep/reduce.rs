@@ -1,11 +1,11 @@
 //! Sums of gradients that become one over all ranks, in the order of the fixed tree. Each rank of a group finishes a slice: it
 //! reads its neighbours' sums straight from their memory. Between groups, ranks with the same place exchange their slice
-//! once there and once back.
+//! twice: sums to the rank that finishes it, then its total to all.
 
 use std::ops::Range;
 
-use super::team::{Team, share_out};
-use crate::kernels::{Buffer, Subtrees, join_sums, zeros};
+use super::topology::{Topology, share_out};
+use crate::kernels::{Buffer, ReductionTree, merge_sums, zeros};
 use crate::optim::Optimizer;
 use crate::position;
 use crate::trace::What;
@@ -14,20 +14,20 @@ use crate::trace::What;
 #[derive(Debug, Default)]
 pub struct Trees {
     /// Over the ranks.
-    pub ranks: Subtrees,
+    pub ranks: ReductionTree,
     /// Over the groups.
-    pub groups: Subtrees,
-    /// How many sums each rank's sums are joined with inside its group.
+    pub groups: ReductionTree,
+    /// How many sums each rank's sums are merged with inside its group.
     inside: Vec<usize>,
 }
 
 impl Trees {
     /// For shards with `rows[s]` rows each, of which rank r holds those before `ends(r)`.
-    pub fn plant(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, team: &Team<'_>) {
-        self.ranks.plant(rows, (0..team.size()).map(ends), team.rank());
-        let groups = &team.groups;
-        self.groups.plant(rows, groups.ends().map(|end| ends(end - 1)), groups.mine());
-        self.groups.joins_of_finer(&self.ranks, &mut self.inside);
+    pub fn build(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, topology: &Topology<'_>) {
+        self.ranks.build(rows, (0..topology.size()).map(ends), topology.rank());
+        let groups = &topology.groups;
+        self.groups.build(rows, groups.ends().map(|end| ends(end - 1)), groups.mine());
+        self.groups.merges_within_coarser(&self.ranks, &mut self.inside);
     }
 
     /// The sums of all ranks that come before those of `rank`.
@@ -49,20 +49,23 @@ pub struct Section {
 
 impl Section {
     /// For the parameters `units`; `most` is the most sums of each group.
-    pub fn new(units: &[Range<usize>], channel: usize, most: &[usize], team: &Team<'_>) -> Section {
-        let groups = &team.groups;
+    pub fn new(units: &[Range<usize>], channel: usize, most: &[usize], topology: &Topology<'_>) -> Section {
+        let groups = &topology.groups;
         let lanes = groups.lanes();
         let lane = share_out(units, lanes).into_iter().nth(groups.place()).unwrap_or(0..0);
         let first = units.partition_point(|unit| unit.end <= lane.start);
         let behind = units.partition_point(|unit| unit.end <= lane.end);
         let slices = share_out(&units[first..behind.max(first)], groups.count());
         let mine = slices[groups.mine()].len();
-        let others = || team.others();
-        let out =
-            if team.members() > 1 { others().map(|k| slices[k].len()).sum::<usize>() * most[groups.mine()] } else { 0 };
-        let own = if team.members() > 1 { mine * most[groups.mine()] } else { 0 };
-        let (outgoing, incoming) = match team.is_spread() {
-            true => (zeros(out + own), zeros(others().map(|k| most[k]).sum::<usize>() * mine)),
+        let other_groups = || topology.other_groups();
+        let out = if topology.members() > 1 {
+            other_groups().map(|k| slices[k].len()).sum::<usize>() * most[groups.mine()]
+        } else {
+            0
+        };
+        let own = if topology.members() > 1 { mine * most[groups.mine()] } else { 0 };
+        let (outgoing, incoming) = match topology.is_multi_node() {
+            true => (zeros(out + own), zeros(other_groups().map(|k| most[k]).sum::<usize>() * mine)),
             false => (zeros(0), zeros(0)),
         };
         Section { slices, channel, outgoing, incoming }
@@ -74,60 +77,62 @@ impl Section {
     }
 
     /// Whether this rank takes part.
-    fn takes_part(&self, team: &Team<'_>) -> bool {
-        team.groups.place() < team.groups.lanes()
+    fn takes_part(&self, topology: &Topology<'_>) -> bool {
+        topology.groups.place() < topology.groups.lanes()
     }
 
-    /// All ranks of the group have their sums: those that concern other groups are sent there.
-    pub fn start(&mut self, trees: &Trees, team: &Team<'_>) {
-        if !team.is_spread() || !self.takes_part(team) {
+    /// All ranks of the group have published their sums: each group's slice of them is sent to it.
+    pub fn start(&mut self, trees: &Trees, topology: &Topology<'_>) {
+        if !topology.is_multi_node() || !self.takes_part(topology) {
             return;
         }
-        let groups = &team.groups;
+        let groups = &topology.groups;
         let count = trees.groups.sums_of[groups.mine()];
         let mut at = 0;
-        for group in std::iter::once(groups.mine()).chain(team.others()) {
+        for group in std::iter::once(groups.mine()).chain(topology.other_groups()) {
             let slice = self.slices[group].clone();
-            if team.members() > 1 {
-                let read = 4 * (team.members() - 1) * slice.len();
-                team.trace.span(What::Join, 0, [read as u64, 0, 0, 0], || self.join_group(trees, team, &slice, at));
+            if topology.members() > 1 {
+                let read = 4 * (topology.members() - 1) * slice.len();
+                topology
+                    .trace
+                    .span(What::Merge, 0, [read as u64, 0, 0, 0], || self.merge_group(trees, topology, &slice, at));
                 if group != groups.mine() {
-                    team.send(self.channel, team.receiver(group), &self.outgoing, at..at + count * slice.len());
+                    topology.send(self.channel, topology.receiver(group), &self.outgoing, at..at + count * slice.len());
                 }
                 at += count * slice.len();
             } else if group != groups.mine() {
-                team.own().sums[..count].iter().for_each(|sum| {
-                    team.send(self.channel, team.receiver(group), sum, slice.clone());
+                topology.own().sums[..count].iter().for_each(|sum| {
+                    topology.send(self.channel, topology.receiver(group), sum, slice.clone());
                 });
             }
         }
         // What stays here is as coarse as what comes.
-        if team.members() == 1 {
+        if topology.members() == 1 {
             let own = self.slices[groups.mine()].clone();
-            team.own().sums[..count].iter().for_each(|sum| team.round(&mut sum.part(own.clone())));
+            topology.own().sums[..count].iter().for_each(|sum| topology.round(&mut sum.part(own.clone())));
         } else {
-            team.round(&mut self.outgoing[..count * self.slices[groups.mine()].len()]);
+            topology.round(&mut self.outgoing[..count * self.slices[groups.mine()].len()]);
         }
         let (mut at, len) = (0, self.slices[groups.mine()].len());
-        for group in team.others() {
+        for group in topology.other_groups() {
             let floats = trees.groups.sums_of[group] * len;
             // One message of all sums, or one each: as they were sent.
             let messages = if groups.ranks(group).len() > 1 { 1 } else { trees.groups.sums_of[group] };
             for _ in 0..messages {
-                team.receive(self.channel, team.receiver(group), &self.incoming, at..at + floats / messages);
+                topology.receive(self.channel, topology.receiver(group), &self.incoming, at..at + floats / messages);
                 at += floats / messages;
             }
         }
     }
 
     /// The group's sums of `slice`, to `outgoing` from `at` on.
-    fn join_group(&mut self, trees: &Trees, team: &Team<'_>, slice: &Range<usize>, at: usize) {
-        let near = team.groups.neighbours();
-        let first = trees.before(near.start);
-        let joins = &trees.inside[first..trees.before(near.end)];
-        let (sums, outgoing) = (NearSums { trees, team }, &mut self.outgoing);
-        join_sums(
-            joins,
+    fn merge_group(&mut self, trees: &Trees, topology: &Topology<'_>, slice: &Range<usize>, at: usize) {
+        let node = topology.groups.neighbours();
+        let first = trees.before(node.start);
+        let merges = &trees.inside[first..trees.before(node.end)];
+        let (sums, outgoing) = (NodeSums { trees, topology }, &mut self.outgoing);
+        merge_sums(
+            merges,
             slice.len(),
             |sum| &sums.sum(sum)[slice.clone()],
             |sum, place, values| {
@@ -138,13 +143,13 @@ impl Section {
         );
     }
 
-    /// Where there are other groups: what [`Section::start`] started comes to its end; the sums over all ranks of what the ranks
-    /// with this rank's place finish stand in `total` afterwards.
-    pub fn exchange(&mut self, trees: &Trees, team: &Team<'_>, total: &mut Buffer) {
-        if !team.is_spread() || !self.takes_part(team) {
+    /// Where there are other groups: waits for what [`Section::start`] started. The sums over all ranks of what the ranks with this
+    /// rank's place finish stand in `total` afterwards.
+    pub fn exchange(&mut self, trees: &Trees, topology: &Topology<'_>, total: &mut Buffer) {
+        if !topology.is_multi_node() || !self.takes_part(topology) {
             return;
         }
-        let (comm, groups) = (team.comm, &team.groups);
+        let (comm, groups) = (topology.comm, &topology.groups);
         comm.finish(self.channel);
         let slice = self.slices[groups.mine()].clone();
         let len = slice.len();
@@ -157,28 +162,28 @@ impl Section {
                 group += 1;
             }
             match group == groups.mine() {
-                true if team.members() > 1 => &self.outgoing[index * len..(index + 1) * len],
-                true => &team.own().sums[index][slice.clone()],
+                true if topology.members() > 1 => &self.outgoing[index * len..(index + 1) * len],
+                true => &topology.own().sums[index][slice.clone()],
                 false => &self.incoming[at + index * len..at + (index + 1) * len],
             }
         };
-        team.trace.span(What::Join, 0, [0; 4], || trees.groups.join_slices(sum, &mut total[slice.clone()]));
-        team.round(&mut total[slice.clone()]);
-        for group in team.others() {
-            team.send(self.channel + 1, team.receiver(group), total, slice.clone());
-            team.receive(self.channel + 1, team.receiver(group), total, self.slices[group].clone());
+        topology.trace.span(What::Merge, 0, [0; 4], || trees.groups.merge_slices(sum, &mut total[slice.clone()]));
+        topology.round(&mut total[slice.clone()]);
+        for group in topology.other_groups() {
+            topology.send(self.channel + 1, topology.receiver(group), total, slice.clone());
+            topology.receive(self.channel + 1, topology.receiver(group), total, self.slices[group].clone());
         }
         comm.finish(self.channel + 1);
     }
 
     /// Where there is one group: all its ranks have their sums. Each part of the total goes to `take` (its place among the
     /// parameters, its values).
-    pub fn join(&self, trees: &Trees, team: &Team<'_>, mut take: impl FnMut(Range<usize>, &mut [f32])) {
+    pub fn merge(&self, trees: &Trees, topology: &Topology<'_>, mut take: impl FnMut(Range<usize>, &mut [f32])) {
         let own = self.own();
-        let began = team.trace.now();
-        let sums = NearSums { trees, team };
-        join_sums(
-            &trees.ranks.joins,
+        let began = topology.trace.now();
+        let sums = NodeSums { trees, topology };
+        merge_sums(
+            &trees.ranks.merges,
             own.len(),
             |sum| &sums.sum(sum)[own.clone()],
             |_, place, values| {
@@ -186,7 +191,7 @@ impl Section {
                 take(own.start + place.start..own.start + place.end, values);
             },
         );
-        team.trace.end(began, What::Join, 0, [(4 * (team.members() - 1) * own.len()) as u64, 0, 0, 0]);
+        topology.trace.end(began, What::Merge, 0, [(4 * (topology.members() - 1) * own.len()) as u64, 0, 0, 0]);
     }
 
     /// Updates what the ranks with this rank's place finish, with the sums in `total`.
@@ -197,19 +202,19 @@ impl Section {
 }
 
 /// The sums of this group's ranks, one after another.
-struct NearSums<'a> {
+struct NodeSums<'a> {
     trees: &'a Trees,
-    team: &'a Team<'a>,
+    topology: &'a Topology<'a>,
 }
 
-impl<'a> NearSums<'a> {
+impl<'a> NodeSums<'a> {
     fn sum(&self, mut sum: usize) -> &'a [f32] {
-        let mut ranks = self.team.groups.neighbours();
+        let mut ranks = self.topology.groups.neighbours();
         loop {
             let rank = ranks.next().expect("a sum of one of the group's ranks");
             let count = self.trees.ranks.sums_of[rank];
             if sum < count {
-                return &self.team.areas[rank - self.team.groups.neighbours().start].sums[sum];
+                return &self.topology.segments[rank - self.topology.groups.neighbours().start].sums[sum];
             }
             sum -= count;
         }
