@@ -52,7 +52,7 @@ pub struct Options {
     /// Also write, for each picture, a map of what speaks for its class over it into this folder
     #[arg(long, value_name = "DIR")]
     pub explain: Option<PathBuf>,
-    /// What is said of a picture.
+    /// The predictions of a picture, and their format.
     #[command(flatten)]
     pub answers: AnswerOptions,
 }

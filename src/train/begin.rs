@@ -1,4 +1,4 @@
-//! Puts a run where it begins.
+//! Where a run begins: from scratch, resumed or forked.
 
 use std::path::Path;
 

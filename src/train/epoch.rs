@@ -206,7 +206,7 @@ fn end_epoch(run: &mut Run<'_>, recorder: &mut Recorder, line: EpochLine, consol
     }
 }
 
-/// Collective: the run ends here because a rank got a signal; what it has come to is saved.
+/// Collective: the run ends here because a rank got a signal; the root saves a checkpoint.
 fn interrupted(run: &mut Run<'_>, recorder: &mut Recorder, signal: u8, console: &Console) -> Result<()> {
     let (step, comm) = (run.progress.step, run.comm);
     let again = pulse::again(&recorder.folder.path().display().to_string());

@@ -51,7 +51,7 @@ impl ProgressReports {
         self.file = if due.file { Some(now) } else { self.file };
     }
 
-    /// Where the run stands.
+    /// The run's progress.
     pub fn live(&self, run: &Run<'_>, activity: Activity) -> Live {
         let (now_at, steps, total) = (run.now(activity == Activity::Training), run.steps_of_epoch(), run.total_steps);
         let (sums, done) = (&now_at.sums, now_at.step_of_epoch);

@@ -75,7 +75,7 @@ pub fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator) -> Resu
     launch(config, origin, comm, Console::new(comm.is_root()))
 }
 
-/// As [`run`]; what is said goes to `console`.
+/// As [`run`]; messages go to `console`.
 fn launch(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, console: Console) -> Result<Summary> {
     match config.strategy {
         Together::Lockstep => epoch::in_lockstep(config, origin, comm, console),

@@ -1,5 +1,5 @@
 //! What the root writes of a run, in the run's folder. A disk that refuses does not end the training while there is something to save: what
-//! failed is said, counted and tried again, until so many attempts in a row have failed (`--max-failed-checkpoints`).
+//! failed is reported, counted and tried again, until so many attempts in a row have failed (`--max-failed-checkpoints`).
 
 use std::time::{Duration, Instant};
 
@@ -23,12 +23,12 @@ use crate::trace::What;
 
 /// After a signal there is not much time.
 const AFTER_SIGNAL: Duration = Duration::from_secs(60);
-/// Nor is much to be gained by the checkpoint of a run that is finished: only who wants more steps goes on from it.
+/// The checkpoint of a finished run gains little: only a run of more steps goes on from it.
 const FINISHED: Duration = Duration::from_secs(60);
-/// A rank that waits for the disk says so often that it lives.
+/// The pulse of a rank that waits for the disk.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
-/// What is recorded of a run. Every rank has one; only the root's writes.
+/// The record of a run. Every rank has one; only the root's writes.
 #[derive(Default)]
 pub struct Recorder {
     /// On the root. It ends before the folder, whose lock guards what it writes.
@@ -38,7 +38,7 @@ pub struct Recorder {
     pub lines: Vec<EpochLine>,
     /// The digest of all digests so far.
     pub chain: u64,
-    /// By the disk, on the root.
+    /// Writes that the disk refused, on the root.
     refused: Refused,
     /// The times of progress reports.
     reports: ProgressReports,
@@ -53,7 +53,7 @@ impl Recorder {
         Recorder { folder, ..Recorder::default() }
     }
 
-    /// What a checkpoint says of the run.
+    /// The metadata of a checkpoint.
     pub fn meta(&self, run: &mut Run<'_>) -> Meta {
         Meta {
             glasses: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,7 +69,7 @@ impl Recorder {
         }
     }
 
-    /// Collective: who computes from here on.
+    /// Collective: records the hosts that compute from here on.
     pub fn write_start(&mut self, run: &Run<'_>, fork: bool) {
         let (step, hosts) = (run.progress.step, comm::hosts(run.comm));
         if run.comm.is_root() {
@@ -79,7 +79,7 @@ impl Recorder {
         }
     }
 
-    /// Collective: writes what the ranks found (where only `--max-steps` ends, nothing is due), and stops where they differ.
+    /// Collective: writes the ranks' digests (where only `--max-steps` ends, nothing is due), and stops where they differ.
     ///
     /// # Errors
     /// When ranks have other weights than the root.
@@ -123,7 +123,7 @@ impl Recorder {
         self.reports.mark(due);
     }
 
-    /// On the root: starts to write a checkpoint, and says so if that, or the one before it, failed.
+    /// On the root: starts to write a checkpoint, and warns if that, or the one before it, failed.
     pub fn save_state(&mut self, run: &mut Run<'_>, console: &Console) {
         if let Err(failure) = self.mend_folder(run, console).and_then(|()| self.start_checkpoint(run)) {
             self.has_failed(run, Kind::Checkpoint, "a checkpoint", &failure, console);
@@ -148,7 +148,7 @@ impl Recorder {
         started
     }
 
-    /// On the root: what this run has come to is on disk, and what was left before.
+    /// On the root: writes the checkpoint of this step to disk, and what was left before.
     ///
     /// # Errors
     /// When the disk refuses: it is written when this is called again.
@@ -160,7 +160,7 @@ impl Recorder {
         self.saver.as_mut().map_or(Ok(()), Saver::try_again)
     }
 
-    /// On the root: a folder that somebody has taken away is made anew, with the settings and the lines so far, and said so. What else
+    /// On the root: a folder that somebody has taken away is made anew, with the settings and the lines so far, and a warning. What else
     /// was in it is lost; a checkpoint is due.
     ///
     /// # Errors
@@ -183,17 +183,17 @@ impl Recorder {
         Ok(())
     }
 
-    /// On the root: says so if the last checkpoint that was started could not be written.
+    /// On the root: warns if the last checkpoint that was started could not be written.
     pub fn look_after_checkpoints(&mut self, run: &mut Run<'_>, console: &Console) {
         match self.saver.as_mut().and_then(Saver::look) {
             None => {}
-            Some(Ok(())) => self.refused.checkpoints.rest(),
+            Some(Ok(())) => self.refused.checkpoints.reset(),
             Some(Err(failure)) => self.has_failed(run, Kind::Checkpoint, "a checkpoint", &failure, console),
         }
         self.look_at_older_checkpoints(console);
     }
 
-    /// On the root: says so if checkpoints could not be removed when there were newer ones. That is no failure: what is new is there.
+    /// On the root: warns if checkpoints could not be removed when there were newer ones. That is no failure: what is new is there.
     fn look_at_older_checkpoints(&mut self, console: &Console) {
         if let Some(failure) = self.saver.as_mut().and_then(Saver::look_at_older) {
             console.warn(format!("older checkpoints could not be removed, and stay: {failure}"));
@@ -220,7 +220,7 @@ impl Recorder {
         self.refused.checkpoints.in_a_row >= most || self.refused.others.in_a_row >= most
     }
 
-    /// Notes, on the root, that the disk refused `what`, and says so.
+    /// Counts, on the root, that the disk refused `what`, and warns.
     fn has_failed(&mut self, run: &mut Run<'_>, kind: Kind, what: &str, failure: &Error, console: &Console) {
         let pause = self.refused.of(kind).fail(Instant::now());
         run.progress.failed_writes += 1;
@@ -265,7 +265,7 @@ impl Recorder {
         let is_over = |recorder: &Recorder| recorder.is_out_of_patience(most) || is_late(start.elapsed());
         loop {
             let Err(failure) = self.mend_folder(run, console).and_then(|()| write(self, run)) else {
-                self.refused.of(kind).rest();
+                self.refused.of(kind).reset();
                 self.look_at_older_checkpoints(console);
                 return Ok(());
             };
@@ -287,7 +287,7 @@ impl Recorder {
         }
         position::enter(Phase::Write);
         match self.mend_folder(run, console).and_then(|()| self.folder.add(line)) {
-            Ok(()) if self.refused.best.is_none() => self.refused.others.rest(),
+            Ok(()) if self.refused.best.is_none() => self.refused.others.reset(),
             Ok(()) => {}
             Err(failure) => self.has_failed(run, Kind::Other, "an epoch's line", &failure, console),
         }
@@ -306,7 +306,7 @@ impl Recorder {
 
     fn write_best(&mut self, run: &mut Run<'_>, console: &Console) {
         match self.mend_folder(run, console).and_then(|()| self.write_refused_best(run)) {
-            Ok(()) => self.refused.others.rest(),
+            Ok(()) => self.refused.others.reset(),
             Err(failure) => self.has_failed(run, Kind::Other, "best.h5", &failure, console),
         }
     }
@@ -373,11 +373,11 @@ impl Recorder {
                     _ => recorder.saver.as_mut().map_or(Ok(()), Saver::try_again),
                 }
             });
-        self.refused.checkpoints.rest();
+        self.refused.checkpoints.reset();
         end
     }
 
-    /// Why `run` cannot go on whose numbers are none, and what it could go on from.
+    /// The error of a run with a number that is not finite, and the checkpoint that it could go on from.
     pub fn diverged(&mut self, run: &Run<'_>, found: Diverged) -> Error {
         position::enter(Phase::Checkpoint);
         let folder = self.folder.path().display().to_string();

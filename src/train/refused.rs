@@ -1,4 +1,4 @@
-//! What the disk has refused, and when it is asked again.
+//! Writes that the disk refused, and when they are tried again.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ impl Patience {
     }
 
     /// An attempt did well.
-    pub fn rest(&mut self) {
+    pub fn reset(&mut self) {
         *self = Patience::default();
     }
 
@@ -39,7 +39,7 @@ impl Patience {
     }
 }
 
-/// What the disk has refused, on the root.
+/// Writes that the disk refused, on the root.
 #[derive(Debug, Default)]
 pub struct Refused {
     pub checkpoints: Patience,
@@ -91,7 +91,7 @@ mod tests {
         let pauses = [1, 2, 4, 8, 16, 32, 60, 60].map(|seconds| (seconds, true));
         assert_eq!(std::array::from_fn(|_| fail_when_due()), pauses);
         assert!(!patience.is_due());
-        patience.rest();
+        patience.reset();
         assert_eq!(patience.fail(now).as_secs(), 1);
     }
 }

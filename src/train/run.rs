@@ -1,4 +1,4 @@
-//! What all ranks hold of a run, and its step.
+//! The state of a run on every rank, and its step.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::optim::{self, Optimizer};
 use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 
-/// A run in the memory of all ranks: what is trained, on what, and how far it is.
+/// The state of a run on every rank: the network, its weights, the data and the progress.
 pub struct Run<'a> {
     pub config: &'a RunConfig,
     pub comm: &'a dyn Communicator,
@@ -26,7 +26,7 @@ pub struct Run<'a> {
     pub params: Params,
     pub optimizer: Optimizer,
     pub lockstep: Lockstep<'a>,
-    /// Where the run stands, but for the time and the bytes since the last [`Run::lap`].
+    /// The progress, but for the time and the bytes since the last [`Run::lap`].
     pub progress: Progress,
     /// Whether every value that this rank has computed was a finite number.
     pub well: bool,
@@ -36,7 +36,7 @@ pub struct Run<'a> {
     pub total_steps: usize,
     /// The spans of this rank's work, where they are recorded.
     pub trace: Trace,
-    /// What is to go wrong.
+    /// The fault that a test injects.
     pub fault: Option<Fault>,
     /// The time, and the bytes handed to MPI, at the last lap.
     since: (Instant, u64),
@@ -45,7 +45,7 @@ pub struct Run<'a> {
 /// What a step does besides the update.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepRequest {
-    /// All ranks' digests; every rank wants them, or none.
+    /// All ranks' digests; every rank requests them, or none.
     pub digests: bool,
     /// This rank will write a checkpoint.
     pub checkpoint: bool,
@@ -55,13 +55,13 @@ pub struct StepRequest {
 
 /// What a step came to.
 pub struct StepOutcome {
-    /// What all ranks' digests were, if they were wanted.
+    /// All ranks' digests, if they were requested.
     pub digests: Option<digests::Found>,
     /// The signal after which the run ends here.
     pub interrupt: Option<u8>,
 }
 
-/// A number that is not finite: what was found. The same on every rank.
+/// The number that is not finite. The same on every rank.
 #[derive(Debug)]
 pub struct Diverged(pub String);
 
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         Ok(StepOutcome { digests, interrupt: result.flags.interrupt })
     }
 
-    /// Adds a step, the `step`-th of the epoch, to where the run stands.
+    /// Adds a step, the `step`-th of the epoch, to the progress.
     fn count(&mut self, result: &StepResult, step: usize, count: u64, lr: f64) -> Result<(), Diverged> {
         if result.flags.nonfinite {
             return Err(Diverged("a gradient that is not finite".to_owned()));
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
         self.progress.step_of_epoch == self.steps_of_epoch()
     }
 
-    /// Where the run stands right now; the time since the last lap was training or not.
+    /// The progress right now; the time since the last lap was training or not.
     pub fn now(&self, training: bool) -> Progress {
         let mut now = self.progress.clone();
         let (seconds, bytes) = (self.since.0.elapsed().as_secs_f64(), self.comm.bytes_communicated() - self.since.1);
@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
         now
     }
 
-    /// Adds the time and the bytes since the last lap to where the run stands.
+    /// Adds the time and the bytes since the last lap to the progress.
     pub fn lap(&mut self, training: bool) {
         self.progress = self.now(training);
         self.since = (Instant::now(), self.comm.bytes_communicated());

@@ -1,4 +1,4 @@
-//! What a communicator holds besides MPI's own: messages under way, and counters that ranks of a machine meet by.
+//! What a communicator holds besides MPI's own: messages under way, and the counters of node barriers.
 
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
