@@ -15,7 +15,7 @@ use ndarray::ArrayViewD;
 use twox_hash::XxHash3_64;
 
 use super::image::Image;
-use crate::data::writer::unicode;
+use crate::data::texts::unicode;
 use crate::data::{Normalize, Normalizer, RowShape, class_names, foreign, open, schema};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;

@@ -13,7 +13,7 @@ use ndarray::ArrayViewD;
 use sha2::{Digest, Sha256};
 
 use super::image::Image;
-use crate::data::writer::unicode;
+use crate::data::texts::unicode;
 use crate::data::{foreign, schema};
 use crate::error::{Error, Result};
 use crate::files::write_whole_parts;

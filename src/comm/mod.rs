@@ -2,7 +2,7 @@
 //!
 //! - [`Solo`]: one rank, no MPI;
 //! - [`Threads`]: R ranks as threads of one process, for tests;
-//! - `mpi.rs`: MPI, the only file that names the crate `mpi` (feature `mpi`);
+//! - `mpi/`: MPI, the only folder that names the crate `mpi` (feature `mpi`);
 //! - [`Traced`]: any of them, with a record of its calls (`--trace`).
 //!
 //! This module knows numbers and bytes. It does not know what a gradient is. Every rank makes the same calls in the
@@ -16,6 +16,7 @@ mod solo;
 mod threads;
 mod traced;
 mod values;
+mod world;
 
 pub use all_agree::{all_agree, on_root};
 pub use nodes::Nodes;
@@ -23,13 +24,11 @@ pub use solo::Solo;
 pub use threads::Threads;
 pub use traced::Traced;
 pub use values::{allgather, host, hosts};
+pub use world::{launch, library, world};
 
 use std::ops::Range;
 
 use crate::kernels::{self, Buffer};
-#[cfg(not(feature = "mpi"))]
-use crate::launch::Library;
-use crate::launch::{Environment, Launch};
 
 /// The collective operations that training needs. A missing one is a compile error, never a silent no-op.
 pub trait Communicator {
@@ -170,38 +169,4 @@ impl Wire {
             Wire::Bf16 => kernels::packed_len(values),
         }
     }
-}
-
-/// How this process was started, with the MPI that the program was built with, which need not be started for it.
-pub fn launch() -> Launch {
-    let environment = Environment::read();
-    #[cfg(feature = "mpi")]
-    let library = mpi::library(!environment.is_bare());
-    #[cfg(not(feature = "mpi"))]
-    let library = Library::new("", None);
-    Launch::read(&environment, library)
-}
-
-/// The ranks this process was started with: MPI's where a launcher started it and the program was built with MPI, else
-/// one.
-///
-/// Where a rank does not come, the others end after minutes, but who is `patient` waits for ever.
-///
-/// Call it once, first thing: with MPI it also makes a panic on any rank end all of them (the alternative is a hang,
-/// because the others would wait for this rank for ever).
-pub fn world(launch: &Launch, patient: bool) -> Box<dyn Communicator> {
-    #[cfg(feature = "mpi")]
-    if launch.starts_mpi() {
-        return Box::new(mpi::Mpi::initialize(launch, patient));
-    }
-    let _ = (launch, patient);
-    Box::new(Solo::default())
-}
-
-/// The MPI that the program was built with, by name and version; it need not be started.
-pub fn library() -> String {
-    #[cfg(feature = "mpi")]
-    return mpi::version();
-    #[cfg(not(feature = "mpi"))]
-    "none: built without".to_owned()
 }

@@ -10,7 +10,7 @@ use crate::comm::{Communicator, all_agree};
 use crate::data::{Dataset, Part, Split, class_names};
 use crate::error::{Error, Result, printable_name};
 use crate::metrics::{Balance, ClassRows, MOST_IN_TABLE};
-use crate::model::{Workspace, room};
+use crate::model::{Predictor, Workspace, room};
 use crate::plural::plural;
 use crate::report::{note, percent};
 use crate::say;
@@ -98,8 +98,8 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     }
     let (found, members) = if files.len() == 1 {
         let mut ws = Workspace::for_inference(&first.model, batch);
-        let rows = (&part, EVALUATION_SHARDS);
-        (evaluate(&first.model, &first.params, &mut ws, rows, &first.normalizer, comm), Vec::new())
+        let mut predictor = Predictor { model: &first.model, params: &first.params, workspace: &mut ws };
+        (evaluate(&mut predictor, &part, EVALUATION_SHARDS, &first.normalizer, comm), Vec::new())
     } else {
         vote(&files, &first, &part, comm)?
     };

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::comm::{Communicator, on_root};
 use crate::data::class_names;
-use crate::data::ingest::class_folders::Folders;
-use crate::data::ingest::{Content, Request, Source, check_classes, discover};
+use crate::data::ingest::{Content, Folders, Request, Source, check_classes, discover};
 use crate::data::picture::FirstOnly;
 use crate::data::split::{Assignment, assign, none_held_back};
 use crate::data::writer::check_place;
@@ -19,9 +18,6 @@ use crate::error::{Error, Result};
 use crate::files::{swept, text_of};
 use crate::plural::plural;
 use crate::say;
-
-/// About how many bytes of rows are in memory at a time.
-const BLOCK: usize = 16 << 20;
 
 /// Options of `glasses ingest`.
 #[derive(Debug, clap::Args)]
@@ -277,7 +273,7 @@ fn begin(options: &Options, source: &Source, skipped: usize) -> Result<(Assignme
 /// Writes what needs no decoding: the root alone, from memory.
 fn write_local(source: &Source, writer: &Writer, rows: &Assignment) -> Result<()> {
     let bar = share::progress(source.labels.len(), "rows", "writing");
-    let per_block = (BLOCK / source.shape.len().max(1)).max(1);
+    let per_block = (share::BLOCK / source.shape.len().max(1)).max(1);
     for split in Split::ALL {
         for (block, part) in rows.of(split).chunks(per_block).enumerate() {
             let labels: Vec<i64> = part.iter().map(|&row| source.labels[row] as i64).collect();

@@ -16,9 +16,10 @@ use crate::model::Model;
 use crate::optim::OptimizerKind;
 use crate::plural::plural;
 use crate::say;
-use crate::train::cost::{Link, Predicted, Rates, Setting, Shape, best, predict};
-use crate::train::{all_by, can_share, can_take, decide};
-use units::{bandwidth, cores, latency, ranks};
+use crate::train::cost::{Link, Predicted, Rates, Shape, best, predict};
+use crate::train::{Setting, all_by, can_share, can_take, decide};
+use rates::Measured;
+use units::{Ranks, bandwidth, cores, latency, ranks};
 
 /// Options of `glasses plan`.
 #[derive(Debug, clap::Args)]
@@ -78,10 +79,6 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
 }
-
-/// Numbers of ranks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ranks(pub Vec<usize>);
 
 /// One number of ranks.
 #[derive(Debug, Serialize)]
@@ -144,7 +141,8 @@ fn report(options: &Options) -> Result<Report> {
     let flat = matches!(options.input, RowShape::Features { .. });
     let spec = options.model.resolve()?;
     let model = Model::new(spec, options.input.hwc(), flat, options.classes, Engine::Direct)?;
-    let rates = rates::measure(&model, options)?;
+    let measured = Measured { input: options.input, classes: options.classes, optimizer: options.optimizer };
+    let rates = rates::measure(&model, measured)?;
     let link = Link { latency: options.latency, bandwidth: options.bandwidth };
     let scaling = if options.weak { Scaling::Weak } else { Scaling::Strong };
     let mut rows: Vec<Row> = options.ranks.0.iter().map(|&ranks| row(options, &model, &rates, &link, ranks)).collect();

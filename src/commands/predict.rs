@@ -18,10 +18,10 @@ use crate::data::picture::{self, FirstOnly, Picture, is_hdf5};
 use crate::error::{Error, Result};
 use crate::files::text_of;
 use crate::kernels;
-use crate::model::{Model, Params, Workspace, room};
+use crate::model::{Predictor, Workspace, room};
 use crate::plural::plural;
 use crate::report::{note, progress_bar};
-use answers::{Choice, Outcome, Threshold, print};
+use answers::{AnswerOptions, Choice, Outcome, print};
 use rayon::prelude::*;
 
 use super::ensemble;
@@ -52,18 +52,9 @@ pub struct Options {
     /// Also write, for each picture, a map of what speaks for its class over it into this folder
     #[arg(long, value_name = "DIR")]
     pub explain: Option<PathBuf>,
-    /// Also list the K most probable classes of each picture
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-    pub top: Option<u16>,
-    /// Predict a class only from this probability on, else '?'; or, for one class: predict it from there on, else another
-    #[arg(long, value_name = "P|CLASS=P")]
-    pub threshold: Option<Threshold>,
-    /// A JSON array of {file, class, probability, probabilities, and with --top: top}
-    #[arg(long, conflicts_with = "csv")]
-    pub json: bool,
-    /// CSV: file, class, probability, one column a class, and with --top two more a rank
-    #[arg(long)]
-    pub csv: bool,
+    /// The predictions of a picture, and their format.
+    #[command(flatten)]
+    pub answers: AnswerOptions,
 }
 
 /// Collective: the ranks share the pictures, the root prints them in the order given.
@@ -76,7 +67,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     probe::check(&model_files, comm)?;
     let models = all_agree(comm, read(&model_files, options.explain.is_some()))?;
     let saved = &models[0];
-    let choice = all_agree(comm, Choice::new(options, &saved.classes))?;
+    let choice = all_agree(comm, Choice::new(&options.answers, &saved.classes))?;
     let mut files = Vec::new();
     on_root(comm, || {
         files = inputs::list(&options.inputs)?;
@@ -97,7 +88,7 @@ pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     all_agree(comm, maps.map_or(Ok(()), Maps::finish))?;
     say_first_only(first_only, comm);
     let outcomes = gather(outcomes, files.len().div_ceil(size), saved.classes.len(), comm)?;
-    let printed = if comm.is_root() { print(options, &saved.classes, &outcomes) } else { Ok(()) };
+    let printed = if comm.is_root() { print(&options.answers, &saved.classes, &outcomes) } else { Ok(()) };
     all_agree(comm, printed)?;
     if comm.is_root() && files.len() > 1 {
         let (count, seconds) = (files.len(), started.elapsed().as_secs_f64());
@@ -274,8 +265,9 @@ fn predict_batch(
     let pictures: Vec<_> = files.iter().map(decode).collect();
     let good: Vec<&Picture> = pictures.iter().filter_map(|picture| picture.as_ref().ok()).collect();
     let all = models.iter().zip(ws).map(|(saved, ws)| {
-        probabilities(&saved.model, &saved.params, ws, good.len(), |input| {
-            for (picture, input) in good.iter().zip(input.chunks_exact_mut(h * w * c)) {
+        let mut predictor = Predictor { model: &saved.model, params: &saved.params, workspace: ws };
+        predictor.probabilities(0..good.len(), |rows, input| {
+            for (picture, input) in good[rows].iter().zip(input.chunks_exact_mut(h * w * c)) {
                 saved.normalizer.pixels(&picture.pixels, input);
             }
         })
@@ -310,22 +302,6 @@ fn mean(mut all: Vec<Vec<f32>>) -> Vec<f32> {
         }
     }
     found
-}
-
-/// The probability of each class for `rows` rows, which `prepare` writes into the network's input: `[rows, classes]`.
-pub(super) fn probabilities(
-    model: &Model,
-    params: &Params,
-    ws: &mut Workspace,
-    rows: usize,
-    prepare: impl FnOnce(&mut [f32]),
-) -> Vec<f32> {
-    ws.batch = rows;
-    prepare(ws.input_mut());
-    model.forward(params, ws, None);
-    let mut probabilities = ws.logits().to_vec();
-    kernels::softmax(model.classes, &mut probabilities);
-    probabilities
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ mod every;
 pub mod grid;
 mod settings;
 mod strategy;
+mod together;
 
 pub use every::Every;
 pub use settings::Settings;
-pub use strategy::{Together, groups};
+pub use strategy::groups;
+pub use together::Together;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

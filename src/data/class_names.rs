@@ -6,8 +6,8 @@ use std::path::Path;
 use hdf5::Container;
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 
-use super::writer::unicode;
-use super::{foreign, schema, texts};
+use super::refusal::{self, FIX};
+use super::{foreign, texts};
 use crate::error::{Error, Result, printable_name};
 
 /// The most classes that a file may name, or tell of by its labels.
@@ -27,7 +27,7 @@ const NAME: &str = "classes";
 /// # Errors
 /// When HDF5 refuses.
 pub fn write(file: &hdf5::File, classes: &[String]) -> hdf5::Result<()> {
-    let names: Vec<VarLenUnicode> = classes.iter().map(|name| unicode(name)).collect();
+    let names: Vec<VarLenUnicode> = classes.iter().map(|name| texts::unicode(name)).collect();
     if names.len() <= MOST_IN_ATTRIBUTE {
         file.new_attr_builder().with_data(&names).create(NAME).map(drop)
     } else {
@@ -59,7 +59,7 @@ fn one_line(names: &[String]) -> String {
 /// When they are no texts in UTF-8, none, more than [`MOST_CLASSES`], or longer than such a file can hold; when an attribute and a
 /// dataset say different ones.
 pub fn read(path: &Path, file: &hdf5::File) -> Result<Option<Vec<String>>> {
-    let failed = || Error::hdf5("read the class names of", path, schema::FIX);
+    let failed = || Error::hdf5("read the class names of", path, FIX);
     let has_attribute = file.attr_names().map_err(failed())?.iter().any(|name| name == NAME);
     let attribute = has_attribute.then(|| names(path, file.attr(NAME).map_err(failed())?, false)).transpose()?;
     // A group of that name is something else.
@@ -95,7 +95,7 @@ pub fn of_json(names: &[String]) -> Option<Vec<String>> {
 /// The names of an attribute or a dataset.
 fn names<T: Deref<Target = Container>>(path: &Path, of: T, is_dataset: bool) -> Result<Vec<String>> {
     let place = if is_dataset { format!("/{NAME}") } else { format!("attribute '{NAME}'") };
-    let invalid = |found: String, expected: String| Err(schema::invalid(path, &place, found, expected));
+    let invalid = |found: String, expected: String| Err(refusal::invalid(path, &place, found, expected));
     use TypeDescriptor as Type;
     match foreign::kind(&of) {
         (Some(Type::VarLenUnicode | Type::VarLenAscii), _) => {}
@@ -115,7 +115,7 @@ fn names<T: Deref<Target = Container>>(path: &Path, of: T, is_dataset: bool) -> 
     if is_dataset && axes.len() != 1 || long_axes > 1 || count > MOST_CLASSES {
         return invalid(foreign::extent(&of), format!("one axis of at most {MOST_CLASSES} names"));
     }
-    let failed = || Error::hdf5(format!("read {place} of"), path, schema::FIX);
+    let failed = || Error::hdf5(format!("read {place} of"), path, FIX);
     let mut names = Vec::with_capacity(count);
     for first in (0..count).step_by(if is_dataset { TOGETHER } else { count }) {
         let range = is_dataset.then(|| first..count.min(first + TOGETHER));

@@ -1,13 +1,23 @@
 //! What lies in an HDF5 file, for messages.
 
-use super::foreign;
-use super::schema::Group;
+use super::{Split, foreign};
 
 /// So many things are looked at, and so deep.
 const MOST: usize = 200;
 const DEEPEST: usize = 3;
 /// So many are named.
 const NAMED: usize = 12;
+
+/// A group that holds the rows of a split.
+#[derive(Debug)]
+pub struct Group {
+    /// Whose rows they are.
+    pub split: Split,
+    /// What it is called: `val`, or `Validation`.
+    pub name: String,
+    /// How many rows.
+    pub rows: usize,
+}
 
 /// Something in a file.
 struct Item {

@@ -13,12 +13,13 @@ mod outline;
 pub mod part;
 pub mod picture;
 pub mod reader;
+mod refusal;
 pub mod remarks;
 pub mod schema;
 pub mod shards;
 pub mod split;
 pub mod synth;
-mod texts;
+pub mod texts;
 pub mod writer;
 
 pub use augment::Augment;

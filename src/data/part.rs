@@ -65,6 +65,12 @@ impl Part {
         &self.block.labels
     }
 
+    /// Labels of consecutive rows (numbers in the split; all in this part).
+    pub fn labels_of(&self, rows: Range<usize>) -> &[u32] {
+        let first = self.block.range.start;
+        &self.block.labels[rows.start - first..rows.end - first]
+    }
+
     /// The values in this part.
     pub fn values(&self) -> &Values {
         &self.block.values
@@ -95,14 +101,25 @@ impl Part {
     pub fn load(&self, rows: &[u32], normalizer: &Normalizer, input: &mut [f32], labels: &mut Vec<u32>) {
         labels.clear();
         for (&row, output) in rows.iter().zip(input.chunks_exact_mut(self.row_len)) {
-            position::tick();
-            let place = row as usize - self.block.range.start;
-            let values = place * self.row_len..(place + 1) * self.row_len;
-            match &self.block.values {
-                Values::Images(pixels) => normalizer.pixels(&pixels[values], output),
-                Values::Features(features) => normalizer.features(&features[values], output),
-            }
-            labels.push(self.block.labels[place]);
+            self.prepare_row(row as usize, normalizer, output);
+            labels.push(self.block.labels[row as usize - self.block.range.start]);
+        }
+    }
+
+    /// Prepares consecutive rows (numbers in the split; all in this part) into `input [rows, h, w, c]`.
+    pub fn prepare(&self, rows: Range<usize>, normalizer: &Normalizer, input: &mut [f32]) {
+        for (row, output) in rows.zip(input.chunks_exact_mut(self.row_len)) {
+            self.prepare_row(row, normalizer, output);
+        }
+    }
+
+    fn prepare_row(&self, row: usize, normalizer: &Normalizer, output: &mut [f32]) {
+        position::tick();
+        let place = row - self.block.range.start;
+        let values = place * self.row_len..(place + 1) * self.row_len;
+        match &self.block.values {
+            Values::Images(pixels) => normalizer.pixels(&pixels[values], output),
+            Values::Features(features) => normalizer.features(&features[values], output),
         }
     }
 }

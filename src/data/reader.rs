@@ -8,8 +8,10 @@ use ndarray::s;
 
 use super::class_names::MOST_CLASSES;
 use super::coarse::{Coarse, Exact};
+use super::contents::Group;
 use super::open::{OpenFile, open};
-use super::schema::{self, FIX, Group, Schema, invalid};
+use super::refusal::{FIX, invalid};
+use super::schema::{self, Schema};
 use super::{RowShape, Split, foreign, rows_name};
 use crate::error::{Error, Result};
 use crate::plural::plural;

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use hdf5::types::TypeDescriptor;
 
+use super::contents::Group;
+use super::refusal::{FIX, invalid};
 use super::{RowShape, Split, class_names, contents, foreign, rows_name, texts};
 use crate::error::{Error, Result};
-
-/// What to do about a file that is no dataset.
-pub const FIX: &str = "check that it is a complete dataset; 'The HDF5 schema' in README.md describes one";
 
 /// What is known of a dataset before a row is read.
 #[derive(Debug)]
@@ -23,17 +22,6 @@ pub struct Schema {
     pub splits: Vec<Group>,
     /// What a user should know: what was taken for what, what is not read.
     pub notes: Vec<String>,
-}
-
-/// A group that holds the rows of a split.
-#[derive(Debug)]
-pub struct Group {
-    /// Whose rows they are.
-    pub split: Split,
-    /// What it is called: `val`, or `Validation`.
-    pub name: String,
-    /// How many rows.
-    pub rows: usize,
 }
 
 /// Checks groups, types and shapes.
@@ -82,11 +70,6 @@ pub fn read(path: &Path, file: &hdf5::File) -> Result<Schema> {
     let shape = shape.map_or(RowShape::Features { d: 0 }, |(shape, _)| shape);
     notes.extend(contents::not_read(file, &splits, rows_name(shape), classes.is_some()));
     Ok(Schema { shape, classes, origin, splits, notes })
-}
-
-/// What is wrong at a place of the file.
-pub fn invalid(path: &Path, place: &str, found: impl Into<String>, expected: impl Into<String>) -> Error {
-    Error::invalid(format!("{} {place}", path.display()), found, expected, FIX)
 }
 
 fn check_split(path: &Path, file: &hdf5::File, name: &str, notes: &mut Vec<String>) -> Result<(RowShape, usize)> {

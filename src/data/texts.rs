@@ -31,3 +31,8 @@ fn raw<T: H5Type + AsRef<[u8]>>(of: &Container, range: Option<Range<usize>>) -> 
         None => of.read_raw::<T>()?.iter().map(bytes).collect(),
     })
 }
+
+/// HDF5 strings end at a NUL, so one inside is replaced.
+pub fn unicode(text: &str) -> VarLenUnicode {
+    text.replace('\0', "\u{fffd}").parse().expect("no NUL is left")
+}

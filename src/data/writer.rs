@@ -15,6 +15,7 @@ use tempfile::TempPath;
 
 use super::class_names::MOST_CLASSES;
 use super::split::Assignment;
+use super::texts::unicode;
 use super::{RowShape, Split, class_names, rows_name};
 use crate::error::{Error, Result};
 use crate::files::{behind_links, check_replaceable, hold, temporary_beside};
@@ -242,9 +243,4 @@ fn create_split(file: &hdf5::File, split: Split, shape: RowShape, count: usize) 
     let labels = group.new_dataset::<i64>().alloc_time(early).fill_time(FillTime::Never);
     labels.shape(count).create("labels")?;
     Ok(())
-}
-
-/// HDF5 strings end at a NUL, so one inside is replaced.
-pub(crate) fn unicode(text: &str) -> VarLenUnicode {
-    text.replace('\0', "\u{fffd}").parse().expect("no NUL is left")
 }

@@ -8,8 +8,6 @@ use object::Object;
 use object::read::ReadCache;
 use twox_hash::XxHash3_64;
 
-use super::{Check, Rank};
-
 /// The commit that the program was built from; `-modified` behind it where the sources were others.
 pub const COMMIT: &str = git_version::git_version!(
     args = ["--always", "--abbrev=12", "--exclude=*", "--dirty=-modified"],
@@ -43,32 +41,9 @@ fn whole(path: &std::path::Path) -> std::io::Result<String> {
     }
 }
 
-/// Whether all ranks run the same program.
-pub fn same_build(ranks: &[Rank]) -> Check {
-    let version = concat!("glasses ", env!("CARGO_PKG_VERSION"));
-    let name = |rank: &Rank| format!("commit {}, executable {:.12}", rank.commit, rank.executable);
-    let Some(other) = ranks.iter().position(|rank| rank.program() != ranks[0].program()) else {
-        return Check::ok("build", format!("{version}, {}, {}", name(&ranks[0]), ranks[0].mpi));
-    };
-    let differ = ranks.iter().filter(|rank| rank.program() != ranks[0].program()).count();
-    let found = format!(
-        "{differ} of {} ranks run another glasses than rank 0: rank {other} on {} is {} ({}), rank 0 on {} is {} ({})",
-        ranks.len(),
-        ranks[other].host,
-        name(&ranks[other]),
-        ranks[other].mpi,
-        ranks[0].host,
-        name(&ranks[0]),
-        ranks[0].mpi
-    );
-    let fix = format!("name one file that all machines see, or copy {} to all of them again", ranks[0].path);
-    Check::error("build", found, "the same executable on every rank", fix)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
 
     #[test]
     fn a_build_is_known_by_its_linker_s_digest_or_its_bytes() {
@@ -80,15 +55,5 @@ mod tests {
         std::fs::write(&two, "no programs").unwrap();
         assert_eq!(linked(&one), None);
         assert_ne!(whole(&one).unwrap(), whole(&two).unwrap());
-    }
-
-    #[test]
-    fn ranks_of_another_build_are_named() {
-        let mut ranks = vec![Rank { host: "n1".into(), executable: "aa".into(), ..Rank::default() }; 4];
-        assert_eq!(same_build(&ranks).verdict, Verdict::Ok);
-        ranks[2] = Rank { host: "n2".into(), executable: "bb".into(), ..Rank::default() };
-        let check = same_build(&ranks);
-        assert!(check.verdict == Verdict::Error && check.found.starts_with("1 of 4 ranks"), "{check:?}");
-        assert!(check.found.contains("rank 2 on n2") && check.found.contains("executable bb"), "{check:?}");
     }
 }

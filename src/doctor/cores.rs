@@ -1,51 +1,15 @@
 //! Whether every rank has a core of its own.
 
 use std::collections::BTreeSet;
-use std::fs::read_to_string;
 
 use super::Check;
+use super::cpus::numbers;
 use super::rank::{Rank, hosts};
 use crate::launch::Launcher;
 use crate::plural::plural;
 
-/// A rank that may use more CPUs than this is not pinned to a core; the cores of more would take time to look up.
-const NARROW: usize = 8;
-
 /// Hosts with trouble that are named.
 const SHOWN: usize = 3;
-
-/// What this process may use of its machine. Where the system does not say (it is not Linux), nothing is known.
-pub fn add(rank: Rank) -> Rank {
-    let status = read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let Some(cpus) = line.map(|list| list.trim().to_owned()) else { return rank };
-    let mine = numbers(&cpus);
-    let online = numbers(&read_to_string("/sys/devices/system/cpu/online").unwrap_or_default()).len().max(mine.len());
-    let threads = siblings(mine.first().copied().unwrap_or(0)).len().max(1);
-    let cores = match mine.len() {
-        0..=NARROW => mine.iter().map(|&cpu| siblings(cpu).first().copied().unwrap_or(cpu)).collect(),
-        _ => Vec::new(),
-    };
-    let given = std::thread::available_parallelism().map_or(mine.len(), usize::from);
-    let quota = Some(given).filter(|&given| given < mine.len());
-    Rank { cpus, cores, machine: (online, (online / threads).max(1)), quota, ..rank }
-}
-
-/// The CPUs of one core, lowest first.
-fn siblings(cpu: usize) -> Vec<usize> {
-    numbers(
-        &read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")).unwrap_or_default(),
-    )
-}
-
-/// `0-2,8` are 0, 1, 2, 8.
-fn numbers(list: &str) -> Vec<usize> {
-    let ranges = list.trim().split(',').filter_map(|part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
-    });
-    ranges.flatten().collect()
-}
 
 /// More ranks than CPUs, and ranks that are pinned to one another's: a check each.
 pub fn judge(ranks: &[Rank], launcher: &Launcher) -> [Check; 2] {
@@ -221,12 +185,6 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_cpus_are_read() {
-        assert_eq!(numbers("0-2,8\n"), [0, 1, 2, 8]);
-        assert!(numbers("").is_empty() && numbers("\n").is_empty());
-    }
-
-    #[test]
     fn ranks_with_room_are_not_complained_of() {
         for cpus in [
             &["0-7"; 8][..],
@@ -275,10 +233,5 @@ mod tests {
     fn what_the_system_does_not_say_is_not_judged() {
         let checks = judge(&[Rank::default(), Rank::default()], &Launcher::Alone);
         assert!(checks.iter().all(|check| check.verdict == Verdict::Ok && check.found.starts_with("not known")));
-        let here = add(Rank::default());
-        assert!(
-            !cfg!(target_os = "linux") || !numbers(&here.cpus).is_empty() && here.machine.0 >= here.machine.1,
-            "{here:?}"
-        );
     }
 }

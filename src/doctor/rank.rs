@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, build, cores};
+use super::cpus::Cpus;
+use super::{Check, build};
 use crate::comm::{self, Communicator};
 use crate::error::Error;
 use crate::kernels;
@@ -38,7 +39,8 @@ impl Rank {
             Err(wrong) => (String::new(), Some(Check::from(&Error::from(wrong)))),
         };
         let path = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
-        let rank = Rank {
+        let cpus = Cpus::of_this_process();
+        Rank {
             host: comm::host(),
             path,
             commit: build::COMMIT.to_owned(),
@@ -46,9 +48,11 @@ impl Rank {
             mpi: comm::library(),
             isa,
             isa_wrong,
-            ..Rank::default()
-        };
-        cores::add(rank)
+            cpus: cpus.list,
+            cores: cpus.cores,
+            machine: cpus.machine,
+            quota: cpus.quota,
+        }
     }
 
     /// Collective: all of them.
@@ -91,4 +95,42 @@ pub fn instruction_sets(ranks: &[Rank]) -> Check {
         ref several => several.iter().map(|group| format!("{} on {}", group[0], plural(group.len(), "rank"))).collect(),
     };
     Check::ok("instruction set", groups.join(", "))
+}
+
+/// Whether all ranks run the same program.
+pub fn same_build(ranks: &[Rank]) -> Check {
+    let version = concat!("glasses ", env!("CARGO_PKG_VERSION"));
+    let name = |rank: &Rank| format!("commit {}, executable {:.12}", rank.commit, rank.executable);
+    let Some(other) = ranks.iter().position(|rank| rank.program() != ranks[0].program()) else {
+        return Check::ok("build", format!("{version}, {}, {}", name(&ranks[0]), ranks[0].mpi));
+    };
+    let differ = ranks.iter().filter(|rank| rank.program() != ranks[0].program()).count();
+    let found = format!(
+        "{differ} of {} ranks run another glasses than rank 0: rank {other} on {} is {} ({}), rank 0 on {} is {} ({})",
+        ranks.len(),
+        ranks[other].host,
+        name(&ranks[other]),
+        ranks[other].mpi,
+        ranks[0].host,
+        name(&ranks[0]),
+        ranks[0].mpi
+    );
+    let fix = format!("name one file that all machines see, or copy {} to all of them again", ranks[0].path);
+    Check::error("build", found, "the same executable on every rank", fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn ranks_of_another_build_are_named() {
+        let mut ranks = vec![Rank { host: "n1".into(), executable: "aa".into(), ..Rank::default() }; 4];
+        assert_eq!(same_build(&ranks).verdict, Verdict::Ok);
+        ranks[2] = Rank { host: "n2".into(), executable: "bb".into(), ..Rank::default() };
+        let check = same_build(&ranks);
+        assert!(check.verdict == Verdict::Error && check.found.starts_with("1 of 4 ranks"), "{check:?}");
+        assert!(check.found.contains("rank 2 on n2") && check.found.contains("executable bb"), "{check:?}");
+    }
 }

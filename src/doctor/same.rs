@@ -3,8 +3,7 @@
 use twox_hash::XxHash3_64;
 
 use super::Verdict;
-use super::build::same_build;
-use super::rank::Rank;
+use super::rank::{Rank, same_build};
 use crate::comm::{self, Communicator};
 use crate::error::{Error, Result};
 

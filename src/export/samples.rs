@@ -5,6 +5,7 @@
 //! f32 `[N, classes]`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -14,7 +15,7 @@ use crate::checkpoint::SavedModel;
 use crate::data::{Dataset, Split, Values};
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::model::Workspace;
+use crate::model::{Predictor, Workspace};
 
 /// Rows that are taken, at most.
 pub const MOST_ROWS: usize = 200;
@@ -70,18 +71,17 @@ fn logits(saved: &SavedModel, values: &Values) -> Vec<f32> {
         Values::Features(features) => features.len() / length,
     };
     let mut ws = Workspace::for_inference(&saved.model, BATCH);
+    let mut predictor = Predictor { model: &saved.model, params: &saved.params, workspace: &mut ws };
     let mut logits = Vec::with_capacity(count * saved.model.classes);
-    for first in (0..count).step_by(BATCH) {
-        ws.batch = BATCH.min(count - first);
-        for (row, input) in (first..count).zip(ws.input_mut().chunks_exact_mut(length)) {
+    let fill = |rows: Range<usize>, input: &mut [f32]| {
+        for (row, input) in rows.zip(input.chunks_exact_mut(length)) {
             let place = row * length..(row + 1) * length;
             match values {
                 Values::Images(pixels) => saved.normalizer.pixels(&pixels[place], input),
                 Values::Features(features) => saved.normalizer.features(&features[place], input),
             }
         }
-        saved.model.forward(&saved.params, &mut ws, None);
-        logits.extend_from_slice(ws.logits());
-    }
+    };
+    predictor.run(0..count, fill, |_, of_batch| logits.extend_from_slice(of_batch));
     logits
 }

@@ -8,7 +8,7 @@ use super::graph::TensorId;
 use super::ops::work::{Backward, Between, Pass, Work};
 use super::probe::Probe;
 use super::profile::Profile;
-use super::program::Step;
+use super::step::Step;
 use super::workspace::Tensors;
 use super::{DenseStep, Gradients, Model, Params, Workspace};
 use crate::kernels::{self, Leaf, Score, add_channels, take_channels};

@@ -7,7 +7,7 @@ use super::graph::TensorId;
 use super::ops::DenseWork;
 use super::ops::work::{Elements, Forward, Inputs, Pass, Training, Work};
 use super::profile::Profile;
-use super::program::Step;
+use super::step::Step;
 use super::workspace::Tensors;
 use super::{Model, Params, Workspace};
 use crate::kernels::{Channels, put_channels};

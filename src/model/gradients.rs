@@ -3,7 +3,7 @@
 
 use super::graph::TensorId;
 use super::ops::work::Work;
-use super::program::{Row, Step};
+use super::step::{Row, Step};
 
 /// A gradient's place among [`GradientPlan::slots`].
 pub type SlotId = usize;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::gradients::GradientPlan;
 use super::graph::TensorId;
 use super::ops::work::Keeps;
-use super::program::{Row, Step};
+use super::step::{Row, Step};
 
 /// Floats of a cache line: what stands in memory begins with one.
 const LINE: usize = 16;

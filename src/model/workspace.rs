@@ -77,7 +77,7 @@ fn levels(capacity: usize, shards: usize) -> usize {
 }
 
 fn scratch(model: &Model, capacity: usize) -> usize {
-    let floats = |(index, step): (usize, &super::program::Step)| match &step.work {
+    let floats = |(index, step): (usize, &super::step::Step)| match &step.work {
         Work::Map(map) => map.scratch(if index < model.program.by_image { 1 } else { capacity }),
         _ => 0,
     };
@@ -153,9 +153,9 @@ impl Workspace {
         4 * (values + gradients + sums + scratch(model, capacity) + model.program.packed) + 2 * kept
     }
 
-    /// Bytes that [`Workspace::for_inference`] takes.
+    /// Bytes that [`Workspace::for_explanation`] takes, and [`Workspace::for_inference`] at most.
     pub fn inference_bytes(model: &Model, capacity: usize) -> usize {
-        bytes(model, &model.program.inference, capacity, 0)
+        bytes(model, &model.program.explanation, capacity, 0)
     }
 
     /// Floats that a tensor takes in training.

@@ -1,45 +1,12 @@
-//! What a run says of itself: what it is, what it came to, why it stopped.
+//! What a run says of itself: what it is, and what it came to.
 
-use super::saver::{Meta, Saver};
-use super::trainer::Trainer;
-use crate::checkpoint::Described;
+use super::run::Run;
 use crate::comm::Communicator;
-use crate::config::{Batch, RunConfig};
 use crate::data::{Part, class_names};
-use crate::error::{Error, Exit};
 use crate::metrics::{EpochLine, Seconds, Slowest, Summary};
 use crate::plural::plural;
-use crate::position::{self, Phase};
 
-impl Trainer<'_> {
-    /// What a checkpoint says of the run.
-    pub fn meta(&mut self) -> Meta {
-        Meta {
-            glasses: env!("CARGO_PKG_VERSION").to_owned(),
-            settings: self.config_that_runs().to_toml().unwrap_or_default(),
-            data: self.data.fingerprint.clone(),
-            ranks: self.comm.size(),
-            plan: self.lockstep.binding_plan(),
-            optimizer_steps: *self.optimizer.state().steps,
-            progress: self.now(!self.is_done()),
-            lines: self.lines.clone(),
-            chain: self.chain,
-            model: Some(Described::of(&self.model, self.data.shape, &self.data.normalizer, &self.data.classes)),
-        }
-    }
-
-    /// The settings with everything that the data decided.
-    pub fn config_that_runs(&self) -> RunConfig {
-        RunConfig {
-            // `--resume` may come from another folder.
-            data: self.config.data_from_everywhere(),
-            normalize: Some(self.data.normalizer.mode()),
-            augment: Some(self.data.augment),
-            batch: self.config.batch.or(Some(Batch::Rows(self.batch))),
-            ..self.config.clone()
-        }
-    }
-
+impl Run<'_> {
     /// What runs, for a person.
     pub fn describe(&self) -> String {
         let (data, config) = (&self.data, self.config);
@@ -67,9 +34,9 @@ impl Trainer<'_> {
         )
     }
 
-    /// What the run came to.
-    pub fn summary(&self) -> Summary {
-        let (last, progress) = (self.lines.last(), self.now(false));
+    /// What the run came to, of which these are the lines.
+    pub fn summary(&self, lines: &[EpochLine]) -> Summary {
+        let (last, progress) = (lines.last(), self.now(false));
         let mut exchange = progress.exchange;
         exchange += progress.sums.exchange;
         let training_seconds = progress.training_seconds + progress.sums.wall_seconds;
@@ -82,7 +49,7 @@ impl Trainer<'_> {
             test_rows: self.data.test.as_ref().map_or(0, |part| part.shards.rows()),
             ranks: self.comm.size(),
             shards: self.config.shards,
-            epochs: self.lines.len(),
+            epochs: lines.len(),
             steps: progress.step,
             train_loss: value(|line| line.train_loss),
             train_accuracy: value(|line| line.train_accuracy),
@@ -102,27 +69,6 @@ impl Trainer<'_> {
             wall_seconds: progress.wall_seconds,
             members: Vec::new(),
         }
-    }
-
-    /// Why a run cannot go on whose numbers are none, and what it could go on from.
-    pub fn diverged(&mut self, found: String) -> Error {
-        position::enter(Phase::Checkpoint);
-        let checkpoint = match self.saver.as_mut().and_then(Saver::newest) {
-            Some(step) => {
-                let run = self.folder.path().display();
-                format!(
-                    "; the last checkpoint is that of step {step}: `glasses train --resume {run} --fork --lr …` begins there"
-                )
-            }
-            None => String::new(),
-        };
-        Error::invalid(
-            format!("step {} (epoch {})", self.progress.step, self.progress.epoch + 1),
-            format!("{found}: the training diverged"),
-            "finite numbers",
-            format!("lower --lr (it was {}), or limit gradients with --clip-norm 1{checkpoint}", self.config.lr),
-        )
-        .ended(Exit::Diverged)
     }
 }
 

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use super::data::TrainData;
-use super::ensemble::member_folder;
 use super::origin::{changed, newest};
-use super::run_dir::checkpoints_of;
+use super::run_dir::{checkpoints_of, member_folder};
 use crate::checkpoint;
 use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::RunConfig;

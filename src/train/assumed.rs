@@ -1,8 +1,9 @@
 //! What is said of a dataset before time is spent on it, and what it is refused for: by `glasses train`, of the rows that its ranks
 //! have, and by `glasses info`, of the file.
 
-use super::data::{BATCH, default_batch};
-use super::{EVALUATION_SHARDS, removed};
+use super::batch::{BATCH, default_batch};
+use super::evaluate::EVALUATION_SHARDS;
+use super::removed;
 use crate::comm::{Communicator, Solo};
 use crate::data::{Dataset, Normalize, Part, Shards, Split, remarks};
 use crate::error::{Error, Result};

@@ -1,12 +1,13 @@
 //! `--tensorboard`: what an epoch was, for TensorBoard, in the run's folder. The root writes.
 
 use super::evaluate::Evaluation;
-use super::trainer::Trainer;
+use super::run::Run;
+use super::run_dir::RunDir;
 use crate::data::{Part, RowShape, Values};
 use crate::error::Result;
 use crate::kernels;
 use crate::metrics::{EpochLine, MOST_IN_TABLE};
-use crate::model::Workspace;
+use crate::model::{Predictor, Workspace};
 use crate::report::{Console, percent};
 use crate::tensorboard::{Events, StepSummary, picture};
 
@@ -36,15 +37,15 @@ impl Board {
     }
 
     /// On the root: adds an epoch. A disk that refuses ends this, not the training.
-    pub fn add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2], console: &Console) {
-        if let Err(failure) = self.try_add(trainer, line, found) {
+    pub fn add(&mut self, run: &Run<'_>, folder: &RunDir, line: &EpochLine, found: [&Found; 2], console: &Console) {
+        if let Err(failure) = self.try_add(run, folder, line, found) {
             console.warn(format!("--tensorboard ends here, training goes on: {failure}"));
             *self = Board::Off;
         }
     }
 
-    fn try_add(&mut self, trainer: &Trainer<'_>, line: &EpochLine, found: [&Found; 2]) -> Result<()> {
-        if !trainer.folder.is_own() {
+    fn try_add(&mut self, run: &Run<'_>, folder: &RunDir, line: &EpochLine, found: [&Found; 2]) -> Result<()> {
+        if !folder.is_own() {
             return Ok(());
         }
         if matches!(self, Board::Open(events) if !events.is_there()) {
@@ -52,18 +53,18 @@ impl Board {
             *self = Board::From(0);
         }
         if let Board::From(first) = *self {
-            *self = Board::Open(Events::create(trainer.folder.path(), first)?);
+            *self = Board::Open(Events::create(folder.path(), first)?);
         }
         let Board::Open(events) = self else { return Ok(()) };
         let mut summary = StepSummary::default();
         scalars(line, &mut summary);
         for (split, found) in ["val", "test"].iter().zip(found) {
             if let Some(found) = found {
-                confusion(split, &trainer.data.classes, found, &mut summary);
+                confusion(split, &run.data.classes, found, &mut summary);
             }
         }
-        if found.iter().any(|found| found.is_some()) || trainer.is_done() {
-            examples(trainer, &mut summary);
+        if found.iter().any(|found| found.is_some()) || run.is_done() {
+            examples(run, &mut summary);
         }
         events.add(line.step, summary)
     }
@@ -122,8 +123,8 @@ fn confusion(split: &str, classes: &[String], found: &Evaluation, summary: &mut 
 }
 
 /// Some pictures that the root holds, with what the network predicts for them now.
-fn examples(trainer: &Trainer<'_>, summary: &mut StepSummary) {
-    let data = &trainer.data;
+fn examples(run: &Run<'_>, summary: &mut StepSummary) {
+    let data = &run.data;
     let RowShape::Image { h, w, c } = data.shape else { return };
     let (part, split) = match (&data.test, &data.val) {
         (Some(part), _) => (part, "test"),
@@ -135,14 +136,12 @@ fn examples(trainer: &Trainer<'_>, summary: &mut StepSummary) {
         return;
     }
     // Of its own: the training's holds a step's values.
-    let mut ws = Workspace::for_explanation(&trainer.model, rows.len());
-    ws.batch = rows.len();
+    let mut ws = Workspace::for_inference(&run.model, rows.len());
+    let mut predictor = Predictor { model: &run.model, params: &run.params, workspace: &mut ws };
     let mut labels = Vec::new();
-    part.load(&rows, &data.normalizer, ws.input_mut(), &mut labels);
-    trainer.model.forward(&trainer.params, &mut ws, None);
-    let mut probabilities = ws.logits().to_vec();
-    kernels::softmax(trainer.model.classes, &mut probabilities);
-    let each = probabilities.chunks_exact(trainer.model.classes).zip(&labels).zip(&pixels).enumerate();
+    let probabilities = predictor
+        .probabilities(0..rows.len(), |places, input| part.load(&rows[places], &data.normalizer, input, &mut labels));
+    let each = probabilities.chunks_exact(run.model.classes).zip(&labels).zip(&pixels).enumerate();
     for (number, ((shares, &label), pixels)) in each {
         let Some(best) = kernels::argmax(shares) else { continue };
         let first = format!("predicted {} {}", data.classes[best], percent(f64::from(shares[best])));

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use twox_hash::XxHash3_64;
 
 use crate::comm::{Communicator, all_agree};
-use crate::config::{Batch, RunConfig};
+use crate::config::RunConfig;
 use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
 use crate::doctor;
 use crate::error::{Error, Result};
@@ -14,7 +14,10 @@ use crate::model::Workspace;
 use crate::plural::plural;
 use crate::position;
 
-use super::{EVALUATION_BATCH, MICRO_BATCH, assumed, removed};
+use super::batch::batch_of;
+use super::micro_batch::{EVALUATION_BATCH, MICRO_BATCH};
+use super::shard_sums::sum_of_shards;
+use super::{assumed, removed};
 
 /// A rank's rows.
 #[derive(Debug)]
@@ -124,29 +127,6 @@ fn same_data(dataset: &Dataset, comm: &dyn Communicator) -> Result<()> {
     doctor::same(comm, &place, &outline, "the same dataset on every rank", fix)
 }
 
-/// Rows of the global batch where nobody says it and there are as many.
-pub(super) const BATCH: usize = 16;
-
-/// Rows of the global batch where nobody says it, of `rows` training rows.
-pub fn default_batch(rows: usize) -> usize {
-    rows.min(BATCH)
-}
-
-/// Rows of the global batch, of `rows` training rows.
-pub fn batch_of(config: &RunConfig, rows: usize) -> Result<usize> {
-    match config.batch {
-        None => Ok(default_batch(rows)),
-        Some(Batch::Full) => Ok(rows),
-        Some(Batch::Rows(batch)) if batch <= rows => Ok(batch),
-        Some(Batch::Rows(batch)) => Err(Error::invalid(
-            "--batch",
-            format!("{batch} rows, more than the {} of {}", plural(rows, "training row"), config.data.display()),
-            format!("at most {rows}"),
-            "pass --batch full for plain gradient descent, or a smaller number",
-        )),
-    }
-}
-
 /// Collective: a digest of every row of every split, shard by shard, whoever has them; XXH3, 64 bits, in hexadecimal.
 fn fingerprint(parts: &[Option<&Part>], shape: RowShape, classes: &[String], comm: &dyn Communicator) -> String {
     let mut hash = XxHash3_64::default();
@@ -246,30 +226,4 @@ fn feature_sums(
             *sum += term(column, f64::from(value));
         }
     })
-}
-
-/// Collective: `length` sums over training rows in an order that the ranks do not change: the first `most` rows of a shard one after
-/// another, then the shards in the fixed tree. `add` gets a row's number in this rank's part, its label and the sums of its shard.
-pub(super) fn sum_of_shards(
-    train: &Part,
-    comm: &dyn Communicator,
-    (most, length): (usize, usize),
-    mut add: impl FnMut(usize, usize, &mut [f64]),
-) -> Vec<f64> {
-    let shards = train.shards.count();
-    let first = train.shards.rows_of(train.owned.clone()).start;
-    // Each shard has one owner; everyone else adds zeros, which changes nothing.
-    let mut sums = vec![0.0; shards * length];
-    for shard in train.owned.clone() {
-        for row in train.rows_of(shard).take(most) {
-            let label = train.labels()[row - first] as usize;
-            add(row - first, label, &mut sums[shard * length..(shard + 1) * length]);
-        }
-    }
-    comm.allreduce_f64(&mut sums);
-    let of = |place: usize| {
-        let shard_sum = &mut |shard: usize| Some(sums[shard * length + place]);
-        kernels::tree(shards, shard_sum, &|a, b| a + b).unwrap_or(0.0)
-    };
-    (0..length).map(of).collect()
 }

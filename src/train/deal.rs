@@ -1,11 +1,11 @@
 //! Many runs within one job: the ranks in groups, each of which takes the next run when it is done with one.
 //!
 //! Who takes what is decided by files: a run is of the group that can create its claim. Nobody waits for a rank that trains,
-//! and a group that finds nothing left rests without using its processors. The claims are of one job: what a former one left is
+//! and a group that finds nothing left waits in a sleeping barrier, which uses no processor. The claims are of one job: what a former one left is
 //! removed first, and a lock on the folder keeps two jobs apart.
 
 use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGUSR1;
 
 use super::interrupt;
+use super::job::Job;
 use super::origin::Origin;
 use super::prepare::write_divergence;
 use crate::comm::{self, Communicator, all_agree, on_root};
@@ -31,19 +32,6 @@ const STOP: &str = "stop";
 /// Time between two looks for runs that are done.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A run that is to be dealt out.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// What it is called.
-    pub name: String,
-    /// Its settings.
-    pub config: RunConfig,
-    /// Where it begins.
-    pub origin: Origin,
-    /// Where it works.
-    pub folder: PathBuf,
-}
-
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum End {
@@ -57,7 +45,10 @@ pub enum End {
     Interrupted(String, u8),
 }
 
-/// Collective: runs `jobs` in their order, as many at a time as there are groups of `each` ranks; `folder` is one that all ranks
+/// Trains a run on these ranks; its messages go to that console.
+pub type Train = fn(&RunConfig, &Origin, &dyn Communicator, Console) -> Result<Summary>;
+
+/// Collective: has `train` run `jobs` in their order, as many at a time as there are groups of `each` ranks; `folder` is one that all ranks
 /// see. How each of them ended, on every rank; `None` where it never began. The root says a line of each to `console`.
 ///
 /// # Errors
@@ -68,6 +59,7 @@ pub fn deal(
     each: usize,
     comm: &dyn Communicator,
     console: &Console,
+    train: Train,
 ) -> Result<Vec<Option<End>>> {
     let claims = folder.join(CLAIMS);
     let mut lock = None;
@@ -93,9 +85,9 @@ pub fn deal(
         let leads = part.is_root();
         scope.spawn({
             let (claims, done) = (&claims, &done);
-            move || heed(claims, leads, done)
+            move || forward_signals(claims, leads, done)
         });
-        let dealt = take_turns(jobs, &claims, part.as_ref(), &mut ends);
+        let dealt = take_turns(jobs, &claims, part.as_ref(), train, &mut ends);
         // Others may need hours yet.
         comm.sleeping_barrier();
         dealt
@@ -135,7 +127,7 @@ pub fn failure(jobs: &[Job], ends: &[Option<End>], again: &str) -> Option<Error>
     let exit = |of: fn(&End) -> Option<u8>| ended().filter_map(|(_, end)| of(end)).max().map(Exit::of_code);
     let failed: Vec<String> = ended()
         .filter_map(|(job, end)| match end {
-            End::Failed(said, _) => Some(format!("{}: {}", job.name, said.replace('\n', "\n  "))),
+            End::Failed(message, _) => Some(format!("{}: {}", job.name, message.replace('\n', "\n  "))),
             _ => None,
         })
         .collect();
@@ -179,7 +171,13 @@ fn create(path: &Path) -> Result<bool> {
 }
 
 /// Collective over a group: takes runs until none is left. What the group's root learns goes to `ends`.
-fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut Vec<(usize, End)>) -> Result<()> {
+fn take_turns(
+    jobs: &[Job],
+    claims: &Path,
+    part: &dyn Communicator,
+    train: Train,
+    ends: &mut Vec<(usize, End)>,
+) -> Result<()> {
     let mut next = 0;
     loop {
         let taken = on_root(part, || {
@@ -195,7 +193,7 @@ fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut V
         let job = &jobs[index];
         let console = Console::warnings(part.is_root(), &job.name);
         // Its own: the memory that the run shares goes with it.
-        let ended = super::launch(&job.config, &job.origin, part.split(0).as_ref(), console);
+        let ended = train(&job.config, &job.origin, part.split(0).as_ref(), console);
         let (end, line) = end_of(job, ended);
         let stops = matches!(end, End::Interrupted(..));
         on_root(part, || {
@@ -204,8 +202,8 @@ fn take_turns(jobs: &[Job], claims: &Path, part: &dyn Communicator, ends: &mut V
             if stops {
                 create(&claims.join(STOP))?;
             }
-            if let End::Diverged(said) = &end {
-                write_divergence(&job.folder, said, &job.config)?;
+            if let End::Diverged(message) = &end {
+                write_divergence(&job.folder, message, &job.config)?;
             }
             write_whole(&claims.join(format!("{index}.done")), line.as_bytes())?;
             ends.push((index, end));
@@ -249,9 +247,9 @@ fn signal_name(text: String) -> String {
     interrupt::name(signal_of(&text))
 }
 
-/// Beside the training, or the rest: a signal to one rank interrupts all groups, whatever that rank does. Who `leads` a group
+/// Beside the training, or the sleeping barrier: a signal to one rank interrupts all groups, whatever that rank does. Who `leads` a group
 /// looks for all of it.
-fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
+fn forward_signals(claims: &Path, leads: bool, done: &AtomicBool) {
     let stop = claims.join(STOP);
     while !done.load(Ordering::Acquire) {
         let caught = interrupt::caught();
@@ -270,16 +268,16 @@ fn heed(claims: &Path, leads: bool, done: &AtomicBool) {
     }
 }
 
-/// On the root, beside its own training: says each run's line when it is done.
+/// On the root, beside its own training: prints each run's line when it is done.
 fn watch(jobs: &[Job], claims: &Path, done: &AtomicBool, console: &Console) {
-    let (mut said, mut count) = (vec![false; jobs.len()], 0);
+    let (mut printed, mut count) = (vec![false; jobs.len()], 0);
     let bar = console.bar_of_runs(jobs.len());
     loop {
         // Asked first: what came before that is seen.
         let last = done.load(Ordering::Acquire);
-        for (index, said) in said.iter_mut().enumerate().filter(|(_, said)| !**said) {
+        for (index, printed) in printed.iter_mut().enumerate().filter(|(_, printed)| !**printed) {
             let Ok(line) = std::fs::read_to_string(claims.join(format!("{index}.done"))) else { continue };
-            (*said, count) = (true, count + 1);
+            (*printed, count) = (true, count + 1);
             bar.suspend(|| console.say(format!("[{count}/{}] {line}", jobs.len())));
             bar.set_position(count as u64);
         }

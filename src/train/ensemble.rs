@@ -8,13 +8,14 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::EVALUATION_BATCH;
 use super::deal::{End, deal, failure};
+use super::epoch::in_lockstep;
 use super::evaluate::{EVALUATION_SHARDS, Evaluation};
+use super::micro_batch::EVALUATION_BATCH;
 use super::origin::{CONFIG, Origin, differing};
 use super::prepare::{Found, prepare, work_of};
 use super::pulse::part_of;
-use super::run_dir::{RunDir, summary_of, write_config, write_summary};
+use super::run_dir::{MEMBER, RunDir, member_folder, summary_of, write_config, write_summary};
 use super::vote::vote;
 use crate::checkpoint;
 use crate::comm::{Communicator, all_agree, on_root};
@@ -24,14 +25,6 @@ use crate::error::{Error, Exit, Result};
 use crate::metrics::{Exchange, Member, Summary};
 use crate::plural::plural;
 use crate::report::{Console, percent};
-
-/// What the folders of members begin with.
-pub const MEMBER: &str = "member-";
-
-/// The folder of a member.
-pub fn member_folder(folder: &Path, index: usize) -> PathBuf {
-    folder.join(format!("{MEMBER}{index}"))
-}
 
 /// Collective: trains all members, judges them together, writes the summary.
 ///
@@ -58,7 +51,7 @@ pub(super) fn run(config: &RunConfig, origin: &Origin, comm: &dyn Communicator, 
     }
     let again = format!("`glasses train --resume {}`", folder.display());
     let _part = part_of(&again, &folder);
-    let ends = deal(&jobs, &folder, each, comm, console);
+    let ends = deal(&jobs, &folder, each, comm, console, in_lockstep);
     on_root(comm, || {
         if !folder.join(CONFIG).exists() {
             // Somebody has removed it; members, which write theirs anew, can go on only with it.

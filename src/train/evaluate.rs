@@ -4,7 +4,7 @@ use crate::comm::Communicator;
 use crate::data::{Normalizer, Part, Shards};
 use crate::kernels::{self, Score};
 use crate::metrics::Confusion;
-use crate::model::{Model, Params, Workspace};
+use crate::model::Predictor;
 
 /// Shards in whose order losses are summed where no training decides it: as many as a training run has by default, so that the
 /// figures are those of its summary.
@@ -36,26 +36,23 @@ impl Evaluation {
 /// Collective: evaluates on all rows of `part`'s split. Losses are summed within each of `shards` shards, then over these in the
 /// fixed tree, whatever `part` was cut into for the ranks: nothing depends on their number.
 pub fn evaluate(
-    model: &Model,
-    params: &Params,
-    ws: &mut Workspace,
-    (part, shards): (&Part, usize),
+    predictor: &mut Predictor<'_>,
+    part: &Part,
+    shards: usize,
     normalizer: &Normalizer,
     comm: &dyn Communicator,
 ) -> Evaluation {
-    let mut tally = Tally::new(part);
-    let mut rows: Vec<u32> = Vec::with_capacity(ws.capacity);
-    let range = part.shards.rows_of(part.owned.clone());
-    for first in range.clone().step_by(ws.capacity) {
-        rows.clear();
-        rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
-        part.fill(&rows, normalizer, ws);
-        model.forward(params, ws, None);
-        for (logits, &label) in ws.logits().chunks_exact(model.classes).zip(&ws.labels) {
-            let score = kernels::softmax_cross_entropy(model.classes, logits, &[label], None, Score::default());
-            tally.add(score.loss_sum, label, kernels::argmax(logits));
-        }
-    }
+    let (mut tally, classes) = (Tally::new(part), predictor.model.classes);
+    predictor.run(
+        part.shards.rows_of(part.owned.clone()),
+        |rows, input| part.prepare(rows, normalizer, input),
+        |rows, logits| {
+            for (logits, &label) in logits.chunks_exact(classes).zip(part.labels_of(rows)) {
+                let score = kernels::softmax_cross_entropy(classes, logits, &[label], None, Score::default());
+                tally.add(score.loss_sum, label, kernels::argmax(logits));
+            }
+        },
+    );
     tally.finish(shards, comm)
 }
 

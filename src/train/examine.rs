@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::EVALUATION_BATCH;
-use super::trainer::Trainer;
+use super::micro_batch::EVALUATION_BATCH;
+use super::run::Run;
 use crate::checkpoint;
 use crate::comm::{Communicator, Solo};
 use crate::data::{Dataset, Normalizer, Part, RowShape, Split, Values, class_names};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::kernels;
-use crate::model::{Model, Params, Workspace, room};
+use crate::model::{Model, Params, Predictor, Workspace, room};
 use crate::report::{self, Console, Example, Judged, RunFiles, Subject};
 
 /// The page in a run's folder.
@@ -40,18 +39,9 @@ impl Examined<'_> {
         if part.shards.rows().checked_mul(classes).is_none_or(|values| values > MOST) {
             return None;
         }
+        let mut predictor = Predictor { model: self.model, params: self.params, workspace: ws };
         let range = part.shards.rows_of(part.owned.clone());
-        let mut own: Vec<f32> = Vec::with_capacity(range.len() * classes);
-        let mut rows: Vec<u32> = Vec::with_capacity(ws.capacity);
-        for first in range.clone().step_by(ws.capacity) {
-            rows.clear();
-            rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
-            part.fill(&rows, self.normalizer, ws);
-            self.model.forward(self.params, ws, None);
-            let start = own.len();
-            own.extend_from_slice(ws.logits());
-            kernels::softmax(classes, &mut own[start..]);
-        }
+        let own = predictor.probabilities(range, |rows, input| part.prepare(rows, self.normalizer, input));
         let labels = comm.allgather(bytemuck::cast_slice(part.labels()));
         let probabilities = comm.allgather(bytemuck::cast_slice(&own));
         Some(Judged {
@@ -140,7 +130,7 @@ pub fn subject_of(path: &Path, data: Option<&Path>) -> Result<Subject> {
         return Err(Error::invalid(place, format!("label {label}"), expected, fix));
     }
     let batch = room::rows(std::iter::once(&saved.model), EVALUATION_BATCH, 1, &model)?;
-    let mut ws = Workspace::for_inference(&saved.model, batch);
+    let mut ws = Workspace::for_explanation(&saved.model, batch);
     let classes = &saved.classes;
     let examined = Examined { model: &saved.model, params: &saved.params, normalizer: &saved.normalizer, classes };
     fill(&mut subject, examined.judge(split, &part, &mut ws, &Solo::default()), |judged| {
@@ -179,34 +169,31 @@ fn fits(dataset: &Dataset, shape: RowShape, classes: &[String]) -> Result<()> {
     ))
 }
 
-impl Trainer<'_> {
-    /// Collective: writes the run's page. Its results are on disk already: what goes wrong here is a warning.
-    pub fn report(&mut self, console: &Console) {
-        let Trainer { model, params, data, lockstep, .. } = self;
-        let (split, part) = match (&data.test, &data.val) {
-            (Some(part), _) => (Split::Test, Some(part)),
-            (None, val) => (Split::Val, val.as_ref()),
-        };
-        let examined = Examined { model, params, normalizer: &data.normalizer, classes: &data.classes };
-        let ws = &mut lockstep.workspace;
-        let judged = part.map(|part| examined.judge(split, part, ws, self.comm));
-        if !self.comm.is_root() {
-            return;
-        }
-        let path = self.folder.path();
-        let written = RunFiles::read(path).and_then(|files| {
-            let mut subject = Subject { files, ..Subject::default() };
-            match judged {
-                None => subject.notes.push("The data has no test rows: there is nothing about single ones.".to_owned()),
-                Some(judged) => {
-                    let dataset = Dataset::open(&self.config.data)?;
-                    fill(&mut subject, judged, |judged| examined.examples(judged, &dataset, split, ws))?;
-                }
+/// Collective: writes the page of the run in `folder`. Its results are on disk already: what goes wrong here is a warning.
+pub fn write_report(run: &mut Run<'_>, folder: &Path, console: &Console) {
+    let Run { config, comm, model, params, data, lockstep, .. } = run;
+    let (split, part) = match (&data.test, &data.val) {
+        (Some(part), _) => (Split::Test, Some(part)),
+        (None, val) => (Split::Val, val.as_ref()),
+    };
+    let examined = Examined { model, params, normalizer: &data.normalizer, classes: &data.classes };
+    let ws = &mut lockstep.workspace;
+    let judged = part.map(|part| examined.judge(split, part, ws, *comm));
+    if !comm.is_root() {
+        return;
+    }
+    let written = RunFiles::read(folder).and_then(|files| {
+        let mut subject = Subject { files, ..Subject::default() };
+        match judged {
+            None => subject.notes.push("The data has no test rows: there is nothing about single ones.".to_owned()),
+            Some(judged) => {
+                let dataset = Dataset::open(&config.data)?;
+                fill(&mut subject, judged, |judged| examined.examples(judged, &dataset, split, ws))?;
             }
-            write_whole(&path.join(REPORT), report::page(&[subject])?.as_bytes())
-        });
-        if let Err(failure) = written {
-            console.warn(format!("the report could not be written: {failure}"));
         }
+        write_whole(&folder.join(REPORT), report::page(&[subject])?.as_bytes())
+    });
+    if let Err(failure) = written {
+        console.warn(format!("the report could not be written: {failure}"));
     }
 }

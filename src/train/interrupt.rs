@@ -1,4 +1,4 @@
-//! Signals that ask a run to end: at the next step it saves where it stands.
+//! Signals that ask a run to end: behind the next step it saves where it stands. The epoch loop reads them, once before each step.
 //!
 //! USR1, USR2, TERM and XCPU are what batch systems send before a time limit and to make room for others, INT is Ctrl-C, HUP a terminal
 //! that went away. One rank that gets one is enough: with the sums of a step the ranks exchange [`StepFlags`](super::lockstep::StepFlags).
@@ -9,14 +9,7 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use super::keeping::Kind;
-use super::pulse;
-use super::saver::Saver;
-use super::trainer::Trainer;
-use crate::comm::on_root;
-use crate::config::Every;
-use crate::error::{Error, Exit, Result};
-use crate::report::Console;
+use crate::error::{Error, Result};
 use crate::signals;
 
 /// In place of a signal: the disk has refused too often.
@@ -71,39 +64,4 @@ pub fn name(signal: u8) -> String {
         return "a disk that refuses everything".to_owned();
     }
     signals::name(signal)
-}
-
-impl Trainer<'_> {
-    /// Collective: the run ends here because a rank got a signal; what it has come to is saved.
-    pub(super) fn interrupted(&mut self, signal: u8, console: &Console) -> Result<()> {
-        let (step, comm) = (self.progress.step, self.comm);
-        let again = pulse::again(&self.folder.path().display().to_string());
-        on_root(comm, || {
-            let end = |what: String, exit: Exit| {
-                let message = format!("interrupted by {} after step {step}: {what}", name(signal));
-                Err(Error::Ended { message, exit })
-            };
-            if self.config.checkpoint_every == Every::Never {
-                return end("nothing is saved, as --checkpoint-every never says".to_owned(), Exit::Unsaved);
-            }
-            let saved = self.insist(Kind::Checkpoint, "a checkpoint", console, Trainer::write_checkpoint);
-            let newest = self.saver.as_mut().and_then(Saver::newest);
-            match (saved, newest) {
-                (Ok(()), Some(newest)) if newest == step => {
-                    end(format!("saved; {again} goes on from there"), Exit::Interrupted)
-                }
-                (saved, newest) => {
-                    let why = saved
-                        .err()
-                        .map_or_else(|| "its numbers are not finite".to_owned(), |failure| failure.to_string());
-                    let older = match newest {
-                        Some(newest) => format!("{again} goes on from step {newest}"),
-                        None => "there is no older one".to_owned(),
-                    };
-                    end(format!("this step could not be saved; {older}: {why}"), Exit::Unsaved)
-                }
-            }
-        })?;
-        Ok(())
-    }
 }

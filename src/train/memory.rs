@@ -1,7 +1,7 @@
 //! What a training rank needs of the machine's memory, known before anything is allocated.
 
 use super::lockstep::footprint;
-use super::{EVALUATION_BATCH, MICRO_BATCH};
+use super::micro_batch::{EVALUATION_BATCH, MICRO_BATCH};
 use crate::comm::{Comm, Strategy};
 use crate::error::{Error, Result};
 use crate::model::{Model, Workspace};

@@ -3,6 +3,12 @@
 
 use crate::kernels::Leaf;
 
+/// The most rows that go through the network at once: what bounds memory, whatever the batch.
+pub const MICRO_BATCH: usize = 64;
+
+/// Rows that evaluation takes at once: enough to use a dense layer's weights well when they come from memory.
+pub const EVALUATION_BATCH: usize = 32;
+
 /// The longest run of `leaves` (the first of which begins at row `start`) of at most `capacity` rows that the tree merges
 /// to one sum: its leaves are put into `run`, counted from its own first row. Returns how many they are, and how often
 /// their sum is merged with earlier ones. A single leaf may be longer than `capacity`.

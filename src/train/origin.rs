@@ -2,14 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::alike;
 use super::digests;
-use super::pulse;
 use super::run_dir::{RunDir, checkpoints_of, summary_of};
 use super::saver::{self, Meta};
-use super::trainer::Trainer;
-use crate::checkpoint::{self, Checkpoints, Described, State};
-use crate::comm::{Communicator, all_agree, on_root};
+use crate::checkpoint::State;
+use crate::comm::{Communicator, on_root};
 use crate::config::{RunConfig, Settings};
 use crate::error::{Error, Result};
 use crate::kernels::Buffer;
@@ -73,7 +70,7 @@ pub fn finished(dir: &Path, config: &RunConfig, comm: &dyn Communicator) -> Resu
 }
 
 /// Steps and weights of a run that is finished.
-fn finish_of(dir: &Path) -> Option<(u64, String)> {
+pub(super) fn finish_of(dir: &Path) -> Option<(u64, String)> {
     let summary = summary_of(dir)?;
     let whole = dir.join("model.h5").exists() || summary["members"].is_array();
     Some((summary["steps"].as_u64()?, summary["weights_sha256"].as_str()?.to_owned())).filter(|_| whole)
@@ -101,137 +98,6 @@ impl Origin {
             Origin::Resume(dir) => on_root(comm, || digests::plan_of(dir)),
             _ => Ok(String::new()),
         }
-    }
-}
-
-impl Trainer<'_> {
-    /// Collective: makes the run's folder where it has none, and puts the run where `origin` says.
-    ///
-    /// # Errors
-    /// When the folder is not to be had, or the run cannot be gone on with so.
-    pub fn begin(&mut self, origin: &Origin, console: &Console) -> Result<()> {
-        let (comm, config) = (self.comm, self.config);
-        let mut newest = None;
-        match origin {
-            Origin::Scratch => {
-                let (config, name) = (self.config_that_runs(), &self.model.spec.name);
-                self.folder = RunDir::create(&config, name, comm, |_| Ok(()))?;
-                pulse::in_folder(self.folder.path(), comm.is_root());
-            }
-            Origin::Fork(dir) => {
-                self.take_weights(dir, console)?;
-                let (config, meta) = (self.config_that_runs(), self.meta());
-                let (params, optimizer) = (&self.params, &mut self.optimizer);
-                // Without it nobody could begin again where this run began.
-                let first = |checkpoints: &Checkpoints| saver::write_first(checkpoints, meta, params, optimizer);
-                self.folder = RunDir::create(&config, &self.model.spec.name, comm, first)?;
-                pulse::in_folder(self.folder.path(), comm.is_root());
-            }
-            Origin::Resume(dir) => {
-                pulse::in_folder(dir, comm.is_root());
-                newest = self.resume(dir, console)?;
-                let (progress, text) = (&self.progress, self.config_that_runs().to_toml()?);
-                let (folder, lines) = (&mut self.folder, &self.lines);
-                on_root(comm, || {
-                    folder.go_on(lines, progress.step, &text)?;
-                    for path in checkpoints_of(dir).remove_after(newest.unwrap_or(0))? {
-                        console.warn(format!(
-                            "what is no checkpoint of this run is kept: it is called {} now",
-                            path.display()
-                        ));
-                    }
-                    Ok(String::new())
-                })?;
-            }
-        }
-        if comm.is_root() {
-            let checkpoints = self.folder.checkpoints();
-            self.saver =
-                Some(saver::Saver::new(checkpoints, config.checkpoint_every, config.keep, self.progress.step, newest));
-            if let Some(reason) = self.folder.unlocked() {
-                console
-                    .warn(format!("nothing keeps another process out of {}: {reason}", self.folder.path().display()));
-            }
-        }
-        self.write_start(matches!(origin, Origin::Fork(_)));
-        Ok(())
-    }
-
-    /// Collective: goes to where the run in `dir` was left. After how many steps that is, if there was a checkpoint.
-    fn resume(&mut self, dir: &Path, console: &Console) -> Result<Option<usize>> {
-        let comm = self.comm;
-        let none = on_root(comm, || {
-            let refuse = |found: String, fix: &str| {
-                Err(Error::invalid(
-                    format!("--resume {}", dir.display()),
-                    found,
-                    "a run that was left in the middle",
-                    fix,
-                ))
-            };
-            if !checkpoints_of(dir).steps()?.is_empty() {
-                return Ok(String::new());
-            }
-            if finish_of(dir).is_some() {
-                return refuse("a finished run without a checkpoint".to_owned(), "use its model.h5, or --fork it");
-            }
-            let path = dir.join(CONFIG);
-            let text = crate::files::read_text(&path)?;
-            same_settings(dir, &text, &self.config_that_runs())?;
-            Ok("none".to_owned())
-        })?;
-        if none == "none" {
-            console.say(format!("{} has no checkpoint yet: starting over", dir.display()));
-            return Ok(None);
-        }
-        let (data, ranks, config) = (&self.data.fingerprint, comm.size(), self.config_that_runs());
-        let plan = self.lockstep.binding_plan();
-        let check = |meta: &Meta| same_run(dir, meta, data, (ranks, &plan), &config);
-        let meta = restore(dir, None, &mut self.params, Some(&mut self.optimizer), comm, console, &check)?;
-        (self.progress, self.lines, self.chain) = (meta.progress, meta.lines, meta.chain);
-        let step = self.progress.step;
-        if self.total_steps() < step {
-            return Err(Error::invalid(
-                "--max-steps",
-                plural(self.total_steps(), "step"),
-                format!("at least the {step} that {} has made", dir.display()),
-                "leave it away, or add --fork",
-            ));
-        }
-        console.say(format!("resuming {} after step {step} (epoch {})", dir.display(), self.progress.epoch + 1));
-        Ok(Some(step))
-    }
-
-    /// Collective: the weights of the run in `dir`, and nothing else of it.
-    fn take_weights(&mut self, dir: &Path, console: &Console) -> Result<()> {
-        let comm = self.comm;
-        let any = on_root(comm, || Ok(if checkpoints_of(dir).steps()?.is_empty() { "" } else { "some" }.to_owned()))?;
-        if any == "some" {
-            let data = &self.data;
-            let check = |meta: &Meta| match meta.model.as_ref().map(Described::rows) {
-                Some((shape, classes)) => alike::check(dir, (shape, classes), (data.shape, &data.classes), console),
-                None => Ok(()),
-            };
-            let meta = restore(dir, None, &mut self.params, None, comm, console, &check)?;
-            let step = meta.progress.step;
-            console.say(format!("starting from the weights of {} after step {step}", dir.display()));
-            return Ok(());
-        }
-        let path = dir.join("model.h5");
-        let saved = all_agree(comm, checkpoint::read(&path))?;
-        let (rows, data) = ((saved.shape, &saved.classes[..]), (self.data.shape, &self.data.classes[..]));
-        all_agree(comm, alike::check(dir, rows, data, console))?;
-        if saved.params.table != self.params.table {
-            return Err(Error::invalid(
-                path.display().to_string(),
-                format!("weights of the network '{}'", saved.model.spec.name),
-                format!("those of '{}', as this run has them", self.model.spec.name),
-                "give --model as that run had it",
-            ));
-        }
-        self.params.values.copy_from_slice(&saved.params.values);
-        console.say(format!("starting from the weights of {}", path.display()));
-        Ok(())
     }
 }
 
@@ -319,7 +185,13 @@ pub(super) fn newest(dir: &Path, at_most: Option<usize>, console: &Console) -> R
 }
 
 /// Whether a checkpoint is of the run that this process would go on with.
-fn same_run(dir: &Path, meta: &Meta, data: &str, (ranks, plan): (usize, &str), config: &RunConfig) -> Result<()> {
+pub(super) fn same_run(
+    dir: &Path,
+    meta: &Meta,
+    data: &str,
+    (ranks, plan): (usize, &str),
+    config: &RunConfig,
+) -> Result<()> {
     same_settings(dir, &meta.settings, config)?;
     if meta.data != data {
         return Err(changed(dir, vec![format!("the rows of the dataset: digest {data} was {}", meta.data)]));
@@ -334,7 +206,7 @@ fn same_run(dir: &Path, meta: &Meta, data: &str, (ranks, plan): (usize, &str), c
 }
 
 /// Whether the settings `text` of the run in `dir` are those of `config`, as far as they decide what is computed.
-fn same_settings(dir: &Path, text: &str, config: &RunConfig) -> Result<()> {
+pub(super) fn same_settings(dir: &Path, text: &str, config: &RunConfig) -> Result<()> {
     let differing = differing(text, config)?;
     if differing.is_empty() { Ok(()) } else { Err(changed(dir, differing)) }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::data::batch_of;
-use super::deal::Job;
+use super::batch::batch_of;
+use super::job::Job;
 use super::origin::{CONFIG, Origin, differing, finished};
 use crate::comm::{Communicator, Solo, on_root};
 use crate::config::{RunConfig, Settings};
@@ -32,9 +32,9 @@ pub enum Found {
     Diverged(String),
 }
 
-/// As the root tells the others.
+/// The state of a run's folder, as the root broadcasts it.
 #[derive(Serialize, Deserialize)]
-enum Told {
+enum FolderState {
     New,
     GoesOn(String),
     Finished,
@@ -52,44 +52,45 @@ pub fn prepare(
     (each, any_shards): (usize, bool),
     comm: &dyn Communicator,
 ) -> Result<Vec<Found>> {
-    let told = on_root(comm, || {
-        let told = runs
+    let states = on_root(comm, || {
+        let states = runs
             .iter()
             .map(|(name, config)| look(&folder.join(name), config, any_shards))
             .collect::<Result<Vec<_>>>()?;
-        serde_json::to_string(&told).map_err(|e| Error::io("describe", folder)(e.into()))
+        serde_json::to_string(&states).map_err(|e| Error::io("describe", folder)(e.into()))
     })?;
-    let told: Vec<Told> = serde_json::from_str(&told).map_err(|e| Error::io("understand", folder)(e.into()))?;
-    let found = |((name, config), told): ((String, RunConfig), Told)| -> Result<Found> {
+    let states: Vec<FolderState> =
+        serde_json::from_str(&states).map_err(|e| Error::io("understand", folder)(e.into()))?;
+    let found = |((name, config), state): ((String, RunConfig), FolderState)| -> Result<Found> {
         let folder = folder.join(&name);
         let job = |config, origin| Found::Left(Job { name, config, origin, folder: folder.clone() });
-        Ok(match told {
-            Told::New => job(RunConfig { out: Some(folder.clone()), ..config }, Origin::Scratch),
-            Told::GoesOn(text) => {
+        Ok(match state {
+            FolderState::New => job(RunConfig { out: Some(folder.clone()), ..config }, Origin::Scratch),
+            FolderState::GoesOn(text) => {
                 let config = adopt(config, &folder, &text, any_shards)?;
                 config.enough_shards(each)?;
                 job(config, Origin::Resume(folder.clone()))
             }
-            Told::Finished => Found::Finished,
-            Told::Diverged(said) => Found::Diverged(said),
+            FolderState::Finished => Found::Finished,
+            FolderState::Diverged(message) => Found::Diverged(message),
         })
     };
-    runs.into_iter().zip(told).map(found).collect()
+    runs.into_iter().zip(states).map(found).collect()
 }
 
-fn look(folder: &Path, config: &RunConfig, any_shards: bool) -> Result<Told> {
+fn look(folder: &Path, config: &RunConfig, any_shards: bool) -> Result<FolderState> {
     let read = |name: &str| text_if_there(&folder.join(name));
     if let Some(text) = read(DIVERGED)? {
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
-        let [said, settings] = ["error", "config"].map(|key| value[key].as_str().unwrap_or_default().to_owned());
+        let [message, settings] = ["error", "config"].map(|key| value[key].as_str().unwrap_or_default().to_owned());
         same(folder, &settings, &adopt(config.clone(), folder, &settings, any_shards)?)?;
-        return Ok(Told::Diverged(said));
+        return Ok(FolderState::Diverged(message));
     }
-    let Some(text) = read(CONFIG)? else { return Ok(Told::New) };
+    let Some(text) = read(CONFIG)? else { return Ok(FolderState::New) };
     let config = adopt(config.clone(), folder, &text, any_shards)?;
     same(folder, &text, &config)?;
     let finished = finished(folder, &config, &Solo::default())?;
-    Ok(if finished.is_some() { Told::Finished } else { Told::GoesOn(text) })
+    Ok(if finished.is_some() { FolderState::Finished } else { FolderState::GoesOn(text) })
 }
 
 /// What the data, or the ranks, decided for a run that has begun, it keeps.
@@ -114,7 +115,7 @@ fn same(folder: &Path, text: &str, config: &RunConfig) -> Result<()> {
     Err(Error::Several {
         what: format!("{} holds a run of other settings", folder.display()),
         items: differing,
-        fix: "say them as they were, or name another folder with --out".to_owned(),
+        fix: "pass them as they were, or name another folder with --out".to_owned(),
     })
 }
 
@@ -122,9 +123,9 @@ fn same(folder: &Path, text: &str, config: &RunConfig) -> Result<()> {
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn write_divergence(folder: &Path, said: &str, config: &RunConfig) -> Result<()> {
+pub fn write_divergence(folder: &Path, message: &str, config: &RunConfig) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-    let text = serde_json::json!({ "error": said, "config": config.to_toml()? });
+    let text = serde_json::json!({ "error": message, "config": config.to_toml()? });
     write_whole(&folder.join(DIVERGED), format!("{text:#}\n").as_bytes())
 }
 

@@ -4,7 +4,7 @@
 use crate::comm::Communicator;
 use crate::data::{Normalize, Part, RowShape, Values};
 
-use super::data::sum_of_shards;
+use super::shard_sums::sum_of_shards;
 
 /// With more classes the fit is left out: they are not told apart by a few numbers.
 const MOST_CLASSES: usize = 64;

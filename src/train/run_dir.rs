@@ -29,6 +29,14 @@ const CHECKPOINTS: &str = "checkpoints";
 /// How long a run that is to go on waits for its former process to end: ranks outlive a killed mpirun by a second or two.
 const FORMER_PROCESS: Duration = Duration::from_secs(30);
 
+/// What the folders of members begin with.
+pub const MEMBER: &str = "member-";
+
+/// The folder of a member.
+pub fn member_folder(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!("{MEMBER}{index}"))
+}
+
 /// The folder of one run.
 #[derive(Debug, Default)]
 pub struct RunDir {

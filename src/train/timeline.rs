@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::trainer::Trainer;
+use super::run::Run;
 use crate::comm::{self, CHANNELS, Communicator, Wire, on_root};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
@@ -38,12 +38,12 @@ pub struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
-    /// Collective: from here on `trainer` is recorded, if its settings say so.
-    pub fn start(trainer: &mut Trainer<'a>, trace: &Trace) -> Option<Timeline<'a>> {
-        let path = trainer.config.trace.as_deref()?;
-        trainer.lockstep.record(trace);
-        trainer.trace = trace.clone();
-        let shift = align(trace, trainer.comm);
+    /// Collective: from here on `run` is recorded, if its settings say so.
+    pub fn start(run: &mut Run<'a>, trace: &Trace) -> Option<Timeline<'a>> {
+        let path = run.config.trace.as_deref()?;
+        run.lockstep.record(trace);
+        run.trace = trace.clone();
+        let shift = align(trace, run.comm);
         trace.start();
         Some(Timeline { path, trace: trace.clone(), shift })
     }
@@ -52,8 +52,8 @@ impl<'a> Timeline<'a> {
     ///
     /// # Errors
     /// When the disk refuses it; no file is left then.
-    pub fn write(self, trainer: &Trainer<'_>, console: &Console) -> Result<()> {
-        let comm = trainer.comm;
+    pub fn write(self, run: &Run<'_>, console: &Console) -> Result<()> {
+        let comm = run.comm;
         let (mut spans, full) = self.trace.stop();
         for span in &mut spans {
             span.start = span.start.saturating_add_signed(self.shift);
@@ -81,7 +81,7 @@ impl<'a> Timeline<'a> {
             "spans": total, "last step": last, "full": full,
         });
         let failed = || Error::io("write", self.path);
-        let begin = |out| File::create(out, trainer, about).map_err(failed());
+        let begin = |out| File::create(out, run, about).map_err(failed());
         let mut file = Whole::begin(self.path).and_then(begin);
         for (rank, of_rank) in of_all.iter().enumerate() {
             // To the end, whatever the disk says: the others wait.
@@ -221,9 +221,9 @@ struct File {
 }
 
 impl File {
-    fn create(out: Whole, trainer: &Trainer<'_>, about: serde_json::Value) -> std::io::Result<File> {
-        let steps = trainer.model.step_names();
-        let channels = (0..CHANNELS).map(|channel| trainer.lockstep.describe_channel(channel, &steps)).collect();
+    fn create(out: Whole, run: &Run<'_>, about: serde_json::Value) -> std::io::Result<File> {
+        let steps = run.model.step_names();
+        let channels = (0..CHANNELS).map(|channel| run.lockstep.describe_channel(channel, &steps)).collect();
         let mut file = File { out: BufWriter::new(out), steps, channels };
         // A first event of no length, so that all others can begin with a comma.
         writeln!(file.out, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[")?;

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::digests::{self, DigestLine, Found, StartLine, hex};
 use super::origin::restore;
+use super::run::{Run, StepRequest};
 use super::run_dir::{DIGESTS, checkpoints_of};
-use super::trainer::{StepRequest, Trainer};
 use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::data::EpochOrder;
@@ -138,8 +138,8 @@ pub fn verify(
     comm: &dyn Communicator,
 ) -> Result<Verdict> {
     let plan = on_root(comm, || digests::plan_of(dir))?;
-    let mut trainer = Trainer::new(config, &plan, comm)?;
-    let recorded = all_agree(comm, Recorded::read(dir, &trainer.params.table))?;
+    let mut run = Run::new(config, &plan, comm)?;
+    let recorded = all_agree(comm, Recorded::read(dir, &run.params.table))?;
     let wanted: Vec<usize> = recorded.lines.range(steps.clone()).map(|(&step, _)| step).collect();
     let (Some(&first), Some(&last)) = (wanted.first(), wanted.last()) else {
         let near = |step: Option<&usize>| step.map_or("none".to_owned(), usize::to_string);
@@ -149,71 +149,71 @@ pub fn verify(
         let place = format!("--steps of {}", dir.display());
         return Err(Error::invalid(place, found, "a digest of at least one of those steps", "name other --steps"));
     };
-    all_agree(comm, same_run(&trainer, &recorded, last))?;
+    all_agree(comm, same_run(&run, &recorded, last))?;
     let console = Console::new(comm.is_root());
     if config.kernels == Engine::Gemm || recorded.starts.iter().any(|start| start.version != env!("CARGO_PKG_VERSION"))
     {
         console.warn("the gemm kernels, or another version of glasses, made this run: other digests may mean no fault");
     }
-    let from = trainer.go_back(dir, first, &recorded, &console)?;
+    let from = run.go_back(dir, first, &recorded, &console)?;
     let bar = progress_bar(comm.is_root(), (last - from) as u64, "steps");
     let mut verdict = Verdict { from, compared: 0, last, wrong: None };
-    while trainer.progress.step < last && verdict.wrong.is_none() {
-        let train = &trainer.data.train;
-        let order = EpochOrder::new(&train.shards, train.owned.clone(), config.seed, trainer.progress.epoch);
-        for step in trainer.progress.step_of_epoch..trainer.steps_of_epoch() {
-            let line = recorded.lines.get(&(trainer.progress.step + 1)).filter(|line| steps.contains(&line.step));
-            let request = StepRequest { digests: line.is_some(), checkpoint: false };
-            let outcome = trainer.step(&order, step, request)?;
+    while run.progress.step < last && verdict.wrong.is_none() {
+        let train = &run.data.train;
+        let order = EpochOrder::new(&train.shards, train.owned.clone(), config.seed, run.progress.epoch);
+        for step in run.progress.step_of_epoch..run.steps_of_epoch() {
+            let line = recorded.lines.get(&(run.progress.step + 1)).filter(|line| steps.contains(&line.step));
+            let request = StepRequest { digests: line.is_some(), ..StepRequest::default() };
+            let outcome = run.step(&order, step, request).map_err(|found| run.diverged(found, ""))?;
             bar.inc(1);
             if let (Some(line), Some(found)) = (line, outcome.digests) {
                 let at = (line.step, line.epoch);
-                found.line(at, &trainer.params, &mut 0, comm).1.map_or(Ok(()), Err)?;
+                found.line(at, &run.params, &mut 0, comm).1.map_or(Ok(()), Err)?;
                 verdict.compared += 1;
-                verdict.wrong = trainer.compare(line, &found, &recorded, from);
+                verdict.wrong = run.compare(line, &found, &recorded, from);
             }
-            if verdict.wrong.is_some() || trainer.progress.step == last {
+            if verdict.wrong.is_some() || run.progress.step == last {
                 break;
             }
         }
-        trainer.progress.end_epoch();
+        run.progress.end_epoch();
     }
     bar.finish_and_clear();
     Ok(verdict)
 }
 
 /// Whether the run can be computed again here.
-fn same_run(trainer: &Trainer<'_>, recorded: &Recorded, last: usize) -> Result<()> {
+fn same_run(run: &Run<'_>, recorded: &Recorded, last: usize) -> Result<()> {
     let Some(start) = recorded.start(last) else { return Ok(()) };
     let invalid =
         |place: String, found: String, expected: String, fix: &str| Err(Error::invalid(place, found, expected, fix));
-    if start.data != trainer.data.fingerprint {
+    if start.data != run.data.fingerprint {
         return invalid(
-            format!("dataset {}", trainer.config.data.display()),
-            format!("rows with the digest {}", trainer.data.fingerprint),
+            format!("dataset {}", run.config.data.display()),
+            format!("rows with the digest {}", run.data.fingerprint),
             format!("those that the run trained on, {}", start.data),
             "name that dataset with --data",
         );
     }
-    let plan = trainer.lockstep.binding_plan();
+    let plan = run.lockstep.binding_plan();
     if let Some(start) = recorded.starts.iter().find(|start| start.plan != plan) {
         let fix = "start it on as many machines, and give --comm and --window that make this plan";
         return invalid("--wire bf16".to_owned(), plan, format!("{}, as the run had", start.plan), fix);
     }
-    let other = |&ranks: &usize| ranks != trainer.comm.size();
+    let other = |&ranks: &usize| ranks != run.comm.size();
     let ranks = recorded.starts.iter().map(|start| start.hosts.len()).find(other);
-    match trainer.config.binds_ranks().zip(ranks) {
+    match run.config.binds_ranks().zip(ranks) {
         None => Ok(()),
         Some((setting, ranks)) => invalid(
             setting.to_owned(),
-            plural(trainer.comm.size(), "rank"),
+            plural(run.comm.size(), "rank"),
             format!("the {ranks} of the run: its sums depend on them"),
             "start as many ranks as the run had",
         ),
     }
 }
 
-impl Trainer<'_> {
+impl Run<'_> {
     /// Collective: goes to the newest checkpoint before step `first` of the run in `dir`, or to its beginning.
     fn go_back(&mut self, dir: &Path, first: usize, recorded: &Recorded, console: &Console) -> Result<usize> {
         let comm = self.comm;

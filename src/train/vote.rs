@@ -8,7 +8,7 @@ use crate::comm::{Communicator, all_agree};
 use crate::data::Part;
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::model::Workspace;
+use crate::model::{Predictor, Workspace};
 
 /// The smallest probability that has a loss: a network may say 0 of what is true.
 const LEAST: f64 = 1e-45;
@@ -68,22 +68,23 @@ fn room(rows: usize, classes: usize) -> Result<Vec<f64>> {
 fn add(saved: &SavedModel, part: &Part, range: Range<usize>, batch: usize, sums: &mut [f64]) -> u64 {
     let classes = saved.classes.len();
     let mut ws = Workspace::for_inference(&saved.model, batch);
+    let mut predictor = Predictor { model: &saved.model, params: &saved.params, workspace: &mut ws };
     let mut sums = sums.chunks_exact_mut(classes);
-    let (mut rows, mut correct, mut probabilities) = (Vec::new(), 0, Vec::new());
-    for first in range.clone().step_by(ws.capacity) {
-        rows.clear();
-        rows.extend(first as u32..range.end.min(first + ws.capacity) as u32);
-        part.fill(&rows, &saved.normalizer, &mut ws);
-        saved.model.forward(&saved.params, &mut ws, None);
-        probabilities.clear();
-        probabilities.extend_from_slice(ws.logits());
-        kernels::softmax(classes, &mut probabilities);
-        for (row, &label) in probabilities.chunks_exact(classes).zip(&ws.labels) {
-            correct += u64::from(kernels::argmax(row) == Some(label as usize));
-            let sum = sums.next().into_iter().flatten();
-            sum.zip(row).for_each(|(sum, probability)| *sum += f64::from(*probability));
-        }
-    }
+    let (mut correct, mut probabilities) = (0, Vec::new());
+    predictor.run(
+        range,
+        |rows, input| part.prepare(rows, &saved.normalizer, input),
+        |rows, logits| {
+            probabilities.clear();
+            probabilities.extend_from_slice(logits);
+            kernels::softmax(classes, &mut probabilities);
+            for (row, &label) in probabilities.chunks_exact(classes).zip(part.labels_of(rows)) {
+                correct += u64::from(kernels::argmax(row) == Some(label as usize));
+                let sum = sums.next().into_iter().flatten();
+                sum.zip(row).for_each(|(sum, probability)| *sum += f64::from(*probability));
+            }
+        },
+    );
     correct
 }
 

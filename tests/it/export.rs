@@ -36,7 +36,7 @@ const NETWORKS: [(&str, &str); 14] = [
         "unit",
     ),
     (
-        r#""avgpool 3 stride 2", "conv 3x3x8", "relu", "conv 3x3x16", "relu", "maxpool 2 stride 1", "flatten", "dense 8", "tanh", "dense classes""#,
+        r#""avgpool 3 stride 2", "conv 3x3x8", "tanh", "conv 3x3x16", "relu", "maxpool 2 stride 1", "flatten", "dense 8", "tanh", "dense classes""#,
         "none",
     ),
     // (Raw pixels make logits of hundreds, whose rounding alone is 1e-5: "tanh" keeps these small.)

@@ -1,6 +1,9 @@
-//! The order of modules: each may use only what stands to the right of it in ARCHITECTURE.md.
+//! The order of modules: each may use only what stands to the right of it in ARCHITECTURE.md. And of files: none take names from each
+//! other.
 
 use std::path::{Path, PathBuf};
+
+use crate::file_graph::FileGraph;
 
 /// Levels from top to bottom; modules of one level do not know each other.
 const LEVELS: [&[&str]; 13] = [
@@ -114,5 +117,71 @@ fn files_stay_short_and_unsafe_has_its_addresses() {
             || path.ends_with("src/main.rs");
         let blocks = text.lines().filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();
         assert!(blocks == 0 || allowed, "{} holds unsafe code", path.display());
+    }
+}
+
+#[test]
+fn files_take_no_names_from_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = |path: PathBuf| {
+        let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+        (name, std::fs::read_to_string(&path).unwrap())
+    };
+    let graph = FileGraph::new(&all_sources().into_iter().map(source).collect::<Vec<_>>());
+    // A graph of too few edges would have no circles.
+    assert!(graph.edges().values().map(|to| to.len()).sum::<usize>() > 1000);
+    for circle in graph.circles() {
+        panic!("files that take names from each other:\n{}", graph.paths_within(&circle).join("\n"));
+    }
+}
+
+/// Circles among made-up files.
+fn circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let owned = |(name, text): &(&str, &str)| (format!("{name}.rs"), (*text).to_owned());
+    FileGraph::new(&files.iter().map(owned).collect::<Vec<_>>()).circles()
+}
+
+#[test]
+fn a_circle_of_files_is_found_however_names_are_taken() {
+    let pair = vec![vec!["a/one.rs".to_owned(), "a/two.rs".to_owned()]];
+    let two = ("a/two", "use super::one::One;\npub struct Two(One);");
+    let root = ("a/mod", "mod one;\nmod two;\npub use one::One;\npub use two::Two;");
+    for one in [
+        "use super::two::Two;",
+        "use super::{one, two::{self, Two as Other}};",
+        "use crate::a::Two;",
+        "pub use super::Two;",
+        "fn f() { super::two::Two::new() }",
+        "use super::two;\nfn f() { two::f() }",
+        "use crate::a;\nfn f() -> a::Two { g() }",
+        "const C: char = '\"'; fn f<'a>(_: &'a str) -> crate::a::two::Two { r#\"\"\"# }",
+        "#[cfg(test)]\nmod tests { fn f() { let _ = '}'; } }\nuse super::Two;",
+    ] {
+        assert_eq!(circles(&[root, ("a/one", one), two]), pair, "{one}");
+    }
+    for one in [
+        "pub struct One;",
+        "// use super::two::Two;\n/// [`super::two::Two`]\npub struct One;",
+        "const TEXT: &str = \"super::two::Two\";",
+        "#[cfg(test)]\nuse super::{two::Two};\npub struct One;",
+        "#[cfg(test)]\nmod tests { use crate::a::Two; }",
+        "use super::three::Three;",
+        "use two::Two;",
+    ] {
+        assert_eq!(circles(&[root, ("a/one", one), two, ("a/three", "pub struct Three;")]), [[""; 0]; 0], "{one}");
+    }
+}
+
+#[test]
+fn a_circle_of_three_files_or_with_a_folder_s_own_code_is_found() {
+    let three =
+        [("a", "use crate::b::B;"), ("b", "use crate::c::C;"), ("c", "use crate::a::A;"), ("d", "use crate::a::A;")];
+    assert_eq!(circles(&three), [["a.rs", "b.rs", "c.rs"]]);
+    let child = ("a/child", "use super::Own;\npub struct Child(Own);");
+    // Names that are only passed on make no circle; those that the folder's own code uses do.
+    let passes = "mod child;\npub use child::Child;\npub struct Own;";
+    assert_eq!(circles(&[child, ("a/mod", passes)]), [[""; 0]; 0]);
+    for uses in ["fn f() -> Child { g() }", "fn f() { child::f() }", "use child::Other;"] {
+        assert_eq!(circles(&[child, ("a/mod", &format!("{passes}\n{uses}"))]), [["a/child.rs", "a/mod.rs"]], "{uses}");
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the whole program, through its binary and its library.
 
+mod file_graph;
 mod fixtures;
 mod run;
 

@@ -5,18 +5,10 @@ use std::ops::Range;
 use mpi::ffi;
 use mpi::raw::AsRaw;
 
+use super::state::Channel;
 use super::{LIMIT, Mpi};
 use crate::comm::Wire;
 use crate::kernels::{self, Buffer, zeros};
-
-/// Messages under way, and the memory that they come from or go to.
-#[derive(Default)]
-pub(super) struct Channel {
-    requests: Vec<ffi::MPI_Request>,
-    held: Vec<Buffer>,
-    /// Numbers of half the width, and where those that come go at the end.
-    narrow: Vec<(Buffer, Option<Buffer>)>,
-}
 
 impl Mpi {
     pub(super) fn start_send(&self, channel: usize, to: usize, from: &Buffer, place: Range<usize>, wire: Wire) {

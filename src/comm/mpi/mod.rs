@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod messages;
+mod state;
 mod window;
 
 use std::cell::{Cell, RefCell};
@@ -25,8 +26,7 @@ use crate::error::Exit;
 use crate::kernels::Buffer;
 use crate::launch::{Launch, Library};
 use crate::position;
-use messages::Channel;
-use window::Counter;
+use state::{Channel, Counter};
 
 /// Elements in one call: MPI counts in `i32`.
 const LIMIT: usize = 1 << 30;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use mpi::collective::CommunicatorCollectives;
 use mpi::ffi;
@@ -11,6 +11,7 @@ use mpi::raw::AsRaw;
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 
 use super::Mpi;
+use super::state::Counter;
 use crate::comm::SHARED_MEMORY;
 use crate::kernels::{Buffer, zeros};
 
@@ -19,16 +20,6 @@ const SPINS: usize = 2000;
 
 /// Floats in front of each rank's part of shared memory: its counter, on a cache line of its own.
 const COUNTER: usize = 64;
-
-/// A counter in shared memory.
-pub(super) struct Counter(NonNull<AtomicU64>);
-
-impl Counter {
-    fn get(&self) -> &AtomicU64 {
-        // SAFETY: it lies in a window that is only freed when the communicator is.
-        unsafe { self.0.as_ref() }
-    }
-}
 
 /// Says of memory that the communicator keeps it.
 struct WindowMemory;
@@ -41,29 +32,51 @@ impl Mpi {
 
     pub(super) fn share_memory(&self, floats: usize) -> Result<Vec<Buffer>, String> {
         let lengths = self.allgather_on_node(floats);
-        // Sixteen more, to begin at a cache line.
-        let bytes = ((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096);
         // All groups of a machine take theirs at the same time, from the same place; so may other parts of the world.
         let all = self.peers * allgather(&self.machine, 4 * floats + 8192).into_iter().sum::<usize>();
-        // Pages of a window are only taken when they are touched: a system without them would end us with a signal, later.
-        let free = fs4::available_space(SHARED_MEMORY).map_or(usize::MAX, |free| free as usize);
-        let free = allgather(&self.machine, free).into_iter().min().unwrap_or(0);
-        if free < all {
-            let (free, all) = (free >> 20, all.div_ceil(1 << 20));
-            return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
-        }
+        self.check_space(all)?;
         if self.nodes.neighbours().len() == 1 {
             // Open MPI would take it from its heap, where what a former window held may still stand.
             self.counters.borrow_mut().clear();
             return Ok(vec![zeros(floats)]);
         }
-        // Where the first rank cannot make the file (a limit of file sizes), Open MPI's others would wait for it for ever.
-        let refused = if self.nodes.place() == 0 { refuses_file_of(all) } else { None };
+        self.check_file(all)?;
+        // Sixteen more, to begin at a cache line.
+        let window = self.allocate(((COUNTER + floats + 16) * size_of::<f32>()).next_multiple_of(4096))?;
+        self.windows.borrow_mut().push(window);
+        let parts = self.find_parts(window, lengths);
+        // MPI does not promise zeros. No rank enters a node barrier before all counters are zero.
+        self.counters.borrow()[self.nodes.place()].get().store(0, Ordering::Release);
+        self.node.barrier();
+        parts
+    }
+
+    /// Collective over a machine: pages of a window are only taken when they are touched: a system without them would end us with a
+    /// signal, later.
+    fn check_space(&self, bytes: usize) -> Result<(), String> {
+        let free = fs4::available_space(SHARED_MEMORY).map_or(usize::MAX, |free| free as usize);
+        let free = allgather(&self.machine, free).into_iter().min().unwrap_or(0);
+        if free < bytes {
+            let (free, all) = (free >> 20, bytes.div_ceil(1 << 20));
+            return Err(format!("{free} MB free in {SHARED_MEMORY}, where the ranks of this machine want {all}"));
+        }
+        Ok(())
+    }
+
+    /// Collective over a group: where the first rank cannot make the file (a limit of file sizes), Open MPI's others would wait for it for
+    /// ever.
+    fn check_file(&self, bytes: usize) -> Result<(), String> {
+        let refused = if self.nodes.place() == 0 { refuses_file_of(bytes) } else { None };
         if self.allgather_on_node(usize::from(refused.is_some())).contains(&1) {
             let why =
                 refused.map_or_else(|| "refused to the first rank of this machine".to_owned(), |why| why.to_string());
-            return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", all.div_ceil(1 << 20)));
+            return Err(format!("a file of {} MB in {SHARED_MEMORY}: {why}", bytes.div_ceil(1 << 20)));
         }
+        Ok(())
+    }
+
+    /// Collective over a group: a window with so many bytes of each rank.
+    fn allocate(&self, bytes: usize) -> Result<ffi::MPI_Win, String> {
         let node = self.node.as_raw();
         let (mut base, mut window) = (null_mut::<u8>(), std::mem::MaybeUninit::uninit());
         // SAFETY: collective over the node's ranks; errors come back instead of ending everything.
@@ -83,8 +96,11 @@ impl Mpi {
             return Err(format!("MPI_Win_allocate_shared refused {} MB: {}", bytes >> 20, describe_error(code)));
         }
         // SAFETY: the call before succeeded.
-        let window = unsafe { window.assume_init() };
-        self.windows.borrow_mut().push(window);
+        Ok(unsafe { window.assume_init() })
+    }
+
+    /// Where each rank's counter, and its floats behind that, lie in a window.
+    fn find_parts(&self, window: ffi::MPI_Win, lengths: Vec<usize>) -> Result<Vec<Buffer>, String> {
         let mut counters = self.counters.borrow_mut();
         counters.clear();
         let memory: Arc<dyn Any + Send + Sync> = Arc::new(WindowMemory);
@@ -102,16 +118,11 @@ impl Mpi {
                 );
                 let base = NonNull::new(base).filter(|_| code == ffi::MPI_SUCCESS as i32).ok_or("no such part")?;
                 let base = base.add(base.align_offset(64)).cast::<f32>();
-                counters.push(Counter(base.cast()));
+                counters.push(Counter::at(base.cast()));
                 Ok(Buffer::shared(base.add(COUNTER), length, memory.clone()))
             }
         };
-        let parts = lengths.into_iter().enumerate().map(part).collect::<Result<Vec<_>, &str>>();
-        // MPI does not promise zeros. No rank enters a node barrier before all counters are zero.
-        counters[self.nodes.place()].get().store(0, Ordering::Release);
-        drop(counters);
-        self.node.barrier();
-        parts.map_err(str::to_owned)
+        lengths.into_iter().enumerate().map(part).collect::<Result<Vec<_>, &str>>().map_err(str::to_owned)
     }
 
     pub(super) fn wait_for_neighbours(&self) {

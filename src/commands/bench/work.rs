@@ -2,13 +2,12 @@
 
 use std::hint::black_box;
 
-use super::super::predict::probabilities;
 use crate::comm::Solo;
 use crate::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
 use crate::error::Result;
 use crate::kernels::rng::{Purpose, Stream};
 use crate::metrics::Seconds;
-use crate::model::{Init, Model, Params, Workspace};
+use crate::model::{Init, Model, Params, Predictor, Workspace};
 use crate::optim::{self, Optimizer, OptimizerKind};
 use crate::train::{ExchangeConfig, Lockstep, StepContext, StepFlags, TrainData};
 
@@ -145,7 +144,8 @@ impl<'a> Inference<'a> {
         let Inference { model, data, params, workspace, next } = self;
         let (len, count) = (data.shape.len(), data.train.labels().len());
         let rows = workspace.capacity;
-        black_box(probabilities(model, params, workspace, rows, |input| {
+        let mut predictor = Predictor { model, params, workspace };
+        black_box(predictor.probabilities(0..rows, |_, input| {
             for input in input.chunks_exact_mut(len) {
                 let row = *next % count * len..(*next % count + 1) * len;
                 match data.train.values() {

@@ -7,11 +7,13 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
-use super::BLOCK;
 use crate::comm::Communicator;
 use crate::data::picture::{Picture, try_decode};
 use crate::error::Result;
 use crate::report::is_dumb;
+
+/// About how many bytes of rows are in memory at a time.
+pub const BLOCK: usize = 16 << 20;
 
 /// Pictures a rank decodes between two collective calls; bounds how long the progress bar stands still.
 const PICTURES_A_RANK: usize = 64;

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use super::super::bench::measure::median;
 use super::super::bench::work::{TrainingSteps, random_data};
-use super::Options;
 use crate::comm::Solo;
+use crate::data::RowShape;
 use crate::error::Result;
 use crate::kernels::{merge_sums, sgd_update, zeros};
 use crate::model::{LayerTimes, Model};
+use crate::optim::OptimizerKind;
 use crate::train::TrainData;
 use crate::train::cost::{Linear, Rates};
 
@@ -26,6 +27,14 @@ const BYTE: f64 = 0.25e-9;
 /// Waiting for the other ranks of a machine, and how unequal they are: found there, too.
 const NODE_BARRIER: f64 = 5e-6;
 
+/// Rows and update of the steps that are measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    pub input: RowShape,
+    pub classes: usize,
+    pub optimizer: OptimizerKind,
+}
+
 /// Times of one round, a step of each.
 struct Round {
     /// Below the first dense layer: forward with the preparation of rows, backward.
@@ -38,11 +47,11 @@ struct Round {
 ///
 /// # Errors
 /// When the system would not give the memory.
-pub fn measure(model: &Model, options: &Options) -> Result<Rates> {
-    let data = random_data(options.input, options.classes, 256);
+pub fn measure(model: &Model, what: Measured) -> Result<Rates> {
+    let data = random_data(what.input, what.classes, 256);
     let mut times = Vec::new();
     for rows in ROWS {
-        let rounds = rounds(model, &data, rows, options)?;
+        let rounds = rounds(model, &data, rows, what.optimizer)?;
         let of = |part: &dyn Fn(&Round) -> f64| median(rounds.iter().map(part));
         times.push(Round {
             images: [0, 1].map(|part| of(&|round| round.images[part])),
@@ -63,9 +72,9 @@ pub fn measure(model: &Model, options: &Options) -> Result<Rates> {
     })
 }
 
-fn rounds(model: &Model, data: &TrainData, rows: usize, options: &Options) -> Result<Vec<Round>> {
+fn rounds(model: &Model, data: &TrainData, rows: usize, optimizer: OptimizerKind) -> Result<Vec<Round>> {
     let solo = Solo::default();
-    let mut step = TrainingSteps::new(model, data, rows, options.optimizer, &solo)?;
+    let mut step = TrainingSteps::new(model, data, rows, optimizer, &solo)?;
     step.run();
     let weights: usize = model.dense_steps().iter().map(|step| step.dense.weight.len()).sum();
     let round = |_| {

@@ -1,6 +1,8 @@
 //! What is typed with a unit.
 
-use super::Ranks;
+/// Numbers of ranks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranks(pub Vec<usize>);
 
 /// A number and what follows it.
 fn split(text: &str) -> Option<(f64, String)> {

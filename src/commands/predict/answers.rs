@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Options;
 use crate::error::{Error, Result, nearest, printable, printable_name};
 use crate::report;
 use crate::say;
@@ -56,6 +55,23 @@ impl FromStr for Threshold {
     }
 }
 
+/// What is said of each picture, and how it is printed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AnswerOptions {
+    /// Also list the K most probable classes of each picture
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: Option<u16>,
+    /// Predict a class only from this probability on, else '?'; or, for one class: predict it from there on, else another
+    #[arg(long, value_name = "P|CLASS=P")]
+    pub threshold: Option<Threshold>,
+    /// A JSON array of {file, class, probability, probabilities, and with --top: top}
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// CSV: file, class, probability, one column a class, and with --top two more a rank
+    #[arg(long)]
+    pub csv: bool,
+}
+
 /// How classes are chosen and listed.
 #[derive(Debug)]
 pub struct Choice {
@@ -71,7 +87,7 @@ impl Choice {
     ///
     /// # Errors
     /// When `--threshold` names another class.
-    pub fn new(options: &Options, classes: &[String]) -> Result<Choice> {
+    pub fn new(options: &AnswerOptions, classes: &[String]) -> Result<Choice> {
         if let Some(Threshold::Of(class, _)) = &options.threshold
             && !classes.contains(class)
         {
@@ -121,7 +137,7 @@ impl Choice {
 ///
 /// # Errors
 /// Never in practice: what cannot be printed is said at the end.
-pub fn print(options: &Options, classes: &[String], outcomes: &[Outcome]) -> Result<()> {
+pub fn print(options: &AnswerOptions, classes: &[String], outcomes: &[Outcome]) -> Result<()> {
     let good: Vec<&Prediction> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
     if options.json {
         say!("{}", serde_json::to_string_pretty(&good).map_err(|e| Error::io("write", "stdout")(e.into()))?);

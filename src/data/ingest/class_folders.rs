@@ -5,22 +5,14 @@ use std::path::{Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::folder_names::{meaning, name_of};
 use super::labels::in_order;
-use super::pictures::shape;
-use super::{Content, Request, Source, brief, folder, nested};
+use super::refusals::{brief, unknown};
+use super::{Content, Folders, Request, Source, folder, nested};
 use crate::data::Split;
 use crate::data::picture::{FORMATS, is_picture, left_out};
 use crate::error::{Error, Result, nearest};
 use crate::plural::plural;
-
-/// What the sub-folders of a folder of pictures are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Folders {
-    /// Classes
-    Classes,
-    /// Splits, by the words train, val and test in their names; the classes are their sub-folders
-    Splits,
-}
 
 /// A sub-folder, as far as its name tells.
 struct Named {
@@ -45,32 +37,6 @@ impl Named {
     }
 }
 
-/// The split that a folder's name means, and whether the name is that split's and nothing else.
-pub(super) fn meaning(path: &Path) -> (Option<Split>, bool) {
-    let name = name_of(path).to_lowercase();
-    let whole = split_of(&name, false);
-    // `test1`, `trainset`, `seg_test`.
-    let part = || {
-        let words = name.split(|c: char| !c.is_alphabetic());
-        words.map(|word| word.strip_suffix("set").unwrap_or(word)).find_map(|word| split_of(word, true))
-    };
-    (whole.or_else(part), whole.is_some())
-}
-
-pub(super) fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The split that a word means; `loosely`, also one that is used for several.
-fn split_of(word: &str, loosely: bool) -> Option<Split> {
-    match word {
-        "trn" | "tr" if loosely => Some(Split::Train),
-        "dev" | "eval" | "evaluation" | "validate" if loosely => Some(Split::Val),
-        "tst" | "te" | "holdout" if loosely => Some(Split::Test),
-        word => Split::called(word),
-    }
-}
-
 /// A picture of a class, and the split that the source gives it; none for train, from which more can be held back.
 struct Row {
     class: String,
@@ -91,7 +57,7 @@ pub fn read(request: &Request) -> Result<Source> {
         } else {
             "neither sub-folders nor anything else we know"
         };
-        return Err(super::unknown(source, found));
+        return Err(unknown(source, found));
     }
     let root = source.canonicalize().map_err(Error::io("list", source))?;
     if let Some(link) = folders.iter().find(|path| folder::leads_around(path, &root)) {
@@ -112,7 +78,7 @@ pub fn read(request: &Request) -> Result<Source> {
         for (split, folder) in &parts {
             let (files, classes) = folder::entries(folder)?;
             if classes.is_empty() {
-                return Err(super::unknown(folder, "no sub-folders, although its name is a split's"));
+                return Err(unknown(folder, "no sub-folders, although its name is a split's"));
             }
             left.extend(files);
             let before = rows.len();
@@ -165,7 +131,7 @@ pub fn read(request: &Request) -> Result<Source> {
     let (stray, other): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().chain(left).partition(|file| is_picture(file));
     notes.extend(left_out(other.iter().map(PathBuf::as_path)));
     Ok(Source {
-        shape: shape(request),
+        shape: request.picture_shape(),
         content: Content::Pictures(rows.into_iter().map(|row| row.path).collect()),
         labels,
         given,

@@ -8,7 +8,7 @@ use csv::StringRecord;
 use super::labels::{classes_of, is_missing};
 use super::look::{self, Look};
 use super::table::{self, Roles};
-use super::{Content, Request, Source, quotes};
+use super::{Content, Request, Source, quotes, refusals};
 use crate::data::RowShape;
 use crate::data::coarse::{Coarse, Exact};
 use crate::data::doubtful::number;
@@ -152,7 +152,7 @@ pub fn read(request: &Request) -> Result<Source> {
     }
     if table.labels.is_empty() {
         let other = Look::new(path, &first, &layout.roles)?.label_instead(&[layout.roles.label]);
-        return Err(super::no_labels(path, &layout.roles.name(&first, layout.roles.label), table.unlabelled, other));
+        return Err(refusals::no_labels(path, &layout.roles.name(&first, layout.roles.label), table.unlabelled, other));
     }
     table.into_source(path, &layout, &first)
 }
@@ -245,7 +245,7 @@ impl Columns {
 
     fn into_source(self, path: &Path, layout: &Layout, first: &StringRecord) -> Result<Source> {
         let (labels, classes) = classes_of(self.labels.iter().map(String::as_str));
-        super::check_kept(self.labels_of_bad(), &classes, path)?;
+        refusals::check_kept(self.labels_of_bad(), &classes, path)?;
         table::check_labels(labels.len(), &classes, &layout.roles.name(first, layout.roles.label), path, || {
             Look::new(path, first, &layout.roles).ok()?.label_instead(&[layout.roles.label])
         })?;

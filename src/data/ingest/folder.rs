@@ -29,6 +29,11 @@ pub fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((files, folders))
 }
 
+/// Whether a file's name ends so, in letters of either case.
+pub fn ends_with(path: &Path, ending: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().to_lowercase().ends_with(ending))
+}
+
 /// All files below `folder`, sorted. Links to folders are followed after all that is no link, and each folder is read once: links may lead in
 /// a circle.
 pub fn walk(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -4,33 +4,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::labels::classes_of;
+use super::source::Images;
 use super::{Content, Request, Source, folder};
 use crate::data::foreign::MOST;
-use crate::data::picture::prepare_grey;
 use crate::data::{RowShape, Split};
 use crate::error::{Error, Result};
 use crate::plural::plural;
-
-/// Grey images, and what is to become of each.
-#[derive(Debug)]
-pub struct Images {
-    pixels: Vec<u8>,
-    size: (usize, usize),
-    new_size: (usize, usize),
-    channels: usize,
-}
-
-impl Images {
-    /// The row's pixels as they stand in the dataset.
-    pub fn row(&self, row: usize) -> Vec<u8> {
-        let length = self.size.0 * self.size.1;
-        let pixels = &self.pixels[row * length..][..length];
-        if self.size == self.new_size && self.channels == 1 {
-            return pixels.to_vec();
-        }
-        prepare_grey(pixels, self.size, self.new_size, self.channels)
-    }
-}
 
 const IMAGES: [&str; 2] = ["-images-idx3-ubyte", "-images.idx3-ubyte"];
 const LABELS: [&str; 2] = ["-labels-idx1-ubyte", "-labels.idx1-ubyte"];

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use csv::StringRecord;
 
+use super::finder::{Finder, Found};
 use super::look::{Look, TWO_TABLES};
-use super::pictures::{Finder, Found};
 use super::table::{self, Roles};
 use super::{Request, quotes};
 use crate::data::doubtful::number;

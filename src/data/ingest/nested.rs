@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::class_folders::{meaning, name_of};
-use super::{brief, folder};
+use super::folder;
+use super::folder_names::{meaning, name_of};
+use super::refusals::brief;
 use crate::data::Split;
 use crate::data::picture::is_picture;
 use crate::error::{Error, Result};

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::folder::{self, Index, Lookup};
+use super::finder::{Finder, Found};
+use super::folder;
 use super::labels::{classes_of, is_missing};
 use super::lines::{Line, read_lines};
-use super::{Content, DEFAULT_SIDE, Request, Source, spelling, table};
-use crate::data::RowShape;
-use crate::data::picture::{ends_like_picture, is_picture, left_out};
+use super::refusals::{check_kept, no_labels};
+use super::{Content, Request, Source, table};
+use crate::data::picture::is_picture;
 use crate::error::{Error, Result};
 use crate::plural::plural;
 
@@ -18,7 +19,7 @@ use crate::plural::plural;
 /// When the folder cannot be listed or it is unclear which file is meant.
 pub fn find_labels(source: &Path) -> Result<Option<PathBuf>> {
     let (files, _) = folder::entries(source)?;
-    let tables: Vec<&PathBuf> = files.iter().filter(|file| super::ends_with(file, ".csv")).collect();
+    let tables: Vec<&PathBuf> = files.iter().filter(|file| folder::ends_with(file, ".csv")).collect();
     let known = ["train.csv", "labels.csv"].map(|name| tables.iter().find(|file| file.ends_with(name)));
     match (known, &tables[..]) {
         ([Some(_), Some(_)], _) => Err(Error::invalid(
@@ -81,10 +82,10 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
     }
     let (labels, classes) = classes_of(found.labels.iter().copied());
     if labels.is_empty() {
-        return Err(super::no_labels(file, &columns.label, lines.len(), columns.other));
+        return Err(no_labels(file, &columns.label, lines.len(), columns.other));
     }
     if request.skip_bad {
-        super::check_kept(found.lost.iter().copied(), &classes, file)?;
+        check_kept(found.lost.iter().copied(), &classes, file)?;
     }
     table::check_labels(labels.len(), &classes, &columns.label, file, || columns.other)?;
     let unlabelled = found.unlabelled + finder.without_line(&found.used);
@@ -97,7 +98,7 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         hint = finder.alike(&found.missing, Some(&all), source)?;
     }
     Ok(Source {
-        shape: shape(request),
+        shape: request.picture_shape(),
         given: vec![None; labels.len()],
         content: Content::Pictures(std::mem::take(&mut found.pictures)),
         labels,
@@ -108,98 +109,6 @@ pub fn with_csv(request: &Request, file: &Path) -> Result<Source> {
         origin: format!("the pictures in {} with the labels in {}", source.display(), file.display()),
         notes,
     })
-}
-
-/// What a picture becomes.
-pub fn shape(request: &Request) -> RowShape {
-    let (h, w) = request.size.unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
-    RowShape::Image { h, w, c: request.channels.unwrap_or(3) }
-}
-
-/// How an id becomes a file.
-pub enum Finder {
-    /// By the user's pattern, below this folder.
-    Pattern(PathBuf, String),
-    /// By trying.
-    Index(Index),
-}
-
-impl Finder {
-    fn new(request: &Request) -> Result<Finder> {
-        match &request.pattern {
-            Some(pattern) if spelling::has_place(pattern) => {
-                Ok(Finder::Pattern(request.source.clone(), pattern.clone()))
-            }
-            Some(pattern) => Err(Error::invalid(
-                "--pattern",
-                format!("'{pattern}'"),
-                "{id}, {name} or {stem} in it",
-                "for example 'face-{id}.png'",
-            )),
-            None => Ok(Finder::Index(Index::new(&request.source)?)),
-        }
-    }
-
-    /// The file of an id.
-    pub fn find(&self, id: &str) -> Found {
-        match self {
-            Finder::Pattern(root, pattern) => {
-                let path = root.join(spelling::filled(pattern, id));
-                if path.is_file() { Found::File(path) } else { Found::Missing }
-            }
-            Finder::Index(index) => match index.find(id) {
-                Lookup::File(number) => Found::File(index.file(number).to_owned()),
-                Lookup::Missing => Found::Missing,
-                Lookup::Ambiguous(files) => Found::Ambiguous(files),
-            },
-        }
-    }
-
-    fn tried(&self, id: &str) -> String {
-        match self {
-            Finder::Pattern(root, pattern) => root.join(spelling::filled(pattern, id)).display().to_string(),
-            Finder::Index(_) if ends_like_picture(Path::new(id)) => format!("{id}, in sub-folders either"),
-            Finder::Index(_) => format!("{id}.png, face-{id}.png (or another kind of picture), in sub-folders too"),
-        }
-    }
-
-    /// How the pictures are spelt that the ids might mean.
-    fn alike(&self, ids: &[&str], all: Option<&[&str]>, root: &Path) -> Result<Option<String>> {
-        let of = |index: &Index| {
-            let files: Vec<&Path> = index.pictures().map(|number| index.file(number)).collect();
-            spelling::alike(ids, all, &files, root)
-        };
-        match self {
-            Finder::Index(index) => Ok(of(index)),
-            Finder::Pattern(root, _) => Ok(of(&Index::new(root)?)),
-        }
-    }
-
-    /// What is said of the files that are no pictures. Who gives a pattern has chosen.
-    fn others(&self, labels: &Path) -> Option<String> {
-        match self {
-            Finder::Pattern(..) => None,
-            Finder::Index(index) => left_out(index.others().filter(|file| *file != labels)),
-        }
-    }
-
-    /// How many pictures no line names. Who gives a pattern has chosen, so nothing is counted then.
-    fn without_line(&self, used: &HashMap<PathBuf, u64>) -> usize {
-        match self {
-            Finder::Pattern(..) => 0,
-            Finder::Index(index) => index.pictures().filter(|&n| !used.contains_key(index.file(n))).count(),
-        }
-    }
-}
-
-/// The file of an id.
-pub enum Found {
-    /// This one.
-    File(PathBuf),
-    /// There is none.
-    Missing,
-    /// There are several.
-    Ambiguous(Vec<PathBuf>),
 }
 
 /// What became of the lines.

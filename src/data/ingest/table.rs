@@ -6,7 +6,8 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use super::{Request, brief};
+use super::Request;
+use super::refusals::brief;
 use crate::data::doubtful::number;
 use crate::error::{Error, Result, nearest};
 

@@ -3,8 +3,9 @@
 use super::super::isa::dispatch;
 use super::super::simd::Simd;
 use super::ConvBlock;
-use super::pool::{pool_rows, winner_words};
+use super::pool::pool_rows;
 use super::sweep::{Finish, Sweep, blocks, packed_len, sweep_rows};
+use super::winners::winner_words;
 use super::winograd;
 
 /// Floats of [`pack_forward`]'s result.

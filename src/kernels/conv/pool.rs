@@ -4,17 +4,7 @@ use super::super::isa::dispatch;
 use super::super::simd::{Simd, load_some, store_some};
 use super::ConvBlock;
 use super::frame::Frame;
-
-/// Words for the winners of one row of `w` pooled pixels: two a vector of channels, the bits of the winner's number.
-#[inline(always)]
-pub fn winner_words<S: Simd>(w: usize, channels: usize) -> usize {
-    w * channels.div_ceil(S::LANES) * 2
-}
-
-dispatch! {
-    /// [`winner_words`] for the instruction set in use.
-    pub fn words_of_row(w: usize, channels: usize) -> usize = winner_words
-}
+use super::winners::winner_words;
 
 /// Pools `rows` (two, dense: `[2, 2·w, channels]`) to `pooled [w, channels]`; NaN where one is NaN. Of equals the
 /// first wins. `winners` may be empty.

@@ -8,11 +8,13 @@ mod backward_data;
 mod backward_weights;
 mod forward;
 mod rows;
+mod scratch;
 
 pub use backward_data::{dense_backward_data, dense_backward_inputs, dense_turn, dense_turned};
 pub use backward_weights::{dense_backward_bias, dense_backward_range, dense_backward_weights};
 pub use forward::{DENSE_BLOCK, dense_forward, dense_forward_blocks, dense_forward_sums, dense_outputs};
 pub use rows::{Groups, GroupsMut, Rows, RowsMut};
+pub use scratch::{dense_backward_scratch, dense_scratch};
 
 use super::shape::DenseShape;
 use super::simd::Simd;
@@ -24,16 +26,6 @@ fn check(shape: DenseShape, batch: usize, input: &[f32], weight: &[f32], output:
     assert_eq!(input.len(), batch * shape.inputs, "input of {shape:?} x {batch}");
     assert_eq!(output.len(), batch * shape.outputs, "output of {shape:?} x {batch}");
     assert_eq!(weight.len(), shape.inputs * shape.outputs, "weight of {shape:?}");
-}
-
-/// Floats of scratch memory that the gradient of a dense layer's weights takes for `batch` rows.
-pub fn dense_backward_scratch(batch: usize) -> usize {
-    backward_weights::scratch(batch)
-}
-
-/// Floats of scratch memory that the dense kernels take for `batch` rows.
-pub fn dense_scratch(shape: DenseShape, batch: usize) -> usize {
-    forward::scratch(shape, batch).max(backward_data::scratch(shape, batch)).max(backward_weights::scratch(batch))
 }
 
 /// The pieces of a row of `outputs`, at most `n` vectors wide: (first, vectors, lanes used of the last one).

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Elements, Elementwise, Keeps, Pass, Work};
-use super::{Operation, Shape, Site};
 use crate::kernels::{self, Rectifier};
+use crate::model::shape::Shape;
 
 /// The sum of tensors of one shape.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use super::operation::{Operation, Site};
 use super::words::{Words, sizes_of};
 use super::work::{Backward, Forward, Map, Work};
-use super::{Operation, Shape, Site};
 use crate::kernels::{self, Padding, PoolShape, Window};
+use crate::model::shape::Shape;
 
 /// The mean of the values under each window, clipped to the image.
 #[derive(Clone, Debug, PartialEq)]

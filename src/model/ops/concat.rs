@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::Work;
-use super::{Operation, Shape, Site};
+use crate::model::shape::Shape;
 
 /// Images of one size, or vectors, side by side.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,11 +4,13 @@ use std::fmt;
 use std::ops::Range;
 
 use super::gemm::GemmConv;
+use super::operation::{Fused, Layout, Operation, Site};
 use super::words::{Words, sizes_of};
 use super::work::{Backward, Forward, Keeps, Map, Work};
-use super::{Engine, Fused, Layout, Operation, Shape, Site};
 use crate::kernels::conv::{self, ConvBlock, Frame};
 use crate::kernels::{ConvShape, Padding, Window};
+use crate::model::engine::Engine;
+use crate::model::shape::Shape;
 
 /// A convolution with bias.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,13 +1,14 @@
 //! `dense 128`: a matrix product and a bias.
 
 use std::fmt;
-use std::ops::Range;
 
 use super::gemm::GemmDense;
+use super::operation::{Operation, Site};
 use super::words::{Words, sizes_of};
-use super::work::{Backward, Forward, Map, Work};
-use super::{Engine, Operation, Shape, Site};
+use super::work::{Backward, DenseWork, Forward, Map, Work};
 use crate::kernels::{self, DenseShape};
+use crate::model::engine::Engine;
+use crate::model::shape::Shape;
 
 /// A dense layer, and its outputs; `dense classes` has as many as the data has classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,17 +56,6 @@ impl Operation for Dense {
             Engine::Gemm => Box::new(GemmDense { shape, weight, bias }),
         }))
     }
-}
-
-/// As work of the direct kernels.
-#[derive(Clone, Debug)]
-pub struct DenseWork {
-    /// The geometry.
-    pub shape: DenseShape,
-    /// Weights `[inputs, outputs]` in the block of parameters.
-    pub weight: Range<usize>,
-    /// Biases `[outputs]`, right behind them.
-    pub bias: Range<usize>,
 }
 
 impl Map for DenseWork {

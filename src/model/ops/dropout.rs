@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Elements, Elementwise, Keeps, Pass, Work};
-use super::{Operation, Shape, Site};
 use crate::kernels::{self, rng::Stream};
+use crate::model::shape::Shape;
 
 /// `dropout 0.1`, and the probability of a zero.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::Work;
-use super::{Operation, Shape, Site};
+use crate::model::shape::Shape;
 
 /// An image becomes a vector, in the order height, width, channel.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use super::avg_pool;
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::Work;
-use super::{Operation, Shape, Site};
 use crate::kernels::{Padding, PoolShape, Window};
+use crate::model::shape::Shape;
 
 /// The mean of each channel over the whole image: a vector.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use super::avg_pool::{parse_pool, write_pool};
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Backward, Forward, Map, Work};
-use super::{Operation, Shape, Site};
 use crate::kernels::{self, PoolShape, Window};
+use crate::model::shape::Shape;
 
 /// The largest value under each window, clipped to the image.
 #[derive(Clone, Debug, PartialEq)]

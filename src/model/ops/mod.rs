@@ -12,6 +12,7 @@ mod gemm;
 mod global_avg_pool;
 mod leaky_relu;
 mod max_pool;
+mod operation;
 mod relu;
 mod sigmoid;
 mod softmax;
@@ -23,113 +24,30 @@ pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use concat::Concat;
 pub use conv::{Conv, ConvWork};
-pub use dense::{Dense, DenseWork};
+pub use dense::Dense;
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use gemm::{GemmConv, GemmDense};
 pub use global_avg_pool::GlobalAvgPool;
 pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
+pub use operation::{Fused, Layout, Operation, Site};
 pub use relu::Relu;
 pub use sigmoid::Sigmoid;
 pub use softmax::Softmax;
 pub use tanh::Tanh;
+pub use work::DenseWork;
 
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::engine::Engine;
 use super::shape::Shape;
 use crate::error::nearest;
-use crate::kernels::{Frame, PoolShape, Rectifier};
+use crate::kernels::{Rectifier, Window};
 use words::Words;
 use work::Work;
-
-/// What every operation says of itself.
-pub trait Operation: fmt::Display + Sized {
-    /// Reads its text.
-    ///
-    /// # Errors
-    /// In words, when it is not one of its texts.
-    fn parse(words: &Words<'_>) -> Result<Self, String>;
-
-    /// The shape of its output.
-    ///
-    /// # Errors
-    /// In words, when it does not fit `inputs`.
-    fn output(&self, inputs: &[&Shape], classes: usize) -> Result<Shape, String>;
-
-    /// Name and shape of each of its parameters; the last size is that of its outputs.
-    fn parameters(&self, _input: &Shape, _output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
-        Vec::new()
-    }
-
-    /// Floating-point operations of a forward pass of one row, a multiply-add counted as two.
-    fn flops(&self, _input: &Shape, _output: &Shape) -> u64 {
-        0
-    }
-
-    /// How it is computed at a place of the network.
-    ///
-    /// # Errors
-    /// Never where [`Operation::output`] had none.
-    fn work(&self, site: &Site<'_>) -> Result<Work, String>;
-
-    /// The window that it slides over an image.
-    fn window_mut(&mut self) -> Option<&mut crate::kernels::Window> {
-        None
-    }
-
-    /// The function, if it is linear above zero and another line below: what is in front may compute it.
-    fn rectifier(&self) -> Option<Rectifier> {
-        None
-    }
-}
-
-/// A place of the network, as its operation sees it.
-pub struct Site<'a> {
-    /// The shapes of its inputs.
-    pub inputs: &'a [&'a Shape],
-    /// The shape of what it writes, without what is fused.
-    pub output: &'a Shape,
-    /// Where each of its parameters lies.
-    pub parameters: &'a [Range<usize>],
-    /// Who computes.
-    pub engine: Engine,
-    /// Its number in the flattened list of layers: the address of its random numbers.
-    pub number: usize,
-    /// Whether the gradient of an input is ever wanted.
-    pub wants_d_input: bool,
-    /// What is computed with it.
-    pub fused: Fused,
-    /// How its first input lies in memory, where that is not densely.
-    pub input_layout: Option<Layout>,
-    /// How its output lies in memory, where that is not densely.
-    pub output_layout: Option<Layout>,
-}
-
-/// Operations behind one that it computes too.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Fused {
-    /// A rectifier.
-    pub rectifier: Option<Rectifier>,
-    /// Behind it a 2×2 max-pool.
-    pub pool: Option<PoolShape>,
-}
-
-/// How an image between two convolutions lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Layout {
-    /// The image.
-    pub value: Frame,
-    /// Its gradient.
-    pub gradient: Frame,
-    /// The rectifier that made the image, where the gradient is that of its input.
-    pub gate: Option<Rectifier>,
-}
 
 /// The one table: each operation's word and type.
 macro_rules! operations {
@@ -194,12 +112,12 @@ macro_rules! operations {
             }
 
             /// As [`Operation::window_mut`].
-            pub fn window_mut(&mut self) -> Option<&mut crate::kernels::Window> {
+            pub fn window_mut(&mut self) -> Option<&mut Window> {
                 match self { $(Op::$name(op) => op.window_mut(),)* }
             }
 
             /// The window that it slides over an image.
-            pub fn window(&self) -> Option<crate::kernels::Window> {
+            pub fn window(&self) -> Option<Window> {
                 self.clone().window_mut().copied()
             }
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use super::activation;
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Keeps, Work};
-use super::{Operation, Shape, Site, activation};
 use crate::kernels::Activation;
+use crate::model::shape::Shape;
 
 /// `sigmoid`
 #[derive(Clone, Debug, PartialEq)]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::Work;
-use super::{Operation, Shape, Site};
+use crate::model::shape::Shape;
 
 /// May stand last, for readers: it is part of the loss.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::kernels::rng::{Purpose, Stream};
-use crate::kernels::{Buffer, Leaf};
+use crate::kernels::{Buffer, DenseShape, Leaf};
 use crate::trace::Mark;
 
 /// How an operation is computed.
@@ -139,7 +139,7 @@ pub trait Map: Debug + Send + Sync {
     fn backward(&self, pass: Backward<'_>);
 
     /// This operation, if it is a dense layer of the direct kernels.
-    fn dense(&self) -> Option<&super::DenseWork> {
+    fn dense(&self) -> Option<&DenseWork> {
         None
     }
 
@@ -173,6 +173,17 @@ pub trait Map: Debug + Send + Sync {
     fn scratch(&self, _batch: usize) -> usize {
         0
     }
+}
+
+/// A dense layer of the direct kernels: others than the network may do its work.
+#[derive(Clone, Debug)]
+pub struct DenseWork {
+    /// The geometry.
+    pub shape: DenseShape,
+    /// Weights `[inputs, outputs]` in the block of parameters.
+    pub weight: Range<usize>,
+    /// Biases `[outputs]`, right behind them.
+    pub bias: Range<usize>,
 }
 
 /// What a backward pass needs to know of a tensor's values.

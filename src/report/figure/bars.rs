@@ -6,9 +6,8 @@ use plotters::element::Rectangle;
 use plotters::prelude::{DrawingArea, DrawingBackend};
 use plotters::style::Color;
 
-use super::Drawn;
 use super::lines::legend;
-use super::pen::{INK, LIGHT, Pen, Stroke, color, shorten};
+use super::pen::{Drawn, INK, LIGHT, Pen, Stroke, color, shorten};
 
 /// Stacked bars.
 #[derive(Clone, Debug)]

@@ -6,8 +6,7 @@ use plotters::prelude::{DrawingArea, DrawingBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, RGBColor};
 
-use super::Drawn;
-use super::pen::{INK, LIGHT, PALETTE, Pen, shorten};
+use super::pen::{Drawn, INK, LIGHT, PALETTE, Pen, shorten};
 
 /// With more classes than this, cells are too small for letters.
 const MOST_WITH_COUNTS: usize = 12;

@@ -7,8 +7,7 @@ use plotters::prelude::{DashedLineSeries, DrawingArea, DrawingBackend, LineSerie
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::Drawn;
-use super::pen::{INK, LIGHT, Pen, Stroke, color, shorten};
+use super::pen::{Drawn, INK, LIGHT, Pen, Stroke, color, shorten};
 
 /// With more points than this, a line has no circles at them.
 const MOST_CIRCLES: usize = 40;

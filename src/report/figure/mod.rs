@@ -13,14 +13,11 @@ pub use pen::{DARK, INK, LIGHT, PALETTE, Stroke};
 use image::imageops::{FilterType, resize};
 use image::{ImageFormat, RgbImage};
 use plotters::coord::Shift;
-use plotters::drawing::{DrawingAreaErrorKind, IntoDrawingArea};
+use plotters::drawing::IntoDrawingArea;
 use plotters::prelude::{BitMapBackend, DrawingArea, DrawingBackend, SVGBackend, WHITE};
 
 use crate::error::{Error, Result};
-use pen::{HEIGHT, Pen, SCALE, WIDTH};
-
-/// What a drawing can fail with.
-type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+use pen::{Drawn, HEIGHT, Pen, SCALE, WIDTH};
 
 /// A plot, with what a reader must know of it.
 #[derive(Clone, Debug)]

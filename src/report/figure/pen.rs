@@ -2,7 +2,12 @@
 
 use std::sync::Once;
 
+use plotters::drawing::DrawingAreaErrorKind;
+use plotters::prelude::DrawingBackend;
 use plotters::style::{FontFamily, FontStyle, IntoFont, RGBColor, ShapeStyle, TextStyle, register_font};
+
+/// What a drawing can fail with.
+pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 /// Size of a plot as it is shown, in pixels of a page.
 pub const WIDTH: u32 = 560;

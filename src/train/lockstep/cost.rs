@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::plan::most_rows;
+use super::setting::{Setting, most_rows};
 use super::sizes::Ranks;
 use crate::comm::{Strategy, Wire};
 use crate::kernels::DenseShape;
@@ -78,27 +78,6 @@ impl Shape {
         let above = below.split_off(below.partition_point(|unit| unit.end <= model.image_params().end));
         Shape { units: [below, above], dense: dense.collect() }
     }
-}
-
-/// Who computes.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// Rows of a step over all ranks.
-    pub batch: usize,
-    /// The shards that they come from.
-    pub shards: usize,
-    /// Ranks.
-    pub ranks: usize,
-    /// Ranks of a machine.
-    pub on_machine: usize,
-    /// Cores of a machine for them.
-    pub cores: f64,
-    /// Whether they share memory.
-    pub window: bool,
-    /// The width of numbers between machines.
-    pub wire: Wire,
-    /// Parts of the parameters that the norm of the gradient is summed over, where it is limited.
-    pub norm: usize,
 }
 
 /// What a step is predicted to be.

@@ -1,8 +1,9 @@
 //! What a step of ranks of one machine touches of memory, before there is any: as `start.rs`, `pass.rs` and `reduce.rs` divide it.
 
-use super::cost::{Link, Rates, Setting, Shape, best};
+use super::cost::{Link, Rates, Shape, best};
 use super::factors::SharedLayer;
 use super::plan::{can_take, decide};
+use super::setting::Setting;
 use super::topology::{input_units, share_out, stretch};
 use crate::comm::{Comm, Strategy, Wire};
 use crate::kernels::{DenseShape, Leaf, ReductionTree, dense_forward_sums};

@@ -11,6 +11,7 @@ mod shared_memory;
 mod link;
 mod pass;
 mod plan;
+mod setting;
 mod factors;
 mod split;
 mod all_rows;
@@ -21,7 +22,8 @@ mod reduce;
 mod topology;
 
 pub use footprint::footprint;
-pub use plan::{ExchangeConfig, all_by, can_share, can_take, decide, most_rows, recorded};
+pub use plan::{ExchangeConfig, all_by, can_share, can_take, decide, recorded};
+pub use setting::{Setting, most_rows};
 pub use step::{StepContext, StepFlags, StepResult};
 
 use std::ops::Range;

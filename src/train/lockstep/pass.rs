@@ -11,7 +11,6 @@ use crate::position::{self, Phase};
 use crate::stopwatch::Stopwatch;
 use crate::trace::What;
 use crate::train::data::TrainData;
-use crate::train::interrupt::caught;
 use crate::train::micro_batch::next_run;
 
 impl Lockstep<'_> {
@@ -224,8 +223,7 @@ impl Lockstep<'_> {
         let published = bytemuck::cast_slice_mut::<f32, f64>(&mut published);
         published.fill(0.0);
         // 1 is a checkpoint, what is more is a signal.
-        let interrupt = flags.interrupt.or_else(caught);
-        let due = interrupt.map_or(u8::from(flags.checkpoint), |signal| 1 + signal);
+        let due = flags.interrupt.map_or(u8::from(flags.checkpoint), |signal| 1 + signal);
         [published[0], published[1]] = [u8::from(flags.nonfinite), due].map(f64::from);
         let own = self.trees.ranks.sums_of[self.topology.rank()];
         for (two, sum) in published[2..].as_chunks_mut::<2>().0.iter_mut().zip(&self.sums[..own]) {
@@ -238,8 +236,7 @@ impl Lockstep<'_> {
     pub(super) fn exchange_scores(&mut self, flags: StepFlags) {
         let topology = &self.topology;
         if topology.size() == 1 {
-            let interrupt = flags.interrupt.or_else(caught);
-            let flags = StepFlags { checkpoint: flags.checkpoint || interrupt.is_some(), interrupt, ..flags };
+            let flags = StepFlags { checkpoint: flags.checkpoint || flags.interrupt.is_some(), ..flags };
             self.agreed = Some((self.sums[0].score, flags));
             return;
         }

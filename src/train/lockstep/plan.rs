@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
-use super::cost::{Linear, Link, Predicted, Rates, Setting, Shape, best, predict};
+use super::cost::{Linear, Link, Predicted, Rates, Shape, best, predict};
 use super::link::Measured;
 use super::point_to_point::MOST_LAYERS;
+use super::setting::{Setting, most_rows};
 use super::topology::Topology;
 use crate::comm::{Comm, Communicator, Nodes, Reduce, SharedWindow, Strategy, Wire};
 use crate::kernels::{self, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
 use crate::plural::plural;
-use crate::train::MICRO_BATCH;
+use crate::train::micro_batch::MICRO_BATCH;
 
 /// How gradients are exchanged, as it was asked for.
 #[derive(Clone, Debug, Default)]
@@ -36,11 +37,6 @@ pub struct ExchangePlan {
     case: (Shape, Setting, Link),
     /// What was measured between two machines.
     measured: Option<Measured>,
-}
-
-/// Rows of the step that the rank with the most of them has.
-pub fn most_rows(batch: usize, shards: usize, ranks: usize) -> usize {
-    batch.min(shards.div_ceil(ranks) * batch.div_ceil(shards))
 }
 
 /// Whether a dense layer can take this strategy on so many ranks: every rank of a split one has a whole block at least.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::cost::Setting;
+use super::setting::Setting;
 use super::topology::{blocks_of, input_units, share_out, stretch};
 use crate::kernels::{DenseShape, ReductionTree};
 

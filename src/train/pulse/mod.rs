@@ -8,10 +8,12 @@
 
 mod links;
 mod monitor;
+mod state;
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+pub use state::{again, give_up_after, in_folder, part_of};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,24 +21,10 @@ use crate::comm::{self, Communicator};
 use crate::report::Console;
 use links::Links;
 use monitor::Monitor;
+use state::{DYING, TOLD};
 
 /// A panicking rank gives its thread so long to tell the others.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// In the run's folder: the lines of runs that died.
-const FAILURES: &str = "failures.log";
-
-/// This process is about to end, and says why itself.
-static DYING: AtomicBool = AtomicBool::new(false);
-/// The others have been told.
-static TOLD: AtomicBool = AtomicBool::new(false);
-/// Seconds after which a stuck rank is given up, if ever.
-static STALL: AtomicU64 = AtomicU64::new(60);
-/// The folder of the run that goes on in this process, and whether this process writes there.
-static RUN: Mutex<Option<(String, bool)>> = Mutex::new(None);
-
-/// Where the run is one of several: the command that goes on with them, and their folder.
-static WHOLE: Mutex<Option<(String, PathBuf)>> = Mutex::new(None);
 
 /// A rank's thread; it ends when this is dropped.
 pub struct Pulse {
@@ -79,52 +67,6 @@ impl Drop for Pulse {
             let _ = thread.join();
         }
     }
-}
-
-/// From now on ranks that are stuck are given up after so many seconds; 0: never.
-pub fn give_up_after(seconds: u64) {
-    STALL.store(seconds, Ordering::Relaxed);
-}
-
-/// The folder of the run that goes on here: a dying run leaves its line there, too, and who `writes` there clears up.
-pub fn in_folder(path: &Path, writes: bool) {
-    *RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.display().to_string(), writes));
-}
-
-/// While this is held, runs are parts of what one command makes.
-pub struct CommandScope(Option<(String, PathBuf)>);
-
-/// Runs are parts of what `command` makes in `folder`, until the result is dropped.
-#[must_use]
-pub fn part_of(command: &str, folder: &Path) -> CommandScope {
-    let whole = Some((command.to_owned(), folder.to_owned()));
-    CommandScope(std::mem::replace(&mut *WHOLE.lock().unwrap_or_else(PoisonError::into_inner), whole))
-}
-
-impl Drop for CommandScope {
-    fn drop(&mut self) {
-        *WHOLE.lock().unwrap_or_else(PoisonError::into_inner) = self.0.take();
-    }
-}
-
-fn whole() -> Option<(String, PathBuf)> {
-    WHOLE.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-/// The command that goes on with the run in the folder `run`.
-pub fn again(run: &str) -> String {
-    whole().map_or_else(|| format!("`glasses train --resume {run}`"), |(command, _)| command)
-}
-
-/// Where the lines of runs that died are kept, if a run goes on here: its folder, or the one of all its like.
-fn failures() -> Option<PathBuf> {
-    let folder = whole().map(|(_, folder)| folder).or_else(|| run().map(|(own, _)| own.into()));
-    Some(folder?.join(FAILURES))
-}
-
-/// As [`in_folder`] said, if it has.
-fn run() -> Option<(String, bool)> {
-    RUN.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// A panic ends all ranks (`comm`); before that, the thread tells the others, who then need not find it out.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::links::{Link, Links, Message, parent};
-use super::{DYING, FAILURES, STALL, TOLD, again, failures, run, whole};
+use super::state::{DYING, FAILURES, STALL, TOLD, again, failures, run, whole};
 use crate::comm::Nodes;
 use crate::error::Exit;
 use crate::files::give_up;

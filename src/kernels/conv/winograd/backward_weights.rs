@@ -3,7 +3,7 @@
 
 use super::super::super::simd::{Simd, load_some, store_some};
 use super::super::super::tile::{Walk, cut};
-use super::super::backward_weights::window_row;
+use super::super::weight_tiles::window_row;
 use super::tiles::{Image, Transform, tiles};
 use super::{GAP, IN, OUT, POSITIONS, transform};
 

@@ -1,0 +1,48 @@
+//! An operation as it is run.
+
+use std::ops::Range;
+
+use super::graph::TensorId;
+use super::ops::work::Work;
+
+/// What a row takes of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its sizes.
+    pub sizes: Vec<usize>,
+    /// Floats, borders included.
+    pub values: usize,
+    /// Floats of the gradient, with borders of its own.
+    pub gradients: usize,
+}
+
+/// An operation as it is run.
+#[derive(Debug)]
+pub struct Step {
+    /// What computes it.
+    pub work: Work,
+    /// The tensors that it reads.
+    pub inputs: Vec<TensorId>,
+    /// The tensor that it writes.
+    pub output: TensorId,
+    /// The input whose place the output takes.
+    pub held: Option<usize>,
+    /// Where its packed weights stand.
+    pub packed: Range<usize>,
+    /// Its place in [`Program::layers`].
+    pub layer: usize,
+    /// Whether it has weights.
+    pub has_weights: bool,
+}
+
+impl Step {
+    /// Words a row that its backward pass needs.
+    pub fn kept(&self) -> usize {
+        if let Work::Map(map) = &self.work { map.kept() } else { 0 }
+    }
+
+    /// Whether its backward pass reads its inputs.
+    pub fn reads_inputs(&self) -> bool {
+        if let Work::Map(map) = &self.work { map.reads_input() } else { false }
+    }
+}
