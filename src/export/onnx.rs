@@ -254,9 +254,14 @@ impl Graph {
                 let bias = self.tensor(&format!("{name}.bias"), &[shape.outputs], bias.iter().copied());
                 self.then("Gemm", &[&weight, &bias], &output, vec![]);
             }
-            Kind::Function(Function { onnx, attributes, .. }) => {
+            Kind::Function(Function { onnx, attributes, operands, .. }) => {
                 let attributes = attributes.iter().map(|&(name, value)| float(name, value)).collect();
-                self.then(onnx, &[], &output, attributes);
+                let constant = |&(operand, value): &(&str, f32)| {
+                    self.tensor(&format!("{name}.{operand}"), &[], std::iter::once(value))
+                };
+                let operands: Vec<String> = operands.iter().map(constant).collect();
+                let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+                self.then(onnx, &operands, &output, attributes);
             }
             // It only changes training.
             Kind::Dropout(_) => {}

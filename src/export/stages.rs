@@ -54,12 +54,15 @@ pub struct Function {
     pub onnx: &'static str,
     /// Its attributes.
     pub attributes: Vec<(&'static str, f32)>,
+    /// Numbers that it takes behind the value.
+    pub operands: Vec<(&'static str, f32)>,
     /// PyTorch's module.
     pub torch: String,
 }
 
-fn function<'a>(onnx: &'static str, attributes: &[(&'static str, f32)], torch: &str) -> Kind<'a> {
-    Kind::Function(Function { onnx, attributes: attributes.to_vec(), torch: torch.to_owned() })
+/// A function of one value, with nothing to set.
+fn function(onnx: &'static str, torch: impl Into<String>) -> Function {
+    Function { onnx, attributes: Vec::new(), operands: Vec::new(), torch: torch.into() }
 }
 
 /// Weights and biases of a layer.
@@ -160,10 +163,13 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
                 let shape = DenseShape { inputs: shape.len(), outputs: layer.output.len() };
                 Kind::Dense(shape, parts.clone(), weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
             }
-            Op::Relu(_) => function("Relu", &[], "nn.ReLU()"),
-            Op::LeakyRelu(leaky) => function("LeakyRelu", &[("alpha", leaky.0)], &format!("nn.LeakyReLU({})", leaky.0)),
-            Op::Sigmoid(_) => function("Sigmoid", &[], "nn.Sigmoid()"),
-            Op::Tanh(_) => function("Tanh", &[], "nn.Tanh()"),
+            Op::Relu(_) => Kind::Function(function("Relu", "nn.ReLU()")),
+            Op::LeakyRelu(leaky) => Kind::Function(Function {
+                attributes: vec![("alpha", leaky.0)],
+                ..function("LeakyRelu", format!("nn.LeakyReLU({})", leaky.0))
+            }),
+            Op::Sigmoid(_) => Kind::Function(function("Sigmoid", "nn.Sigmoid()")),
+            Op::Tanh(_) => Kind::Function(function("Tanh", "nn.Tanh()")),
             Op::Dropout(dropout) => Kind::Dropout(dropout.0),
             Op::Add(_) => Kind::Add,
             Op::Concat(_) => Kind::Concat,
