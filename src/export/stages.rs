@@ -164,6 +164,10 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
                 Kind::Dense(shape, parts.clone(), weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
             }
             Op::Relu(_) => Kind::Function(function("Relu", "nn.ReLU()")),
+            Op::Relu6(_) => Kind::Function(Function {
+                operands: vec![("min", 0.0), ("max", 6.0)],
+                ..function("Clip", "nn.ReLU6()")
+            }),
             Op::LeakyRelu(leaky) => Kind::Function(Function {
                 attributes: vec![("alpha", leaky.0)],
                 ..function("LeakyRelu", format!("nn.LeakyReLU({})", leaky.0))

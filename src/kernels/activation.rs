@@ -10,6 +10,8 @@ use crate::rng::{Stream, unit};
 pub enum Activation {
     /// `max(v, 0)`
     Relu,
+    /// `min(max(v, 0), 6)`
+    Relu6,
     /// `v` where positive, else this times `v`
     LeakyRelu(f32),
     /// `1 / (1 + exp(−v))`
@@ -28,6 +30,10 @@ fn activation_forward_loops<S: Simd>(activation: Activation, values: &mut [f32])
     match activation {
         // NaN stays NaN: a diverged run must show.
         Activation::Relu => each(values, |v| if v <= 0.0 { 0.0 } else { v }),
+        Activation::Relu6 => each(values, |v| {
+            let v = if v <= 0.0 { 0.0 } else { v };
+            if v >= 6.0 { 6.0 } else { v }
+        }),
         Activation::LeakyRelu(slope) => each(values, |v| if v <= 0.0 { slope * v } else { v }),
         Activation::Sigmoid => each(values, |v| 1.0 / (1.0 + libm::expf(-v))),
         Activation::Tanh => each(values, libm::tanhf),
@@ -47,6 +53,7 @@ dispatch! {
 fn activation_backward_loops<S: Simd>(activation: Activation, output: &[f32], gradient: &mut [f32]) {
     match activation {
         Activation::Relu => both(output, gradient, |o, g| if o > 0.0 { g } else { 0.0 }),
+        Activation::Relu6 => both(output, gradient, |o, g| if o > 0.0 && o < 6.0 { g } else { 0.0 }),
         Activation::LeakyRelu(slope) => both(output, gradient, |o, g| if o > 0.0 { g } else { slope * g }),
         Activation::Sigmoid => both(output, gradient, |o, g| g * (o * (1.0 - o))),
         Activation::Tanh => both(output, gradient, |o, g| g * (1.0 - o * o)),
@@ -114,7 +121,9 @@ mod tests {
 
     #[test]
     fn a_nan_passes_through_every_activation() {
-        for activation in [Activation::Relu, Activation::LeakyRelu(0.01), Activation::Sigmoid, Activation::Tanh] {
+        for activation in
+            [Activation::Relu, Activation::Relu6, Activation::LeakyRelu(0.01), Activation::Sigmoid, Activation::Tanh]
+        {
             let mut values = [f32::NAN];
             activation_forward(activation, &mut values);
             assert!(values[0].is_nan(), "{activation:?}");

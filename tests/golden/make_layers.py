@@ -92,6 +92,7 @@ CASES |= {
     "maxpool_3_stride2_pad1_floors": ("maxpool 3 stride 2 pad 1", [8, 6, 9], 2),
     "avgpool_3_stride2_floors": ("avgpool 3 stride 2", [8, 6, 4], 2),
 }
+CASES["relu6"] = ("relu6", [5, 7, 3], 2)
 
 
 def normals(layer, row, shape, std=1.0):
@@ -107,6 +108,9 @@ def store(group, **tensors):
 
 def keep_clear_of_kinks(layer, x):
     """Moves what lies near 0 (rectifiers) away from it; a pool's windows must have one clear winner."""
+    if layer.kind == "relu6":  # beyond 6, too
+        x = x * 4.0
+        x = torch.where((x - 6.0).abs() < 1e-2, torch.full_like(x, 6.0625), x).to(torch.float32).double()
     if "relu" in layer.kind:
         return torch.where(x.abs() < 1e-2, torch.full_like(x, 0.0625), x)
     if layer.kind in ("sigmoid", "tanh"):  # the tails too

@@ -58,7 +58,7 @@ class Layer:
             return x.mean(dim=(1, 2), keepdim=True)
         if self.kind == "leaky_relu":
             return F.leaky_relu(x, float(self.size or 0.01))
-        return {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[self.kind](x)
+        return {"relu": torch.relu, "relu6": F.relu6, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[self.kind](x)
 
     def windowed(self, x, weight, bias):
         """`x` is NCHW here."""

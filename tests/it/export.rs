@@ -54,7 +54,7 @@ const NETWORKS: [(&str, &str); 14] = [
         "unit",
     ),
     (
-        r#""avgpool 3 stride 2", { branches = [["conv 3x3x6", "sigmoid"], ["conv 1x1x6"], ["conv 3x3x6", { residual = ["leaky_relu"] }]], join = "add" }, { branches = [["global_avgpool", "dense 5"], ["maxpool 3 stride 3 pad 1", "flatten", "dense 6", "tanh"]], join = "concat" }, "dense classes""#,
+        r#""avgpool 3 stride 2", { branches = [["conv 3x3x6", "sigmoid"], ["conv 1x1x6", "relu6"], ["conv 3x3x6", { residual = ["leaky_relu"] }]], join = "add" }, { branches = [["global_avgpool", "dense 5"], ["maxpool 3 stride 3 pad 1", "flatten", "dense 6", "tanh"]], join = "concat" }, "dense classes""#,
         "per-image",
     ),
     (

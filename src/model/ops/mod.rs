@@ -14,6 +14,7 @@ mod leaky_relu;
 mod max_pool;
 mod operation;
 mod relu;
+mod relu6;
 mod sigmoid;
 mod softmax;
 mod tanh;
@@ -33,6 +34,7 @@ pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
 pub use operation::{Fused, Layout, Operation, Site};
 pub use relu::Relu;
+pub use relu6::Relu6;
 pub use sigmoid::Sigmoid;
 pub use softmax::Softmax;
 pub use tanh::Tanh;
@@ -144,6 +146,8 @@ operations! {
     Dense = "dense",
     /// `relu`
     Relu = "relu",
+    /// `relu6`: no less than 0, no more than 6.
+    Relu6 = "relu6",
     /// `leaky_relu [slope]`
     LeakyRelu = "leaky_relu",
     /// `sigmoid`
@@ -204,6 +208,7 @@ mod tests {
             "dense 128",
             "dense classes",
             "relu",
+            "relu6",
             "leaky_relu",
             "leaky_relu 0.2",
             "sigmoid",
