@@ -88,10 +88,10 @@ while read -r network ranks isa plan window end; do
     out=$network-$ranks-$isa-$plan-$window-$end
     rm -rf "$out"
     export GLASSES_ISA=$isa
-    start() { mpirun -n "$ranks" "$glasses" "$@"; }
+    start() { mpirun -n "$ranks" "$glasses" "$@" </dev/null; }
     if [ "$end" = killed ]; then
         mpirun -n "$ranks" "$glasses" train --data faces.h5 --model "$network.toml" --shards 13 --batch 20 --epochs 10 --max-steps "$steps" \
-            --clip-norm 1 --optimizer adamw --lr 0.003 --out "$out" --comm "$plan" --window "$window" --checkpoint-every 2 >"$out.log" 2>&1 &
+            --clip-norm 1 --optimizer adamw --lr 0.003 --out "$out" --comm "$plan" --window "$window" --checkpoint-every 2 >"$out.log" 2>&1 </dev/null &
         pid=$!
         if kill_one "$pid" "$out"; then killed=$((killed + 1)); fi
         wait "$pid" || true

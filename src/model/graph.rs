@@ -106,6 +106,9 @@ pub struct LayerInfo {
     pub unseen: Option<[usize; 2]>,
 }
 
+/// A parameter to be: name and shape.
+type Named = (String, Vec<usize>);
+
 /// A tensor as the next layer sees it.
 #[derive(Clone, Debug)]
 struct Value {
@@ -204,7 +207,7 @@ struct Builder {
     number: usize,
     weights: usize,
     /// The parameters of each node: name and shape.
-    params: Vec<Vec<(String, Vec<usize>)>>,
+    params: Vec<Vec<Named>>,
 }
 
 impl Builder {
@@ -298,7 +301,7 @@ impl Builder {
         }
         let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
         let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
-        let params: Vec<(String, Vec<usize>)> = op.parameters(shapes[0], &shape).into_iter().map(named).collect();
+        let params: Vec<Named> = op.parameters(shapes[0], &shape).into_iter().map(named).collect();
         let parameters = self.count(&params)?;
         let image = shapes[0].as_image().ok();
         let unseen = op.window().zip(image).map(|(window, [h, w, _])| window.unseen([h, w]));
@@ -338,9 +341,9 @@ impl Builder {
     }
 
     /// Counts an operation's parameters.
-    fn count(&mut self, params: &[(String, Vec<usize>)]) -> Result<usize, String> {
+    fn count(&mut self, params: &[Named]) -> Result<usize, String> {
         let product = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        let sum = |sum: usize, (_, shape): &(String, Vec<usize>)| sum.checked_add(product(shape)?);
+        let sum = |sum: usize, (_, shape): &Named| sum.checked_add(product(shape)?);
         let count = params.iter().try_fold(0usize, sum).filter(|count| self.weights + count <= MOST_VALUES);
         let count = count.ok_or_else(|| {
             let sizes: Vec<String> = params[0].1.iter().map(ToString::to_string).collect();
@@ -352,7 +355,7 @@ impl Builder {
 
     /// What goes image by image comes first; then parameters follow one another as the operations do.
     fn order(&mut self) {
-        let mut nodes: Vec<(Node, Vec<(String, Vec<usize>)>)> =
+        let mut nodes: Vec<(Node, Vec<Named>)> =
             std::mem::take(&mut self.graph.nodes).into_iter().zip(self.params.drain(..)).collect();
         nodes.sort_by_key(|(node, _)| node.by_rows);
         let mut start = 0;
