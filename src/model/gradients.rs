@@ -5,7 +5,7 @@ use super::graph::TensorId;
 use super::ops::work::Work;
 use super::step::{Row, Step};
 
-/// A gradient's place among [`GradientPlan::slots`].
+/// A gradient's place among the slots of the backward pass.
 pub type SlotId = usize;
 
 /// The gradients of a backward pass.
