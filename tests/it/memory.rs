@@ -14,6 +14,24 @@ const CONV: &str = r#"name = "conv"
 layers = ["conv 3x3x64", "relu", "maxpool 2", "conv 3x3x128", "relu", "maxpool 2", "conv 3x3x256", "relu", "global_avgpool", "dense classes"]
 "#;
 
+/// Residual blocks and branches, whose tensors have several readers.
+const BLOCKS: &str = r#"name = "blocks"
+layers = [
+    "conv 3x3x32 stride 2 pad 1", "relu", { repeat = 3, layers = [{ residual = ["conv 3x3x32", "relu", "conv 3x3x32"] }, "relu"] },
+    { residual = ["conv 3x3x64 stride 2 pad 1", "relu", "conv 3x3x64"], shortcut = ["conv 1x1x64 stride 2 pad 0"] }, "relu",
+    { branches = [["conv 1x1x32", "relu"], ["maxpool 3 stride 1 pad 1"], []], join = "concat" },
+    "global_avgpool", { residual = ["dense 160", "relu"] }, "dense classes",
+]
+"#;
+
+/// Many weights behind branches: what the exchange takes.
+const WIDE: &str = r#"name = "wide"
+layers = [
+    "conv 5x5x8 stride 2", "relu", { branches = [["maxpool 2"], ["avgpool 2"]], join = "concat" }, "flatten",
+    "dense 200", "relu", { residual = ["dense 200", "tanh"] }, { branches = [["dense 64"], ["dense 64"]], join = "add" }, "dense classes",
+]
+"#;
+
 /// The most memory that the process `pid` has held so far, in bytes; `None` once it is gone.
 fn peak(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -70,7 +88,9 @@ fn the_memory_that_info_predicts_is_what_runs_take_and_a_little_more() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     glasses(&["synth", "--size", "80", "--count", "400", "--test", "0.25", "--out", "faces.h5"], dir).success();
-    std::fs::write(dir.join("conv.toml"), CONV).unwrap();
+    for (name, text) in [("conv", CONV), ("blocks", BLOCKS), ("wide", WIDE)] {
+        std::fs::write(dir.join(format!("{name}.toml")), text).unwrap();
+    }
     let mut off = Vec::new();
     // Rows a rank: below and above what goes through the network at once.
     for (network, ranks, rows, optimizer, comm) in [
@@ -84,6 +104,11 @@ fn the_memory_that_info_predicts_is_what_runs_take_and_a_little_more() {
         ("conv.toml", 1, 16, "adamw", "auto"),
         ("conv.toml", 1, 100, "sgd", "auto"),
         ("conv.toml", 2, 32, "adamw", "reduce"),
+        ("blocks.toml", 1, 32, "adamw", "auto"),
+        ("blocks.toml", 2, 40, "sgd", "reduce"),
+        ("wide.toml", 1, 40, "adamw", "auto"),
+        ("wide.toml", 2, 16, "adamw", "split"),
+        ("wide.toml", 2, 16, "sgd", "factors"),
     ] {
         let same = format!("--model {network} --optimizer {optimizer} --comm {comm}");
         let found = info(&format!("{same} --batch {rows} --ranks {ranks} --rows {}", 400 / ranks), dir);
