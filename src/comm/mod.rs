@@ -122,6 +122,11 @@ pub enum Strategy {
     Split,
 }
 
+impl Strategy {
+    /// All of them; a strategy's number, as ranks send it to one another, is its place.
+    pub const ALL: [Strategy; 3] = [Strategy::Reduce, Strategy::Factors, Strategy::Split];
+}
+
 /// Which strategy dense layers take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

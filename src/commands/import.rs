@@ -8,7 +8,7 @@ use crate::config::{ModelChoice, Settings};
 use crate::data::class_names::{self, MOST_CLASSES};
 use crate::data::{Normalize, Normalizer, RowShape};
 use crate::error::{Error, Result};
-use crate::export::weights::{WeightsFile, fill, fits, match_modules};
+use crate::export::weights::{WeightsFile, fill, fits, layers, match_modules};
 use crate::files::write_whole;
 use crate::model::Engine;
 use crate::model::{Init, Model, ModelSpec, Params};
@@ -74,7 +74,7 @@ fn import(options: &Options) -> Result<()> {
     let model = Model::new(spec.clone(), shape.hwc(), flat, classes.len(), Engine::default())?;
     fits(&file, &model)?;
     let mut params = Params::initial(model.table.clone(), Init::default(), 0);
-    let layers: Vec<&str> = model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
+    let layers = layers(&model);
     let modules = match_modules(&file, &layers, &options.names)?;
     fill(&file, &model, &mut params, &modules)?;
     let normalizer = normalizer(options, &file, shape)?;
@@ -85,8 +85,10 @@ fn import(options: &Options) -> Result<()> {
     let text = toml::to_string(&settings).unwrap_or_default();
     let head = format!("# Weights of {}, for `glasses train --resume … --fork`.\n", options.file.display());
     write_whole(&out.join("config.toml"), (head + &text).as_bytes())?;
-    for ((layer, module), param) in layers.iter().zip(&modules).zip(model.table.iter().step_by(2)) {
-        say!("{layer}: {module} {:?}", param.shape);
+    for (layer, module) in layers.iter().zip(&modules) {
+        let weight = format!("{layer}.weight");
+        let param = model.table.iter().find(|param| param.name == weight);
+        say!("{layer}: {module} {:?}", param.map(|param| &param.shape[..]).unwrap_or_default());
     }
     let name = out.display();
     say!("{name}/model.h5: '{}' for {shape}, classes {}", model.spec.name, class_names::brief(&classes));

@@ -244,7 +244,7 @@ impl Graph {
                 self.then("Flatten", &[], &output, vec![int("axis", 1)]);
                 self.channels_last = true;
             }
-            Kind::Flatten(_) => {
+            Kind::Flatten(..) => {
                 self.channels(true, name);
                 self.then("Flatten", &[], &output, vec![int("axis", 1)]);
             }

@@ -4,7 +4,7 @@ use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
 use crate::kernels::{ConvShape, DenseShape, Padding, PoolShape, Window};
 use crate::model::ops::Op;
-use crate::model::{Model, Params, Shape};
+use crate::model::{Model, Params, Shape, Written};
 
 /// One layer of the network.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub enum Kind<'a> {
     AvgPool(PoolShape),
     /// The mean of each channel: a vector.
     GlobalAvgPool,
-    /// An image `[h, w, c]` becomes a vector.
-    Flatten([usize; 3]),
+    /// An image `[h, w, c]` becomes a vector: in the order of those who have channels first, or in ours.
+    Flatten([usize; 3], Order),
     /// A dense layer, and what its input was made of.
     Dense(DenseShape, Vec<Part>, Weights<'a>),
     /// An element-wise function.
@@ -42,6 +42,15 @@ pub enum Kind<'a> {
     Add,
     /// The channels of its inputs, one after another.
     Concat,
+}
+
+/// The order of the values of a flattened image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Channel, row, column: as PyTorch has them.
+    ChannelsFirst,
+    /// Row, column, channel, as we have them; for networks that add vectors which have no order of PyTorch's in common.
+    ChannelsLast,
 }
 
 /// A stretch of a vector: a flattened image `[h, w, c]`, whose order other programs have otherwise.
@@ -127,6 +136,7 @@ pub fn stages(saved: &SavedModel) -> Result<Vec<Stage<'_>>> {
 /// # Errors
 /// Never for a model that was planned.
 pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
+    let order = if has_mixed_sums(model) { Order::ChannelsLast } else { Order::ChannelsFirst };
     let mut stages: Vec<Stage<'a>> = Vec::new();
     // Of each layer: its stage, and what the vector that it gives was made of.
     let mut ends: Vec<(Option<usize>, Vec<Part>)> = Vec::new();
@@ -135,14 +145,8 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             |why: String| Error::invalid(format!("layer {number} '{}'", layer.op), why, "a planned layer", "report it");
         let name = format!("{}{number}", layer.op.word());
         let inputs = layer.inputs.iter().map(|(layer, _)| layer.and_then(|layer| ends[layer].0)).collect();
-        let parts_of = |(layer, shape): &(Option<usize>, Shape)| match layer {
-            Some(layer) => ends[*layer].1.clone(),
-            None => vec![[1, 1, shape.len()]],
-        };
-        let mut parts = parts_of(&layer.inputs[0]);
-        if let Op::Concat(_) = layer.op {
-            parts = layer.inputs.iter().flat_map(parts_of).collect();
-        }
+        let parts_of = |layer: Option<usize>| layer.map(|layer| ends[layer].1.as_slice());
+        let parts = parts_behind(layer, order, parts_of);
         let shape = &layer.inputs[0].1;
         let kind = match &layer.op {
             Op::Conv(conv) => Kind::Conv(
@@ -152,16 +156,10 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             Op::MaxPool(pool) => Kind::MaxPool(pool_shape(shape, pool.0).map_err(failed)?),
             Op::AvgPool(pool) => Kind::AvgPool(pool_shape(shape, pool.0).map_err(failed)?),
             Op::GlobalAvgPool(_) => Kind::GlobalAvgPool,
-            Op::Flatten(_) => match shape.as_image() {
-                Ok(image) => {
-                    parts = vec![image];
-                    Kind::Flatten(image)
-                }
-                Err(_) => Kind::Flatten([1, 1, shape.len()]),
-            },
+            Op::Flatten(_) => Kind::Flatten(shape.as_image().unwrap_or([1, 1, shape.len()]), order),
             Op::Dense(_) => {
                 let shape = DenseShape { inputs: shape.len(), outputs: layer.output.len() };
-                Kind::Dense(shape, parts.clone(), weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
+                Kind::Dense(shape, parts_in_front(layer, parts_of), weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
             }
             Op::Relu(_) => Kind::Function(function("Relu", "nn.ReLU()")),
             Op::Relu6(_) => Kind::Function(Function {
@@ -182,14 +180,63 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
                 continue;
             }
         };
-        if matches!(kind, Kind::Dense(..) | Kind::GlobalAvgPool) {
-            parts = vec![[1, 1, layer.output.len()]];
-        }
         let is_scattered = layer.output.sizes().len() == 1 && parts.iter().any(|[h, w, c]| h * w > 1 && *c > 1);
         ends.push((Some(stages.len()), parts));
         stages.push(Stage { name, kind, inputs, is_scattered });
     }
     Ok(stages)
+}
+
+/// What the vector in front of a layer was made of; an image has no parts.
+fn parts_in_front<'p>(layer: &Written, parts_of: impl Fn(Option<usize>) -> Option<&'p [Part]>) -> Vec<Part> {
+    let (input, shape) = &layer.inputs[0];
+    parts_of(*input).map_or_else(|| vec![[1, 1, shape.len()]], <[Part]>::to_vec)
+}
+
+/// The same of the vector that a layer gives.
+fn parts_behind<'p>(layer: &Written, order: Order, parts_of: impl Fn(Option<usize>) -> Option<&'p [Part]>) -> Vec<Part> {
+    if layer.output.as_image().is_ok() {
+        return Vec::new();
+    }
+    let whole = || vec![[1, 1, layer.output.len()]];
+    match &layer.op {
+        Op::Dense(_) | Op::GlobalAvgPool(_) => whole(),
+        Op::Flatten(_) if layer.inputs[0].1.as_image().is_ok() => match (order, layer.inputs[0].1.as_image()) {
+            (Order::ChannelsFirst, Ok(image)) => vec![image],
+            _ => whole(),
+        },
+        Op::Concat(_) => {
+            let of_input = |(input, shape): &(Option<usize>, Shape)| {
+                parts_of(*input).map_or_else(|| vec![[1, 1, shape.len()]], <[Part]>::to_vec)
+            };
+            layer.inputs.iter().flat_map(of_input).collect()
+        }
+        _ => parts_in_front(layer, parts_of),
+    }
+}
+
+/// Whether vectors are added that are made of different parts: channels first, their values would not be where their partners are.
+fn has_mixed_sums(model: &Model) -> bool {
+    let mut ends: Vec<Vec<Part>> = Vec::new();
+    for layer in &model.graph.written {
+        let parts_of = |layer: Option<usize>| layer.map(|layer| ends[layer].as_slice());
+        let canonical = |(input, shape): &(Option<usize>, Shape)| {
+            let parts = parts_of(*input).map_or_else(|| vec![[1, 1, shape.len()]], <[Part]>::to_vec);
+            // Where nothing is moved, the values' places are their own.
+            let is_moved = |[h, w, c]: &Part| h * w > 1 && *c > 1;
+            if parts.iter().any(is_moved) { parts } else { vec![[1, 1, shape.len()]] }
+        };
+        let is_vector = layer.output.as_image().is_err();
+        if is_vector && matches!(layer.op, Op::Add(_)) {
+            let first = canonical(&layer.inputs[0]);
+            if layer.inputs.iter().any(|input| canonical(input) != first) {
+                return true;
+            }
+        }
+        let parts = parts_behind(layer, Order::ChannelsFirst, parts_of);
+        ends.push(parts);
+    }
+    false
 }
 
 fn pool_shape(input: &Shape, window: Window) -> Result<PoolShape, String> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::stages::{Kind, Pads, Stage, stages};
+use super::stages::{Kind, Order, Pads, Stage, stages};
 use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::Result;
@@ -29,6 +29,10 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
     for Stage { name, kind, inputs, .. } in stages {
         let values: Vec<&str> = inputs.iter().map(value).collect();
         lines.push(match kind {
+            Kind::Flatten([h, w, _], Order::ChannelsLast) if h * w > 1 => {
+                format!("{name} = {}.permute(0, 2, 3, 1).flatten(1)", values[0])
+            }
+            Kind::Flatten(_, Order::ChannelsLast) => format!("{name} = {}.flatten(1)", values[0]),
             Kind::Add => format!("{name} = {}", values.join(" + ")),
             Kind::Concat => format!("{name} = torch.cat(({}), 1)", values.join(", ")),
             _ => {
@@ -99,7 +103,9 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
         Kind::GlobalAvgPool => {
             Some(vec![format!("{name}=nn.AdaptiveAvgPool2d(1)"), format!("{name}_flat=nn.Flatten()")])
         }
-        Kind::Flatten(_) => one("nn.Flatten()".to_owned()),
+        Kind::Flatten(_, Order::ChannelsFirst) => one("nn.Flatten()".to_owned()),
+        // Written where the class calls it.
+        Kind::Flatten(_, Order::ChannelsLast) => None,
         Kind::Dense(s, ..) => one(format!("nn.Linear({}, {})", s.inputs, s.outputs)),
         Kind::Function(function) => one(function.torch.clone()),
         Kind::Dropout(p) => one(format!("nn.Dropout({p})")),

@@ -64,7 +64,7 @@ pub(super) fn serialize(tensors: Vec<(String, Owned)>, notes: HashMap<String, St
 }
 
 /// The bytes of a file with the model's weights; `path` is the model's own. The metadata holds what [`metadata`] says, the
-/// numbers of dataset normalisation, and the network as a line of PyTorch (`torch`), where it has one.
+/// numbers of dataset normalisation, and the network in PyTorch (`torch`), where it has one.
 ///
 /// # Errors
 /// Never for a model that was read.
@@ -175,6 +175,14 @@ fn natural(name: &str) -> Vec<(String, u64)> {
     parts
 }
 
+/// The layers of `model` that have weights (`conv0`, `dense7`, …), in the order of its text.
+pub fn layers(model: &Model) -> Vec<&str> {
+    let mut layers: Vec<&str> =
+        model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
+    layers.sort_by_key(|layer| layer.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX));
+    layers
+}
+
 /// Which module of the file is which of the network's `layers` (`conv0`, `dense7`, …): those that `said` names, in order; or
 /// those with the layers' own names; or, where all names differ in one number only (an `nn.Sequential`), by that number.
 ///
@@ -230,10 +238,12 @@ pub fn fits(file: &WeightsFile, model: &Model) -> Result<()> {
 pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, modules: &[String]) -> Result<()> {
     let before = params.clone();
     let network = walk(model, &before)?;
-    // Weight and bias of a layer stand side by side in the table.
-    for (param, module) in model.table.chunks(2).zip(modules) {
-        let of_layer = |stage: &&Stage<'_>| param[0].name.strip_suffix(".weight") == Some(&stage.name);
-        let Some(Stage { kind, .. }) = network.iter().find(of_layer) else { continue };
+    for (layer, module) in layers(model).into_iter().zip(modules) {
+        let weight = format!("{layer}.weight");
+        // Weight and bias of a layer stand side by side in the table.
+        let param = model.table.windows(2).find(|two| two[0].name == weight);
+        let stage = network.iter().find(|stage| stage.name == layer);
+        let (Some(param), Some(Stage { kind, .. })) = (param, stage) else { continue };
         let weight = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
         let name = format!("{module}.bias");
         // PyTorch's `bias=False`.

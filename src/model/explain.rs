@@ -190,14 +190,19 @@ impl Model {
 }
 
 impl Program {
-    /// The last tensor that is an image of more than one place, and its shape, where the gradient can get there from above
-    /// without what only a training pass keeps.
+    /// The last tensor that is an image of more than one place and that every way from the input to the logits goes through, and its
+    /// shape; where the gradient can get there from above without what only a training pass keeps.
     fn looks_at(&self) -> Option<(TensorId, [usize; 3])> {
-        for step in self.steps.iter().rev() {
+        for (index, step) in self.steps.iter().enumerate().rev() {
             let row = &self.rows[step.output];
-            let is_overwritten = |other: &Step| other.held.is_some_and(|held| other.inputs[held] == step.output);
-            match self.image_at(step.output) {
-                _ if self.steps.iter().any(is_overwritten) => {}
+            let later = &self.steps[index + 1..];
+            let is_overwritten = later.iter().any(|other| other.held.is_some_and(|h| other.inputs[h] == step.output));
+            // What stands later reads this tensor, or what stands later too.
+            let reads_past = |input: &TensorId| {
+                *input != step.output && later.iter().all(|writer| writer.output != *input)
+            };
+            let is_passed = later.iter().flat_map(|other| &other.inputs).any(reads_past);
+            match self.image_at(step.output).filter(|_| !is_overwritten && !is_passed) {
                 Some([h, w, c]) if row.values == h * w * c && row.gradients == h * w * c => {
                     return Some((step.output, [h, w, c]));
                 }
@@ -205,10 +210,8 @@ impl Program {
                 _ => {}
             }
             // A convolution packs what the input's gradient takes only where training wants it.
-            let wants = |index: usize| self.targets(index).is_some_and(|targets| targets[0] != Target::Nowhere);
-            let is_packed = |index: usize| self.steps[index].packed.is_empty() || wants(index);
-            let index = self.steps.iter().position(|other| other.output == step.output);
-            if !index.is_some_and(is_packed) {
+            let wants = self.targets(index).is_some_and(|targets| targets[0] != Target::Nowhere);
+            if !step.packed.is_empty() && !wants {
                 return None;
             }
         }

@@ -77,6 +77,7 @@ impl GradientPlan {
                         Target::Set(new)
                     }
                     Some(into) => {
+                        debug_assert!(into != slot, "a gradient that is added to itself");
                         let needs_room = matches!(step.work, Work::Map(_));
                         let through = needs_room.then(|| plan.slot(rows[tensor].gradients, index >= by_image, index));
                         Target::Add { into, through }
@@ -113,7 +114,9 @@ impl GradientPlan {
         // Those that this step is the first to write, once each, with the step that reads their gradient.
         let mut first: Vec<(usize, usize)> = Vec::new();
         for (input, &tensor) in step.inputs.iter().enumerate() {
-            let is_first = wanted[tensor] && self.of[tensor].is_none() && !step.inputs[..input].contains(&tensor);
+            // A tensor that the sum reads twice has twice its gradient: a copy of it, added to.
+            let is_read_once = step.inputs.iter().filter(|other| **other == tensor).count() == 1;
+            let is_first = wanted[tensor] && self.of[tensor].is_none() && is_read_once;
             if let (true, Some(writer)) = (is_first, writer(tensor)) {
                 first.push((writer, input));
             }
@@ -122,9 +125,8 @@ impl GradientPlan {
         let Some(&(_, last)) = first.first() else { return Vec::new() };
         // Their gradients are only read: nothing is added, and what reads them leaves them as they are.
         let is_only_read = |&(writer, input): &(usize, usize)| {
-            let once = step.inputs.iter().filter(|tensor| **tensor == step.inputs[input]).count() == 1;
             let map = !matches!(steps[writer].work, Work::Elementwise(_));
-            once && map && readers(step.inputs[input]).all(|reader| reader == index)
+            map && readers(step.inputs[input]).all(|reader| reader == index)
         };
         let others: Vec<(usize, usize)> = first[1..].iter().copied().filter(is_only_read).collect();
         let read_by = others.iter().map(|(writer, _)| *writer).min().unwrap_or(index);

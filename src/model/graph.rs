@@ -10,7 +10,10 @@ use super::spec::{Block, BlockKind, Item, Join, ModelSpec};
 use crate::error::{Error, Result};
 
 /// The most layers of a network, repeats counted.
-const MOST_LAYERS: usize = 1 << 14;
+const MOST_LAYERS: usize = 1 << 12;
+
+/// How deep blocks may stand in one another.
+const MOST_DEPTH: usize = 16;
 
 /// A tensor's place among those of the graph.
 pub type TensorId = usize;
@@ -203,8 +206,12 @@ impl Graph {
 struct Builder {
     graph: Graph,
     classes: usize,
-    /// Layers so far, those of nothing to do among them.
+    /// Layers so far, those that only change a shape among them.
     number: usize,
+    /// What all of them read.
+    inputs: usize,
+    /// Blocks that the layer stands in.
+    depth: usize,
     weights: usize,
     /// The parameters of each node: name and shape.
     params: Vec<Vec<Named>>,
@@ -215,15 +222,16 @@ impl Builder {
         let tensors = vec![Tensor { shape: input.clone(), layout: None }];
         let (nodes, table, layers, written) = Default::default();
         let graph = Graph { nodes, tensors, output: 0, table, layers, written };
-        let mut builder = Builder { graph, classes, number: 0, weights: 0, params: Vec::new() };
+        let mut builder = Builder { graph, classes, number: 0, inputs: 0, depth: 0, weights: 0, params: Vec::new() };
         let value = Value { tensor: 0, layer: None, shape: input.clone(), by_rows: false };
-        let value = builder.list(&spec.layers, "", value)?;
+        let value = builder.list(&spec.layers, "", "layers", value)?;
         builder.graph.output = value.tensor;
         builder.order();
         Ok((builder.graph, value.shape))
     }
 
-    fn list(&mut self, items: &[Item], block: &str, mut value: Value) -> Result<Value, Refusal> {
+    /// The layers and blocks of a list, `key` in the text, of the block of path `block` (none is the network itself).
+    fn list(&mut self, items: &[Item], block: &str, key: &str, mut value: Value) -> Result<Value, Refusal> {
         for (index, item) in items.iter().enumerate() {
             value = match item {
                 Item::Layer(op) => {
@@ -239,7 +247,32 @@ impl Builder {
                     }
                     self.layer(op, block, vec![value.clone()]).map_err(refuse)?
                 }
-                Item::Block(inner) => self.block(inner, &block_place(block, index, inner), value)?,
+                Item::Block(inner) => {
+                    let place = match &inner.name {
+                        Some(name) if block.is_empty() => name.clone(),
+                        Some(name) => format!("{block}.{name}"),
+                        None => format!("{key}[{index}]"),
+                    };
+                    let is_same = |other: &Item| {
+                        matches!(other, Item::Block(other) if other.name.is_some() && other.name == inner.name)
+                    };
+                    let refuse = |why: String| Refusal {
+                        place: place.clone(),
+                        input: value.shape.clone(),
+                        why,
+                        index: None,
+                    };
+                    if items[..index].iter().any(is_same) {
+                        return Err(refuse("a second block of that name in one list; give it another".to_owned()));
+                    }
+                    if self.depth == MOST_DEPTH {
+                        return Err(refuse(format!("blocks stand more than {MOST_DEPTH} deep in one another")));
+                    }
+                    self.depth += 1;
+                    let end = self.block(inner, &place, value)?;
+                    self.depth -= 1;
+                    end
+                }
             };
         }
         Ok(value)
@@ -250,10 +283,11 @@ impl Builder {
         for repeat in 0..block.repeat {
             let place = if block.repeat > 1 { format!("{place}[{repeat}]") } else { place.to_owned() };
             value = match &block.kind {
-                BlockKind::Layers(layers) => self.list(layers, &place, value)?,
+                BlockKind::Layers(layers) => self.list(layers, &place, &format!("{place}.layers"), value)?,
                 BlockKind::Residual { layers, shortcut } => {
-                    let sum = self.list(layers, &format!("{place}.residual"), value.clone())?;
-                    let around = self.list(shortcut, &format!("{place}.shortcut"), value.clone())?;
+                    let [inside, around] = ["residual", "shortcut"].map(|key| format!("{place}.{key}"));
+                    let sum = self.list(layers, &inside, &inside, value.clone())?;
+                    let around = self.list(shortcut, &around, &around, value.clone())?;
                     let why = |why: String| match shortcut.is_empty() {
                         true => format!(
                             "{why}: the layers give {}, the block's input is {}; add a shortcut that makes the input fit, as in shortcut = [\"conv 1x1x32 stride 2\"]",
@@ -265,7 +299,8 @@ impl Builder {
                 }
                 BlockKind::Branches { branches, join } => {
                     let list = |(index, branch): (usize, &Vec<Item>)| {
-                        self.list(branch, &format!("{place}.branches[{index}]"), value.clone())
+                        let place = format!("{place}.branches[{index}]");
+                        self.list(branch, &place, &place, value.clone())
                     };
                     let ends = branches.iter().enumerate().map(list).collect::<Result<Vec<Value>, Refusal>>()?;
                     let op = if *join == Join::Add { Op::Add(Add) } else { Op::Concat(Concat) };
@@ -296,8 +331,9 @@ impl Builder {
         let flops = op.flops(shapes[0], &shape);
         let number = self.number;
         self.number += 1;
-        if self.number > MOST_LAYERS {
-            return Err(format!("this network has more than {MOST_LAYERS} layers, repeats counted"));
+        self.inputs += inputs.len();
+        if self.number.max(self.inputs / 2) > MOST_LAYERS {
+            return Err(format!("this network has more than {MOST_LAYERS} layers, or twice as many branches, repeats counted"));
         }
         let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
         let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
@@ -344,7 +380,7 @@ impl Builder {
     fn count(&mut self, params: &[Named]) -> Result<usize, String> {
         let product = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         let sum = |sum: usize, (_, shape): &Named| sum.checked_add(product(shape)?);
-        let count = params.iter().try_fold(0usize, sum).filter(|count| self.weights + count <= MOST_VALUES);
+        let count = params.iter().try_fold(0usize, sum).filter(|count| self.weights.checked_add(*count).is_some_and(|all| all <= MOST_VALUES));
         let count = count.ok_or_else(|| {
             let sizes: Vec<String> = params[0].1.iter().map(ToString::to_string).collect();
             format!("weights {} would be more than 2^33 in all", sizes.join("x"))
@@ -374,10 +410,4 @@ impl Builder {
 
 fn layer_place(block: &str, index: usize, op: &Op) -> String {
     if block.is_empty() { format!("layer {index} '{op}'") } else { format!("{block}, layer {index} '{op}'") }
-}
-
-/// The path of a block in the list of another.
-fn block_place(list: &str, index: usize, block: &Block) -> String {
-    let name = block.name.clone().unwrap_or_else(|| format!("layers[{index}]"));
-    if list.is_empty() { name } else { format!("{list}.{name}") }
 }

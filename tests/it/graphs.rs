@@ -98,6 +98,19 @@ fn networks_with_blocks_agree_with_differences() {
         let mut params = Params::initial(model.table.clone(), Init::He, 4);
         gradients::check(&model, &mut params, 3, 4e-3);
     }
+    // Sums that read a tensor more than once.
+    for layers in [
+        r#""conv 3x3x4", { branches = [[], [], []], join = "add" }, "conv 3x3x4""#,
+        r#""conv 3x3x4", { branches = [["conv 3x3x4", "relu", "conv 3x3x4"], [], []], join = "add" }"#,
+        r#""conv 3x3x4", { branches = [[], ["conv 3x3x4"], []], join = "add" }, "relu", { branches = [[], []], join = "concat" }"#,
+        r#""conv 3x3x4", "tanh", { branches = [[], []], join = "add" }, { branches = [[], ["tanh"], []], join = "add" }"#,
+    ] {
+        let text = format!("name = \"sums\"\nlayers = [{layers}, \"flatten\", \"dense classes\"]");
+        let spec = ModelSpec::parse(&text, "sums").unwrap();
+        let model = Model::new(spec, [5, 4, 2], false, CLASSES, Engine::Direct).unwrap();
+        let mut params = Params::initial(model.table.clone(), Init::Xavier, 4);
+        gradients::check(&model, &mut params, 4, 1e-3);
+    }
     // Dropout, whose mask is drawn again, and blocks inside of blocks.
     let text = r#"
         name = "nested"
@@ -144,8 +157,24 @@ fn a_layer_that_does_not_fit_is_named_by_the_path_of_its_block() {
             "model 'm', neck, layer 1 'conv 3x3x4': found input 243: this layer takes an image, not a vector",
         ),
         (
+            format!("{{ name = \"a\", layers = [\"relu\"] }}, {{ name = \"a\", layers = [\"relu\"] }}, {tail}"),
+            "model 'm', a: found input 9x9x3: a second block of that name",
+        ),
+        (
+            format!("{{ residual = [{{ residual = [\"conv 11x11x3 pad 0\"] }}] }}, {tail}"),
+            "model 'm', layers[0].residual[0].residual, layer 0 'conv 11x11x3 pad 0'",
+        ),
+        (
+            format!("{}\"relu\"{}, {tail}", "{ residual = [".repeat(17), "] }".repeat(17)),
+            "more than 16 deep",
+        ),
+        (
+            format!("{{ repeat = 9, branches = [{}[]], join = \"add\" }}, {tail}", "[], ".repeat(1000)),
+            "twice as many branches",
+        ),
+        (
             format!("{{ repeat = 1000, layers = [{{ repeat = 1000, layers = [\"relu\"] }}] }}, {tail}"),
-            "more than 16384 layers",
+            "more than 4096 layers",
         ),
     ] {
         let message = refused(&layers);

@@ -158,8 +158,8 @@ fn broadcast_strategies(
     decide: impl FnOnce() -> Vec<Strategy>,
 ) -> Vec<Strategy> {
     let own = if comm.is_root() { decide() } else { Vec::new() };
-    let bytes = comm.broadcast(own.iter().map(|&strategy| u8::from(strategy == Strategy::Split)).collect());
-    let strategy = |&byte: &u8| if byte == 1 { Strategy::Split } else { Strategy::Factors };
+    let bytes = comm.broadcast(own.iter().map(|&strategy| strategy as u8).collect());
+    let strategy = |&byte: &u8| Strategy::ALL[usize::from(byte)];
     bytes.iter().take(layers).map(strategy).collect()
 }
 
