@@ -159,7 +159,11 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             Op::Flatten(_) => Kind::Flatten(shape.as_image().unwrap_or([1, 1, shape.len()]), order),
             Op::Dense(_) => {
                 let shape = DenseShape { inputs: shape.len(), outputs: layer.output.len() };
-                Kind::Dense(shape, parts_in_front(layer, parts_of), weights(params, &name).ok_or_else(|| failed("no weights".into()))?)
+                Kind::Dense(
+                    shape,
+                    parts_in_front(layer, parts_of),
+                    weights(params, &name).ok_or_else(|| failed("no weights".into()))?,
+                )
             }
             Op::Relu(_) => Kind::Function(function("Relu", "nn.ReLU()")),
             Op::Relu6(_) => Kind::Function(Function {
@@ -194,7 +198,11 @@ fn parts_in_front<'p>(layer: &Written, parts_of: impl Fn(Option<usize>) -> Optio
 }
 
 /// The same of the vector that a layer gives.
-fn parts_behind<'p>(layer: &Written, order: Order, parts_of: impl Fn(Option<usize>) -> Option<&'p [Part]>) -> Vec<Part> {
+fn parts_behind<'p>(
+    layer: &Written,
+    order: Order,
+    parts_of: impl Fn(Option<usize>) -> Option<&'p [Part]>,
+) -> Vec<Part> {
     if layer.output.as_image().is_ok() {
         return Vec::new();
     }

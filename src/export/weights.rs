@@ -177,8 +177,7 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 
 /// The layers of `model` that have weights (`conv0`, `dense7`, …), in the order of its text.
 pub fn layers(model: &Model) -> Vec<&str> {
-    let mut layers: Vec<&str> =
-        model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
+    let mut layers: Vec<&str> = model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
     layers.sort_by_key(|layer| layer.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX));
     layers
 }

@@ -8,7 +8,6 @@ use super::gradients::Target;
 use super::graph::TensorId;
 use super::ops::work::{Backward, Between, Pass, Work};
 use super::program::Program;
-use super::step::Step;
 use super::{Model, Params, Workspace};
 use crate::kernels::{Buffer, Leaf, add, take_channels, zeros};
 use crate::position;
@@ -198,9 +197,8 @@ impl Program {
             let later = &self.steps[index + 1..];
             let is_overwritten = later.iter().any(|other| other.held.is_some_and(|h| other.inputs[h] == step.output));
             // What stands later reads this tensor, or what stands later too.
-            let reads_past = |input: &TensorId| {
-                *input != step.output && later.iter().all(|writer| writer.output != *input)
-            };
+            let reads_past =
+                |input: &TensorId| *input != step.output && later.iter().all(|writer| writer.output != *input);
             let is_passed = later.iter().flat_map(|other| &other.inputs).any(reads_past);
             match self.image_at(step.output).filter(|_| !is_overwritten && !is_passed) {
                 Some([h, w, c]) if row.values == h * w * c && row.gradients == h * w * c => {

@@ -253,15 +253,9 @@ impl Builder {
                         Some(name) => format!("{block}.{name}"),
                         None => format!("{key}[{index}]"),
                     };
-                    let is_same = |other: &Item| {
-                        matches!(other, Item::Block(other) if other.name.is_some() && other.name == inner.name)
-                    };
-                    let refuse = |why: String| Refusal {
-                        place: place.clone(),
-                        input: value.shape.clone(),
-                        why,
-                        index: None,
-                    };
+                    let is_same = |other: &Item| matches!(other, Item::Block(other) if other.name.is_some() && other.name == inner.name);
+                    let refuse =
+                        |why: String| Refusal { place: place.clone(), input: value.shape.clone(), why, index: None };
                     if items[..index].iter().any(is_same) {
                         return Err(refuse("a second block of that name in one list; give it another".to_owned()));
                     }
@@ -333,7 +327,9 @@ impl Builder {
         self.number += 1;
         self.inputs += inputs.len();
         if self.number.max(self.inputs / 2) > MOST_LAYERS {
-            return Err(format!("this network has more than {MOST_LAYERS} layers, or twice as many branches, repeats counted"));
+            return Err(format!(
+                "this network has more than {MOST_LAYERS} layers, or twice as many branches, repeats counted"
+            ));
         }
         let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
         let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
@@ -380,7 +376,10 @@ impl Builder {
     fn count(&mut self, params: &[Named]) -> Result<usize, String> {
         let product = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         let sum = |sum: usize, (_, shape): &Named| sum.checked_add(product(shape)?);
-        let count = params.iter().try_fold(0usize, sum).filter(|count| self.weights.checked_add(*count).is_some_and(|all| all <= MOST_VALUES));
+        let count = params
+            .iter()
+            .try_fold(0usize, sum)
+            .filter(|count| self.weights.checked_add(*count).is_some_and(|all| all <= MOST_VALUES));
         let count = count.ok_or_else(|| {
             let sizes: Vec<String> = params[0].1.iter().map(ToString::to_string).collect();
             format!("weights {} would be more than 2^33 in all", sizes.join("x"))

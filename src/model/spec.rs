@@ -113,7 +113,9 @@ impl TryFrom<BlockText> for Block {
 
     fn try_from(text: BlockText) -> Result<Self, String> {
         let BlockText { name, repeat, layers, residual, shortcut, branches, join } = text;
-        let is_word = |name: &String| (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let is_word = |name: &String| {
+            (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
         if let Some(name) = name.as_ref().filter(|name| !is_word(name)) {
             return Err(format!("a block's name {name:?}, expected up to 64 letters, digits and '_'"));
         }

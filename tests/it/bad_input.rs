@@ -207,8 +207,10 @@ fn a_damaged_model_is_refused_by_every_command_that_reads_one() {
     check(&["bad.h5 version: found 2, expected 1"]);
     changed(dir, |file| file.attr("input")?.write(&[24i64, 24, -3]));
     check(&["bad.h5 input: found [24, 24, -3], expected [h, w, c]"]);
-    changed(dir, |file| file.attr("input")?.write(&[24i64, 25, 3]));
+    changed(dir, |file| file.attr("input")?.write(&[24i64, 1, 3]));
     check(&["bad.h5: found parts that do not fit each other", "layer 2 'maxpool 2'"]);
+    changed(dir, |file| file.attr("input")?.write(&[24i64, 28, 3]));
+    check(&["bad.h5 /params/dense4.weight: found shape"]);
     changed(dir, |file| file.attr("normalize")?.write_scalar(&"who knows".parse::<Text>().unwrap()));
     check(&["bad.h5 normalize: found who knows, expected per-image, dataset, unit or none"]);
     changed(dir, |file| file.attr("spec")?.write_scalar(&"name = 3".parse::<Text>().unwrap()));

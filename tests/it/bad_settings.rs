@@ -133,8 +133,11 @@ fn a_network_that_does_not_fit_is_refused_by_layer_and_shape() {
         ),
         (r#""flatten", "conv 3x3x4", "dense 2""#, &["layer 1 'conv 3x3x4'", "input 1728", "takes an image"]),
         (r#""conv 30x30x4 pad 0", "flatten", "dense 2""#, &["layer 0", "24x24x3", "(24 - 30 + 2*0)/1 + 1 = -5"]),
-        (r#""conv 4x4x4 stride 3 pad 0", "flatten", "dense 2""#, &["layer 0", "(24 - 4 + 2*0)/3 + 1 = 7.6"]),
-        (r#""maxpool 5", "flatten", "dense 2""#, &["layer 0 'maxpool 5'", "(24 - 5 + 2*0)/5 + 1 = 4.8"]),
+        (
+            r#""conv 4x4x4 stride 3 pad 4", "flatten", "dense 2""#,
+            &["layer 0", "with padding 4, not smaller than the window 4"],
+        ),
+        (r#""maxpool 25", "flatten", "dense 2""#, &["layer 0 'maxpool 25'", "(24 - 25 + 2*0)/25 + 1 = 0.96"]),
         (r#""flatten", "dense 3""#, &["a last layer that gives 3, expected 2 outputs", "dense classes"]),
         (r#""conv 3x3x2""#, &["a last layer that gives 24x24x2, expected 2 outputs"]),
         (r#""softmax", "flatten", "dense 2""#, &["layer 0 'softmax'", "may only stand last"]),
@@ -154,8 +157,8 @@ fn a_network_that_does_not_fit_is_refused_by_layer_and_shape() {
         network(dir, layers);
         refused(dir, args, parts);
     }
-    network(dir, r#""conv 4x4x4 stride 3 pad 0", "flatten", "dense 2""#);
-    refused_by_ranks(3, dir, args, &["layer 0", "(24 - 4 + 2*0)/3 + 1 = 7.6"]);
+    network(dir, r#""maxpool 25", "flatten", "dense 2""#);
+    refused_by_ranks(3, dir, args, &["layer 0", "(24 - 25 + 2*0)/25 + 1 = 0.96"]);
     let text = "name = \"bad\"\ninput = [80, 80, 3]\nlayers = [\"flatten\", \"dense classes\"]\n";
     std::fs::write(dir.join("bad.toml"), text).unwrap();
     refused(dir, args, &["model 'bad': found data of shape 24x24x3, expected its own input 80x80x3"]);

@@ -164,10 +164,7 @@ fn a_layer_that_does_not_fit_is_named_by_the_path_of_its_block() {
             format!("{{ residual = [{{ residual = [\"conv 11x11x3 pad 0\"] }}] }}, {tail}"),
             "model 'm', layers[0].residual[0].residual, layer 0 'conv 11x11x3 pad 0'",
         ),
-        (
-            format!("{}\"relu\"{}, {tail}", "{ residual = [".repeat(17), "] }".repeat(17)),
-            "more than 16 deep",
-        ),
+        (format!("{}\"relu\"{}, {tail}", "{ residual = [".repeat(17), "] }".repeat(17)), "more than 16 deep"),
         (
             format!("{{ repeat = 9, branches = [{}[]], join = \"add\" }}, {tail}", "[], ".repeat(1000)),
             "twice as many branches",
