@@ -2,6 +2,7 @@
 
 mod advice;
 mod backward;
+mod builder;
 mod engine;
 mod explain;
 mod forward;
@@ -65,7 +66,7 @@ impl Model {
     /// # Errors
     /// When a layer does not fit what reaches it, or the last one does not fit the classes.
     pub fn new(spec: ModelSpec, input: [usize; 3], flat: bool, classes: usize, engine: Engine) -> Result<Model> {
-        let graph = Graph::new(&spec, input, flat, classes)?;
+        let graph = builder::build(&spec, input, flat, classes)?;
         let program = Program::new(graph.clone(), engine)?;
         Ok(Model { spec, classes, table: program.table.clone().into(), graph, program, input })
     }

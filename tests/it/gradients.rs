@@ -76,7 +76,7 @@ fn every_layer_s_backward_pass_is_the_slope_of_its_forward_pass() {
         &["conv 3x3x4", "sigmoid", "avgpool 3 stride 2 pad 1", "conv 3x3x2", "tanh"],
         &["conv 3x3x4", "maxpool 3 stride 2 pad 1", "relu", "dropout 0.4", "conv 3x3x3"],
         &["conv 5x5x4", "tanh", "global_avgpool"],
-        &["conv 3x3x4", "relu6", "conv 3x3x4"],
+        &["conv 3x3x4 stride 4", "relu6", "conv 1x1x3"],
         &["maxpool 3 stride 2", "conv 3x3x4", "leaky_relu 0.3", "flatten", "dense 7", "sigmoid", "dropout 0.2"],
     ] {
         let layers = [layers, &tail].concat();

@@ -1,0 +1,294 @@
+//! From a model's text to its graph: every layer is checked against the shape that reaches it.
+
+use super::advice::advice;
+use super::graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
+use super::ops::{Add, Concat, Fused, Op};
+use super::params::Param;
+use super::shape::{MOST_VALUES, Shape};
+use super::spec::{Block, BlockKind, Item, Join, ModelSpec};
+use crate::error::{Error, Result};
+
+/// The most layers of a network, repeats counted.
+const MOST_LAYERS: usize = 1 << 12;
+
+/// How deep blocks may stand in one another.
+const MOST_DEPTH: usize = 16;
+
+/// A parameter to be: name and shape.
+type Named = (String, Vec<usize>);
+
+/// A tensor as the next layer sees it.
+#[derive(Clone, Debug)]
+struct Value {
+    tensor: TensorId,
+    /// The layer that gives it; none gives the network's input.
+    layer: Option<usize>,
+    shape: Shape,
+    by_rows: bool,
+}
+
+/// A layer that does not fit: where it stands, what reaches it, and why.
+struct Refusal {
+    place: String,
+    input: Shape,
+    why: String,
+    /// Its place in the list, where that is the network's own.
+    index: Option<usize>,
+}
+
+/// Of `spec`, for rows of `[h, w, c]` (`flat`: of `c` features) and `classes` classes.
+///
+/// # Errors
+/// When a layer does not fit what reaches it; names the layer and both shapes.
+pub fn build(spec: &ModelSpec, input: [usize; 3], flat: bool, classes: usize) -> Result<Graph> {
+    let model = |found: String, expected: String, fix: &str| {
+        Error::invalid(format!("model '{}'", spec.name), found, expected, fix)
+    };
+    if let Some(wanted) = spec.input.filter(|wanted| *wanted != input) {
+        return Err(model(
+            format!("data of shape {}", Shape::image(input)),
+            format!("its own input {}", Shape::image(wanted)),
+            "ingest the pictures with that --size, or take 'input' out of the model",
+        ));
+    }
+    if classes == 0 {
+        return Err(model("data without classes".to_owned(), "at least one".to_owned(), "name the classes"));
+    }
+    let shape = if flat { Shape::vector(input[2]) } else { Shape::image(input) };
+    Shape::image(input).checked().map_err(|_| {
+        let found = format!("an input {} of more than 2^33 values", Shape::image(input));
+        model(found, "one that fits into memory".to_owned(), "take smaller rows")
+    })?;
+    let (graph, value) = Builder::build(spec, &shape, classes).map_err(|refusal| {
+        let Refusal { place, input: before, why, index } = refusal;
+        let fits = |spec: &ModelSpec, input: [usize; 3]| Builder::build(spec, &Shape::image(input), classes).is_ok();
+        let index = index.filter(|_| !flat);
+        let other_ways = index.and_then(|index| advice(spec, index, input, fits));
+        Error::invalid(
+            format!("model '{}', {place}", spec.name),
+            format!("input {before}: {why}"),
+            "a layer that fits the shape that reaches it",
+            other_ways.unwrap_or_else(|| "change this layer or the ones before it".to_owned()),
+        )
+    })?;
+    if value.sizes() != [classes] {
+        return Err(model(
+            format!("a last layer that gives {value}"),
+            format!("{classes} outputs, one a class of the data"),
+            "end the model in \"dense classes\" (after \"flatten\")",
+        ));
+    }
+    if graph.table.is_empty() {
+        return Err(model("no layer with weights".to_owned(), "something to train".to_owned(), "add a layer"));
+    }
+    Ok(graph)
+}
+
+/// A graph that grows.
+struct Builder {
+    graph: Graph,
+    classes: usize,
+    /// Layers so far, those that only change a shape among them.
+    number: usize,
+    /// What all of them read.
+    inputs: usize,
+    /// Blocks that the layer stands in.
+    depth: usize,
+    weights: usize,
+    /// The parameters of each node: name and shape.
+    params: Vec<Vec<Named>>,
+}
+
+impl Builder {
+    fn build(spec: &ModelSpec, input: &Shape, classes: usize) -> Result<(Graph, Shape), Refusal> {
+        let tensors = vec![Tensor { shape: input.clone(), layout: None }];
+        let (nodes, table, layers, written) = Default::default();
+        let graph = Graph { nodes, tensors, output: 0, table, layers, written };
+        let mut builder = Builder { graph, classes, number: 0, inputs: 0, depth: 0, weights: 0, params: Vec::new() };
+        let value = Value { tensor: 0, layer: None, shape: input.clone(), by_rows: false };
+        let value = builder.list(&spec.layers, "", "layers", value)?;
+        builder.graph.output = value.tensor;
+        builder.order();
+        Ok((builder.graph, value.shape))
+    }
+
+    /// The layers and blocks of a list, `key` in the text, of the block of path `block` (none is the network itself).
+    fn list(&mut self, items: &[Item], block: &str, key: &str, mut value: Value) -> Result<Value, Refusal> {
+        for (index, item) in items.iter().enumerate() {
+            value = match item {
+                Item::Layer(op) => {
+                    let is_last = block.is_empty() && index + 1 == items.len();
+                    let refuse = |why: String| Refusal {
+                        place: layer_place(block, index, op),
+                        input: value.shape.clone(),
+                        why,
+                        index: block.is_empty().then_some(index),
+                    };
+                    if matches!(op, Op::Softmax(_)) && !is_last {
+                        return Err(refuse("softmax is part of the loss and may only stand last".to_owned()));
+                    }
+                    self.layer(op, block, vec![value.clone()]).map_err(refuse)?
+                }
+                Item::Block(inner) => {
+                    let place = match &inner.name {
+                        Some(name) if block.is_empty() => name.clone(),
+                        Some(name) => format!("{block}.{name}"),
+                        None => format!("{key}[{index}]"),
+                    };
+                    let is_same = |other: &Item| matches!(other, Item::Block(other) if other.name.is_some() && other.name == inner.name);
+                    let refuse =
+                        |why: String| Refusal { place: place.clone(), input: value.shape.clone(), why, index: None };
+                    if items[..index].iter().any(is_same) {
+                        return Err(refuse("a second block of that name in one list; give it another".to_owned()));
+                    }
+                    if self.depth == MOST_DEPTH {
+                        return Err(refuse(format!("blocks stand more than {MOST_DEPTH} deep in one another")));
+                    }
+                    self.depth += 1;
+                    let end = self.block(inner, &place, value)?;
+                    self.depth -= 1;
+                    end
+                }
+            };
+        }
+        Ok(value)
+    }
+
+    /// All repeats of a block.
+    fn block(&mut self, block: &Block, place: &str, mut value: Value) -> Result<Value, Refusal> {
+        for repeat in 0..block.repeat {
+            let place = if block.repeat > 1 { format!("{place}[{repeat}]") } else { place.to_owned() };
+            value = match &block.kind {
+                BlockKind::Layers(layers) => self.list(layers, &place, &format!("{place}.layers"), value)?,
+                BlockKind::Residual { layers, shortcut } => {
+                    let [inside, around] = ["residual", "shortcut"].map(|key| format!("{place}.{key}"));
+                    let sum = self.list(layers, &inside, &inside, value.clone())?;
+                    let around = self.list(shortcut, &around, &around, value.clone())?;
+                    let why = |why: String| match shortcut.is_empty() {
+                        true => format!(
+                            "{why}: the layers give {}, the block's input is {}; add a shortcut that makes the input fit, as in shortcut = [\"conv 1x1x32 stride 2\"]",
+                            sum.shape, around.shape
+                        ),
+                        false => format!("{why}: the layers give {}, the shortcut {}", sum.shape, around.shape),
+                    };
+                    self.join(Op::Add(Add), &place, &value, vec![sum.clone(), around.clone()], why)?
+                }
+                BlockKind::Branches { branches, join } => {
+                    let list = |(index, branch): (usize, &Vec<Item>)| {
+                        let place = format!("{place}.branches[{index}]");
+                        self.list(branch, &place, &place, value.clone())
+                    };
+                    let ends = branches.iter().enumerate().map(list).collect::<Result<Vec<Value>, Refusal>>()?;
+                    let op = if *join == Join::Add { Op::Add(Add) } else { Op::Concat(Concat) };
+                    self.join(op, &place, &value, ends, |why| why)?
+                }
+            };
+        }
+        Ok(value)
+    }
+
+    fn join(
+        &mut self,
+        op: Op,
+        block: &str,
+        input: &Value,
+        ends: Vec<Value>,
+        explain: impl Fn(String) -> String,
+    ) -> Result<Value, Refusal> {
+        let place = format!("{block}, its join '{op}'");
+        let refuse = |why: String| Refusal { place, input: input.shape.clone(), why: explain(why), index: None };
+        self.layer(&op, block, ends).map_err(refuse)
+    }
+
+    /// Adds an operation, and its line of the listing.
+    fn layer(&mut self, op: &Op, block: &str, inputs: Vec<Value>) -> Result<Value, String> {
+        let shapes: Vec<&Shape> = inputs.iter().map(|input| &input.shape).collect();
+        let shape = op.output(&shapes, self.classes)?;
+        let flops = op.flops(shapes[0], &shape);
+        let number = self.number;
+        self.number += 1;
+        self.inputs += inputs.len();
+        if self.number.max(self.inputs / 2) > MOST_LAYERS {
+            return Err(format!(
+                "this network has more than {MOST_LAYERS} layers, or twice as many branches, repeats counted"
+            ));
+        }
+        let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
+        let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
+        let params: Vec<Named> = op.parameters(shapes[0], &shape).into_iter().map(named).collect();
+        let parameters = self.count(&params)?;
+        let image = shapes[0].as_image().ok();
+        let unseen = op.window().zip(image).map(|(window, [h, w, _])| window.unseen([h, w]));
+        let info = LayerInfo {
+            block: block.to_owned(),
+            layer: op.to_string(),
+            output: shape.sizes().to_vec(),
+            parameters,
+            flops,
+            unseen: unseen.filter(|unseen| *unseen != [0, 0]),
+        };
+        self.graph.layers.push(info);
+        self.graph.written.push(Written {
+            op: op.clone(),
+            inputs: inputs.iter().map(|input| (input.layer, input.shape.clone())).collect(),
+            output: shape.clone(),
+        });
+        if matches!(op, Op::Flatten(_) | Op::Softmax(_)) {
+            // The same values in another shape.
+            return Ok(Value { shape, layer: Some(number), ..inputs[0].clone() });
+        }
+        let output = self.graph.tensors.len();
+        self.graph.tensors.push(Tensor { shape: shape.clone(), layout: None });
+        self.graph.nodes.push(Node {
+            op: op.clone(),
+            fused: Fused::default(),
+            inputs: inputs.into_iter().map(|input| (input.tensor, input.shape)).collect(),
+            output,
+            shape: shape.clone(),
+            params: 0..0,
+            number,
+            layer: self.graph.layers.len() - 1,
+            by_rows,
+        });
+        self.params.push(params);
+        Ok(Value { tensor: output, layer: Some(number), shape, by_rows })
+    }
+
+    /// Counts an operation's parameters.
+    fn count(&mut self, params: &[Named]) -> Result<usize, String> {
+        let product = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        let sum = |sum: usize, (_, shape): &Named| sum.checked_add(product(shape)?);
+        let count = params
+            .iter()
+            .try_fold(0usize, sum)
+            .filter(|count| self.weights.checked_add(*count).is_some_and(|all| all <= MOST_VALUES));
+        let count = count.ok_or_else(|| {
+            let sizes: Vec<String> = params[0].1.iter().map(ToString::to_string).collect();
+            format!("weights {} would be more than 2^33 in all", sizes.join("x"))
+        })?;
+        self.weights += count;
+        Ok(count)
+    }
+
+    /// What goes image by image comes first; then parameters follow one another as the operations do.
+    fn order(&mut self) {
+        let mut nodes: Vec<(Node, Vec<Named>)> =
+            std::mem::take(&mut self.graph.nodes).into_iter().zip(self.params.drain(..)).collect();
+        nodes.sort_by_key(|(node, _)| node.by_rows);
+        let mut start = 0;
+        for (mut node, params) in nodes {
+            let first = self.graph.table.len();
+            for (name, shape) in params {
+                let range = start..start + shape.iter().product::<usize>();
+                start = range.end;
+                self.graph.table.push(Param { name, shape, range });
+            }
+            node.params = first..self.graph.table.len();
+            self.graph.nodes.push(node);
+        }
+    }
+}
+
+fn layer_place(block: &str, index: usize, op: &Op) -> String {
+    if block.is_empty() { format!("layer {index} '{op}'") } else { format!("{block}, layer {index} '{op}'") }
+}
