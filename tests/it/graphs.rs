@@ -102,7 +102,7 @@ fn networks_with_blocks_agree_with_differences() {
     for layers in [
         r#""conv 3x3x4", { branches = [[], [], []], join = "add" }, "conv 3x3x4""#,
         r#""conv 3x3x4", { branches = [["conv 3x3x4", "tanh", "conv 3x3x4"], [], []], join = "add" }"#,
-        r#""conv 3x3x4", { branches = [[], ["conv 3x3x4"], []], join = "add" }, "relu", { branches = [[], []], join = "concat" }"#,
+        r#""conv 3x3x4", { branches = [[], ["conv 3x3x4"], []], join = "add" }, "tanh", { branches = [[], []], join = "concat" }"#,
         r#""conv 3x3x4", "tanh", { branches = [[], []], join = "add" }, { branches = [[], ["tanh"], []], join = "add" }"#,
     ] {
         let text = format!("name = \"sums\"\nlayers = [{layers}, \"flatten\", \"dense classes\"]");
