@@ -29,7 +29,8 @@ pub struct Reader {
 /// All of them.
 pub const READERS: [Reader; 8] = [
     Reader { name: "settings", base: 8 << 20, multiple: 512, read: settings },
-    Reader { name: "spec", base: 8 << 20, multiple: 2048, read: spec },
+    // A few words may stand for 4096 layers.
+    Reader { name: "spec", base: 32 << 20, multiple: 2048, read: spec },
     Reader { name: "idx", base: 8 << 20, multiple: 1032 * 4, read: idx },
     Reader { name: "csv", base: 8 << 20, multiple: 512, read: csv },
     Reader { name: "picture", base: 2 << 30, multiple: 16, read: picture },
