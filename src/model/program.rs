@@ -1,4 +1,4 @@
-//! The network as it is run: every operation with its kernels, in order, cut into segments.
+//! The network as it is run: every operation with its kernels, in order; first those that go image by image.
 
 use std::ops::Range;
 

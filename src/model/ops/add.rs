@@ -48,17 +48,13 @@ struct AddWork {
 impl Elementwise for AddWork {
     fn forward(&self, Elements { held, inputs, output, .. }: Elements<'_>) {
         // Both of the first two inputs may be held: their sum is the same either way.
-        let (others, from) = match held {
-            Some(held) => (1 - held, 2),
-            None => {
-                output.copy_from_slice(inputs.get(0));
-                (1, 2)
-            }
-        };
-        let rectifier = |last: bool| self.rectifier.filter(|_| last);
-        kernels::add_rectified(output, inputs.get(others), rectifier(inputs.count() == from));
-        for index in from..inputs.count() {
-            kernels::add_rectified(output, inputs.get(index), rectifier(index + 1 == inputs.count()));
+        if held.is_none() {
+            output.copy_from_slice(inputs.get(0));
+        }
+        let other = held.map_or(1, |held| 1 - held);
+        for (added, index) in std::iter::once(other).chain(2..inputs.count()).enumerate() {
+            let is_last = added + 2 == inputs.count();
+            kernels::add_rectified(output, inputs.get(index), self.rectifier.filter(|_| is_last));
         }
     }
 

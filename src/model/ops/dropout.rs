@@ -6,7 +6,6 @@ use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Elements, Elementwise, Keeps, Pass, Work};
 use crate::kernels::{self, rng::Stream};
-use crate::model::shape::Shape;
 
 /// `dropout 0.1`, and the probability of a zero.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,10 +20,6 @@ impl fmt::Display for Dropout {
 impl Operation for Dropout {
     fn parse(words: &Words<'_>) -> Result<Dropout, String> {
         words.number(0.0..=0.999, "a probability of at least 0 and below 1").map(Dropout)
-    }
-
-    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
-        Ok(inputs[0].clone())
     }
 
     fn work(&self, site: &Site<'_>) -> Result<Work, String> {

@@ -7,7 +7,6 @@ use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Keeps, Work};
 use crate::kernels::{Activation, Rectifier};
-use crate::model::shape::Shape;
 
 /// The slope unless one is written.
 const SLOPE: f32 = 0.01;
@@ -28,10 +27,6 @@ impl Operation for LeakyRelu {
             return Ok(LeakyRelu(SLOPE));
         }
         words.number(0.0..=1.0, "a slope between 0 and 1").map(LeakyRelu)
-    }
-
-    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
-        Ok(inputs[0].clone())
     }
 
     fn work(&self, _site: &Site<'_>) -> Result<Work, String> {

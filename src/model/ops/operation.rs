@@ -17,11 +17,13 @@ pub trait Operation: fmt::Display + Sized {
     /// In words, when it is not one of its texts.
     fn parse(words: &Words<'_>) -> Result<Self, String>;
 
-    /// The shape of its output.
+    /// The shape of its output: that of its input, unless it says otherwise.
     ///
     /// # Errors
     /// In words, when it does not fit `inputs`.
-    fn output(&self, inputs: &[&Shape], classes: usize) -> Result<Shape, String>;
+    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
+        Ok(inputs[0].clone())
+    }
 
     /// Name and shape of each of its parameters; the last size is that of its outputs.
     fn parameters(&self, _input: &Shape, _output: &Shape) -> Vec<(&'static str, Vec<usize>)> {

@@ -7,7 +7,6 @@ use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Keeps, Work};
 use crate::kernels::{Activation, Rectifier};
-use crate::model::shape::Shape;
 
 /// `relu`
 #[derive(Clone, Debug, PartialEq)]
@@ -22,10 +21,6 @@ impl fmt::Display for Relu {
 impl Operation for Relu {
     fn parse(words: &Words<'_>) -> Result<Relu, String> {
         words.alone().map(|()| Relu)
-    }
-
-    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
-        Ok(inputs[0].clone())
     }
 
     fn work(&self, _site: &Site<'_>) -> Result<Work, String> {

@@ -7,7 +7,6 @@ use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::{Keeps, Work};
 use crate::kernels::Activation;
-use crate::model::shape::Shape;
 
 /// `relu6`: no less than 0, no more than 6.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,10 +21,6 @@ impl fmt::Display for Relu6 {
 impl Operation for Relu6 {
     fn parse(words: &Words<'_>) -> Result<Relu6, String> {
         words.alone().map(|()| Relu6)
-    }
-
-    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
-        Ok(inputs[0].clone())
     }
 
     fn work(&self, _site: &Site<'_>) -> Result<Work, String> {

@@ -5,7 +5,6 @@ use std::fmt;
 use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::Work;
-use crate::model::shape::Shape;
 
 /// May stand last, for readers: it is part of the loss.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,10 +19,6 @@ impl fmt::Display for Softmax {
 impl Operation for Softmax {
     fn parse(words: &Words<'_>) -> Result<Softmax, String> {
         words.alone().map(|()| Softmax)
-    }
-
-    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
-        Ok(inputs[0].clone())
     }
 
     fn work(&self, _site: &Site<'_>) -> Result<Work, String> {
