@@ -1,5 +1,6 @@
 //! Starts the program, alone or under `mpirun`, with a time limit: a hang is a failure, not a wait.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -84,6 +85,7 @@ pub fn finish(mut command: Command) -> Outcome {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .spawn()
         .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
     // Read while it runs: a full pipe would stop it.
@@ -100,10 +102,12 @@ pub fn finish(mut command: Command) -> Outcome {
         match child.try_wait().unwrap() {
             Some(status) => break status,
             None if start.elapsed() > LIMIT => {
-                let here = Command::new("ps").args(["-eo", "pid,ppid,stat,wchan:24,etimes,args"]).output();
+                // All but the kernel's own threads, which are the children of process 2.
+                let columns = "pid,ppid,stat,wchan:24,etimes,args";
+                let here = Command::new("ps").args(["--ppid", "2", "-p", "2", "--deselect", "-o", columns]).output();
                 let here = here.map(|end| String::from_utf8_lossy(&end.stdout).into_owned()).unwrap_or_default();
-                // SIGTERM, so that mpirun ends its ranks too.
-                let _ = Command::new("kill").arg(child.id().to_string()).status();
+                // SIGTERM, so that mpirun ends its ranks too; to the group, as a shell does not pass it on.
+                let _ = Command::new("kill").args(["--", &format!("-{}", child.id())]).status();
                 std::thread::sleep(Duration::from_secs(2));
                 let _ = child.kill();
                 panic!("{command:?} hangs beside\n{here}");

@@ -144,7 +144,7 @@ fn a_signal_to_one_rank_ends_the_runs_of_all_groups_and_the_same_command_goes_on
     let long = "sweep --data faces.h5 --model tiny.toml --batch 2 --epochs 3000 --grid lr=0.001,0.0001 --ranks-per-run 1 --out grid";
     let script = format!(
         "${{MPIRUN:-mpirun}} -n 2 $GLASSES {long} & p=$!
-         until [ -e grid/lr0.001/live.json ] && [ -e grid/lr0.0001/live.json ]; do sleep 0.05; done
+         until [ -e grid/lr0.001/live.json ] && [ -e grid/lr0.0001/live.json ] || ! kill -0 $p; do sleep 0.05; done
          read -r one _ </proc/$p/task/$p/children
          kill -USR1 $one
          wait $p"
@@ -169,7 +169,7 @@ fn a_signal_to_a_rank_that_rests_ends_the_run_of_the_others() {
         let script = format!(
             "${{MPIRUN:-mpirun}} -n 2 $GLASSES sweep --data faces.h5 --model tiny.toml --batch 2 --epochs 3000 --grid lr=0.001 \
                --ranks-per-run 1 --out grid & p=$!
-             until grep -q '\"steps\":\\[[1-9]' grid/lr0.001/live.json 2>/dev/null; do sleep 0.05; done
+             until grep -q '\"steps\":\\[[1-9]' grid/lr0.001/live.json 2>/dev/null || ! kill -0 $p; do sleep 0.05; done
              read -r one two _ </proc/$p/task/$p/children
              kill -USR1 {child}
              wait $p"

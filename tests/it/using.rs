@@ -277,7 +277,7 @@ fn a_dataset_that_is_not_finished_leaves_nothing_beside_it() {
     }
     let dir = tempdir().unwrap();
     let script = r"${MPIRUN:-mpirun} -n 2 $GLASSES synth --count 200000 --out f.h5 & p=$!
-         until ls -A | grep -q part; do sleep 0.02; done
+         until ls -A | grep -q part || ! kill -0 $p; do sleep 0.02; done
          read -r one two _ </proc/$p/task/$p/children
          for rank in $one $two; do
              if tr '\0' '\n' </proc/$rank/environ | grep -Eq '^(OMPI_COMM_WORLD|PMI)_RANK=1$'; then kill -KILL $rank; fi
