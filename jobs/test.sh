@@ -47,6 +47,8 @@ cargo test --release --locked --no-default-features --lib -- "$@" 2>&1 | tee "$l
 
 echo "test: with MPI, mpirun is $MPIRUN"
 build_or_explain cargo test --no-run --release --locked || exit 1
+# Gigabytes that the build wrote are still on their way to the disk: tests that sync a file would wait for all of them.
+sync
 cargo test --release --locked -- "$@" 2>&1 | tee -a "$log"
 
 # Every launcher against every MPI; a word in the arguments names other tests.

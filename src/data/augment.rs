@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RowShape;
-use crate::kernels::rng::{Purpose, Stream};
+use crate::kernels::rng::{Purpose, TrainingPass};
 
 /// What may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -29,10 +29,10 @@ impl Augment {
         if matches!(shape, RowShape::Image { c: 3, .. }) { Augment::Mirror } else { Augment::None }
     }
 
-    /// Changes a prepared row `[h, w, c]` in place as `epoch` of a run with `seed` wants it.
-    pub fn apply(self, row: u32, (seed, epoch): (u64, usize), [h, w, c]: [usize; 3], values: &mut [f32]) {
+    /// Changes a prepared row `[h, w, c]` in place as this pass of a run wants it.
+    pub fn apply(self, row: u32, training: TrainingPass, [h, w, c]: [usize; 3], values: &mut [f32]) {
         debug_assert_eq!(values.len(), h * w * c);
-        let mirror = || Stream::new(seed, Purpose::Augment, 0, epoch, row as usize).bits(0) >> 31 == 1;
+        let mirror = || training.stream(Purpose::Augment, 0, row as usize).bits(0) >> 31 == 1;
         if self == Augment::Mirror && mirror() {
             values.chunks_exact_mut(w * c).for_each(|line| mirror_line(line, c));
         }
@@ -57,14 +57,14 @@ mod tests {
         let mut mirrored = 0;
         for row in 0..1000 {
             let mut values = picture.clone();
-            Augment::Mirror.apply(row, (1, 0), [3, 5, 2], &mut values);
+            Augment::Mirror.apply(row, TrainingPass { seed: 1, epoch: 0 }, [3, 5, 2], &mut values);
             if values != picture {
                 assert_eq!(values[..10], [8.0, 9.0, 6.0, 7.0, 4.0, 5.0, 2.0, 3.0, 0.0, 1.0]);
                 assert_eq!(values[20..22], [28.0, 29.0]);
                 mirrored += 1;
             }
             let mut same = picture.clone();
-            Augment::None.apply(row, (1, 0), [3, 5, 2], &mut same);
+            Augment::None.apply(row, TrainingPass { seed: 1, epoch: 0 }, [3, 5, 2], &mut same);
             assert_eq!(same, picture);
         }
         assert!((450..550).contains(&mirrored), "{mirrored}");

@@ -34,6 +34,22 @@ pub struct Stream {
     tag: u32,
 }
 
+/// Where in a run a training pass is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingPass {
+    /// The run's seed.
+    pub seed: u64,
+    /// The epoch, from 0.
+    pub epoch: usize,
+}
+
+impl TrainingPass {
+    /// The stream of `purpose` for one layer and row.
+    pub fn stream(&self, purpose: Purpose, layer: usize, row: usize) -> Stream {
+        Stream::new(self.seed, purpose, layer, self.epoch, row)
+    }
+}
+
 impl Stream {
     /// The stream of `purpose` for one layer, epoch (from 0) and row.
     pub fn new(seed: u64, purpose: Purpose, layer: usize, epoch: usize, row: usize) -> Self {

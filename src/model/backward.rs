@@ -5,25 +5,26 @@ use std::ops::Range;
 use super::forward::{channels, pass};
 use super::gradients::Target;
 use super::graph::TensorId;
+use super::memory::Rows;
 use super::ops::work::{Backward, Between, Pass, Work};
 use super::probe::Probe;
 use super::profile::Profile;
+use super::segments::Traversal;
 use super::step::Step;
 use super::workspace::Tensors;
 use super::{DenseStep, Gradients, Model, Params, Workspace};
-use crate::kernels::{self, Leaf, Score, add_channels, take_channels};
+use crate::kernels::rng::TrainingPass;
+use crate::kernels::{self, Buffer, Leaf, Score, add_channels, take_channels};
 use crate::trace::What;
 
 impl Model {
     /// The loss of the logits in `ws`, and the gradients of its SUM over the micro-batch, in the order that `ws.leaves`
     /// gives, added to `gradients` with the score. `training` must be that of the forward pass. A micro-batch of several
     /// leaves can only begin a sum, not go on with one.
-    pub fn backward(&self, params: &Params, ws: &mut Workspace, training: (u64, usize), gradients: &mut Gradients) {
+    pub fn backward(&self, params: &Params, ws: &mut Workspace, training: TrainingPass, gradients: &mut Gradients) {
         let gradients = std::slice::from_mut(gradients);
         let accumulate = self.backward_loss(ws, gradients);
-        let steps = self.rows_from()..self.steps();
-        self.backward_rows(steps, params, ws, training, &mut gradients[0], accumulate);
-        self.backward_images(params, ws, training, gradients, accumulate, &mut || ());
+        self.backward_steps(0..self.steps(), params, ws, training, SumsOf { gradients, accumulate }, &mut || ());
     }
 
     /// The first part of [`Model::backward`]: the loss and the gradients of the logits. Leaves that are not joined to one sum
@@ -33,7 +34,7 @@ impl Model {
         let Workspace { batch, labels, leaves, values, gradients: slots, probe, .. } = ws;
         let leaves = or_one_leaf(leaves, *batch);
         assert_eq!(leaves.slice().last().map_or(0, |leaf| leaf.end), *batch, "leaves that end with the batch");
-        let logits = &values.read[output][values.places[output].of(&(0..*batch), true)];
+        let logits = &values.read[output][values.places[output].of(&Rows::all(*batch), true)];
         if let Some(slot) = self.program.gradients.of[output] {
             let d_logits = &mut slots.write[slot][..logits.len()];
             self.scores(logits, labels, leaves.slice(), gradients, d_logits, probe);
@@ -41,66 +42,81 @@ impl Model {
         gradients[0].accumulate()
     }
 
-    /// Some steps of [`Model::backward`] that take all rows at once, last to first.
-    pub fn backward_rows(
+    /// Some steps of [`Model::backward`], last to first; `after` is called after each image of a segment. Leaves that are not joined to
+    /// one sum give several of what images bring.
+    pub fn backward_steps(
         &self,
         steps: Range<usize>,
         params: &Params,
         ws: &mut Workspace,
-        training: (u64, usize),
-        gradients: &mut Gradients,
-        accumulate: bool,
-    ) {
-        let Workspace { batch, rows, leaves, packed, values, gradients: slots, kept, scratch, profile, probe, .. } = ws;
-        let pass = pass(*batch, rows, Some(training));
-        let leaves = or_one_leaf(leaves, *batch);
-        let mut memory = Memory { params, packed, values, slots, kept, scratch, profile, probe };
-        let sums = Sums { leaves: leaves.slice(), d_params: &mut gradients.values, accumulate };
-        self.backward_steps(steps, 0..pass.batch, pass, sums, &mut memory);
-    }
-
-    /// The last part of [`Model::backward`]: the steps that go image by image; `after` is called after each. Leaves that are not
-    /// joined to one sum give several.
-    pub fn backward_images(
-        &self,
-        params: &Params,
-        ws: &mut Workspace,
-        training: (u64, usize),
-        gradients: &mut [Gradients],
-        accumulate: bool,
+        training: TrainingPass,
+        sums: SumsOf<'_>,
         after: &mut dyn FnMut(),
     ) {
-        let weights = self.image_params();
-        if weights.is_empty() {
-            return;
-        }
-        let Workspace { batch, rows, leaves, packed, values, gradients: slots, kept, scratch, profile, probe, .. } = ws;
+        let Workspace { batch, rows, leaves, packed, values, gradients, kept, scratch, profile, probe, .. } = ws;
         let pass = pass(*batch, rows, Some(training));
         let leaves = or_one_leaf(leaves, *batch);
-        let mut memory = Memory { params, packed, values, slots, kept, scratch, profile, probe };
+        let mut memory = Memory { params, packed, values, slots: gradients, kept, scratch, profile, probe };
+        let SumsOf { gradients, accumulate } = sums;
+        for (segment, steps) in self.program.segments.within(steps).rev() {
+            match segment.traversal {
+                Traversal::Rows => {
+                    let mut sums = Sums { leaves: leaves.slice(), d_params: &mut gradients[0].values, accumulate };
+                    let rows = Rows::all(pass.batch);
+                    steps.rev().for_each(|step| self.backward_step(step, rows, pass, &mut sums, &mut memory));
+                }
+                Traversal::Images(_) if steps.clone().all(|step| self.program.targets(step).is_none()) => {}
+                Traversal::Images(images) => {
+                    let images = Images { steps, at_once: images, params: segment.params.clone(), pass };
+                    let shard_sums = &mut ws.shard_sums;
+                    let sums = SumsOf { gradients: &mut *gradients, accumulate };
+                    self.backward_images(&images, leaves.slice(), shard_sums, sums, &mut memory, after);
+                }
+            }
+        }
+    }
+
+    /// The steps of a segment that images go through in turn: the gradients of each shard are summed by themselves.
+    fn backward_images(
+        &self,
+        images: &Images<'_>,
+        leaves: &[Leaf],
+        shard_sums: &mut [Buffer],
+        sums: SumsOf<'_>,
+        memory: &mut Memory<'_>,
+        after: &mut dyn FnMut(),
+    ) {
+        let SumsOf { gradients, accumulate } = sums;
+        let weights = images.params.clone();
         let (mut depth, mut start) = (0, 0);
-        for (index, leaf) in leaves.slice().iter().enumerate() {
-            let sum = &mut ws.shard_sums[depth];
+        for (index, leaf) in leaves.iter().enumerate() {
+            let sum = &mut shard_sums[depth];
             if accumulate {
-                sum.copy_from_slice(&gradients[0].values[weights.clone()])
+                sum[weights.clone()].copy_from_slice(&gradients[0].values[weights.clone()]);
             } else {
-                sum.fill(0.0)
+                sum[weights.clone()].fill(0.0);
             }
-            for n in start..leaf.end {
-                let sums = Sums { leaves: &[Leaf { end: 1, merges: 0 }], d_params: sum, accumulate: true };
-                self.backward_steps(0..self.rows_from(), n..n + 1, pass.row(n), sums, &mut memory);
-                after();
+            for first in (start..leaf.end).step_by(images.at_once) {
+                let end = leaf.end.min(first + images.at_once);
+                for step in images.steps.clone().rev() {
+                    for row in first..end {
+                        let mut sums = Sums { leaves: &[Leaf { end: 1, merges: 0 }], d_params: sum, accumulate: true };
+                        let rows = Rows { start: row, end: row + 1, first };
+                        self.backward_step(step, rows, images.pass.part(row..row + 1), &mut sums, memory);
+                    }
+                }
+                (first..end).for_each(|_| after());
             }
-            memory.probe.gradients(index, sum);
+            memory.probe.gradients(index, &sum[weights.clone()]);
             for _ in 0..leaf.merges {
-                let (left, right) = ws.shard_sums.split_at_mut(depth);
+                let (left, right) = shard_sums.split_at_mut(depth);
                 depth -= 1;
-                kernels::add(&mut left[depth], &right[0]);
+                kernels::add(&mut left[depth][weights.clone()], &right[0][weights.clone()]);
             }
             (depth, start) = (depth + 1, leaf.end);
         }
-        for (gradients, sum) in gradients.iter_mut().zip(&ws.shard_sums[..depth]) {
-            gradients.values[weights.clone()].copy_from_slice(sum);
+        for (gradients, sum) in gradients.iter_mut().zip(&shard_sums[..depth]) {
+            gradients.values[weights.clone()].copy_from_slice(&sum[weights.clone()]);
         }
     }
 
@@ -161,76 +177,60 @@ impl Model {
         gradients.iter_mut().zip(&stack[..depth]).for_each(|(gradients, score)| gradients.score = *score);
     }
 
-    /// Some steps, last to first, for some rows of the micro-batch.
-    fn backward_steps(
-        &self,
-        steps: Range<usize>,
-        rows: Range<usize>,
-        pass: Pass<'_>,
-        mut sums: Sums<'_>,
-        memory: &mut Memory<'_>,
-    ) {
-        for index in steps.rev() {
-            let Some(targets) = self.program.targets(index) else { continue };
-            let step = &self.program.steps[index];
-            match &step.work {
-                Work::Map(_) => self.backward_map(index, targets[0], &rows, &mut sums, memory),
-                Work::Elementwise(work) => {
-                    let output = &memory.values.read[step.output][memory.value(step.output, &rows)];
-                    let slot = self.program.gradients.of[step.output].unwrap_or_default();
-                    let place = memory.gradient(slot, &rows);
-                    let Tensors { read, write, places } = &mut *memory.slots;
-                    memory.profile.time(index, What::BackwardData, || {
-                        work.backward(pass, output, &mut write[slot][place.clone()]);
-                        for target in targets {
-                            match *target {
-                                Target::Nowhere | Target::Same => {}
-                                Target::Set(to) => {
-                                    write[to][places[to].of(&rows, true)].copy_from_slice(&read[slot][place.clone()]);
-                                }
-                                Target::Add { into, .. } => {
-                                    kernels::add(
-                                        &mut write[into][places[into].of(&rows, true)],
-                                        &read[slot][place.clone()],
-                                    );
-                                }
+    /// A step for some rows of the micro-batch.
+    fn backward_step(&self, index: usize, rows: Rows, pass: Pass<'_>, sums: &mut Sums<'_>, memory: &mut Memory<'_>) {
+        let Some(targets) = self.program.targets(index) else { return };
+        let step = &self.program.steps[index];
+        match &step.work {
+            Work::Map(_) => self.backward_map(index, targets[0], &rows, sums, memory),
+            Work::Elementwise(work) => {
+                let output = &memory.values.read[step.output][memory.value(step.output, &rows)];
+                let slot = self.program.gradients.of[step.output].unwrap_or_default();
+                let place = memory.gradient(slot, &rows);
+                let Tensors { read, write, places } = &mut *memory.slots;
+                memory.profile.time(index, What::BackwardData, || {
+                    work.backward(pass, output, &mut write[slot][place.clone()]);
+                    for target in targets {
+                        match *target {
+                            Target::Nowhere | Target::Same => {}
+                            Target::Set(to) => {
+                                write[to][places[to].of(&rows, true)].copy_from_slice(&read[slot][place.clone()]);
+                            }
+                            Target::Add { into, .. } => {
+                                kernels::add(
+                                    &mut write[into][places[into].of(&rows, true)],
+                                    &read[slot][place.clone()],
+                                );
                             }
                         }
-                    });
-                }
-                Work::Concat(counts) => {
-                    let slot = self.program.gradients.of[step.output].unwrap_or_default();
-                    let place = memory.gradient(slot, &rows);
-                    let Tensors { read, write, places } = &mut *memory.slots;
-                    memory.profile.time(index, What::BackwardData, || {
-                        for (channels, target) in channels(counts).zip(targets) {
-                            let wide = &read[slot][place.clone()];
-                            match *target {
-                                Target::Nowhere | Target::Same => {}
-                                Target::Set(to) => {
-                                    take_channels(channels, wide, &mut write[to][places[to].of(&rows, true)]);
-                                }
-                                Target::Add { into, .. } => {
-                                    add_channels(channels, wide, &mut write[into][places[into].of(&rows, true)]);
-                                }
-                            }
-                        }
-                    });
-                }
-                Work::View => {}
+                    }
+                });
             }
+            Work::Concat(counts) => {
+                let slot = self.program.gradients.of[step.output].unwrap_or_default();
+                let place = memory.gradient(slot, &rows);
+                let Tensors { read, write, places } = &mut *memory.slots;
+                memory.profile.time(index, What::BackwardData, || {
+                    for (channels, target) in channels(counts).zip(targets) {
+                        let wide = &read[slot][place.clone()];
+                        match *target {
+                            Target::Nowhere | Target::Same => {}
+                            Target::Set(to) => {
+                                take_channels(channels, wide, &mut write[to][places[to].of(&rows, true)]);
+                            }
+                            Target::Add { into, .. } => {
+                                add_channels(channels, wide, &mut write[into][places[into].of(&rows, true)]);
+                            }
+                        }
+                    }
+                });
+            }
+            Work::View => {}
         }
     }
 
     /// The step of an operation with one input, whose gradient goes to `target`.
-    fn backward_map(
-        &self,
-        index: usize,
-        target: Target,
-        rows: &Range<usize>,
-        sums: &mut Sums<'_>,
-        memory: &mut Memory<'_>,
-    ) {
+    fn backward_map(&self, index: usize, target: Target, rows: &Rows, sums: &mut Sums<'_>, memory: &mut Memory<'_>) {
         let step = &self.program.steps[index];
         let Work::Map(map) = &step.work else { return };
         let (written, sum) = match target {
@@ -259,7 +259,7 @@ impl Model {
             scratch: memory.scratch,
             between: Between::default(),
         };
-        if step.has_weights && index >= self.program.by_image {
+        if step.has_weights && self.takes_all_rows(index) {
             memory.probe.rows(self.steps_above(index), sums.leaves, backward.input, backward.d_output);
         }
         memory.profile.backward(index, map.as_ref(), backward);
@@ -268,6 +268,14 @@ impl Model {
             memory.profile.time(index, What::BackwardData, || kernels::add(&mut write[sum][to], &read[written][from]));
         }
     }
+}
+
+/// The sums of gradients that a backward pass forms.
+pub struct SumsOf<'a> {
+    /// One of each subtree of the leaves.
+    pub gradients: &'a mut [Gradients],
+    /// Whether the first holds one that the pass goes on with.
+    pub accumulate: bool,
 }
 
 /// The leaves of a micro-batch.
@@ -303,13 +311,23 @@ struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    fn value(&self, tensor: TensorId, rows: &Range<usize>) -> Range<usize> {
+    fn value(&self, tensor: TensorId, rows: &Rows) -> Range<usize> {
         self.values.places[tensor].of(rows, true)
     }
 
-    fn gradient(&self, slot: usize, rows: &Range<usize>) -> Range<usize> {
+    fn gradient(&self, slot: usize, rows: &Rows) -> Range<usize> {
         self.slots.places[slot].of(rows, true)
     }
+}
+
+/// Images that go through some steps in turn.
+struct Images<'a> {
+    steps: Range<usize>,
+    /// So many at a time.
+    at_once: usize,
+    /// The floats of the steps' parameters.
+    params: Range<usize>,
+    pass: Pass<'a>,
 }
 
 /// Where gradients are summed, and in which order.

@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use super::gradients::{SlotId, Target};
 use super::graph::TensorId;
+use super::memory::Rows;
 use super::ops::DenseWork;
 use super::ops::work::{Elements, Forward, Inputs, Pass, Training, Work};
 use super::profile::Profile;
+use super::segments::Traversal;
 use super::step::Step;
 use super::workspace::Tensors;
 use super::{Model, Params, Workspace};
+use crate::kernels::rng::TrainingPass;
 use crate::kernels::{Channels, put_channels};
 use crate::trace::What;
 
@@ -18,45 +21,51 @@ impl Model {
     ///
     /// `training` is the seed and the epoch of a training pass; without it dropout is off, and nothing is kept for a
     /// backward pass.
-    pub fn forward(&self, params: &Params, ws: &mut Workspace, training: Option<(u64, usize)>) {
-        self.forward_images(params, ws, training, &mut |_| ());
-        self.forward_rows(self.rows_from()..self.steps(), params, ws, training);
+    pub fn forward(&self, params: &Params, ws: &mut Workspace, training: Option<TrainingPass>) {
+        self.pack(params, ws);
+        self.forward_steps(0..self.steps(), params, ws, training, &mut |_| ());
     }
 
-    /// The first part of [`Model::forward`]: the steps that go image by image; `after` is told of each image that is through.
-    pub fn forward_images(
-        &self,
-        params: &Params,
-        ws: &mut Workspace,
-        training: Option<(u64, usize)>,
-        after: &mut dyn FnMut(usize),
-    ) {
-        let Workspace { batch, rows, packed, values, kept, scratch, profile, .. } = ws;
+    /// Puts the weights in the order in which the kernels read them: once, before the steps of a pass.
+    pub fn pack(&self, params: &Params, ws: &mut Workspace) {
         for step in &self.program.steps {
             if let Work::Map(map) = &step.work {
-                map.pack(&params.values, &mut packed[step.packed.clone()]);
+                map.pack(&params.values, &mut ws.packed[step.packed.clone()]);
             }
-        }
-        let pass = pass(*batch, rows, training);
-        let mut memory = Activations { params, packed, values, kept, scratch, profile };
-        for n in 0..pass.batch {
-            self.forward_steps(0..self.rows_from(), n..n + 1, pass.row(n), &mut memory);
-            after(n);
         }
     }
 
-    /// Some steps of [`Model::forward`] that take all rows at once.
-    pub fn forward_rows(
+    /// Some steps of [`Model::forward`], behind [`Model::pack`]; `after` is told of each image that is through a segment.
+    pub fn forward_steps(
         &self,
         steps: Range<usize>,
         params: &Params,
         ws: &mut Workspace,
-        training: Option<(u64, usize)>,
+        training: Option<TrainingPass>,
+        after: &mut dyn FnMut(Through),
     ) {
         let Workspace { batch, rows, packed, values, kept, scratch, profile, .. } = ws;
         let pass = pass(*batch, rows, training);
         let mut memory = Activations { params, packed, values, kept, scratch, profile };
-        self.forward_steps(steps, 0..pass.batch, pass, &mut memory);
+        for (segment, steps) in self.program.segments.within(steps) {
+            match segment.traversal {
+                Traversal::Rows => {
+                    steps.for_each(|step| self.forward_step(step, Rows::all(pass.batch), pass, &mut memory));
+                }
+                Traversal::Images(images) => {
+                    for first in (0..pass.batch).step_by(images) {
+                        let end = pass.batch.min(first + images);
+                        for step in steps.clone() {
+                            for row in first..end {
+                                let rows = Rows { start: row, end: row + 1, first };
+                                self.forward_step(step, rows, pass.part(row..row + 1), &mut memory);
+                            }
+                        }
+                        (first..end).for_each(|row| after(Through { row, steps: steps.end }));
+                    }
+                }
+            }
+        }
     }
 
     /// The dense layers of the direct kernels, whose work others than this model may do.
@@ -78,52 +87,51 @@ impl Model {
                 d_output: self.program.gradients.of[step.output].unwrap_or_default(),
                 d_input,
                 added_to,
-                reads_images: self.reads_images(step),
+                ready: self.ready(step),
             })
         };
         self.program.steps.iter().enumerate().filter_map(dense).collect()
     }
 
-    /// Whether the inputs of a step are complete when all images are through.
-    fn reads_images(&self, step: &Step) -> bool {
-        let by_rows = &self.program.steps[self.program.by_image..];
-        step.inputs.iter().all(|input| by_rows.iter().all(|writer| writer.output != *input))
+    /// The step behind which the inputs of another one are complete.
+    fn ready(&self, step: &Step) -> usize {
+        let writers = self.program.steps.iter().enumerate().filter(|(_, writer)| step.inputs.contains(&writer.output));
+        writers.map(|(writer, _)| self.program.segments.span(writer).end).max().unwrap_or(0)
     }
 
-    /// Some steps for some rows of the micro-batch.
-    fn forward_steps(&self, steps: Range<usize>, rows: Range<usize>, pass: Pass<'_>, memory: &mut Activations<'_>) {
+    /// A step for some rows of the micro-batch.
+    fn forward_step(&self, index: usize, rows: Rows, pass: Pass<'_>, memory: &mut Activations<'_>) {
+        let step = &self.program.steps[index];
         let keeps = pass.training.is_some();
-        for (index, step) in (steps.start..).zip(&self.program.steps[steps]) {
-            let Tensors { places, read, write } = &mut *memory.values;
-            let place = |tensor: TensorId| places[tensor].of(&rows, keeps);
-            let output = &mut write[step.output][place(step.output)];
-            let inputs = Inputs { values: read, tensors: &step.inputs, place: &place };
-            match &step.work {
-                Work::Map(map) => {
-                    let words = step.kept();
-                    let kept = if keeps { rows.start * words..rows.end * words } else { 0..0 };
-                    let forward = Forward {
-                        batch: rows.len(),
-                        params: &memory.params.values,
-                        packed: &memory.packed[step.packed.clone()],
-                        input: inputs.get(0),
-                        output,
-                        kept: &mut memory.kept[index][kept],
-                        scratch: memory.scratch,
-                    };
-                    memory.profile.time(index, What::Forward, || map.forward(forward));
-                }
-                Work::Elementwise(work) => {
-                    let elements = Elements { pass, held: step.held, inputs, output };
-                    memory.profile.time(index, What::Forward, || work.forward(elements));
-                }
-                Work::Concat(counts) => memory.profile.time(index, What::Forward, || {
-                    for (input, channels) in channels(counts).enumerate() {
-                        put_channels(channels, inputs.get(input), output);
-                    }
-                }),
-                Work::View => {}
+        let Tensors { places, read, write } = &mut *memory.values;
+        let place = |tensor: TensorId| places[tensor].of(&rows, keeps);
+        let output = &mut write[step.output][place(step.output)];
+        let inputs = Inputs { values: read, tensors: &step.inputs, place: &place };
+        match &step.work {
+            Work::Map(map) => {
+                let words = step.kept();
+                let kept = if keeps { rows.start * words..rows.end * words } else { 0..0 };
+                let forward = Forward {
+                    batch: rows.len(),
+                    params: &memory.params.values,
+                    packed: &memory.packed[step.packed.clone()],
+                    input: inputs.get(0),
+                    output,
+                    kept: &mut memory.kept[index][kept],
+                    scratch: memory.scratch,
+                };
+                memory.profile.time(index, What::Forward, || map.forward(forward));
             }
+            Work::Elementwise(work) => {
+                let elements = Elements { pass, held: step.held, inputs, output };
+                memory.profile.time(index, What::Forward, || work.forward(elements));
+            }
+            Work::Concat(counts) => memory.profile.time(index, What::Forward, || {
+                for (input, channels) in channels(counts).enumerate() {
+                    put_channels(channels, inputs.get(input), output);
+                }
+            }),
+            Work::View => {}
         }
     }
 }
@@ -156,8 +164,17 @@ pub struct DenseStep {
     pub d_input: Option<SlotId>,
     /// What that is added to, where the input has other readers.
     pub added_to: Option<SlotId>,
-    /// Whether its input is complete when all images are through.
-    pub reads_images: bool,
+    /// The step behind which its input is complete.
+    pub ready: usize,
+}
+
+/// An image that is through some steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Through {
+    /// Its place in the micro-batch.
+    pub row: usize,
+    /// It is through all steps before this one.
+    pub steps: usize,
 }
 
 /// What the forward pass reads and writes.
@@ -170,6 +187,6 @@ struct Activations<'a> {
     profile: &'a mut Profile,
 }
 
-pub(super) fn pass<'a>(batch: usize, rows: &'a [u32], training: Option<(u64, usize)>) -> Pass<'a> {
-    Pass { batch, training: training.map(|(seed, epoch)| Training { rows, seed, epoch }) }
+pub(super) fn pass<'a>(batch: usize, rows: &'a [u32], training: Option<TrainingPass>) -> Pass<'a> {
+    Pass { batch, training: training.map(|at| Training { rows, at }) }
 }

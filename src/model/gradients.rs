@@ -3,7 +3,7 @@
 
 use super::graph::TensorId;
 use super::ops::work::Work;
-use super::step::{Row, Step};
+use super::step::{Step, Steps};
 
 /// A gradient's place among the slots of the backward pass.
 pub type SlotId = usize;
@@ -24,8 +24,8 @@ pub struct GradientPlan {
 pub struct Slot {
     /// Floats of a row.
     pub floats: usize,
-    /// Whether all rows have one at once; else one image at a time.
-    pub by_rows: bool,
+    /// How many images at a time have one; nothing where all rows have.
+    pub images: Option<usize>,
     /// The step whose backward pass writes it first; behind the last step, the loss.
     pub born: usize,
     /// The step whose backward pass reads it last.
@@ -51,10 +51,11 @@ pub enum Target {
 }
 
 impl GradientPlan {
-    /// For `steps`, of which the first `by_image` go image by image.
-    pub fn new(steps: &[Step], by_image: usize, rows: &[Row], output: TensorId, wanted: &[bool]) -> GradientPlan {
+    /// For tensors whose gradients are `wanted`.
+    pub fn new(planned: Steps<'_>, wanted: &[bool]) -> GradientPlan {
+        let Steps { steps, segments, rows, output } = planned;
         let mut plan = GradientPlan { slots: Vec::new(), of: vec![None; rows.len()], targets: vec![None; steps.len()] };
-        plan.of[output] = Some(plan.slot(rows[output].gradients, true, steps.len()));
+        plan.of[output] = Some(plan.slot(rows[output].gradients, None, steps.len()));
         for index in (0..steps.len()).rev() {
             let step = &steps[index];
             let Some(slot) = plan.of[step.output] else { continue };
@@ -65,6 +66,8 @@ impl GradientPlan {
             let same = plan.same(steps, index, wanted);
             let mut targets = Vec::with_capacity(step.inputs.len());
             for (input, &tensor) in step.inputs.iter().enumerate() {
+                // The tensor was written before, or comes from outside.
+                let turns = |writer: Option<usize>| writer.and_then(|writer| segments.turns(writer, index));
                 let target = match plan.of[tensor] {
                     _ if !wanted[tensor] => Target::Nowhere,
                     None if same.contains(&input) => {
@@ -72,14 +75,17 @@ impl GradientPlan {
                         Target::Same
                     }
                     None => {
-                        let new = plan.slot(rows[tensor].gradients, index >= by_image, index);
+                        let writer = steps.iter().position(|step| step.output == tensor);
+                        let new = plan.slot(rows[tensor].gradients, turns(writer), index);
                         plan.of[tensor] = Some(new);
                         Target::Set(new)
                     }
                     Some(into) => {
                         debug_assert!(into != slot, "a gradient that is added to itself");
                         let needs_room = matches!(step.work, Work::Map(_));
-                        let through = needs_room.then(|| plan.slot(rows[tensor].gradients, index >= by_image, index));
+                        let room =
+                            |plan: &mut GradientPlan| plan.slot(rows[tensor].gradients, turns(Some(index)), index);
+                        let through = needs_room.then(|| room(&mut plan));
                         Target::Add { into, through }
                     }
                 };
@@ -87,15 +93,18 @@ impl GradientPlan {
             }
             plan.targets[index] = Some(targets);
         }
-        // Images follow one another through all of their steps: what all rows have at once must last.
-        for slot in plan.slots.iter_mut().filter(|slot| slot.by_rows && slot.dies < by_image) {
-            slot.dies = 0;
+        // Images follow one another through all steps of a segment: what all rows have at once must last for all of it.
+        for slot in plan.slots.iter_mut().filter(|slot| slot.images.is_none()) {
+            slot.dies = segments.span(slot.dies).start;
+            if slot.born < steps.len() {
+                slot.born = segments.span(slot.born).end - 1;
+            }
         }
         plan
     }
 
-    fn slot(&mut self, floats: usize, by_rows: bool, born: usize) -> SlotId {
-        self.slots.push(Slot { floats, by_rows, born, dies: born });
+    fn slot(&mut self, floats: usize, images: Option<usize>, born: usize) -> SlotId {
+        self.slots.push(Slot { floats, images, born, dies: born });
         self.slots.len() - 1
     }
 

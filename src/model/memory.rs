@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::gradients::GradientPlan;
 use super::graph::TensorId;
 use super::ops::work::Keeps;
-use super::step::{Row, Step};
+use super::step::Steps;
 
 /// Floats of a cache line: what stands in memory begins with one.
 const LINE: usize = 16;
@@ -28,7 +28,7 @@ pub struct Memory {
     pub values: Vec<Place>,
     /// Of each slot of the gradients; none without a backward pass.
     pub gradients: Vec<Place>,
-    /// Floats of the tensors' regions: for one image, and for each row.
+    /// Floats of the tensors' regions: for the images that go together, and for each row.
     pub value_floats: [usize; 2],
     /// The same of the gradients'.
     pub gradient_floats: [usize; 2],
@@ -37,8 +37,8 @@ pub struct Memory {
 /// A place in a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Whether every row of a micro-batch has its own; else images take turns.
-    pub by_rows: bool,
+    /// How many images have it at a time, in turn; nothing where every row of a micro-batch has its own.
+    pub images: Option<usize>,
     /// Whether, without a backward pass, images may take turns nevertheless.
     pub takes_turns: bool,
     /// Floats in front of it: in the region of rows, those of each row.
@@ -49,45 +49,71 @@ pub struct Place {
 
 impl Place {
     /// Where some rows of a micro-batch stand in the tensor's memory; `keeps` says whether a backward pass follows.
-    pub fn of(&self, rows: &Range<usize>, keeps: bool) -> Range<usize> {
-        let Place { by_rows, takes_turns, floats, .. } = *self;
-        if !by_rows || (takes_turns && !keeps) { 0..floats } else { rows.start * floats..rows.end * floats }
+    pub fn of(&self, rows: &Rows, keeps: bool) -> Range<usize> {
+        let Place { images, takes_turns, floats, .. } = *self;
+        let first = if images.is_some() || (takes_turns && !keeps) { rows.first } else { 0 };
+        (rows.start - first) * floats..(rows.end - first) * floats
     }
 
     /// Where it lies in a region for `capacity` rows.
     pub fn range(&self, capacity: usize) -> Range<usize> {
-        let rows = if self.by_rows { capacity } else { 1 };
-        self.offset * rows..self.offset * rows + self.floats * rows
+        match self.images {
+            Some(images) => self.offset..self.offset + self.floats * images,
+            None => self.offset * capacity..(self.offset + self.floats) * capacity,
+        }
+    }
+}
+
+/// Rows of a micro-batch that go through a step together.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// The first.
+    pub start: usize,
+    /// The one behind the last.
+    pub end: usize,
+    /// The first of the images that go through the segment together.
+    pub first: usize,
+}
+
+impl Rows {
+    /// All rows of a micro-batch of `batch`.
+    pub fn all(batch: usize) -> Rows {
+        Rows { start: 0, end: batch, first: 0 }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.end - self.start
     }
 }
 
 /// Something that needs a place for a while.
 struct Wish {
     floats: usize,
-    by_rows: bool,
+    images: Option<usize>,
     from: usize,
     until: usize,
 }
 
+impl Wish {
+    /// Floats in its region: in that of rows, those of each row.
+    fn all(&self) -> usize {
+        self.floats * self.images.unwrap_or(1)
+    }
+}
+
 impl Memory {
-    /// For `steps`, of which the first `by_image` go image by image.
-    pub fn plan(
-        steps: &[Step],
-        by_image: usize,
-        rows: &[Row],
-        output: TensorId,
-        gradients: &GradientPlan,
-        kept: &[Keeps],
-        purpose: Purpose,
-    ) -> Memory {
-        let (owners, wishes) = values(steps, by_image, rows, output, kept, purpose);
+    /// For steps with these gradients, where `kept` is what a backward pass needs of each tensor.
+    pub fn plan(planned: Steps<'_>, gradients: &GradientPlan, kept: &[Keeps], purpose: Purpose) -> Memory {
+        let (owners, wishes) = values(planned, kept, purpose);
         let (offsets, value_floats) = allocate(&wishes);
-        let turns = turns(steps, by_image, rows, output);
+        let Steps { steps, rows, .. } = planned;
+        let turns = turns(planned);
         let place = |tensor: TensorId| {
             let owner = owners[tensor];
             Place {
-                by_rows: wishes[owner].by_rows,
-                takes_turns: turns[tensor],
+                images: wishes[owner].images,
+                takes_turns: turns[tensor].is_some(),
                 offset: offsets[owner],
                 floats: if wishes[owner].floats > 0 { rows[tensor].values } else { 0 },
             }
@@ -99,14 +125,14 @@ impl Memory {
         // Time runs backward.
         let wish = |slot: &super::gradients::Slot| Wish {
             floats: slot.floats,
-            by_rows: slot.by_rows,
+            images: slot.images,
             from: steps.len() - slot.born,
             until: steps.len() - slot.dies,
         };
         let wishes: Vec<Wish> = gradients.slots.iter().map(wish).collect();
         let (offsets, gradient_floats) = allocate(&wishes);
         let places = wishes.iter().zip(offsets).map(|(wish, offset)| Place {
-            by_rows: wish.by_rows,
+            images: wish.images,
             takes_turns: false,
             offset,
             floats: wish.floats,
@@ -115,43 +141,41 @@ impl Memory {
     }
 }
 
-/// The tensors that one image needs at a time, unless a backward pass follows: those that only steps by image know.
-fn turns(steps: &[Step], by_image: usize, rows: &[Row], output: TensorId) -> Vec<bool> {
-    let mut turns = vec![false; rows.len()];
-    steps[..by_image].iter().for_each(|step| turns[step.output] = true);
-    steps[by_image..].iter().flat_map(|step| &step.inputs).for_each(|&input| turns[input] = false);
-    turns[output] = false;
-    // An output in an input's place is the same memory.
-    for step in steps[..by_image].iter().rev() {
-        if let Some(held) = step.held {
-            turns[step.inputs[held]] &= turns[step.output];
+/// The tensors that images need in turn, unless a backward pass follows, and how many images at a time: those that only the steps of one
+/// segment of images know.
+fn turns(planned: Steps<'_>) -> Vec<Option<usize>> {
+    let Steps { steps, segments, rows, output } = planned;
+    let mut turns = vec![None; rows.len()];
+    let mut writers = vec![None; rows.len()];
+    for (index, step) in steps.iter().enumerate() {
+        (turns[step.output], writers[step.output]) = (segments.turns(index, index), Some(index));
+        for &input in &step.inputs {
+            turns[input] = turns[input].filter(|_| writers[input].is_some_and(|w| segments.turns(w, index).is_some()));
         }
     }
-    for step in &steps[..by_image] {
-        if let Some(held) = step.held {
-            turns[step.output] &= turns[step.inputs[held]];
-        }
+    turns[output] = None;
+    // An output in an input's place is the same memory.
+    let held = |step: &super::step::Step| step.held.map(|held| (step.inputs[held], step.output));
+    for (input, output) in steps.iter().rev().filter_map(held) {
+        turns[input] = turns[input].and(turns[output]);
+    }
+    for (input, output) in steps.iter().filter_map(held) {
+        turns[output] = turns[output].and(turns[input]);
     }
     turns
 }
 
 /// The tensors that stand in memory of their own, and which of them each tensor shares its memory with.
-fn values(
-    steps: &[Step],
-    by_image: usize,
-    rows: &[Row],
-    output: TensorId,
-    kept: &[Keeps],
-    purpose: Purpose,
-) -> (Vec<TensorId>, Vec<Wish>) {
+fn values(planned: Steps<'_>, kept: &[Keeps], purpose: Purpose) -> (Vec<TensorId>, Vec<Wish>) {
+    let Steps { steps, segments, rows, output } = planned;
     let mut owners: Vec<TensorId> = (0..rows.len()).collect();
     for step in steps {
         if let Some(held) = step.held {
             owners[step.output] = owners[step.inputs[held]];
         }
     }
-    let turns = turns(steps, by_image, rows, output);
-    let wish = |tensor: TensorId| Wish { floats: rows[tensor].values, by_rows: !turns[tensor], from: 0, until: 0 };
+    let turns = turns(planned);
+    let wish = |tensor: TensorId| Wish { floats: rows[tensor].values, images: turns[tensor], from: 0, until: 0 };
     let mut wishes: Vec<Wish> = (0..rows.len()).map(wish).collect();
     for (index, step) in steps.iter().enumerate() {
         let owner = &mut wishes[owners[step.output]];
@@ -166,18 +190,20 @@ fn values(
             let output = Some(&step.output).filter(|output| kept[**output] > Keeps::Nothing);
             for &tensor in tensors.chain(output) {
                 let wish = &mut wishes[owners[tensor]];
-                (wish.by_rows, wish.until) = (true, usize::MAX);
+                (wish.images, wish.until) = (None, usize::MAX);
             }
         }
     }
     wishes[owners[output]].until = usize::MAX;
     for wish in &mut wishes {
-        // Images follow one another through all of their steps: what all rows have at once must last.
-        if wish.by_rows && wish.from <= by_image {
-            wish.from = 0;
-            wish.until = wish.until.max(by_image);
+        // Images follow one another through all steps of a segment: what all rows have at once must last for all of it. Step i is
+        // at time i + 1.
+        if wish.images.is_none() {
+            let span = |time: usize| segments.span(time - 1);
+            wish.from = if wish.from == 0 { 0 } else { span(wish.from).start + 1 };
+            wish.until = if (1..=steps.len()).contains(&wish.until) { span(wish.until).end } else { wish.until };
         }
-        if purpose == Purpose::Explanation || (purpose == Purpose::Training && wish.by_rows) {
+        if purpose == Purpose::Explanation || (purpose == Purpose::Training && wish.images.is_none()) {
             (wish.from, wish.until) = (0, usize::MAX);
         }
     }
@@ -202,21 +228,21 @@ fn allocate(wishes: &[Wish]) -> (Vec<usize>, [usize; 2]) {
         let wish = &wishes[index];
         let others = placed.iter().filter(|&&other| {
             let other = &wishes[other];
-            other.by_rows == wish.by_rows && other.from <= wish.until && wish.from <= other.until
+            other.images.is_none() == wish.images.is_none() && other.from <= wish.until && wish.from <= other.until
         });
         let mut taken: Vec<Range<usize>> =
-            others.map(|&other| offsets[other]..offsets[other] + wishes[other].floats).collect();
+            others.map(|&other| offsets[other]..offsets[other] + wishes[other].all()).collect();
         taken.sort_by_key(|range| range.start);
         let mut offset = 0;
         for range in taken {
-            if offset + wish.floats <= range.start {
+            if offset + wish.all() <= range.start {
                 break;
             }
             offset = offset.max(range.end.next_multiple_of(LINE));
         }
         offsets[index] = offset;
-        let region = &mut floats[usize::from(wish.by_rows)];
-        *region = (*region).max((offset + wish.floats).next_multiple_of(LINE));
+        let region = &mut floats[usize::from(wish.images.is_none())];
+        *region = (*region).max((offset + wish.all()).next_multiple_of(LINE));
         placed.push(index);
     }
     (offsets, floats)

@@ -17,6 +17,7 @@ mod predictor;
 mod probe;
 mod profile;
 mod program;
+mod segments;
 pub mod room;
 mod shape;
 mod spec;
@@ -24,9 +25,10 @@ mod step;
 mod workspace;
 pub mod zoo;
 
+pub use backward::SumsOf;
 pub use engine::Engine;
 pub use explain::{Evidence, Method};
-pub use forward::DenseStep;
+pub use forward::{DenseStep, Through};
 pub use gradients::SlotId;
 pub use graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
 pub use layer_times::LayerTimes;
@@ -43,6 +45,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use program::Program;
+use segments::Traversal;
 
 /// A network planned for one input shape and number of classes.
 #[derive(Debug)]
@@ -88,9 +91,9 @@ impl Model {
         3 * flops.sum::<u64>() - first
     }
 
-    /// The first step that takes all rows at once.
-    pub fn rows_from(&self) -> usize {
-        self.program.by_image
+    /// The first step behind all that images go through in turn.
+    pub fn image_steps(&self) -> usize {
+        self.program.segments.image_steps()
     }
 
     /// All steps.
@@ -98,8 +101,13 @@ impl Model {
         self.program.steps.len()
     }
 
-    /// Weights and biases of the steps that go image by image: the first ones of all.
+    /// Whether a step takes all rows at once; else images go through it in turn.
+    pub fn takes_all_rows(&self, step: usize) -> bool {
+        self.program.segments.of(step).traversal == Traversal::Rows
+    }
+
+    /// Weights and biases of the steps that images go through in turn: the first ones of all.
     pub fn image_params(&self) -> Range<usize> {
-        0..self.program.params_by_image
+        self.program.segments.image_params()
     }
 }

@@ -1,4 +1,4 @@
-//! The network as it is run: every operation with its kernels, in order; first those that go image by image.
+//! The network as it is run: every operation with its kernels, in order.
 
 use std::ops::Range;
 
@@ -10,7 +10,8 @@ use super::memory::{Memory, Purpose};
 use super::ops::work::{Keeps, Work};
 use super::ops::{ConvWork, Layout, Op, Site};
 use super::params::Param;
-use super::step::{Row, Step};
+use super::segments::Segments;
+use super::step::{Row, Step, Steps};
 use crate::error::{Error, Result};
 
 /// What is run.
@@ -18,11 +19,8 @@ use crate::error::{Error, Result};
 pub struct Program {
     /// First to last.
     pub steps: Vec<Step>,
-    /// The steps that go image by image, so that an image stays in the cache from one to the next; those behind them take all rows
-    /// at once.
-    pub by_image: usize,
-    /// Parameters of those steps: the first ones of all.
-    pub params_by_image: usize,
+    /// How rows go through the steps.
+    pub segments: Segments,
     /// Floats of each tensor's row, and of its gradient.
     pub rows: Vec<Row>,
     /// The logits.
@@ -71,9 +69,7 @@ impl Program {
             packed += length;
         }
         let kept = hold(&graph, &mut steps);
-        let by_image = graph.nodes.iter().filter(|node| !node.by_rows).count();
-        let params_by_image = graph.nodes[..by_image].iter().map(|node| node.params.end).max().unwrap_or(0);
-        let params_by_image = params_by_image.checked_sub(1).map_or(0, |last| graph.table[last].range.end);
+        let segments = Segments::new(&graph);
         let rows: Vec<Row> = graph
             .tensors
             .iter()
@@ -83,15 +79,15 @@ impl Program {
                 gradients: tensor.gradients(),
             })
             .collect();
-        let gradients = GradientPlan::new(&steps, by_image, &rows, graph.output, &wanted);
-        let memory = |purpose: Purpose| Memory::plan(&steps, by_image, &rows, graph.output, &gradients, &kept, purpose);
+        let planned = Steps { steps: &steps, segments: &segments, rows: &rows, output: graph.output };
+        let gradients = GradientPlan::new(planned, &wanted);
+        let memory = |purpose: Purpose| Memory::plan(planned, &gradients, &kept, purpose);
         Ok(Program {
             training: memory(Purpose::Training),
             inference: memory(Purpose::Inference),
             explanation: memory(Purpose::Explanation),
             steps,
-            by_image,
-            params_by_image,
+            segments,
             rows,
             output: graph.output,
             table: graph.table,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::graph::TensorId;
 use super::ops::work::Work;
+use super::segments::Segments;
 
 /// What a row takes of a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,4 +46,17 @@ impl Step {
     pub fn reads_inputs(&self) -> bool {
         if let Work::Map(map) = &self.work { map.reads_input() } else { false }
     }
+}
+
+/// The steps of a program, before their memory is planned.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps<'p> {
+    /// First to last.
+    pub steps: &'p [Step],
+    /// How rows go through them.
+    pub segments: &'p Segments,
+    /// What a row takes of each tensor.
+    pub rows: &'p [Row],
+    /// The logits.
+    pub output: TensorId,
 }

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use super::gradients::SlotId;
 use super::graph::TensorId;
-use super::memory::{Memory, Place};
+use super::memory::{Memory, Place, Rows};
 use super::probe::Probe;
 use super::profile::{Profile, Times};
+use super::segments::Traversal;
 use super::{Model, ops::work::Work};
 use crate::kernels::{self, Buffer, Leaf, zeros};
 use crate::trace::Trace;
@@ -52,7 +53,7 @@ pub(super) struct Tensors {
 impl Tensors {
     fn new(places: &[Place], [image, rows]: [usize; 2], capacity: usize) -> Tensors {
         let regions = [zeros(image), zeros(rows * capacity)];
-        let part = |place: &Place| regions[usize::from(place.by_rows)].part(place.range(capacity));
+        let part = |place: &Place| regions[usize::from(place.images.is_none())].part(place.range(capacity));
         let read: Vec<Buffer> = places.iter().map(part).collect();
         let write = read.iter().map(Buffer::alias).collect();
         Tensors { places: places.to_vec(), read, write }
@@ -62,8 +63,8 @@ impl Tensors {
     fn move_to(&mut self, index: usize, memory: &Buffer) {
         let place = self.places[index];
         for other in 0..self.places.len() {
-            let Place { by_rows, offset, floats, .. } = self.places[other];
-            if by_rows == place.by_rows && offset == place.offset && floats == place.floats {
+            let Place { images, offset, floats, .. } = self.places[other];
+            if images == place.images && offset == place.offset && floats == place.floats {
                 (self.read[other], self.write[other]) = (memory.alias(), memory.alias());
             }
         }
@@ -78,7 +79,10 @@ fn levels(capacity: usize, shards: usize) -> usize {
 
 fn scratch(model: &Model, capacity: usize) -> usize {
     let floats = |(index, step): (usize, &super::step::Step)| match &step.work {
-        Work::Map(map) => map.scratch(if index < model.program.by_image { 1 } else { capacity }),
+        Work::Map(map) => match model.program.segments.of(index).traversal {
+            Traversal::Images(_) => map.scratch(1),
+            Traversal::Rows => map.scratch(capacity),
+        },
         _ => 0,
     };
     model.program.steps.iter().enumerate().map(floats).max().unwrap_or(0)
@@ -87,7 +91,7 @@ fn scratch(model: &Model, capacity: usize) -> usize {
 /// Bytes of a workspace as `memory` has it.
 fn bytes(model: &Model, memory: &Memory, capacity: usize, levels: usize) -> usize {
     let floats = |[image, rows]: [usize; 2]| image + rows * capacity;
-    let sums = levels * model.program.params_by_image;
+    let sums = levels * model.image_params().len();
     let values = floats(memory.value_floats) + floats(memory.gradient_floats) + sums;
     4 * (values + scratch(model, capacity) + model.program.packed)
 }
@@ -97,7 +101,7 @@ impl Workspace {
     pub fn for_training(model: &Model, capacity: usize, shards: usize) -> Workspace {
         let mut ws = Workspace::new(model, capacity, &model.program.training);
         ws.kept = model.program.steps.iter().map(|step| vec![0; step.kept() * capacity]).collect();
-        ws.shard_sums = (0..levels(capacity, shards)).map(|_| zeros(model.program.params_by_image)).collect();
+        ws.shard_sums = (0..levels(capacity, shards)).map(|_| zeros(model.image_params().len())).collect();
         ws
     }
 
@@ -141,15 +145,15 @@ impl Workspace {
     pub fn touched_bytes(model: &Model, capacity: usize, rows: usize, levels: usize) -> usize {
         let memory = &model.program.training;
         // Without a backward pass, images take turns in what only steps by image know.
-        let used = |place: &Place| match (place.by_rows, place.takes_turns) {
-            (false, _) => 1,
-            (true, true) => rows,
-            (true, false) => capacity,
+        let used = |place: &Place| match (place.images, place.takes_turns) {
+            (Some(images), _) => images,
+            (None, true) => rows,
+            (None, false) => capacity,
         };
         let values = touched(&memory.values, capacity, used);
-        let gradients = touched(&memory.gradients, capacity, |place| if place.by_rows { rows } else { 1 });
+        let gradients = touched(&memory.gradients, capacity, |place| place.images.unwrap_or(rows));
         let kept: usize = model.program.steps.iter().map(|step| step.kept() * rows).sum();
-        let sums = levels * model.program.params_by_image;
+        let sums = levels * model.image_params().len();
         4 * (values + gradients + sums + scratch(model, capacity) + model.program.packed) + 2 * kept
     }
 
@@ -207,7 +211,9 @@ impl Workspace {
     /// Puts the gradients of all rows into memory that others see.
     pub fn place_gradients(&mut self, memory: &Buffer) {
         let Tensors { places, read, write } = &mut self.gradients;
-        for ((place, read), write) in places.iter().zip(read).zip(write).filter(|((place, _), _)| place.by_rows) {
+        for ((place, read), write) in
+            places.iter().zip(read).zip(write).filter(|((place, _), _)| place.images.is_none())
+        {
             let part = memory.part(place.range(self.capacity));
             (*read, *write) = (part.alias(), part);
         }
@@ -220,13 +226,13 @@ impl Workspace {
 
     /// Where the rows of the current micro-batch go: `[batch, h, w, c]`.
     pub fn input_mut(&mut self) -> &mut [f32] {
-        let place = self.values.places[0].of(&(0..self.batch), true);
+        let place = self.values.places[0].of(&Rows::all(self.batch), true);
         &mut self.values.write[0][place]
     }
 
     /// What the network gave: `[batch, classes]`.
     pub fn logits(&self) -> &[f32] {
-        &self.values.read[self.output][self.values.places[self.output].of(&(0..self.batch), true)]
+        &self.values.read[self.output][self.values.places[self.output].of(&Rows::all(self.batch), true)]
     }
 }
 
@@ -235,7 +241,7 @@ fn touched(places: &[Place], capacity: usize, used: impl Fn(&Place) -> usize) ->
     let mut sum = 0;
     for by_rows in [false, true] {
         let rows = if by_rows { capacity } else { 1 };
-        let of_region = places.iter().filter(|place| place.by_rows == by_rows);
+        let of_region = places.iter().filter(|place| place.images.is_none() == by_rows);
         let mut ranges: Vec<Range<usize>> =
             of_region.map(|place| place.offset * rows..place.offset * rows + place.floats * used(place)).collect();
         ranges.sort_by_key(|range| range.start);

@@ -10,6 +10,7 @@ use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split
 use crate::doctor;
 use crate::error::{Error, Result};
 use crate::kernels;
+use crate::kernels::rng::TrainingPass;
 use crate::model::Workspace;
 use crate::plural::plural;
 use crate::position;
@@ -86,7 +87,7 @@ impl TrainData {
     }
 
     /// Changes the training rows that stand in the workspace.
-    pub fn augment(&self, training: (u64, usize), ws: &mut Workspace) {
+    pub fn augment(&self, training: TrainingPass, ws: &mut Workspace) {
         let rows = std::mem::take(&mut ws.rows);
         for (&row, values) in rows.iter().zip(ws.input_mut().chunks_exact_mut(self.shape.len())) {
             position::tick();

@@ -1,6 +1,8 @@
 //! How a step's rows are cut into micro-batches: as many whole shards at once as fit, so that sums of gradients follow
 //! the fixed tree whatever fits; a shard too large for that goes through in parts.
 
+use std::ops::Range;
+
 use crate::kernels::Leaf;
 
 /// The most rows that go through the network at once: what bounds memory, whatever the batch.
@@ -8,6 +10,36 @@ pub const MICRO_BATCH: usize = 64;
 
 /// Rows that evaluation takes at once: enough to use a dense layer's weights well when they come from memory.
 pub const EVALUATION_BATCH: usize = 32;
+
+/// Leaves that go through the network one behind the other and give one sum.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// The leaves.
+    pub leaves: Range<usize>,
+    /// Their rows.
+    pub rows: Range<usize>,
+    /// How many sums wait for others to be merged with while this one is formed.
+    pub depth: usize,
+    /// With how many of them this one is merged.
+    pub merges: usize,
+}
+
+impl Run {
+    /// The run behind this one, which ends before the last of `leaves`, in micro-batches of up to `capacity` rows; its own leaves, counted
+    /// from its first row, are put into `own`.
+    pub fn next(&self, leaves: &[Leaf], capacity: usize, own: &mut Vec<Leaf>) -> Run {
+        let (first, start) = (self.leaves.end, self.rows.end);
+        let (count, merges) = next_run(&leaves[first..], start, capacity, own);
+        let depth = if first == 0 { 0 } else { self.depth + 1 - self.merges };
+        Run { leaves: first..first + count, rows: start..leaves[first + count - 1].end, depth, merges }
+    }
+
+    /// Its rows as they go through the network together.
+    pub fn micro_batches(&self, capacity: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let end = self.rows.end;
+        self.rows.clone().step_by(capacity).map(move |start| start..end.min(start + capacity))
+    }
+}
 
 /// The longest run of `leaves` (the first of which begins at row `start`) of at most `capacity` rows that the tree merges
 /// to one sum: its leaves are put into `run`, counted from its own first row. Returns how many they are, and how often

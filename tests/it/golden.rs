@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use glasses::kernels::{self, Leaf};
 
+use glasses::kernels::rng::TrainingPass;
 use glasses::model::Engine;
 use glasses::model::ops::work::{Backward, Elements, Forward, Inputs, Map, Pass, Work};
 use glasses::model::ops::{Fused, Op, Site};
@@ -227,7 +228,7 @@ fn chains_of_in_place_layers_give_what_separate_buffers_would() {
     ws.labels.extend([0, 2]);
     ws.input_mut().copy_from_slice(&[0.3; 10]);
     let mut gradients = Gradients::zeros(model.parameters());
-    model.forward(&params, &mut ws, Some((1, 0)));
-    model.backward(&params, &mut ws, (1, 0), &mut gradients);
+    model.forward(&params, &mut ws, Some(TrainingPass { seed: 1, epoch: 0 }));
+    model.backward(&params, &mut ws, TrainingPass { seed: 1, epoch: 0 }, &mut gradients);
     assert!(gradients.values.iter().all(|g| g.is_finite()));
 }

@@ -2,11 +2,11 @@
 
 use glasses::kernels::{self, Score};
 
-use glasses::kernels::rng::{Purpose, Stream};
+use glasses::kernels::rng::{Purpose, Stream, TrainingPass};
 use glasses::model::Engine;
 use glasses::model::{Gradients, Init, Model, ModelSpec, Params, Workspace, zoo};
 
-const TRAINING: (u64, usize) = (5, 2);
+const TRAINING: TrainingPass = TrainingPass { seed: 5, epoch: 2 };
 
 pub fn model(layers: &[&str], input: [usize; 3], flat: bool) -> Model {
     let spec = ModelSpec::chain("test", layers.iter().map(|layer| layer.parse().unwrap()));

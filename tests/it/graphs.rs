@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use glasses::kernels::rng::TrainingPass;
 use glasses::model::{Engine, Gradients, Init, Model, ModelSpec, Params, Workspace};
 
 use crate::golden::assert_close;
@@ -66,9 +67,9 @@ fn networks_with_blocks_agree_with_pytorch() {
                     (ws.rows, ws.labels) =
                         (numbers.clone().collect(), numbers.map(|row| row % CLASSES as u32).collect());
                     ws.input_mut().copy_from_slice(rows);
-                    model.forward(&params, &mut ws, Some((1, 0)));
+                    model.forward(&params, &mut ws, Some(TrainingPass { seed: 1, epoch: 0 }));
                     logits.extend_from_slice(ws.logits());
-                    model.backward(&params, &mut ws, (1, 0), &mut gradients);
+                    model.backward(&params, &mut ws, TrainingPass { seed: 1, epoch: 0 }, &mut gradients);
                 }
                 let what = format!("{} by {engine:?}, {capacity} rows at once", spec.name);
                 assert_close(&logits, &read("logits"), 2e-5, &what);

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use glasses::data::{EpochOrder, Normalize, Normalizer, Shards};
+use glasses::kernels::rng::TrainingPass;
 use glasses::kernels::rng::{Purpose, Stream};
 use glasses::model::Engine;
 use glasses::model::{Gradients, Init, Model, Params, Workspace, zoo};
@@ -127,8 +128,8 @@ fn ten_training_losses_of_every_network_agree_with_pytorch() {
                 fill_row(flat, *row as usize, output);
             }
             gradients.start();
-            model.forward(&params, &mut ws, Some((SEED, epoch)));
-            model.backward(&params, &mut ws, (SEED, epoch), &mut gradients);
+            model.forward(&params, &mut ws, Some(TrainingPass { seed: SEED, epoch }));
+            model.backward(&params, &mut ws, TrainingPass { seed: SEED, epoch }, &mut gradients);
             let count = ws.batch as u64;
             let loss = gradients.score.loss_sum / count as f64;
             // Some of these runs double any rounding until it shows: where PyTorch in f32 leaves PyTorch in f64 by a

@@ -88,7 +88,7 @@ fn rounds(model: &Model, data: &TrainData, rows: usize, optimizer: OptimizerKind
         let seconds = start.elapsed().as_secs_f64();
         let layers = model.profile(&step.lockstep.workspace);
         let (below, above): (Vec<LayerTimes>, Vec<LayerTimes>) =
-            layers.into_iter().partition(|layer| layer.step < model.rows_from());
+            layers.into_iter().partition(|layer| !model.takes_all_rows(layer.step));
         let sum = |layers: &[LayerTimes], part: fn(&LayerTimes) -> f64| layers.iter().map(part).sum::<f64>();
         let forward = sum(&below, |layer| layer.times.forward) + step.seconds.load;
         let dense = [

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::kernels::rng::{Purpose, Stream};
+use crate::kernels::rng::{Purpose, Stream, TrainingPass};
 use crate::kernels::{Buffer, DenseShape, Leaf};
 use crate::trace::Mark;
 
@@ -35,24 +35,22 @@ pub struct Pass<'a> {
 pub struct Training<'a> {
     /// Each row's number in the training split.
     pub rows: &'a [u32],
-    /// The run's seed.
-    pub seed: u64,
-    /// The epoch, from 0.
-    pub epoch: usize,
+    /// Where in the run.
+    pub at: TrainingPass,
 }
 
 impl<'a> Pass<'a> {
-    /// The pass of row `n` alone.
-    pub fn row(&self, n: usize) -> Pass<'a> {
-        let training = self.training.map(|training| Training { rows: &training.rows[n..n + 1], ..training });
-        Pass { batch: 1, training }
+    /// The pass of some of its rows alone.
+    pub fn part(&self, rows: Range<usize>) -> Pass<'a> {
+        let batch = rows.len();
+        Pass { batch, training: self.training.map(|training| Training { rows: &training.rows[rows], ..training }) }
     }
 }
 
 impl Training<'_> {
     /// The stream of operation `number` for the micro-batch's `index`th row.
     pub fn stream(&self, number: usize, index: usize) -> Stream {
-        Stream::new(self.seed, Purpose::Dropout, number, self.epoch, self.rows[index] as usize)
+        self.at.stream(Purpose::Dropout, number, self.rows[index] as usize)
     }
 }
 

@@ -19,6 +19,7 @@ mod sizes;
 mod start;
 mod step;
 mod reduce;
+mod scores;
 mod topology;
 
 pub use footprint::footprint;
@@ -43,7 +44,7 @@ use cost::Predicted;
 use factors::{SharedLayer, Update, UpdateProfile};
 use plan::ExchangePlan;
 use reduce::{Section, Trees};
-use step::should_update;
+use step::{StepInput, should_update};
 use topology::Topology;
 
 /// One rank's side of the training steps of all ranks.
@@ -148,12 +149,13 @@ impl<'a> Lockstep<'a> {
         seconds: &mut Seconds,
     ) -> StepResult {
         self.agreed = None;
+        let input = StepInput { model, data, context };
         let before = (self.topology.comm.bytes_communicated(), self.topology.read);
         optimizer.begin(context.count, context.lr);
         if self.layers.is_empty() {
-            self.pass_summed(model, params, data, &context, seconds);
+            self.pass_summed(&input, params, seconds);
         } else {
-            self.pass_shared(model, params, optimizer, data, &context, seconds);
+            self.pass_shared(&input, params, optimizer, seconds);
         }
         let mut stopwatch = Stopwatch::start();
         if self.agreed.is_none_or(|(score, flags)| should_update(score, flags)) {

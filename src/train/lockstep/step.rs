@@ -1,7 +1,10 @@
 //! What goes into a training step and what comes out of it, besides rows and weights.
 
 use crate::kernels::Score;
+use crate::kernels::rng::TrainingPass;
 use crate::metrics::Exchange;
+use crate::model::Model;
+use crate::train::data::TrainData;
 
 /// Flags that a rank raises in a step. All ranks exchange them with the step's scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,10 +33,17 @@ pub struct StepContext {
 }
 
 impl StepContext {
-    /// Seed and epoch, as augmentation and dropout address their numbers.
-    pub(super) fn training(&self) -> (u64, usize) {
-        (self.seed, self.epoch)
+    /// As augmentation and dropout address their numbers.
+    pub(super) fn training(&self) -> TrainingPass {
+        TrainingPass { seed: self.seed, epoch: self.epoch }
     }
+}
+
+/// What a step works on, but for its weights.
+pub(super) struct StepInput<'a> {
+    pub model: &'a Model,
+    pub data: &'a TrainData,
+    pub context: StepContext,
 }
 
 /// What a step came to.
