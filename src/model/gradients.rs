@@ -66,26 +66,26 @@ impl GradientPlan {
             let same = plan.same(steps, index, wanted);
             let mut targets = Vec::with_capacity(step.inputs.len());
             for (input, &tensor) in step.inputs.iter().enumerate() {
-                // The tensor was written before, or comes from outside.
-                let turns = |writer: Option<usize>| writer.and_then(|writer| segments.turns(writer, index));
+                // How many images at a time have the gradient; all rows, where the tensor comes from another segment.
+                let turns = steps.iter().position(|step| step.output == tensor);
+                let turns = turns.and_then(|writer| segments.turns(writer, index));
                 let target = match plan.of[tensor] {
                     _ if !wanted[tensor] => Target::Nowhere,
                     None if same.contains(&input) => {
                         plan.of[tensor] = Some(slot);
+                        plan.slots[slot].images = plan.slots[slot].images.and(turns);
                         Target::Same
                     }
                     None => {
-                        let writer = steps.iter().position(|step| step.output == tensor);
-                        let new = plan.slot(rows[tensor].gradients, turns(writer), index);
+                        let new = plan.slot(rows[tensor].gradients, turns, index);
                         plan.of[tensor] = Some(new);
                         Target::Set(new)
                     }
                     Some(into) => {
                         debug_assert!(into != slot, "a gradient that is added to itself");
                         let needs_room = matches!(step.work, Work::Map(_));
-                        let room =
-                            |plan: &mut GradientPlan| plan.slot(rows[tensor].gradients, turns(Some(index)), index);
-                        let through = needs_room.then(|| room(&mut plan));
+                        let room = segments.turns(index, index);
+                        let through = needs_room.then(|| plan.slot(rows[tensor].gradients, room, index));
                         Target::Add { into, through }
                     }
                 };

