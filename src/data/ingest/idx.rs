@@ -41,16 +41,16 @@ pub fn read(request: &Request) -> Result<Source> {
     let mut size = None;
     for (split, ending) in [(None, &["train"][..]), (Some(Split::Test), &["t10k", "test"][..])] {
         let Some((images, labels)) = pair(path, &files, ending)? else { continue };
-        let (part_size, part) = read_images(&images)?;
+        let Images { h, w, pixels: part } = read_images(&images)?;
         let part_labels = read_labels(&labels)?;
-        let count = part.len() / (part_size.0 * part_size.1);
+        let count = part.len() / (h * w);
         if part_labels.len() != count {
             let (found, expected) =
                 (plural(part_labels.len(), "label"), format!("{count}, as in {}", images.display()));
             return Err(Error::invalid(labels.display().to_string(), found, expected, "get both files again"));
         }
-        if *size.get_or_insert(part_size) != part_size {
-            let found = format!("images of {}x{}", part_size.0, part_size.1);
+        if *size.get_or_insert((h, w)) != (h, w) {
+            let found = format!("images of {h}x{w}");
             return Err(Error::invalid(
                 images.display().to_string(),
                 found,
@@ -123,13 +123,20 @@ fn pair(path: &Path, files: &[PathBuf], endings: &[&str]) -> Result<Option<(Path
     }
 }
 
-fn read_images(path: &Path) -> Result<((usize, usize), Vec<u8>)> {
+/// The images of a file, all of one size.
+struct Images {
+    h: usize,
+    w: usize,
+    pixels: Vec<u8>,
+}
+
+fn read_images(path: &Path) -> Result<Images> {
     let ([count, h, w], pixels) = read_idx::<3>(path)?;
     if count * h * w == 0 {
         let found = format!("{} of {h}x{w}", plural(count, "image"));
         return Err(Error::invalid(path.display().to_string(), found, "images", "get the file again"));
     }
-    Ok(((h, w), pixels))
+    Ok(Images { h, w, pixels })
 }
 
 fn read_labels(path: &Path) -> Result<Vec<u8>> {
