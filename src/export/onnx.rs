@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::metadata;
 use super::onnx_proto::*;
-use super::stages::{Function, Kind, Pads, Stage, Weights, stages};
+use super::stages::{Function, Kind, Operand, Pads, Stage, Weights, stages};
 use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::{Error, Result};
@@ -214,6 +214,25 @@ impl Graph {
         self.value = self.node_to(op, &names, &format!("{name}.output"), attributes);
     }
 
+    /// An element-wise function of the value: its operators, one behind the other.
+    fn function(&mut self, name: &str, function: &Function) {
+        let argument = self.value.clone();
+        for (place, operator) in function.onnx.iter().enumerate() {
+            let is_last = place + 1 == function.onnx.len();
+            let output = if is_last { format!("{name}.output") } else { format!("{name}.step{place}") };
+            let attributes = operator.attributes.iter().map(|&(name, value)| float(name, value)).collect();
+            let operand = |(index, operand): (usize, &Operand)| match *operand {
+                Operand::Argument => argument.clone(),
+                Operand::Number(value) => {
+                    self.tensor(&format!("{name}.number{place}_{index}"), &[], std::iter::once(value))
+                }
+            };
+            let operands: Vec<String> = operator.operands.iter().enumerate().map(operand).collect();
+            let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+            self.then(operator.name, &operands, &output, attributes);
+        }
+    }
+
     fn stage(&mut self, Stage { name, kind, .. }: &Stage<'_>, mut inputs: Vec<Value>) -> Value {
         let output = format!("{name}.output");
         let are_last = inputs.iter().all(|input| input.channels_last);
@@ -238,9 +257,11 @@ impl Graph {
                 let attributes = [pool(shape), vec![int("count_include_pad", 0)]].concat();
                 self.then("AveragePool", &[], &output, attributes);
             }
-            Kind::GlobalAvgPool => {
+            Kind::GlobalAvgPool | Kind::GlobalMaxPool => {
+                let is_mean = matches!(kind, Kind::GlobalAvgPool);
                 self.channels(false, name);
-                self.then("GlobalAveragePool", &[], &format!("{name}.means"), vec![]);
+                let op = if is_mean { "GlobalAveragePool" } else { "GlobalMaxPool" };
+                self.then(op, &[], &format!("{name}.pooled"), vec![]);
                 self.then("Flatten", &[], &output, vec![int("axis", 1)]);
                 self.channels_last = true;
             }
@@ -254,15 +275,7 @@ impl Graph {
                 let bias = self.tensor(&format!("{name}.bias"), &[shape.outputs], bias.iter().copied());
                 self.then("Gemm", &[&weight, &bias], &output, vec![]);
             }
-            Kind::Function(Function { onnx, attributes, operands, .. }) => {
-                let attributes = attributes.iter().map(|&(name, value)| float(name, value)).collect();
-                let constant = |&(operand, value): &(&str, f32)| {
-                    self.tensor(&format!("{name}.{operand}"), &[], std::iter::once(value))
-                };
-                let operands: Vec<String> = operands.iter().map(constant).collect();
-                let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
-                self.then(onnx, &operands, &output, attributes);
-            }
+            Kind::Function(function) => self.function(name, function),
             // It only changes training.
             Kind::Dropout(_) => {}
             Kind::Add => {

@@ -30,6 +30,8 @@ pub enum Kind<'a> {
     AvgPool(PoolShape),
     /// The mean of each channel: a vector.
     GlobalAvgPool,
+    /// The largest value of each channel: a vector.
+    GlobalMaxPool,
     /// An image `[h, w, c]` becomes a vector: in the order of those who have channels first, or in ours.
     Flatten([usize; 3], Order),
     /// A dense layer, and what its input was made of.
@@ -59,19 +61,58 @@ pub type Part = [usize; 3];
 /// An element-wise function as others call it.
 #[derive(Debug)]
 pub struct Function {
-    /// ONNX's operator.
-    pub onnx: &'static str,
-    /// Its attributes.
-    pub attributes: Vec<(&'static str, f32)>,
-    /// Numbers that it takes behind the value.
-    pub operands: Vec<(&'static str, f32)>,
+    /// ONNX's operators, one behind the other.
+    pub onnx: Vec<Operator>,
     /// PyTorch's module.
     pub torch: String,
 }
 
+/// An operator of ONNX that reads what the one before it gave.
+#[derive(Debug)]
+pub struct Operator {
+    /// Its name.
+    pub name: &'static str,
+    /// Its attributes.
+    pub attributes: Vec<(&'static str, f32)>,
+    /// What it takes besides, behind that.
+    pub operands: Vec<Operand>,
+}
+
+/// What an operator takes besides.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand {
+    /// A number.
+    Number(f32),
+    /// The function's own argument.
+    Argument,
+}
+
 /// A function of one value, with nothing to set.
 fn function(onnx: &'static str, torch: impl Into<String>) -> Function {
-    Function { onnx, attributes: Vec::new(), operands: Vec::new(), torch: torch.into() }
+    Function { onnx: vec![operator(onnx, [])], torch: torch.into() }
+}
+
+fn operator<const N: usize>(name: &'static str, operands: [Operand; N]) -> Operator {
+    Operator { name, attributes: Vec::new(), operands: operands.to_vec() }
+}
+
+/// `v · Φ(v)`, and its approximation, in operators that every version of ONNX has.
+fn gelu(tanh: bool) -> Function {
+    use Operand::{Argument, Number};
+    let inner = match tanh {
+        false => vec![operator("Mul", [Number(std::f32::consts::FRAC_1_SQRT_2)]), operator("Erf", [])],
+        true => vec![
+            operator("Mul", [Argument]),
+            operator("Mul", [Number(0.044715)]),
+            operator("Add", [Number(1.0)]),
+            operator("Mul", [Argument]),
+            operator("Mul", [Number((2.0 / std::f64::consts::PI).sqrt() as f32)]),
+            operator("Tanh", []),
+        ],
+    };
+    let gate = [operator("Add", [Number(1.0)]), operator("Mul", [Argument]), operator("Mul", [Number(0.5)])];
+    let torch = if tanh { "nn.GELU(approximate=\"tanh\")" } else { "nn.GELU()" };
+    Function { onnx: inner.into_iter().chain(gate).collect(), torch: torch.to_owned() }
 }
 
 /// Weights and biases of a layer.
@@ -156,6 +197,7 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             Op::MaxPool(pool) => Kind::MaxPool(pool_shape(shape, pool.0).map_err(failed)?),
             Op::AvgPool(pool) => Kind::AvgPool(pool_shape(shape, pool.0).map_err(failed)?),
             Op::GlobalAvgPool(_) => Kind::GlobalAvgPool,
+            Op::GlobalMaxPool(_) => Kind::GlobalMaxPool,
             Op::Flatten(_) => Kind::Flatten(shape.as_image().unwrap_or([1, 1, shape.len()]), order),
             Op::Dense(_) => {
                 let shape = DenseShape { inputs: shape.len(), outputs: layer.output.len() };
@@ -167,13 +209,26 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             }
             Op::Relu(_) => Kind::Function(function("Relu", "nn.ReLU()")),
             Op::Relu6(_) => Kind::Function(Function {
-                operands: vec![("min", 0.0), ("max", 6.0)],
-                ..function("Clip", "nn.ReLU6()")
+                onnx: vec![operator("Clip", [Operand::Number(0.0), Operand::Number(6.0)])],
+                torch: "nn.ReLU6()".to_owned(),
             }),
             Op::LeakyRelu(leaky) => Kind::Function(Function {
-                attributes: vec![("alpha", leaky.0)],
-                ..function("LeakyRelu", format!("nn.LeakyReLU({})", leaky.0))
+                onnx: vec![Operator { attributes: vec![("alpha", leaky.0)], ..operator("LeakyRelu", []) }],
+                torch: format!("nn.LeakyReLU({})", leaky.0),
             }),
+            Op::HardSwish(_) => Kind::Function(function("HardSwish", "nn.Hardswish()")),
+            Op::HardSigmoid(_) => Kind::Function(Function {
+                onnx: vec![Operator {
+                    attributes: vec![("alpha", 1.0 / 6.0), ("beta", 0.5)],
+                    ..operator("HardSigmoid", [])
+                }],
+                torch: "nn.Hardsigmoid()".to_owned(),
+            }),
+            Op::Silu(_) => Kind::Function(Function {
+                onnx: vec![operator("Sigmoid", []), operator("Mul", [Operand::Argument])],
+                torch: "nn.SiLU()".to_owned(),
+            }),
+            Op::Gelu(op) => Kind::Function(gelu(op.tanh)),
             Op::Sigmoid(_) => Kind::Function(function("Sigmoid", "nn.Sigmoid()")),
             Op::Tanh(_) => Kind::Function(function("Tanh", "nn.Tanh()")),
             Op::Dropout(dropout) => Kind::Dropout(dropout.0),
@@ -208,7 +263,7 @@ fn parts_behind<'p>(
     }
     let whole = || vec![[1, 1, layer.output.len()]];
     match &layer.op {
-        Op::Dense(_) | Op::GlobalAvgPool(_) => whole(),
+        Op::Dense(_) | Op::GlobalAvgPool(_) | Op::GlobalMaxPool(_) => whole(),
         Op::Flatten(_) if layer.inputs[0].1.as_image().is_ok() => match (order, layer.inputs[0].1.as_image()) {
             (Order::ChannelsFirst, Ok(image)) => vec![image],
             _ => whole(),

@@ -100,6 +100,9 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
             Some(if pads.none() { vec![pool] } else { vec![pad, pool] })
         }
         Kind::AvgPool(s) => one(average(s)?),
+        Kind::GlobalMaxPool => {
+            Some(vec![format!("{name}=nn.AdaptiveMaxPool2d(1)"), format!("{name}_flat=nn.Flatten()")])
+        }
         Kind::GlobalAvgPool => {
             Some(vec![format!("{name}=nn.AdaptiveAvgPool2d(1)"), format!("{name}_flat=nn.Flatten()")])
         }

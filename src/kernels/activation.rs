@@ -1,6 +1,7 @@
 //! Element-wise layers, in place: what their backward pass needs is in their own output, or can be drawn again.
 
 use super::conv::Rectifier;
+use super::gated::{SIXTH, hard};
 use super::isa::dispatch;
 use super::simd::Simd;
 use crate::rng::{Stream, unit};
@@ -14,6 +15,8 @@ pub enum Activation {
     Relu6,
     /// `v` where positive, else this times `v`
     LeakyRelu(f32),
+    /// `min(max(v + 3, 0), 6) / 6`
+    HardSigmoid,
     /// `1 / (1 + exp(−v))`
     Sigmoid,
     /// `tanh(v)`
@@ -35,6 +38,7 @@ fn activation_forward_loops<S: Simd>(activation: Activation, values: &mut [f32])
             if v >= 6.0 { 6.0 } else { v }
         }),
         Activation::LeakyRelu(slope) => each(values, |v| if v <= 0.0 { slope * v } else { v }),
+        Activation::HardSigmoid => each(values, |v| hard(v) * SIXTH),
         Activation::Sigmoid => each(values, |v| 1.0 / (1.0 + libm::expf(-v))),
         Activation::Tanh => each(values, libm::tanhf),
     }
@@ -55,6 +59,7 @@ fn activation_backward_loops<S: Simd>(activation: Activation, output: &[f32], gr
         Activation::Relu => both(output, gradient, |o, g| if o > 0.0 { g } else { 0.0 }),
         Activation::Relu6 => both(output, gradient, |o, g| if o > 0.0 && o < 6.0 { g } else { 0.0 }),
         Activation::LeakyRelu(slope) => both(output, gradient, |o, g| if o > 0.0 { g } else { slope * g }),
+        Activation::HardSigmoid => both(output, gradient, |o, g| if o > 0.0 && o < 1.0 { g * SIXTH } else { 0.0 }),
         Activation::Sigmoid => both(output, gradient, |o, g| g * (o * (1.0 - o))),
         Activation::Tanh => both(output, gradient, |o, g| g * (1.0 - o * o)),
     }

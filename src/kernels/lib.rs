@@ -8,6 +8,7 @@
 //! over a vector of lanes (`simd`), and compiled for each instruction set; `isa` chooses at run time.
 
 mod activation;
+mod gated;
 mod buffer;
 mod channels;
 pub mod conv;
@@ -38,6 +39,7 @@ pub use dense::{
     dense_backward_range, dense_backward_scratch, dense_backward_weights, dense_forward, dense_forward_blocks,
     dense_forward_sums, dense_outputs, dense_scratch, dense_turn, dense_turned,
 };
+pub use gated::{Gated, gated_backward, gated_forward};
 pub use half::{pack_bf16, packed_len, round_to_bf16, unpack_bf16};
 pub use isa::{Isa, NoSuchIsa, choose, isa};
 pub use normalize::{channel_sums, standardise};

@@ -93,6 +93,16 @@ CASES |= {
     "avgpool_3_stride2_floors": ("avgpool 3 stride 2", [8, 6, 4], 2),
 }
 CASES["relu6"] = ("relu6", [5, 7, 3], 2)
+CASES |= {
+    "hard_swish": ("hard_swish", [5, 7, 3], 2),
+    "hard_sigmoid": ("hard_sigmoid", [5, 7, 3], 2),
+    "silu": ("silu", [5, 7, 3], 2),
+    "silu_vector": ("silu", [37], 3),
+    "gelu": ("gelu", [5, 7, 3], 2),
+    "gelu_tanh": ("gelu tanh", [5, 7, 3], 2),
+    "global_maxpool": ("global_maxpool", [7, 5, 9], 3),
+    "global_maxpool_on_1x1": ("global_maxpool", [1, 1, 4], 2),
+}
 
 
 def normals(layer, row, shape, std=1.0):
@@ -111,11 +121,14 @@ def keep_clear_of_kinks(layer, x):
     if layer.kind == "relu6":  # beyond 6, too
         x = x * 4.0
         x = torch.where((x - 6.0).abs() < 1e-2, torch.full_like(x, 6.0625), x).to(torch.float32).double()
+    if layer.kind in ("hard_swish", "hard_sigmoid"):  # both kinks, and beyond
+        x = (x * 4.0).to(torch.float32).double()
+        return torch.where((x.abs() - 3.0).abs() < 1e-2, torch.full_like(x, 3.0625), x)
     if "relu" in layer.kind:
         return torch.where(x.abs() < 1e-2, torch.full_like(x, 0.0625), x)
-    if layer.kind in ("sigmoid", "tanh"):  # the tails too
+    if layer.kind in ("sigmoid", "tanh", "silu", "gelu"):  # the tails too
         return (x * 4.0).to(torch.float32).double()
-    if layer.kind == "maxpool":
+    if "maxpool" in layer.kind:
         for row in x:
             for plane in row.reshape(-1, row.shape[-1]).T:
                 gaps = plane.sort().values.diff()

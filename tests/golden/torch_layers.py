@@ -6,6 +6,16 @@ Plain and slow on purpose: tensors are permuted to PyTorch's layout and back aro
 import torch
 import torch.nn.functional as F
 
+FUNCTIONS = {
+    "relu": torch.relu,
+    "relu6": F.relu6,
+    "hard_swish": F.hardswish,
+    "hard_sigmoid": F.hardsigmoid,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
 
 class Layer:
     """One line of a network's text, e.g. `conv 5x3x4 stride 2 pad 1`."""
@@ -56,9 +66,13 @@ class Layer:
             return x.reshape(x.shape[0], -1)
         if self.kind == "global_avgpool":
             return x.mean(dim=(1, 2), keepdim=True)
+        if self.kind == "global_maxpool":
+            return x.amax(dim=(1, 2), keepdim=True)
+        if self.kind == "gelu":
+            return F.gelu(x, approximate=self.size or "none")
         if self.kind == "leaky_relu":
             return F.leaky_relu(x, float(self.size or 0.01))
-        return {"relu": torch.relu, "relu6": F.relu6, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[self.kind](x)
+        return FUNCTIONS[self.kind](x)
 
     def windowed(self, x, weight, bias):
         """`x` is NCHW here."""

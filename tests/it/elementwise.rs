@@ -1,7 +1,7 @@
 //! Kernels without a sum of their own (activations, pools, updates) and the sum of squares: whatever the instruction set,
 //! whatever the length, the same bits.
 
-use glasses::kernels::{self, Activation, AdamStep, Isa, Padding, PoolShape, Window};
+use glasses::kernels::{self, Activation, AdamStep, Gated, Isa, Padding, PoolShape, Window};
 
 use crate::kernels::numbers;
 
@@ -35,7 +35,14 @@ fn same_everywhere(what: &str, work: impl Fn() -> Vec<f32>) -> Vec<f32> {
 fn activations_give_the_same_bits_on_every_instruction_set() {
     for len in LENGTHS {
         let (values, gradient) = (awkward(1, len), awkward(2, len));
-        for activation in [Activation::Relu, Activation::LeakyRelu(0.01), Activation::Sigmoid, Activation::Tanh] {
+        for activation in [
+            Activation::Relu,
+            Activation::Relu6,
+            Activation::LeakyRelu(0.01),
+            Activation::HardSigmoid,
+            Activation::Sigmoid,
+            Activation::Tanh,
+        ] {
             let output = same_everywhere(&format!("{activation:?} of {len}"), || {
                 let mut values = values.clone();
                 kernels::activation_forward(activation, &mut values);
@@ -45,6 +52,25 @@ fn activations_give_the_same_bits_on_every_instruction_set() {
                 let mut gradient = gradient.clone();
                 kernels::activation_backward(activation, &output, &mut gradient);
                 gradient
+            });
+        }
+    }
+}
+
+#[test]
+fn gated_functions_give_the_same_bits_on_every_instruction_set() {
+    for len in LENGTHS {
+        let (values, gradient) = (awkward(3, len), awkward(4, len));
+        for function in [Gated::HardSwish, Gated::Silu, Gated::Gelu, Gated::GeluTanh] {
+            same_everywhere(&format!("{function:?} of {len}"), || {
+                let mut output = vec![0.0; len];
+                kernels::gated_forward(function, &values, &mut output);
+                output
+            });
+            same_everywhere(&format!("{function:?} of {len}, backward"), || {
+                let mut d_input = vec![0.0; len];
+                kernels::gated_backward(function, &values, &gradient, &mut d_input);
+                d_input
             });
         }
     }

@@ -16,7 +16,7 @@ const ROWS: usize = 200;
 const STEPS: usize = 40;
 
 /// Layers for 23x21x3 pictures of four classes, and a way to prepare them: every kind of layer, with every kind of border.
-const NETWORKS: [(&str, &str); 15] = [
+const NETWORKS: [(&str, &str); 16] = [
     (
         r#""conv 3x3x5", "sigmoid", "conv 4x4x6 stride 2", "tanh", "maxpool 3 stride 2 pad same", "flatten", "dense classes""#,
         "per-image",
@@ -59,6 +59,10 @@ const NETWORKS: [(&str, &str); 15] = [
     ),
     (
         r#""maxpool 2", "flatten", { residual = ["leaky_relu 0.2"] }, "dense 7", { repeat = 2, residual = ["tanh", "dense 7"] }, "dense classes""#,
+        "per-image",
+    ),
+    (
+        r#""conv 3x3x6", "hard_swish", { residual = ["conv 3x3x6", "silu"] }, { branches = [["global_avgpool", "hard_sigmoid"], ["global_maxpool", "gelu"]], join = "concat" }, "gelu tanh", "dense classes""#,
         "per-image",
     ),
     // A sum of vectors that have no order of PyTorch's in common.

@@ -77,6 +77,8 @@ fn every_layer_s_backward_pass_is_the_slope_of_its_forward_pass() {
         &["conv 3x3x4", "maxpool 3 stride 2 pad 1", "relu", "dropout 0.4", "conv 3x3x3"],
         &["conv 5x5x4", "tanh", "global_avgpool"],
         &["conv 3x3x4 stride 4", "relu6", "conv 1x1x3"],
+        &["conv 3x3x4", "silu", "conv 3x3x3", "gelu", "global_maxpool"],
+        &["conv 3x3x4", "gelu tanh", "conv 3x3x3 stride 2", "hard_swish", "avgpool 2", "hard_sigmoid"],
         &["maxpool 3 stride 2", "conv 3x3x4", "leaky_relu 0.3", "flatten", "dense 7", "sigmoid", "dropout 0.2"],
     ] {
         let layers = [layers, &tail].concat();

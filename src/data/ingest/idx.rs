@@ -41,7 +41,7 @@ pub fn read(request: &Request) -> Result<Source> {
     let mut size = None;
     for (split, ending) in [(None, &["train"][..]), (Some(Split::Test), &["t10k", "test"][..])] {
         let Some((images, labels)) = pair(path, &files, ending)? else { continue };
-        let Images { h, w, pixels: part } = read_images(&images)?;
+        let ImageFile { h, w, pixels: part } = read_images(&images)?;
         let part_labels = read_labels(&labels)?;
         let count = part.len() / (h * w);
         if part_labels.len() != count {
@@ -124,19 +124,19 @@ fn pair(path: &Path, files: &[PathBuf], endings: &[&str]) -> Result<Option<(Path
 }
 
 /// The images of a file, all of one size.
-struct Images {
+struct ImageFile {
     h: usize,
     w: usize,
     pixels: Vec<u8>,
 }
 
-fn read_images(path: &Path) -> Result<Images> {
+fn read_images(path: &Path) -> Result<ImageFile> {
     let ([count, h, w], pixels) = read_idx::<3>(path)?;
     if count * h * w == 0 {
         let found = format!("{} of {h}x{w}", plural(count, "image"));
         return Err(Error::invalid(path.display().to_string(), found, "images", "get the file again"));
     }
-    Ok(Images { h, w, pixels })
+    Ok(ImageFile { h, w, pixels })
 }
 
 fn read_labels(path: &Path) -> Result<Vec<u8>> {

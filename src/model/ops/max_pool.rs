@@ -30,12 +30,17 @@ impl Operation for MaxPool {
     }
 
     fn work(&self, site: &Site<'_>) -> Result<Work, String> {
-        Ok(Work::Map(Box::new(MaxPoolWork(PoolShape::new(site.inputs[0].as_image()?, self.0)?))))
+        Ok(work(PoolShape::new(site.inputs[0].as_image()?, self.0)?))
     }
 
     fn window_mut(&mut self) -> Option<&mut Window> {
         Some(&mut self.0)
     }
+}
+
+/// A pool of this shape.
+pub fn work(shape: PoolShape) -> Work {
+    Work::Map(Box::new(MaxPoolWork(shape)))
 }
 
 /// As work.

@@ -8,14 +8,20 @@ mod conv;
 mod dense;
 mod dropout;
 mod flatten;
+mod gated;
+mod gelu;
 mod gemm;
 mod global_avg_pool;
+mod global_max_pool;
+mod hard_sigmoid;
+mod hard_swish;
 mod leaky_relu;
 mod max_pool;
 mod operation;
 mod relu;
 mod relu6;
 mod sigmoid;
+mod silu;
 mod softmax;
 mod tanh;
 mod words;
@@ -28,14 +34,19 @@ pub use conv::{Conv, ConvWork};
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use flatten::Flatten;
+pub use gelu::Gelu;
 pub use gemm::{GemmConv, GemmDense};
 pub use global_avg_pool::GlobalAvgPool;
+pub use global_max_pool::GlobalMaxPool;
+pub use hard_sigmoid::HardSigmoid;
+pub use hard_swish::HardSwish;
 pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
 pub use operation::{Fused, Layout, Operation, Site};
 pub use relu::Relu;
 pub use relu6::Relu6;
 pub use sigmoid::Sigmoid;
+pub use silu::Silu;
 pub use softmax::Softmax;
 pub use tanh::Tanh;
 pub use work::DenseWork;
@@ -140,6 +151,8 @@ operations! {
     AvgPool = "avgpool",
     /// `global_avgpool`: the mean of each channel.
     GlobalAvgPool = "global_avgpool",
+    /// `global_maxpool`: the largest value of each channel.
+    GlobalMaxPool = "global_maxpool",
     /// `flatten`: an image becomes a vector, in the order height, width, channel.
     Flatten = "flatten",
     /// `dense 128`; `dense classes` has as many outputs as the data has classes.
@@ -150,6 +163,14 @@ operations! {
     Relu6 = "relu6",
     /// `leaky_relu [slope]`
     LeakyRelu = "leaky_relu",
+    /// `hard_swish`: `v · min(max(v + 3, 0), 6) / 6`
+    HardSwish = "hard_swish",
+    /// `hard_sigmoid`: `min(max(v + 3, 0), 6) / 6`
+    HardSigmoid = "hard_sigmoid",
+    /// `silu`: `v / (1 + exp(−v))`
+    Silu = "silu",
+    /// `gelu [tanh]`: `v · Φ(v)`, or its approximation
+    Gelu = "gelu",
     /// `sigmoid`
     Sigmoid = "sigmoid",
     /// `tanh`
@@ -209,6 +230,12 @@ mod tests {
             "dense classes",
             "relu",
             "relu6",
+            "hard_swish",
+            "hard_sigmoid",
+            "silu",
+            "gelu",
+            "gelu tanh",
+            "global_maxpool",
             "leaky_relu",
             "leaky_relu 0.2",
             "sigmoid",

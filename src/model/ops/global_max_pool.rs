@@ -1,0 +1,37 @@
+//! `global_maxpool`
+
+use std::fmt;
+
+use super::max_pool;
+use super::operation::{Operation, Site};
+use super::words::Words;
+use super::work::Work;
+use crate::kernels::{Padding, PoolShape, Window};
+use crate::model::shape::Shape;
+
+/// The largest value of each channel in the whole image: a vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GlobalMaxPool;
+
+impl fmt::Display for GlobalMaxPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("global_maxpool")
+    }
+}
+
+impl Operation for GlobalMaxPool {
+    fn parse(words: &Words<'_>) -> Result<GlobalMaxPool, String> {
+        words.alone().map(|()| GlobalMaxPool)
+    }
+
+    fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
+        let [_, _, c] = inputs[0].as_image()?;
+        Ok(Shape::vector(c))
+    }
+
+    fn work(&self, site: &Site<'_>) -> Result<Work, String> {
+        let [kh, kw, c] = site.inputs[0].as_image()?;
+        let whole = Window { kh, kw, stride: 1, padding: Padding::Pixels(0) };
+        Ok(max_pool::work(PoolShape::new([kh, kw, c], whole)?))
+    }
+}
