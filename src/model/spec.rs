@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ops::Op;
 use crate::error::{Error, Result, in_words};
+use crate::plural::plural;
 
 /// A network, before it meets data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,7 +139,7 @@ impl TryFrom<BlockText> for Block {
                 BlockKind::Branches { branches, join: join.unwrap_or(Join::Concat) }
             }
             (None, None, Some(branches)) => {
-                return Err(format!("a block of {} branches, expected two or more", branches.len()));
+                return Err(format!("a block of {}, expected two or more", plural(branches.len(), "branch")));
             }
             (Some(_), None, None) | (None, Some(_), None) => {
                 return Err("a block without a layer, expected one or more".to_owned());
@@ -183,12 +184,15 @@ impl ModelSpec {
         toml::from_str(text).map_err(|e| {
             let found = in_words(&e.message().replace('\n', " ")).trim_start_matches("found ").to_owned();
             let line = e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            Error::invalid(
-                format!("{place}, line {line}"),
-                found,
-                "a model: name = \"…\" and layers = [\"conv 5x5x16\", \"relu\", …, \"dense classes\"]",
-                "see 'Models' in README.md, or `glasses info --model glasses` for an example",
-            )
+            // The parser's own limit, which stands behind ours (`builder.rs`).
+            let found = match found.contains("recursion") {
+                true => "blocks that stand too deep in one another, expected fewer".to_owned(),
+                false => found,
+            };
+            let a_model = "a model: name = \"…\" and layers = [\"conv 5x5x16\", \"relu\", …, \"dense classes\"]";
+            let (found, expected) = found.split_once(", expected ").unwrap_or((&found, a_model));
+            let fix = "see 'Models' in README.md, or `glasses info --model glasses` for an example";
+            Error::invalid(format!("{place}, line {line}"), found.to_owned(), expected.to_owned(), fix)
         })
     }
 
