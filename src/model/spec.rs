@@ -190,9 +190,8 @@ impl ModelSpec {
                 false => found,
             };
             let a_model = "a model: name = \"…\" and layers = [\"conv 5x5x16\", \"relu\", …, \"dense classes\"]";
-            let (found, expected) = found.split_once(", expected ").unwrap_or((&found, a_model));
             let fix = "see 'Models' in README.md, or `glasses info --model glasses` for an example";
-            Error::invalid(format!("{place}, line {line}"), found.to_owned(), expected.to_owned(), fix)
+            Error::invalid(format!("{place}, line {line}"), found, a_model, fix)
         })
     }
 
@@ -251,11 +250,12 @@ mod tests {
             ("{ layers = [\"relu\"], residual = [\"relu\"] }", "one of layers"),
             ("{ shortcut = [\"conv 1x1x4\"] }", "expected both: { residual"),
             ("{ branches = [[\"relu\"], [\"relu\"]] }", "join = \"concat\""),
-            ("{ branches = [[\"relu\"]], join = \"add\" }", "two or more"),
+            ("{ branches = [[\"relu\"]], join = \"add\" }", "a block of 1 branch, expected two or more"),
             ("{ repeat = 0, layers = [\"relu\"] }", "from 1 to 1000"),
             ("{ name = \"a.b\", layers = [\"relu\"] }", "letters, digits"),
             ("{ residuals = [\"relu\"] }", "unknown field `residuals`"),
             ("{ residual = [\"rely\"] }", "did you mean 'relu'?"),
+            (&format!("{}\"relu\"{}", "{ layers = [".repeat(60), "] }".repeat(60)), "too deep in one another"),
             ("3", "such as \"conv 3x3x16\", or a block"),
         ] {
             let text = format!("name = \"b\"\nlayers = [{block}, \"dense classes\"]");
