@@ -243,8 +243,15 @@ fn inspect(path: &Path) -> Result<Info> {
     })
 }
 
-/// The layers, those of a block behind its name and a little to the right.
+/// A layer as it stands in the table, to the right of its block's name.
+fn layer_name(layer: &LayerInfo) -> String {
+    format!("{}{}", "  ".repeat(depth(&layer.block)), layer.layer)
+}
+
+/// A table of the layers, those of a block behind its name and a little to the right.
 fn print_layers(layers: &[LayerInfo]) {
+    let width = layers.iter().map(|layer| layer_name(layer).len()).fold(28, usize::max);
+    say!("\n{:<width$}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
     let mut block = "";
     for layer in layers {
         if layer.block != block {
@@ -253,7 +260,7 @@ fn print_layers(layers: &[LayerInfo]) {
                 say!("{}{block}", "  ".repeat(depth(block) - 1));
             }
         }
-        let name = format!("{}{}", "  ".repeat(depth(block)), layer.layer);
+        let name = layer_name(layer);
         let output = layer.output.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
         let flops = layer.flops as f64 / 1e6;
         let unseen = layer.unseen.map_or_else(String::new, |[rows, columns]| {
@@ -261,7 +268,7 @@ fn print_layers(layers: &[LayerInfo]) {
             let parts: Vec<String> = parts.map(|(count, what)| plural(count, what)).collect();
             format!("  (the last {} of its input: not seen)", parts.join(" and "))
         });
-        say!("{name:<28}  {output:>14}  {:>12}  {flops:>14.2}{unseen}", layer.parameters);
+        say!("{name:<width$}  {output:>14}  {:>12}  {flops:>14.2}{unseen}", layer.parameters);
     }
 }
 
@@ -305,7 +312,6 @@ fn print(info: &Info) {
                     normalize.name()
                 );
             }
-            say!("\n{:<28}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
             print_layers(layers);
             if let Info::Model { forward_flops, training_flops, training_memory, .. } = info {
                 let (forward, training) = (*forward_flops as f64 / 1e6, *training_flops as f64 / 1e6);

@@ -1,7 +1,9 @@
-//! What to do about a window that does not fit: the padding or the picture's size with which it does.
+//! What to do about a window that does not fit: the padding or the picture's size with which it does; and about branches
+//! that cannot be joined.
 
 use super::ops::{AvgPool, MaxPool, Op};
-use super::spec::{Item, ModelSpec};
+use super::shape::Shape;
+use super::spec::{BlockKind, Item, ModelSpec};
 use crate::kernels::{Padding, Window};
 
 /// So far from the given side others are looked for.
@@ -54,5 +56,49 @@ fn layer_text(spec: &ModelSpec, layer: usize) -> String {
     match spec.layers.get(layer) {
         Some(Item::Layer(op)) => op.to_string(),
         _ => String::new(),
+    }
+}
+
+/// The strides with which a shortcut is tried.
+const STRIDES: [usize; 5] = [1, 2, 3, 4, 8];
+
+/// Which two ends of a block `op` cannot join, by their places in the text.
+pub fn differ(block: &BlockKind, op: &Op, ends: &[&Shape]) -> String {
+    let cannot = |end: &&Shape| op.output(&[ends[0], end], 1).is_err();
+    let Some(other) = ends.iter().position(cannot) else { return "too many values together".to_owned() };
+    let (one, two) = (ends[0], ends[other]);
+    match block {
+        BlockKind::Residual { shortcut, .. } if shortcut.is_empty() => {
+            format!("the layers give {one}, the block's input is {two}")
+        }
+        BlockKind::Residual { .. } => format!("the layers give {one}, the shortcut {two}"),
+        _ => format!("branches[0] gives {one}, branches[{other}] {two}"),
+    }
+}
+
+/// What to do about ends of a block that cannot be joined: the block reads `input`, and its first list gives `end`.
+pub fn join_advice(block: &BlockKind, input: &Shape, end: &Shape) -> String {
+    match (block, shortcut(input, end)) {
+        (BlockKind::Residual { shortcut, .. }, Some(way)) if shortcut.is_empty() => {
+            format!("add a shortcut beside 'residual', such as shortcut = [{way}], or let the layers keep the shape")
+        }
+        (BlockKind::Residual { .. }, Some(way)) => format!("shortcut = [{way}] gives {end}, as these layers do"),
+        (BlockKind::Residual { .. }, None) => "let the layers and the shortcut end in one shape".to_owned(),
+        _ => "change the layers of one of the two".to_owned(),
+    }
+}
+
+/// The text of layers that make `end` of `input`.
+fn shortcut(input: &Shape, end: &Shape) -> Option<String> {
+    match (input.as_image(), end.sizes()) {
+        (Ok(_), &[_, _, channels]) => STRIDES.iter().find_map(|stride| {
+            let text = if *stride == 1 { String::new() } else { format!(" stride {stride}") };
+            let text = format!("conv 1x1x{channels}{text}");
+            let op: Op = text.parse().ok()?;
+            (op.output(&[input], 1).ok()? == *end).then(|| format!("\"{text}\""))
+        }),
+        (Ok(_), &[size]) => Some(format!("\"flatten\", \"dense {size}\"")),
+        (Err(_), &[size]) => Some(format!("\"dense {size}\"")),
+        _ => None,
     }
 }

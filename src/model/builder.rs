@@ -1,6 +1,6 @@
 //! From a model's text to its graph: every layer is checked against the shape that reaches it.
 
-use super::advice::advice;
+use super::advice::{advice, differ, join_advice};
 use super::graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
 use super::ops::{Add, Concat, Fused, Op};
 use super::params::Param;
@@ -27,13 +27,28 @@ struct Value {
     by_rows: bool,
 }
 
-/// A layer that does not fit: where it stands, what reaches it, and why.
+/// A layer or a block that is refused.
 struct Refusal {
     place: String,
-    input: Shape,
-    why: String,
-    /// Its place in the list, where that is the network's own.
+    found: String,
+    expected: String,
+    fix: String,
+    /// The layer's place in the list, where that is the network's own and the layer does not fit.
     index: Option<usize>,
+}
+
+impl Refusal {
+    /// A layer that does not fit the shape that reaches it.
+    fn layer(place: String, input: &Shape, why: &str, index: Option<usize>) -> Refusal {
+        let fix = "change this layer or the ones before it".to_owned();
+        let expected = "a layer that fits the shape that reaches it".to_owned();
+        Refusal { place, found: format!("input {input}: {why}"), expected, fix, index }
+    }
+
+    /// What no shape would mend.
+    fn text(place: String, found: String, expected: &str, fix: &str) -> Refusal {
+        Refusal { place, found, expected: expected.to_owned(), fix: fix.to_owned(), index: None }
+    }
 }
 
 /// Of `spec`, for rows of `[h, w, c]` (`flat`: of `c` features) and `classes` classes.
@@ -60,16 +75,11 @@ pub fn build(spec: &ModelSpec, input: [usize; 3], flat: bool, classes: usize) ->
         model(found, "one that fits into memory".to_owned(), "take smaller rows")
     })?;
     let (graph, value) = Builder::build(spec, &shape, classes).map_err(|refusal| {
-        let Refusal { place, input: before, why, index } = refusal;
+        let Refusal { place, found, expected, fix, index } = refusal;
         let fits = |spec: &ModelSpec, input: [usize; 3]| Builder::build(spec, &Shape::image(input), classes).is_ok();
         let index = index.filter(|_| !flat);
         let other_ways = index.and_then(|index| advice(spec, index, input, fits));
-        Error::invalid(
-            format!("model '{}', {place}", spec.name),
-            format!("input {before}: {why}"),
-            "a layer that fits the shape that reaches it",
-            other_ways.unwrap_or_else(|| "change this layer or the ones before it".to_owned()),
-        )
+        Error::invalid(format!("model '{}', {place}", spec.name), found, expected, other_ways.unwrap_or(fix))
     })?;
     if value.sizes() != [classes] {
         return Err(model(
@@ -88,7 +98,7 @@ pub fn build(spec: &ModelSpec, input: [usize; 3], flat: bool, classes: usize) ->
 struct Builder {
     graph: Graph,
     classes: usize,
-    /// Layers so far, those that only change a shape among them.
+    /// Layers so far, this one and those that only change a shape among them.
     number: usize,
     /// What all of them read.
     inputs: usize,
@@ -118,15 +128,15 @@ impl Builder {
             value = match item {
                 Item::Layer(op) => {
                     let is_last = block.is_empty() && index + 1 == items.len();
-                    let refuse = |why: String| Refusal {
-                        place: layer_place(block, index, op),
-                        input: value.shape.clone(),
-                        why,
-                        index: block.is_empty().then_some(index),
-                    };
+                    let place = || layer_place(block, index, op);
                     if matches!(op, Op::Softmax(_)) && !is_last {
-                        return Err(refuse("softmax is part of the loss and may only stand last".to_owned()));
+                        let found = "softmax before the end: it is part of the loss and may only stand last".to_owned();
+                        let expected = "a softmax as the network's last layer, or none";
+                        return Err(Refusal::text(place(), found, expected, "take it out: it follows by itself"));
                     }
+                    self.count_layer(1, place)?;
+                    let own = block.is_empty().then_some(index);
+                    let refuse = |why: String| Refusal::layer(place(), &value.shape, &why, own);
                     self.layer(op, block, vec![value.clone()]).map_err(refuse)?
                 }
                 Item::Block(inner) => {
@@ -136,13 +146,14 @@ impl Builder {
                         None => format!("{key}[{index}]"),
                     };
                     let is_same = |other: &Item| matches!(other, Item::Block(other) if other.name.is_some() && other.name == inner.name);
-                    let refuse =
-                        |why: String| Refusal { place: place.clone(), input: value.shape.clone(), why, index: None };
                     if items[..index].iter().any(is_same) {
-                        return Err(refuse("a second block of that name in one list; give it another".to_owned()));
+                        let found = "a second block of that name in one list".to_owned();
+                        return Err(Refusal::text(place, found, "a name of its own", "give it another, or none"));
                     }
                     if self.depth == MOST_DEPTH {
-                        return Err(refuse(format!("blocks stand more than {MOST_DEPTH} deep in one another")));
+                        let found = format!("blocks that stand more than {MOST_DEPTH} deep in one another");
+                        let fix = "write the layers of the inner ones into the outer ones";
+                        return Err(Refusal::text(place, found, "fewer", fix));
                     }
                     self.depth += 1;
                     let end = self.block(inner, &place, value)?;
@@ -164,14 +175,7 @@ impl Builder {
                     let [inside, around] = ["residual", "shortcut"].map(|key| format!("{place}.{key}"));
                     let sum = self.list(layers, &inside, &inside, value.clone())?;
                     let around = self.list(shortcut, &around, &around, value.clone())?;
-                    let why = |why: String| match shortcut.is_empty() {
-                        true => format!(
-                            "{why}: the layers give {}, the block's input is {}; add a shortcut that makes the input fit, as in shortcut = [\"conv 1x1x32 stride 2\"]",
-                            sum.shape, around.shape
-                        ),
-                        false => format!("{why}: the layers give {}, the shortcut {}", sum.shape, around.shape),
-                    };
-                    self.join(Op::Add(Add), &place, &value, vec![sum.clone(), around.clone()], why)?
+                    self.join(Op::Add(Add), block, &place, &value, vec![sum, around])?
                 }
                 BlockKind::Branches { branches, join } => {
                     let list = |(index, branch): (usize, &Vec<Item>)| {
@@ -180,24 +184,39 @@ impl Builder {
                     };
                     let ends = branches.iter().enumerate().map(list).collect::<Result<Vec<Value>, Refusal>>()?;
                     let op = if *join == Join::Add { Op::Add(Add) } else { Op::Concat(Concat) };
-                    self.join(op, &place, &value, ends, |why| why)?
+                    self.join(op, block, &place, &value, ends)?
                 }
             };
         }
         Ok(value)
     }
 
-    fn join(
-        &mut self,
-        op: Op,
-        block: &str,
-        input: &Value,
-        ends: Vec<Value>,
-        explain: impl Fn(String) -> String,
-    ) -> Result<Value, Refusal> {
-        let place = format!("{block}, its join '{op}'");
-        let refuse = |why: String| Refusal { place, input: input.shape.clone(), why: explain(why), index: None };
-        self.layer(&op, block, ends).map_err(refuse)
+    /// The end of a block of path `path`, which joins what its lists of layers make of `input`.
+    fn join(&mut self, op: Op, block: &Block, path: &str, input: &Value, ends: Vec<Value>) -> Result<Value, Refusal> {
+        let place = || format!("{path}, its join '{op}'");
+        self.count_layer(ends.len(), place)?;
+        let shapes: Vec<&Shape> = ends.iter().map(|end| &end.shape).collect();
+        op.output(&shapes, self.classes).map_err(|why| {
+            let found = format!("input {}: {why}: {}", input.shape, differ(&block.kind, &op, &shapes));
+            let expected = match op {
+                Op::Add(_) => "one shape of all that is added",
+                _ => "images of one height and width, or vectors",
+            };
+            let fix = join_advice(&block.kind, &input.shape, shapes[0]);
+            Refusal::text(place(), found, expected, &fix)
+        })?;
+        self.layer(&op, path, ends).map_err(|why| Refusal::layer(place(), &input.shape, &why, None))
+    }
+
+    /// Counts a layer of so many inputs, which there must be room for.
+    fn count_layer(&mut self, inputs: usize, place: impl Fn() -> String) -> Result<(), Refusal> {
+        self.number += 1;
+        self.inputs += inputs;
+        if self.number.max(self.inputs / 2) <= MOST_LAYERS {
+            return Ok(());
+        }
+        let found = format!("more than {MOST_LAYERS} layers, or twice as many branches, repeats counted");
+        Err(Refusal::text(place(), found, "a smaller network", "repeat its blocks less often"))
     }
 
     /// Adds an operation, and its line of the listing.
@@ -205,14 +224,7 @@ impl Builder {
         let shapes: Vec<&Shape> = inputs.iter().map(|input| &input.shape).collect();
         let shape = op.output(&shapes, self.classes)?;
         let flops = op.flops(shapes[0], &shape);
-        let number = self.number;
-        self.number += 1;
-        self.inputs += inputs.len();
-        if self.number.max(self.inputs / 2) > MOST_LAYERS {
-            return Err(format!(
-                "this network has more than {MOST_LAYERS} layers, or twice as many branches, repeats counted"
-            ));
-        }
+        let number = self.number - 1;
         let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
         let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
         let params: Vec<Named> = op.parameters(shapes[0], &shape).into_iter().map(named).collect();

@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ops::Op;
 use crate::error::{Error, Result, in_words};
+use crate::plural::plural;
 
 /// A network, before it meets data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,7 +139,7 @@ impl TryFrom<BlockText> for Block {
                 BlockKind::Branches { branches, join: join.unwrap_or(Join::Concat) }
             }
             (None, None, Some(branches)) => {
-                return Err(format!("a block of {} branches, expected two or more", branches.len()));
+                return Err(format!("a block of {}, expected two or more", plural(branches.len(), "branch")));
             }
             (Some(_), None, None) | (None, Some(_), None) => {
                 return Err("a block without a layer, expected one or more".to_owned());
@@ -183,12 +184,14 @@ impl ModelSpec {
         toml::from_str(text).map_err(|e| {
             let found = in_words(&e.message().replace('\n', " ")).trim_start_matches("found ").to_owned();
             let line = e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            Error::invalid(
-                format!("{place}, line {line}"),
-                found,
-                "a model: name = \"…\" and layers = [\"conv 5x5x16\", \"relu\", …, \"dense classes\"]",
-                "see 'Models' in README.md, or `glasses info --model glasses` for an example",
-            )
+            // The parser's own limit, which stands behind ours (`builder.rs`).
+            let found = match found.contains("recursion") {
+                true => "blocks that stand too deep in one another, expected fewer".to_owned(),
+                false => found,
+            };
+            let a_model = "a model: name = \"…\" and layers = [\"conv 5x5x16\", \"relu\", …, \"dense classes\"]";
+            let fix = "see 'Models' in README.md, or `glasses info --model glasses` for an example";
+            Error::invalid(format!("{place}, line {line}"), found, a_model, fix)
         })
     }
 
@@ -247,11 +250,12 @@ mod tests {
             ("{ layers = [\"relu\"], residual = [\"relu\"] }", "one of layers"),
             ("{ shortcut = [\"conv 1x1x4\"] }", "expected both: { residual"),
             ("{ branches = [[\"relu\"], [\"relu\"]] }", "join = \"concat\""),
-            ("{ branches = [[\"relu\"]], join = \"add\" }", "two or more"),
+            ("{ branches = [[\"relu\"]], join = \"add\" }", "a block of 1 branch, expected two or more"),
             ("{ repeat = 0, layers = [\"relu\"] }", "from 1 to 1000"),
             ("{ name = \"a.b\", layers = [\"relu\"] }", "letters, digits"),
             ("{ residuals = [\"relu\"] }", "unknown field `residuals`"),
             ("{ residual = [\"rely\"] }", "did you mean 'relu'?"),
+            (&format!("{}\"relu\"{}", "{ layers = [".repeat(60), "] }".repeat(60)), "too deep in one another"),
             ("3", "such as \"conv 3x3x16\", or a block"),
         ] {
             let text = format!("name = \"b\"\nlayers = [{block}, \"dense classes\"]");

@@ -9,6 +9,7 @@ use glasses::model::Engine;
 use glasses::model::{Init, Method, Model, ModelSpec, Params, Workspace};
 
 use crate::fixtures::words;
+use crate::golden::assert_close;
 use crate::run::glasses;
 
 fn model(layers: &str, input: [usize; 3], classes: usize) -> Model {
@@ -104,6 +105,53 @@ fn without_a_layer_of_pictures_patches_are_painted_over_and_find_the_pixel_that_
         assert!(evidence.values[0].abs() <= 1e-6, "{evidence:?}");
         let against = model.explain(&params, &mut ws, &input, 0);
         assert!((against.values[strongest] + evidence.values[strongest]).abs() <= 1e-5);
+    }
+}
+
+/// The network `layers`, and the one that ends in its last map, spread out as logits; both with the same weights.
+fn with_last_map(layers: &str, rest: &str, map: [usize; 3]) -> [(Model, Params); 2] {
+    [(format!("{layers}, {rest}"), 2), (format!("{layers}, \"flatten\""), map.iter().product())].map(
+        |(layers, classes)| {
+            let spec = ModelSpec::parse(&format!("name = \"map\"\nlayers = [{layers}]"), "a test").unwrap();
+            let model = Model::new(spec, [12, 12, 3], false, classes, Engine::Direct).unwrap();
+            let params = Params::initial(model.table.clone(), Init::He, 3);
+            (model, params)
+        },
+    )
+}
+
+#[test]
+fn evidence_is_shown_at_a_last_map_that_is_a_sum_or_a_concat() {
+    let down = r#""conv 3x3x5", "relu", { residual = ["conv 3x3x6 stride 2 pad 1", "relu", "conv 3x3x6"], shortcut = ["conv 1x1x6 stride 2"] }"#;
+    let same = r#""conv 3x3x5", { residual = ["conv 3x3x5", "tanh"] }"#;
+    let mix = r#""conv 3x3x5", "relu", { branches = [["conv 1x1x3", "relu"], ["maxpool 3 stride 1 pad 1"], []], join = "concat" }"#;
+    for (layers, rest, map @ [h, w, c]) in [
+        (down, r#""global_avgpool", "dense classes""#, [6, 6, 6]),
+        (down, r#""flatten", "dense classes""#, [6, 6, 6]),
+        (same, r#""flatten", "dense classes""#, [12, 12, 5]),
+        (mix, r#""flatten", "dense classes""#, [12, 12, 13]),
+        (mix, r#""global_avgpool", "dense classes""#, [12, 12, 13]),
+    ] {
+        let [(model, params), (before, mut cut)] = with_last_map(layers, rest, map);
+        let weights = cut.values.len();
+        cut.values.copy_from_slice(&params.values[..weights]);
+        let input = picture(12 * 12 * 3);
+        let values = logits(&before, &cut, &mut Workspace::for_inference(&before, 1), &input);
+        // The one layer of weights behind it, `[inputs, 2]`.
+        let dense = &params.values[weights..];
+        let is_mean = rest.contains("avgpool");
+        for class in 0..2 {
+            let part = |at: usize| {
+                let row = if is_mean { at % c } else { at };
+                let share = if is_mean { (h * w) as f32 } else { 1.0 };
+                values[at] * (dense[2 * row + class] - dense[2 * row + 1 - class]) / share
+            };
+            let want: Vec<f32> =
+                (0..h * w).map(|place| (0..c).map(|channel| part(place * c + channel)).sum()).collect();
+            let evidence = model.explain(&params, &mut Workspace::for_explanation(&model, 4), &input, class);
+            assert_eq!((evidence.method, evidence.h, evidence.w), (Method::Gradient, h, w), "{layers}, {rest}");
+            assert_close(&evidence.values, &want, 2e-5, &format!("{layers}, {rest}, class {class}"));
+        }
     }
 }
 

@@ -145,7 +145,7 @@ fn a_layer_that_does_not_fit_is_named_by_the_path_of_its_block() {
             format!(
                 "\"conv 3x3x4\", {{ name = \"layer2\", repeat = 2, residual = [\"relu\", \"conv 3x3x8\"] }}, {tail}"
             ),
-            "model 'm', layer2[0], its join 'add': found input 9x9x4: 9x9x8 cannot be added to 9x9x4: the layers give 9x9x8, the block's input is 9x9x4; add a shortcut",
+            "model 'm', layer2[0], its join 'add': found input 9x9x4: 9x9x8 cannot be added to 9x9x4: the layers give 9x9x8, the block's input is 9x9x4, expected one shape of all that is added\n  fix: add a shortcut beside 'residual', such as shortcut = [\"conv 1x1x8\"]",
         ),
         (
             format!("{{ name = \"layer2\", layers = [{{ residual = [\"relu\", \"conv 11x11x3 pad 0\"] }}] }}, {tail}"),
@@ -153,7 +153,7 @@ fn a_layer_that_does_not_fit_is_named_by_the_path_of_its_block() {
         ),
         (
             format!("{{ branches = [[\"conv 3x3x4\"], [\"maxpool 2\"]], join = \"concat\" }}, {tail}"),
-            "model 'm', layers[0], its join 'concat': found input 9x9x3: 9x9x4 cannot stand beside 4x4x3",
+            "model 'm', layers[0], its join 'concat': found input 9x9x3: 9x9x4 cannot stand beside 4x4x3: branches[0] gives 9x9x4, branches[1] 4x4x3, expected images of one height and width, or vectors\n  fix: change the layers of one of the two",
         ),
         (
             format!("{{ name = \"neck\", layers = [\"flatten\", \"conv 3x3x4\"] }}, {tail}"),
@@ -161,13 +161,33 @@ fn a_layer_that_does_not_fit_is_named_by_the_path_of_its_block() {
         ),
         (
             format!("{{ name = \"a\", layers = [\"relu\"] }}, {{ name = \"a\", layers = [\"relu\"] }}, {tail}"),
-            "model 'm', a: found input 9x9x3: a second block of that name",
+            "model 'm', a: found a second block of that name in one list, expected a name of its own\n  fix: give it another",
         ),
         (
             format!("{{ residual = [{{ residual = [\"conv 11x11x3 pad 0\"] }}] }}, {tail}"),
             "model 'm', layers[0].residual[0].residual, layer 0 'conv 11x11x3 pad 0'",
         ),
-        (format!("{}\"relu\"{}, {tail}", "{ residual = [".repeat(17), "] }".repeat(17)), "more than 16 deep"),
+        (
+            format!("{{ name = \"down\", residual = [\"conv 3x3x8 stride 2 pad 1\"] }}, {tail}"),
+            "such as shortcut = [\"conv 1x1x8 stride 2\"]",
+        ),
+        (
+            format!("{{ name = \"down\", residual = [\"conv 3x3x8 stride 2\"], shortcut = [\"conv 1x1x8\"] }}, {tail}"),
+            "the layers give 5x5x8, the shortcut 9x9x8, expected one shape of all that is added\n  fix: shortcut = [\"conv 1x1x8 stride 2\"] gives 5x5x8",
+        ),
+        ("\"flatten\", { residual = [\"dense 9\"] }, \"dense classes\"".to_owned(), "such as shortcut = [\"dense 9\"]"),
+        (
+            format!("{{ branches = [[\"relu\"], [], [\"maxpool 3\"]], join = \"add\" }}, {tail}"),
+            "branches[0] gives 9x9x3, branches[2] 3x3x3",
+        ),
+        (
+            format!("{{ residual = [\"relu\", \"softmax\"] }}, {tail}"),
+            "layers[0].residual, layer 1 'softmax': found softmax before the end",
+        ),
+        (
+            format!("{}\"relu\"{}, {tail}", "{ residual = [".repeat(17), "] }".repeat(17)),
+            "found blocks that stand more than 16 deep in one another, expected fewer",
+        ),
         (
             format!("{{ repeat = 9, branches = [{}[]], join = \"add\" }}, {tail}", "[], ".repeat(1000)),
             "twice as many branches",

@@ -9,6 +9,7 @@ mod at_hand;
 mod bad_input;
 mod bad_settings;
 mod bench;
+mod blocks;
 mod checkpoint_file;
 mod class_folders;
 mod cli;
