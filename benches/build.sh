@@ -49,6 +49,6 @@ measure "a line in src/commands"
 changed src/kernels/tile.rs 'const ROUND: usize = 32;' 'const ROUND: usize = 64;'
 measure "a line in src/kernels"
 if ((2 * ours > cold)); then
-    echo "build: our own crates take $ours of a cold build's $cold core-seconds; at most half is what ARCHITECTURE.md, 'The build', allows" >&2
+    echo "build: our own crates take $ours of a cold build's $cold core-seconds; at most half is what docs/internals/build.md allows" >&2
     exit 1
 fi

@@ -7,7 +7,7 @@ The Rust program must give the same losses of the `steady` runs to 1e-4. Nothing
     data       100 rows; pixel e of row r is bits(e) & 255 of the Synth stream (seed 99, layer 0, row r), its label
                bits(0) % classes of (seed 99, layer 1, row r); spiral: feature e is 2 * uniform(e) - 1 of layer 0
     images     are standardised each per channel (population deviation, ddof 0)
-    order      invariant 1 of ARCHITECTURE.md: 8 shards, batch 16, seed 1; 7 steps an epoch, the last of 4 rows
+    order      'Shards' of docs/lockstep.md: 8 shards, batch 16, seed 1; 7 steps an epoch, the last of 4 rows
     weights    He normal, std sqrt(2 / fan_in), of the Weights stream, layer = index in the parameter table; biases 0
     dropout    keeps element e of a layer for row r where uniform(e) >= p of (Dropout, index in the layer list, epoch, row r)
     decay      on all parameters, biases too, as torch.optim does
