@@ -18,6 +18,7 @@ mod probe;
 mod profile;
 mod program;
 pub mod room;
+mod row_memory;
 mod shape;
 mod spec;
 mod step;

@@ -1,12 +1,9 @@
 //! What a training rank needs of the machine's memory, known before anything is allocated.
 
-use super::lockstep::footprint;
-use super::micro_batch::{EVALUATION_BATCH, MICRO_BATCH};
+use super::lockstep::{Division, OneMachine, StepMemory};
 use crate::comm::{Comm, Strategy};
-use crate::error::{Error, Result};
-use crate::model::{Model, Workspace};
+use crate::model::{DenseStep, Model};
 use crate::optim::{Optimizer, OptimizerKind};
-use crate::plural::plural;
 
 /// The program with its libraries, HDF5's memory and what the allocator keeps. Measured, as all of these, by `benches/memory.sh`:
 /// `benches/results/2026-11-30-memory.md`.
@@ -66,15 +63,15 @@ impl Memory {
     pub fn predict(model: &Model, case: &Case) -> Memory {
         let Case { rows, shards, ranks, comm, optimizer, data } = *case;
         let values = 4 * model.parameters();
-        let capacity = rows.clamp(EVALUATION_BATCH, MICRO_BATCH);
-        let step = footprint(model, (rows, capacity), (shards, ranks), comm);
+        let division = Division::of_machine(model, &OneMachine { rows, shards, ranks, comm });
+        let step = StepMemory::new(model, &division, optimizer).touched;
         let moments = Optimizer::moments(optimizer);
         Memory {
-            dense_layers: name(&step.strategies),
-            weights_and_gradients: values + 4 * step.sums,
-            exchange: if ranks > 1 { 4 * step.exchange } else { 0 },
-            optimizer: moments * values,
-            workspace: Workspace::touched_bytes(model, capacity, step.at_once, step.levels) + 4 * step.layers,
+            dense_layers: name(&division.shared),
+            weights_and_gradients: step.weights + step.sums,
+            exchange: step.exchange + step.neighbours,
+            optimizer: step.moments,
+            workspace: step.workspace,
             rows: data,
             saving: ((1 + moments) * (2 * values + model.table.len() * BY_TENSOR)).max(REPORT[usize::from(ranks > 1)]),
             program: PROGRAM,
@@ -102,25 +99,8 @@ impl Memory {
     }
 }
 
-fn name(strategies: &[Strategy]) -> String {
-    let mut names: Vec<String> = strategies.iter().map(|one| format!("{one:?}").to_lowercase()).collect();
+fn name(shared: &[(DenseStep, Strategy)]) -> String {
+    let mut names: Vec<String> = shared.iter().map(|(_, one)| format!("{one:?}").to_lowercase()).collect();
     names.dedup();
     if names.is_empty() { "reduce".to_owned() } else { names.join(", ") }
-}
-
-/// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
-///
-/// # Errors
-/// When it would not; says how much that was.
-pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, shown: usize) -> Result<()> {
-    // What it shows others, parameters and the optimizer's moments among it, and the sums over all ranks.
-    let bytes = Workspace::bytes(model, rows_at_once, shards) + 4 * (model.parameters() + shown);
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        Error::invalid(
-            format!("model '{}'", model.spec.name),
-            format!("{}: training takes {} MB a rank", plural(model.parameters(), "weight"), bytes / 1_000_000),
-            "less than the memory of this machine",
-            "make its layers smaller, or train on a machine with more memory",
-        )
-    })
 }
