@@ -19,7 +19,8 @@ impl Taken {
         let range = place.offset..place.offset + place.floats;
         let mut free = vec![range.clone()];
         for taken in &self.0 {
-            let apart = |free: Range<usize>| [free.start..free.end.min(taken.start), free.start.max(taken.end)..free.end];
+            let apart =
+                |free: Range<usize>| [free.start..free.end.min(taken.start), free.start.max(taken.end)..free.end];
             free = free.into_iter().flat_map(apart).filter(|free| !free.is_empty()).collect();
         }
         self.0.push(range);

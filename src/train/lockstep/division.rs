@@ -94,9 +94,8 @@ impl Division {
         let shared: Vec<(DenseStep, Strategy)> = steps.into_iter().zip(strategies).collect();
         let most = most_rows(setting.batch, shards, ranks);
         let rows = (most, rows_at_once(most, EVALUATION_BATCH));
-        let of_rank = |rank: usize| {
-            Division::new(model, &setting, rows, shared.clone(), Reduce::Tree, Nodes::new([ranks], rank))
-        };
+        let of_rank =
+            |rank: usize| Division::new(model, &setting, rows, shared.clone(), Reduce::Tree, Nodes::new([ranks], rank));
         let root = of_rank(0);
         let most_sums = (0..ranks).max_by_key(|&rank| root.trees.ranks.sums_of[rank]).unwrap_or(0);
         if most_sums == 0 { root } else { of_rank(most_sums) }

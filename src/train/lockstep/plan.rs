@@ -115,9 +115,7 @@ pub fn choose(model: &Model, request: &PlanRequest<'_>, comm: &dyn Communicator,
             if let Some(recorded) = config.recorded.as_ref().filter(fits) {
                 return recorded.clone();
             }
-            broadcast_strategies(comm, steps.len(), || {
-                best(&shape, &Rates::guess(model), &between, &setting, &may)
-            })
+            broadcast_strategies(comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
         });
     ExchangePlan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
 }

@@ -109,7 +109,12 @@ impl PointToPoint {
     pub fn send_row(&self, topology: &Topology<'_>, layer: usize, row: usize) {
         for group in topology.groups.other_groups() {
             let from = &topology.own().layers[layer].input;
-            topology.send(self.channel, topology.groups.receiver(group), from, row * self.inputs..(row + 1) * self.inputs);
+            topology.send(
+                self.channel,
+                topology.groups.receiver(group),
+                from,
+                row * self.inputs..(row + 1) * self.inputs,
+            );
         }
     }
 

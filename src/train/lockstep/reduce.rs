@@ -113,7 +113,12 @@ impl Section {
                     .trace
                     .span(What::Merge, 0, [read as u64, 0, 0, 0], || self.merge_group(trees, topology, &slice, at));
                 if group != groups.mine() {
-                    topology.send(self.channel, topology.groups.receiver(group), &self.outgoing, at..at + count * slice.len());
+                    topology.send(
+                        self.channel,
+                        topology.groups.receiver(group),
+                        &self.outgoing,
+                        at..at + count * slice.len(),
+                    );
                 }
                 at += count * slice.len();
             } else if group != groups.mine() {
@@ -135,7 +140,12 @@ impl Section {
             // One message of all sums, or one each: as they were sent.
             let messages = if groups.ranks(group).len() > 1 { 1 } else { trees.groups.sums_of[group] };
             for _ in 0..messages {
-                topology.receive(self.channel, topology.groups.receiver(group), &self.incoming, at..at + floats / messages);
+                topology.receive(
+                    self.channel,
+                    topology.groups.receiver(group),
+                    &self.incoming,
+                    at..at + floats / messages,
+                );
                 at += floats / messages;
             }
         }
@@ -187,7 +197,12 @@ impl Section {
         topology.round(&mut total[slice.clone()]);
         for group in topology.groups.other_groups() {
             topology.send(self.channel + 1, topology.groups.receiver(group), total, slice.clone());
-            topology.receive(self.channel + 1, topology.groups.receiver(group), total, self.sizes.slices[group].clone());
+            topology.receive(
+                self.channel + 1,
+                topology.groups.receiver(group),
+                total,
+                self.sizes.slices[group].clone(),
+            );
         }
         comm.finish(self.channel + 1);
     }

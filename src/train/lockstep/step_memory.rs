@@ -141,11 +141,11 @@ impl StepMemory {
         let private = of_layers(&|layer, _| layer.private());
         let (params, moments) = self.segment.params;
         let mut exchange = of_layers(&|layer, _| {
-            layer.messages.floats() + groups.received_for_node().count() * (layer.segment.slot_input + layer.segment.d_output)
+            layer.messages.floats()
+                + groups.received_for_node().count() * (layer.segment.slot_input + layer.segment.d_output)
         });
-        let mut neighbours = of_layers(&|layer, (step, strategy)| {
-            of_neighbours(layer, step.dense.shape, *strategy, division)
-        });
+        let mut neighbours =
+            of_layers(&|layer, (step, strategy)| of_neighbours(layer, step.dense.shape, *strategy, division));
         match reduce {
             Reduce::Mpi => exchange += self.total,
             Reduce::Tree => {
