@@ -1,19 +1,21 @@
 //! What a training rank needs of the machine's memory, known before anything is allocated.
 
-use super::lockstep::{Division, OneMachine, StepMemory};
+use super::lockstep::{Division, OneMachine, StepMemory, cost};
 use crate::comm::{Comm, Strategy};
 use crate::model::{DenseStep, Model};
 use crate::optim::{Optimizer, OptimizerKind};
 
-/// The program with its libraries, HDF5's memory and what the allocator keeps. Measured, as all of these, by `benches/memory.sh`:
-/// `benches/results/2026-11-30-memory.md`.
-const PROGRAM: usize = 29_500_000;
+/// The program with its libraries, HDF5's memory and what the allocator keeps; without and with pictures. Measured, as all of these, by
+/// `benches/memory.sh`: `benches/results/2026-11-30-memory.md`.
+const PROGRAM: [usize; 2] = [25_000_000, 29_500_000];
 
-/// MPI's own memory besides: Open MPI 4.1.4, on 2 and on 4 ranks of a machine.
-const MPI: usize = 11_500_000;
+/// MPI's own memory besides, and for each rank of a machine, up to so many: Open MPI 4.1.4, on 2, 4 and 8 ranks.
+const MPI: usize = 5_500_000;
+const MPI_A_RANK: usize = 1_400_000;
+const MPI_RANKS: usize = 4;
 
-/// The report's page on the root, after everything is saved: without MPI, and with it.
-const REPORT: [usize; 2] = [4_000_000, 10_000_000];
+/// The report's page on the root, after everything is saved.
+const REPORT: usize = 2_600_000;
 
 /// What HDF5 takes for an image of a file beyond its numbers, a tensor.
 const BY_TENSOR: usize = 4096;
@@ -50,7 +52,8 @@ pub struct Memory {
     pub workspace: usize,
     /// The rows of data that the rank keeps.
     pub rows: usize,
-    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory; or the report, if more (on the root).
+    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory; or, if more (on the root), the report, or what choosing
+    /// the plan took before there was anything else.
     pub saving: usize,
     /// The program and its libraries.
     pub program: usize,
@@ -63,9 +66,15 @@ impl Memory {
     pub fn predict(model: &Model, case: &Case) -> Memory {
         let Case { rows, shards, ranks, comm, optimizer, data } = *case;
         let values = 4 * model.parameters();
-        let division = Division::of_machine(model, &OneMachine { rows, shards, ranks, comm });
+        let machine = OneMachine { rows, shards, ranks, comm };
+        let division = Division::of_machine(model, &machine);
         let step = StepMemory::new(model, &division, optimizer).touched;
         let moments = Optimizer::moments(optimizer);
+        let has_pictures = model.graph.tensors.first().is_some_and(|input| input.shape.sizes().len() > 1);
+        let saved = (1 + moments) * (2 * values + model.table.len() * BY_TENSOR);
+        // Before steps have memory of their own.
+        let guess = if machine.chooses(model) { cost::Rates::GUESS } else { 0 };
+        let guess = guess.saturating_sub(step.weights + step.sums + step.moments + step.workspace);
         Memory {
             dense_layers: name(&division.shared),
             weights_and_gradients: step.weights + step.sums,
@@ -73,9 +82,9 @@ impl Memory {
             optimizer: step.moments,
             workspace: step.workspace,
             rows: data,
-            saving: ((1 + moments) * (2 * values + model.table.len() * BY_TENSOR)).max(REPORT[usize::from(ranks > 1)]),
-            program: PROGRAM,
-            mpi: if ranks > 1 { MPI } else { 0 },
+            saving: [saved, REPORT, guess].into_iter().max().unwrap_or(saved),
+            program: PROGRAM[usize::from(has_pictures)],
+            mpi: if ranks > 1 { MPI + MPI_A_RANK * ranks.min(MPI_RANKS) } else { 0 },
         }
     }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::cost::{Link, Rates, Shape, best};
-use super::plan::{ExchangePlan, can_take, decide};
+use super::plan::{ExchangePlan, can_share, can_take, decide};
 use super::reduce::Trees;
 use super::setting::{Setting, most_rows};
 use crate::comm::{Comm, Nodes, Reduce, Strategy, Wire};
@@ -51,6 +51,27 @@ pub struct OneMachine {
     pub comm: Comm,
 }
 
+impl OneMachine {
+    fn setting(&self) -> Setting {
+        let OneMachine { rows, shards, ranks, .. } = *self;
+        Setting {
+            batch: rows * ranks,
+            shards,
+            ranks,
+            on_machine: ranks,
+            cores: ranks as f64,
+            window: ranks > 1,
+            wire: Wire::F32,
+            norm: 0,
+        }
+    }
+
+    /// Whether the root looks for the best plan, and takes [`Rates::GUESS`] bytes for a while.
+    pub fn chooses(&self, model: &Model) -> bool {
+        self.comm == Comm::Auto && self.ranks > 1 && can_share(&model.dense_steps(), &self.setting())
+    }
+}
+
 /// What a rank's rows take while they go through the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
@@ -73,17 +94,8 @@ impl Division {
 
     /// For the rank that brings the most sums of gradients, with data to evaluate by.
     pub fn of_machine(model: &Model, case: &OneMachine) -> Division {
-        let OneMachine { rows, shards, ranks, comm } = *case;
-        let setting = Setting {
-            batch: rows * ranks,
-            shards,
-            ranks,
-            on_machine: ranks,
-            cores: ranks as f64,
-            window: ranks > 1,
-            wire: Wire::F32,
-            norm: 0,
-        };
+        let &OneMachine { shards, ranks, comm, .. } = case;
+        let setting = case.setting();
         let steps = model.dense_steps();
         let strategies = decide(comm, &steps, &setting, || {
             let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, ranks);

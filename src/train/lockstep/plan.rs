@@ -168,6 +168,12 @@ fn broadcast_strategies(
 }
 
 impl Rates {
+    /// Bytes that [`Rates::guess`] writes to.
+    pub const GUESS: usize = 4 * Rates::FLOATS;
+
+    /// More than caches hold.
+    const FLOATS: usize = 1 << 22;
+
     /// From what this core does at best, measured in a few milliseconds: good enough to choose by. `glasses plan` measures the
     /// kernels themselves.
     pub fn guess(model: &Model) -> Rates {
@@ -179,10 +185,10 @@ impl Rates {
         let mut flops = 0.0;
         let chains = &mut || flops = kernels::fma_chains(1 << 14, std::hint::black_box(1.0)).0 as f64;
         let flop = (0..3).map(|_| seconds(chains)).fold(f64::MAX, f64::min) / flops;
-        let (mut sum, values) = (zeros(1 << 22), zeros(1 << 22));
+        let (mut sum, values) = (zeros(Rates::FLOATS), zeros(Rates::FLOATS));
         // The first time takes the pages.
         kernels::add(&mut sum, &values);
-        let float = seconds(&mut || kernels::add(&mut sum, &values)) / (1 << 22) as f64;
+        let float = seconds(&mut || kernels::add(&mut sum, &values)) / Rates::FLOATS as f64;
         let by_image = model.layers().iter().map(|layer| layer.flops).sum::<u64>() as f64
             - Shape::of(model).dense.iter().map(|(dense, _)| 2.0 * (dense.inputs * dense.outputs) as f64).sum::<f64>();
         let row = |passes: f64| Linear { fixed: 0.0, a_row: passes * by_image * flop };
