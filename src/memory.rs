@@ -89,7 +89,12 @@ fn fits(bytes: usize) -> bool {
         black_box(&mut room);
         Ok(())
     };
-    reserve().is_ok() && (bytes < LARGE || available().is_none_or(|available| bytes <= available))
+    reserve().is_ok() && shortage(bytes).is_none()
+}
+
+/// The bytes that are available where `bytes` are more; nothing where they suffice, or nobody says.
+pub fn shortage(bytes: usize) -> Option<usize> {
+    if bytes < LARGE { None } else { available().filter(|&available| bytes > available) }
 }
 
 #[cfg(test)]
@@ -102,6 +107,7 @@ mod tests {
         let one = hold(1 << 20).unwrap();
         assert_eq!(one.0, 1 << 20);
         assert!(hold(1 << 21).is_some());
+        assert!(shortage(1 << 20).is_none() && shortage(1 << 50) < Some(1 << 50));
     }
 
     #[test]

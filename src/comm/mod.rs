@@ -19,7 +19,7 @@ mod values;
 mod world;
 
 pub use all_agree::{all_agree, on_root};
-pub use nodes::Nodes;
+pub use nodes::{Nodes, RemoteSlot};
 pub use solo::Solo;
 pub use threads::Threads;
 pub use traced::Traced;

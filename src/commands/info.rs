@@ -119,8 +119,17 @@ enum Info {
         /// The same, by what they are for.
         #[serde(skip_serializing_if = "Option::is_none")]
         training_memory: Option<Memory>,
-        layers: Vec<LayerInfo>,
+        layers: Vec<LayerMemory>,
     },
+}
+
+/// A layer, and the memory that it takes.
+#[derive(Serialize)]
+struct LayerMemory {
+    #[serde(flatten)]
+    layer: LayerInfo,
+    /// Bytes for every row that goes through the network at once in training.
+    row_bytes: usize,
 }
 
 /// Settings that the data decides.
@@ -190,6 +199,7 @@ fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
 }
 
 fn describe(model: &Model, input: RowShape, memory: Option<Memory>) -> Info {
+    let layer = |(layer, row_bytes): (LayerInfo, usize)| LayerMemory { layer, row_bytes };
     Info::Model {
         name: model.spec.name.clone(),
         input: sizes(input),
@@ -201,7 +211,7 @@ fn describe(model: &Model, input: RowShape, memory: Option<Memory>) -> Info {
         training_flops: model.training_flops(),
         training_bytes: memory.as_ref().map(Memory::total),
         training_memory: memory,
-        layers: model.layers().to_vec(),
+        layers: model.layers().iter().cloned().zip(model.row_bytes()).map(layer).collect(),
     }
 }
 
@@ -249,11 +259,11 @@ fn layer_name(layer: &LayerInfo) -> String {
 }
 
 /// A table of the layers, those of a block behind its name and a little to the right.
-fn print_layers(layers: &[LayerInfo]) {
-    let width = layers.iter().map(|layer| layer_name(layer).len()).fold(28, usize::max);
-    say!("\n{:<width$}  {:>14}  {:>12}  {:>14}", "layer", "output", "parameters", "MFLOP forward");
+fn print_layers(layers: &[LayerMemory]) {
+    let width = layers.iter().map(|LayerMemory { layer, .. }| layer_name(layer).len()).fold(28, usize::max);
+    say!("\n{:<width$}  {:>14}  {:>12}  {:>14}  {:>10}", "layer", "output", "parameters", "MFLOP forward", "KB a row");
     let mut block = "";
-    for layer in layers {
+    for LayerMemory { layer, row_bytes } in layers {
         if layer.block != block {
             block = &layer.block;
             if !block.is_empty() {
@@ -268,7 +278,8 @@ fn print_layers(layers: &[LayerInfo]) {
             let parts: Vec<String> = parts.map(|(count, what)| plural(count, what)).collect();
             format!("  (the last {} of its input: not seen)", parts.join(" and "))
         });
-        say!("{name:<width$}  {output:>14}  {:>12}  {flops:>14.2}{unseen}", layer.parameters);
+        let row = *row_bytes as f64 / 1e3;
+        say!("{name:<width$}  {output:>14}  {:>12}  {flops:>14.2}  {row:>10.1}{unseen}", layer.parameters);
     }
 }
 

@@ -19,6 +19,7 @@ mod profile;
 mod program;
 mod segments;
 pub mod room;
+mod row_memory;
 mod shape;
 mod spec;
 mod step;

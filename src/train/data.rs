@@ -9,14 +9,12 @@ use crate::config::RunConfig;
 use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
 use crate::doctor;
 use crate::error::{Error, Result};
-use crate::kernels;
 use crate::kernels::rng::TrainingPass;
 use crate::model::Workspace;
 use crate::plural::plural;
 use crate::position;
 
 use super::batch::batch_of;
-use super::micro_batch::{EVALUATION_BATCH, MICRO_BATCH};
 use super::shard_sums::sum_of_shards;
 use super::{assumed, removed};
 
@@ -101,18 +99,24 @@ impl TrainData {
         batch_of(config, self.train.shards.rows())
     }
 
-    /// Sums of gradients that may wait for their other half: none where a step's rows go through at once.
-    pub fn sums_that_wait(&self, batch: usize) -> usize {
-        let most = self.train.owned.len() * batch.div_ceil(self.train.shards.count());
-        if most <= self.rows_at_once(batch) { 0 } else { kernels::most_waiting(self.train.owned.len()) }
+    /// Rows of a step of `batch` rows that the one of `ranks` ranks has that has the most.
+    pub fn most_rows(&self, batch: usize, ranks: usize) -> usize {
+        let shards = &self.train.shards;
+        let of_shard = batch.div_ceil(shards.count());
+        let rows = |rank: usize| {
+            let owned = shards.owned(rank, ranks);
+            (owned.len() * of_shard).min(shards.rows_of(owned).len())
+        };
+        (0..ranks).map(rows).max().unwrap_or(0).min(batch)
     }
 
-    /// Rows of a micro-batch: what this rank can have in a step, within bounds.
-    pub fn rows_at_once(&self, batch: usize) -> usize {
-        let shards = &self.train.shards;
-        let step = (self.train.owned.len() * batch.div_ceil(shards.count())).min(self.train.labels().len());
-        let evaluated = [&self.val, &self.test].into_iter().flatten().map(|part| part.labels().len()).max();
-        step.min(MICRO_BATCH).max(evaluated.unwrap_or(1).min(EVALUATION_BATCH)).max(1)
+    /// Rows of a split for evaluation that the one of `ranks` ranks has that has the most.
+    pub fn most_evaluated(&self, ranks: usize) -> usize {
+        let rows = |part: &Part| {
+            let of_rank = |rank: usize| part.shards.rows_of(part.shards.owned(rank, ranks)).len();
+            (0..ranks).map(of_rank).max().unwrap_or(0)
+        };
+        [&self.val, &self.test].into_iter().flatten().map(rows).max().unwrap_or(0)
     }
 }
 

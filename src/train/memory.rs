@@ -1,22 +1,21 @@
 //! What a training rank needs of the machine's memory, known before anything is allocated.
 
-use super::lockstep::footprint;
-use super::micro_batch::{EVALUATION_BATCH, MICRO_BATCH};
+use super::lockstep::{Division, OneMachine, StepMemory, cost};
 use crate::comm::{Comm, Strategy};
-use crate::error::{Error, Result};
-use crate::model::{Model, Workspace};
+use crate::model::{DenseStep, Model};
 use crate::optim::{Optimizer, OptimizerKind};
-use crate::plural::plural;
 
-/// The program with its libraries, HDF5's memory and what the allocator keeps. Measured, as all of these, by `benches/memory.sh`:
-/// `benches/results/2026-11-30-memory.md`.
-const PROGRAM: usize = 29_500_000;
+/// The program with its libraries, HDF5's memory and what the allocator keeps; without and with pictures. Measured, as all of these, by
+/// `benches/memory.sh`: `benches/results/2026-11-30-memory.md`.
+const PROGRAM: [usize; 2] = [25_000_000, 29_500_000];
 
-/// MPI's own memory besides: Open MPI 4.1.4, on 2 and on 4 ranks of a machine.
-const MPI: usize = 11_500_000;
+/// MPI's own memory besides, and for each rank of a machine, up to so many: Open MPI 4.1.4, on 2, 4 and 8 ranks.
+const MPI: usize = 5_500_000;
+const MPI_A_RANK: usize = 1_400_000;
+const MPI_RANKS: usize = 4;
 
-/// The report's page on the root, after everything is saved: without MPI, and with it.
-const REPORT: [usize; 2] = [4_000_000, 10_000_000];
+/// The report's page on the root, after everything is saved.
+const REPORT: usize = 2_600_000;
 
 /// What HDF5 takes for an image of a file beyond its numbers, a tensor.
 const BY_TENSOR: usize = 4096;
@@ -53,7 +52,8 @@ pub struct Memory {
     pub workspace: usize,
     /// The rows of data that the rank keeps.
     pub rows: usize,
-    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory; or the report, if more (on the root).
+    /// A checkpoint: a copy of weights and optimizer, and the file, built in memory; or, if more (on the root), the report, or what choosing
+    /// the plan took before there was anything else.
     pub saving: usize,
     /// The program and its libraries.
     pub program: usize,
@@ -66,19 +66,25 @@ impl Memory {
     pub fn predict(model: &Model, case: &Case) -> Memory {
         let Case { rows, shards, ranks, comm, optimizer, data } = *case;
         let values = 4 * model.parameters();
-        let capacity = rows.clamp(EVALUATION_BATCH, MICRO_BATCH);
-        let step = footprint(model, (rows, capacity), (shards, ranks), comm);
+        let machine = OneMachine { rows, shards, ranks, comm };
+        let division = Division::of_machine(model, &machine);
+        let step = StepMemory::new(model, &division, optimizer).touched;
         let moments = Optimizer::moments(optimizer);
+        let has_pictures = model.graph.tensors.first().is_some_and(|input| input.shape.sizes().len() > 1);
+        let saved = (1 + moments) * (2 * values + model.table.len() * BY_TENSOR);
+        // Before steps have memory of their own.
+        let guess = if machine.chooses(model) { cost::Rates::GUESS } else { 0 };
+        let guess = guess.saturating_sub(step.weights + step.sums + step.moments + step.workspace);
         Memory {
-            dense_layers: name(&step.strategies),
-            weights_and_gradients: values + 4 * step.sums,
-            exchange: if ranks > 1 { 4 * step.exchange } else { 0 },
-            optimizer: moments * values,
-            workspace: Workspace::touched_bytes(model, capacity, step.at_once, step.levels) + 4 * step.layers,
+            dense_layers: name(&division.shared),
+            weights_and_gradients: step.weights + step.sums,
+            exchange: step.exchange + step.neighbours,
+            optimizer: step.moments,
+            workspace: step.workspace,
             rows: data,
-            saving: ((1 + moments) * (2 * values + model.table.len() * BY_TENSOR)).max(REPORT[usize::from(ranks > 1)]),
-            program: PROGRAM,
-            mpi: if ranks > 1 { MPI } else { 0 },
+            saving: [saved, REPORT, guess].into_iter().max().unwrap_or(saved),
+            program: PROGRAM[usize::from(has_pictures)],
+            mpi: if ranks > 1 { MPI + MPI_A_RANK * ranks.min(MPI_RANKS) } else { 0 },
         }
     }
 
@@ -102,25 +108,8 @@ impl Memory {
     }
 }
 
-fn name(strategies: &[Strategy]) -> String {
-    let mut names: Vec<String> = strategies.iter().map(|one| format!("{one:?}").to_lowercase()).collect();
+fn name(shared: &[(DenseStep, Strategy)]) -> String {
+    let mut names: Vec<String> = shared.iter().map(|(_, one)| format!("{one:?}").to_lowercase()).collect();
     names.dedup();
     if names.is_empty() { "reduce".to_owned() } else { names.join(", ") }
-}
-
-/// Whether the system would give a rank what training takes: it is asked for once, whole, and given back.
-///
-/// # Errors
-/// When it would not; says how much that was.
-pub fn enough_memory(model: &Model, rows_at_once: usize, shards: usize, shown: usize) -> Result<()> {
-    // What it shows others, parameters and the optimizer's moments among it, and the sums over all ranks.
-    let bytes = Workspace::bytes(model, rows_at_once, shards) + 4 * (model.parameters() + shown);
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        Error::invalid(
-            format!("model '{}'", model.spec.name),
-            format!("{}: training takes {} MB a rank", plural(model.parameters(), "weight"), bytes / 1_000_000),
-            "less than the memory of this machine",
-            "make its layers smaller, or train on a machine with more memory",
-        )
-    })
 }

@@ -41,10 +41,15 @@ impl Run {
     }
 }
 
+/// Rows that go through the network at once at most, where a step has `step` rows on a rank, and a split for evaluation `evaluated`.
+pub fn rows_at_once(step: usize, evaluated: usize) -> usize {
+    step.min(MICRO_BATCH).max(evaluated.min(EVALUATION_BATCH)).max(1)
+}
+
 /// The longest run of `leaves` (the first of which begins at row `start`) of at most `capacity` rows that the tree merges
 /// to one sum: its leaves are put into `run`, counted from its own first row. Returns how many they are, and how often
 /// their sum is merged with earlier ones. A single leaf may be longer than `capacity`.
-pub fn next_run(leaves: &[Leaf], start: usize, capacity: usize, run: &mut Vec<Leaf>) -> (usize, usize) {
+fn next_run(leaves: &[Leaf], start: usize, capacity: usize, run: &mut Vec<Leaf>) -> (usize, usize) {
     let (mut waiting, mut found) = (0, (1, leaves[0].merges));
     for (index, leaf) in leaves.iter().enumerate() {
         if leaf.end - start > capacity {

@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use glasses::comm::{Comm, Solo};
+use glasses::comm::{Comm, Communicator, Reduce, SharedWindow, Solo, Threads};
 use glasses::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
 use glasses::metrics::Seconds;
 use glasses::model::Engine;
@@ -15,6 +15,8 @@ use glasses::train::{ExchangeConfig, Lockstep, StepContext, StepFlags, TrainData
 thread_local! {
     /// Allocations of this thread: the test harness has others.
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Bytes of them, whether they were given back or not.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counting.
@@ -25,8 +27,16 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
+        BYTES.set(BYTES.get() + layout.size());
         // SAFETY: the caller's promise, handed on.
         unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        BYTES.set(BYTES.get() + layout.size());
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -36,6 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
+        BYTES.set(BYTES.get() + size);
         // SAFETY: the caller's promise, handed on.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -49,6 +60,13 @@ fn allocations(work: impl FnOnce()) -> u64 {
     let before = COUNT.get();
     work();
     COUNT.get() - before
+}
+
+/// How many bytes `work` allocates, and what it returns.
+fn allocated<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    let before = BYTES.get();
+    let value = work();
+    (BYTES.get() - before, value)
 }
 
 #[test]
@@ -67,6 +85,41 @@ layers = [
     "flatten", "dense 20", "tanh", { residual = ["dense 20", "dropout 0.1"] },
     { branches = [["dense 5"], ["dense 6"], []], join = "concat" }, "dense classes",
 ]"#;
+
+fn network(name: &str, input: [usize; 3]) -> Model {
+    let spec = if name == "blocks" { ModelSpec::parse(BLOCKS, name) } else { zoo::find(name) };
+    Model::new(spec.unwrap(), input, input[0] == 1, 3, Engine::Direct).unwrap()
+}
+
+/// Those of so many rows, in so many shards, that rank `rank` of `ranks` has.
+fn faces(
+    input: [usize; 3],
+    normalize: Normalize,
+    (rows, shards): (usize, usize),
+    (rank, ranks): (usize, usize),
+) -> TrainData {
+    let [h, w, c] = input;
+    let flat = h == 1;
+    let (shape, row) = if flat { (RowShape::Features { d: c }, c) } else { (RowShape::Image { h, w, c }, h * w * c) };
+    let values = |rows: usize| match flat {
+        true => Values::Features(vec![0.5; rows * row]),
+        false => Values::Images(vec![7; rows * row]),
+    };
+    let labels = (0..rows as u32).map(|row| row % 3).collect();
+    let mut train = Part::whole(RowBlock { range: 0..rows, values: values(rows), labels }, row, shards);
+    train.owned = train.shards.owned(rank, ranks);
+    TrainData {
+        shape,
+        classes: Vec::new(),
+        train,
+        val: None,
+        test: None,
+        normalizer: Normalizer::new(normalize, c),
+        augment: if flat { Augment::None } else { Augment::Mirror },
+        fingerprint: String::new(),
+        notes: Vec::new(),
+    }
+}
 
 /// Steps of `batch` rows that belong to several shards, by the trainer's own code: with dense layers' gradients summed, and with
 /// their weights updated as they are formed; with the gradient's norm limited and without.
@@ -91,26 +144,9 @@ fn check_exchange(
     exchange: ExchangeConfig,
     clip_norm: Option<f32>,
 ) {
-    let (flat, batch, seed) = (input[0] == 1, 6, 3);
-    let spec = if name == "blocks" { ModelSpec::parse(BLOCKS, name) } else { zoo::find(name) };
-    let model = Model::new(spec.unwrap(), input, flat, 3, Engine::Direct).unwrap();
+    let (batch, seed) = (6, 3);
+    let (model, data) = (network(name, input), faces(input, normalize, (5 * batch, 4), (0, 1)));
     let settings = Settings { kind, momentum: 0.9, weight_decay: 0.01, clip_value: Some(1.0), clip_norm };
-    let [h, w, c] = input;
-    let (shape, row) = if flat { (RowShape::Features { d: c }, c) } else { (RowShape::Image { h, w, c }, h * w * c) };
-    let rows = 5 * batch;
-    let values = if flat { Values::Features(vec![0.5; rows * row]) } else { Values::Images(vec![7; rows * row]) };
-    let labels = (0..rows as u32).map(|row| row % 3).collect();
-    let data = TrainData {
-        shape,
-        classes: Vec::new(),
-        train: Part::whole(RowBlock { range: 0..rows, values, labels }, row, 4),
-        val: None,
-        test: None,
-        normalizer: Normalizer::new(normalize, c),
-        augment: if flat { Augment::None } else { Augment::Mirror },
-        fingerprint: String::new(),
-        notes: Vec::new(),
-    };
     let comm = Solo::default();
     let shards = &data.train.shards;
     let order = EpochOrder::new(shards, data.train.owned.clone(), seed, 0);
@@ -150,4 +186,73 @@ fn the_step_on_digits_on_many_channels_and_on_features_allocates_nothing() {
     check("mnist", [28, 28, 1], Normalize::PerImage, OptimizerKind::Momentum);
     check("mnist", [28, 28, 37], Normalize::PerImage, OptimizerKind::Adam);
     check("spiral", [1, 1, 2], Normalize::PerImage, OptimizerKind::Adam);
+}
+
+/// All that a rank allocates before its first step is what it was going to be.
+fn check_sizes(name: &str, input: [usize; 3], batch: usize, exchange: &ExchangeConfig, comm: &dyn Communicator) {
+    let model = network(name, input);
+    let data = faces(input, Normalize::PerImage, (4 * batch, 8), (comm.rank(), comm.size()));
+    let kind = OptimizerKind::Adamw;
+    let settings = Settings { kind, momentum: 0.9, weight_decay: 0.01, clip_value: None, clip_norm: Some(1.0) };
+    let (allocated, started) =
+        allocated(|| Lockstep::new(&model, &data, batch, exchange.clone(), settings, comm).unwrap());
+    // The two ranks that measure the link between machines take memory for that.
+    let nodes = comm.nodes();
+    if nodes.count() > 1 && [0, nodes.ranks(nodes.count() - 1).start].contains(&comm.rank()) {
+        return;
+    }
+    // Asking for all of it, once and whole, is an allocation, too.
+    let expected = started.0.memory.bytes();
+    let taken = allocated - expected;
+    // Lists of units, layers and shards are no buffers.
+    let lists = 1 << 16;
+    let most = expected + expected / 100 + lists;
+    assert!(
+        (expected..=most).contains(&taken),
+        "{name}, batch {batch}, {exchange:?}: {taken} bytes, {expected} expected"
+    );
+}
+
+#[test]
+fn what_is_taken_before_the_first_step_is_what_was_predicted() {
+    for (name, input) in [("glasses", [80, 80, 3]), ("blocks", [60, 60, 3]), ("mnist", [28, 28, 8])] {
+        for (comm, batch) in [(Comm::Reduce, 24), (Comm::Reduce, 600), (Comm::Factors, 24), (Comm::Split, 24)] {
+            let exchange = ExchangeConfig { comm, ..ExchangeConfig::default() };
+            check_sizes(name, input, batch, &exchange, &Solo::default());
+            // One node group, several of different sizes, and ranks that share nothing.
+            Threads::run(2, |comm| check_sizes(name, input, batch, &exchange, comm));
+            Threads::run_on(&[1, 3, 2], |comm| check_sizes(name, input, batch, &exchange, comm));
+            let exchange = ExchangeConfig { window: SharedWindow::Off, ..exchange };
+            Threads::run(3, |comm| check_sizes(name, input, batch, &exchange, comm));
+        }
+    }
+    let exchange = ExchangeConfig { reduce: Reduce::Mpi, ..ExchangeConfig::default() };
+    Threads::run(2, |comm| check_sizes("glasses", [80, 80, 3], 24, &exchange, comm));
+}
+
+/// Four ranks of one machine, each of which the system would give its memory. Together they would touch more than is free.
+#[test]
+fn ranks_that_have_no_room_together_are_refused_before_they_take_memory() {
+    let Some(available) = glasses::memory::available() else { return };
+    let inputs = 30_000;
+    let outputs = available / 40 / inputs;
+    let text = format!("name = \"large\"\nlayers = [\"flatten\", \"dense {outputs}\", \"relu\", \"dense classes\"]");
+    let spec = ModelSpec::parse(&text, "large").unwrap();
+    let model = Model::new(spec, [1, 1, inputs], true, 3, Engine::Direct).unwrap();
+    let settings =
+        Settings { kind: OptimizerKind::Adamw, momentum: 0.9, weight_decay: 0.01, clip_value: None, clip_norm: None };
+    let messages = Threads::run(4, |comm| {
+        let data = faces([1, 1, inputs], Normalize::PerImage, (24, 8), (comm.rank(), 4));
+        let exchange = ExchangeConfig { comm: Comm::Reduce, window: SharedWindow::Off, ..ExchangeConfig::default() };
+        let (bytes, started) = allocated(|| Lockstep::new(&model, &data, 8, exchange, settings, comm).err());
+        // It was asked for, once, and nothing else was taken.
+        assert!(bytes < available * 6 / 10, "{bytes} of {available}");
+        started.expect("a refusal").to_string()
+    });
+    for message in &messages {
+        assert!(message.contains("model 'large': found steps that take "), "{message}");
+        assert!(message.contains(" MB of this machine's memory for 4 ranks, expected at most the "), "{message}");
+        assert!(message.contains("start fewer ranks a machine"), "{message}");
+        assert_eq!(message, &messages[0]);
+    }
 }

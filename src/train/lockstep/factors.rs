@@ -8,10 +8,10 @@
 use std::ops::Range;
 
 use super::all_rows::{DInputs, Inputs};
-use super::point_to_point::PointToPoint;
+use super::point_to_point::{MessageSizes, PointToPoint};
 use super::shared_memory::LayerSegmentSizes;
 use super::topology::{Topology, blocks_of, input_units, share_out, stretch};
-use crate::comm::Strategy;
+use crate::comm::{Nodes, Strategy};
 use crate::kernels::{self, Buffer, DenseShape, Leaf, ReductionTree, RowsMut, zeros};
 use crate::model::{DenseStep, Params, Times, Workspace};
 use crate::optim::Optimizer;
@@ -22,6 +22,66 @@ use crate::trace::{Mark, Trace, What};
 /// Inputs whose gradients are formed, and whose weights are updated, at once: with 128 outputs all of it (48 KiB of gradients and
 /// weights) stays in the caches of a core.
 const CHUNK: usize = 48;
+
+/// What of a layer a rank has, and the floats that this takes.
+#[derive(Clone, Debug)]
+pub struct LayerSizes {
+    /// Inputs whose weights each rank has, where they are split.
+    slices: Vec<Range<usize>>,
+    /// Inputs whose weights this rank updates.
+    pub own: Range<usize>,
+    /// Whether it updates the bias.
+    has_bias: bool,
+    /// The blocks of inputs of each rank in the tree over blocks, where they are split.
+    blocks: ReductionTree,
+    /// Its part of a rank's segment; without its input, whose tensor the workspace knows.
+    pub segment: LayerSegmentSizes,
+    /// All rows' gradients of the output; turned around.
+    pub d_output: usize,
+    pub turned: usize,
+    /// Scratch memory.
+    pub scratch: usize,
+    /// Gradients of a chunk of weights.
+    pub chunk: usize,
+    /// Its messages.
+    pub messages: MessageSizes,
+}
+
+impl LayerSizes {
+    /// For steps of up to `rows` rows in all and `most` on one rank.
+    pub fn new(shape: DenseShape, strategy: Strategy, (rows, most): (usize, usize), groups: &Nodes) -> LayerSizes {
+        let DenseShape { inputs, outputs } = shape;
+        let (size, rank) = (groups.size(), groups.rank());
+        let slices: Vec<Range<usize>> = (0..size).map(|rank| stretch(inputs, rank, size)).collect();
+        let is_split = strategy == Strategy::Split;
+        let share = share_out(&input_units(inputs), groups.members()).swap_remove(groups.place());
+        let blocks = if is_split { blocks_of(inputs, rank, size) } else { ReductionTree::default() };
+        let split = is_split && size > 1;
+        LayerSizes {
+            own: if is_split { slices[rank].clone() } else { share },
+            has_bias: groups.place() + 1 == groups.members(),
+            segment: LayerSegmentSizes {
+                input: 0,
+                d_output: most * outputs,
+                partials: if split { kernels::dense_forward_sums(shape, rows) } else { 0 },
+                remote_slots: groups.most_remote_slots(),
+                slot_input: if split { 0 } else { most * inputs },
+            },
+            d_output: rows * outputs,
+            turned: kernels::dense_turned(shape, rows.max(most)),
+            scratch: kernels::dense_backward_scratch(rows),
+            chunk: CHUNK * outputs,
+            messages: MessageSizes::new(shape, most, is_split.then_some((&slices[..], &blocks)), groups),
+            slices,
+            blocks,
+        }
+    }
+
+    /// Floats of its private memory, but for messages.
+    pub fn private(&self) -> usize {
+        self.d_output + self.turned + self.scratch + self.chunk
+    }
+}
 
 /// A dense layer that is shared out.
 pub struct SharedLayer {
@@ -105,70 +165,22 @@ impl<'a> UpdateProfile<'a> {
 }
 
 impl SharedLayer {
-    /// For steps of up to `rows` rows in all and `most` on one rank.
-    pub fn new(
-        step: DenseStep,
-        strategy: Strategy,
-        index: usize,
-        (rows, most): (usize, usize),
-        topology: &Topology<'_>,
-    ) -> SharedLayer {
-        let DenseShape { inputs, .. } = step.dense.shape;
-        let (size, rank) = (topology.size(), topology.rank());
-        let [d_output, turned, scratch, chunk] = SharedLayer::own_floats(step.dense.shape, rows, most).map(zeros);
-        let split = strategy == Strategy::Split;
-        let slices: Vec<Range<usize>> = (0..size).map(|rank| stretch(inputs, rank, size)).collect();
-        let share = share_out(&input_units(inputs), topology.members()).swap_remove(topology.groups.place());
-        let blocks = if split { blocks_of(inputs, rank, size) } else { ReductionTree::default() };
+    /// With memory of these sizes; `index` is its place among the layers that are shared out.
+    pub fn new(step: DenseStep, strategy: Strategy, index: usize, sizes: &LayerSizes) -> SharedLayer {
+        let LayerSizes { slices, own, has_bias, blocks, .. } = sizes.clone();
         SharedLayer {
-            own: if split { slices[rank].clone() } else { share },
-            has_bias: topology.groups.place() + 1 == topology.members(),
-            messages: PointToPoint::new(
-                step.dense.shape,
-                index,
-                most,
-                split.then_some((&slices[..], &blocks)),
-                topology,
-            ),
-            d_output,
-            turned,
-            scratch,
-            chunk,
             slices,
+            own,
+            has_bias,
             blocks,
+            messages: PointToPoint::new(step.dense.shape, index, &sizes.messages),
+            d_output: zeros(sizes.d_output),
+            turned: zeros(sizes.turned),
+            scratch: zeros(sizes.scratch),
+            chunk: zeros(sizes.chunk),
             strategy,
             index,
             step,
-        }
-    }
-
-    /// Its private memory on a rank: all rows' gradients of the output, and turned around, scratch memory, a chunk's gradients.
-    pub fn own_floats(shape: DenseShape, rows: usize, most: usize) -> [usize; 4] {
-        [
-            rows * shape.outputs,
-            kernels::dense_turned(shape, rows.max(most)),
-            kernels::dense_backward_scratch(rows),
-            CHUNK * shape.outputs,
-        ]
-    }
-
-    /// Its part of a rank's segment; `input` are the floats of the buffer that the layer reads.
-    pub fn sizes(
-        step: &DenseStep,
-        strategy: Strategy,
-        (rows, most): (usize, usize),
-        topology: &Topology<'_>,
-        input: usize,
-    ) -> LayerSegmentSizes {
-        let DenseShape { inputs, outputs } = step.dense.shape;
-        let split = strategy == Strategy::Split && topology.size() > 1;
-        let remote_slots = topology.most_remote_slots();
-        LayerSegmentSizes {
-            input,
-            d_output: most * outputs,
-            partials: if split { kernels::dense_forward_sums(step.dense.shape, rows) } else { 0 },
-            remote_slots,
-            slot_input: if split { 0 } else { most * inputs },
         }
     }
 

@@ -6,7 +6,7 @@
 
 pub mod cost;
 mod point_to_point;
-mod footprint;
+mod division;
 mod shared_memory;
 mod link;
 mod pass;
@@ -18,14 +18,16 @@ mod all_rows;
 mod sizes;
 mod start;
 mod step;
+mod step_memory;
 mod reduce;
 mod scores;
 mod topology;
 
-pub use footprint::footprint;
+pub use division::{Division, OneMachine};
 pub use plan::{ExchangeConfig, all_by, can_share, can_take, decide, recorded};
 pub use setting::{Setting, most_rows};
 pub use step::{StepContext, StepFlags, StepResult};
+pub use step_memory::StepMemory;
 
 use std::ops::Range;
 
@@ -51,6 +53,8 @@ use topology::Topology;
 pub struct Lockstep<'a> {
     /// Where micro-batches go through the network.
     pub workspace: Workspace,
+    /// Sizes of all that its steps work in.
+    pub memory: StepMemory,
     topology: Topology<'a>,
     config: ExchangeConfig,
     /// How the gradients of each layer are exchanged.
@@ -84,7 +88,7 @@ pub struct Lockstep<'a> {
 impl<'a> Lockstep<'a> {
     /// The exchange plan, for a person.
     pub fn describe(&self, model: &Model) -> String {
-        self.plan.describe(model, &self.topology, &self.config)
+        self.plan.describe(model, &self.topology.groups, &self.config)
     }
 
     /// Groups and strategies, where numbers are rounded between groups, so that the weights depend on them; else
@@ -124,7 +128,7 @@ impl<'a> Lockstep<'a> {
             self.rows_of_each[..owned(rank).start].fill(0);
             self.rows_of_each[owned(rank).end..].fill(0);
         }
-        self.trees.build(&self.rows_of_each, &|rank| owned(rank).end, &self.topology);
+        self.trees.build(&self.rows_of_each, &|rank| owned(rank).end, &self.topology.groups);
     }
 
     /// Digests what the shards bring, from now on until [`Lockstep::watched`].

@@ -6,7 +6,6 @@ use super::cost::{Linear, Link, Predicted, Rates, Shape, best, predict};
 use super::link::Measured;
 use super::point_to_point::MOST_LAYERS;
 use super::setting::{Setting, most_rows};
-use super::topology::Topology;
 use crate::comm::{Comm, Communicator, Nodes, Reduce, SharedWindow, Strategy, Wire};
 use crate::kernels::{self, DENSE_BLOCK, zeros};
 use crate::model::{DenseStep, Model};
@@ -74,33 +73,40 @@ pub fn decide(
     }
 }
 
-/// Collective: what is done with the dense layers in steps of `batch` rows of `shards` shards; the norm of the gradient, where it
-/// is limited, is summed over `norm` parts.
-pub fn choose(
-    model: &Model,
-    (batch, shards): (usize, usize),
-    config: &ExchangeConfig,
-    norm: usize,
-    topology: &Topology<'_>,
-) -> ExchangePlan {
+/// What of a run decides its plan, besides the ranks.
+#[derive(Clone, Copy)]
+pub struct PlanRequest<'t> {
+    /// Rows of a step.
+    pub batch: usize,
+    /// The shards that they come from.
+    pub shards: usize,
+    /// Parts that the norm of the gradient is summed over, where it is limited.
+    pub norm: usize,
+    /// What was asked for.
+    pub config: &'t ExchangeConfig,
+}
+
+/// Collective: what is done with the dense layers in a run's steps, with memory shared in these groups.
+pub fn choose(model: &Model, request: &PlanRequest<'_>, comm: &dyn Communicator, groups: &Nodes) -> ExchangePlan {
+    let PlanRequest { batch, shards, norm, config } = *request;
     let steps = model.dense_steps();
-    let (members, machines) = (topology.comm.nodes().neighbours().len(), topology.comm.nodes().count());
+    let (members, machines) = (comm.nodes().members(), comm.nodes().count());
     let setting = Setting {
         batch,
         shards,
-        ranks: topology.size(),
+        ranks: comm.size(),
         on_machine: members,
         cores: members as f64,
-        window: topology.members() > 1,
+        window: groups.members() > 1,
         wire: config.wire,
         norm,
     };
     let shape = Shape::of(model);
-    let measured = (machines > 1).then(|| Measured::between_machines(topology.comm));
+    let measured = (machines > 1).then(|| Measured::between_machines(comm));
     let between = measured.map_or(Link { latency: 1e-5, bandwidth: 1e10 }, |measured| measured.link);
     let strategies =
         decide(if config.reduce == Reduce::Mpi { Comm::Reduce } else { config.comm }, &steps, &setting, || {
-            let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, topology.size());
+            let may = |layer: usize, strategy: Strategy| can_take(&steps[layer], strategy, comm.size());
             let fits = |found: &&Vec<Strategy>| {
                 let all =
                     found.iter().enumerate().all(|(layer, &strategy)| layer < steps.len() && may(layer, strategy));
@@ -109,9 +115,7 @@ pub fn choose(
             if let Some(recorded) = config.recorded.as_ref().filter(fits) {
                 return recorded.clone();
             }
-            broadcast_strategies(topology.comm, steps.len(), || {
-                best(&shape, &Rates::guess(model), &between, &setting, &may)
-            })
+            broadcast_strategies(comm, steps.len(), || best(&shape, &Rates::guess(model), &between, &setting, &may))
         });
     ExchangePlan { shared: steps.into_iter().zip(strategies).collect(), case: (shape, setting, between), measured }
 }
@@ -164,6 +168,12 @@ fn broadcast_strategies(
 }
 
 impl Rates {
+    /// Bytes that [`Rates::guess`] writes to.
+    pub const GUESS: usize = 4 * Rates::FLOATS;
+
+    /// More than caches hold.
+    const FLOATS: usize = 1 << 22;
+
     /// From what this core does at best, measured in a few milliseconds: good enough to choose by. `glasses plan` measures the
     /// kernels themselves.
     pub fn guess(model: &Model) -> Rates {
@@ -175,10 +185,10 @@ impl Rates {
         let mut flops = 0.0;
         let chains = &mut || flops = kernels::fma_chains(1 << 14, std::hint::black_box(1.0)).0 as f64;
         let flop = (0..3).map(|_| seconds(chains)).fold(f64::MAX, f64::min) / flops;
-        let (mut sum, values) = (zeros(1 << 22), zeros(1 << 22));
+        let (mut sum, values) = (zeros(Rates::FLOATS), zeros(Rates::FLOATS));
         // The first time takes the pages.
         kernels::add(&mut sum, &values);
-        let float = seconds(&mut || kernels::add(&mut sum, &values)) / (1 << 22) as f64;
+        let float = seconds(&mut || kernels::add(&mut sum, &values)) / Rates::FLOATS as f64;
         let by_image = model.layers().iter().map(|layer| layer.flops).sum::<u64>() as f64
             - Shape::of(model).dense.iter().map(|(dense, _)| 2.0 * (dense.inputs * dense.outputs) as f64).sum::<f64>();
         let row = |passes: f64| Linear { fixed: 0.0, a_row: passes * by_image * flop };
@@ -195,6 +205,11 @@ impl Rates {
 }
 
 impl ExchangePlan {
+    /// Who computes a step.
+    pub fn setting(&self) -> &Setting {
+        &self.case.1
+    }
+
     /// What a step of `rows` rows is predicted to move.
     pub fn predict(&self, rows: usize) -> Predicted {
         let (shape, setting, link) = &self.case;
@@ -203,8 +218,7 @@ impl ExchangePlan {
     }
 
     /// For a person.
-    pub fn describe(&self, model: &Model, topology: &Topology<'_>, config: &ExchangeConfig) -> String {
-        let groups = &topology.groups;
+    pub fn describe(&self, model: &Model, groups: &Nodes, config: &ExchangeConfig) -> String {
         let sizes: Vec<usize> = (0..groups.count()).map(|group| groups.ranks(group).len()).collect();
         let ranks = match sizes[..] {
             [one] if one > 1 => format!("in the shared memory of {one} ranks"),

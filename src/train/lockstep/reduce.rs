@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::topology::{Topology, share_out};
+use crate::comm::Nodes;
 use crate::kernels::{Buffer, ReductionTree, merge_sums, zeros};
 use crate::optim::Optimizer;
 use crate::position;
@@ -23,9 +24,8 @@ pub struct Trees {
 
 impl Trees {
     /// For shards with `rows[s]` rows each, of which rank r holds those before `ends(r)`.
-    pub fn build(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, topology: &Topology<'_>) {
-        self.ranks.build(rows, (0..topology.size()).map(ends), topology.rank());
-        let groups = &topology.groups;
+    pub fn build(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, groups: &Nodes) {
+        self.ranks.build(rows, (0..groups.size()).map(ends), groups.rank());
         self.groups.build(rows, groups.ends().map(|end| ends(end - 1)), groups.mine());
         self.groups.merges_within_coarser(&self.ranks, &mut self.inside);
     }
@@ -36,11 +36,44 @@ impl Trees {
     }
 }
 
+/// What of a section's parameters a rank finishes, and the floats that its messages take.
+#[derive(Clone, Debug)]
+pub struct SectionSizes {
+    /// What the ranks with this rank's place finish: one slice a group, one behind the other.
+    slices: Vec<Range<usize>>,
+    /// Sums that are sent, and the group's own where several ranks have merged them.
+    pub outgoing: usize,
+    /// Sums that come.
+    pub incoming: usize,
+}
+
+impl SectionSizes {
+    /// For the parameters `units`; `most` is the most sums of each group.
+    pub fn new(units: &[Range<usize>], most: &[usize], groups: &Nodes) -> SectionSizes {
+        let lanes = groups.lanes();
+        let lane = share_out(units, lanes).into_iter().nth(groups.place()).unwrap_or(0..0);
+        let first = units.partition_point(|unit| unit.end <= lane.start);
+        let behind = units.partition_point(|unit| unit.end <= lane.end);
+        let slices = share_out(&units[first..behind.max(first)], groups.count());
+        let (mut outgoing, mut incoming) = (0, 0);
+        if groups.is_multi_node() {
+            let floats: usize = slices.iter().map(Range::len).sum();
+            outgoing = if groups.members() > 1 { floats * most[groups.mine()] } else { 0 };
+            incoming = slices[groups.mine()].len() * groups.other_groups().map(|group| most[group]).sum::<usize>();
+        }
+        SectionSizes { slices, outgoing, incoming }
+    }
+
+    /// All that the ranks with this rank's place finish.
+    pub fn own(&self) -> Range<usize> {
+        self.slices[0].start..self.slices[self.slices.len() - 1].end
+    }
+}
+
 /// Parameters that follow one another, whose gradients are summed over all ranks.
 #[derive(Debug)]
 pub struct Section {
-    /// What the ranks with this rank's place finish: one slice a group, one behind the other.
-    slices: Vec<Range<usize>>,
+    sizes: SectionSizes,
     /// The first of two channels.
     channel: usize,
     outgoing: Buffer,
@@ -48,32 +81,15 @@ pub struct Section {
 }
 
 impl Section {
-    /// For the parameters `units`; `most` is the most sums of each group.
-    pub fn new(units: &[Range<usize>], channel: usize, most: &[usize], topology: &Topology<'_>) -> Section {
-        let groups = &topology.groups;
-        let lanes = groups.lanes();
-        let lane = share_out(units, lanes).into_iter().nth(groups.place()).unwrap_or(0..0);
-        let first = units.partition_point(|unit| unit.end <= lane.start);
-        let behind = units.partition_point(|unit| unit.end <= lane.end);
-        let slices = share_out(&units[first..behind.max(first)], groups.count());
-        let mine = slices[groups.mine()].len();
-        let other_groups = || topology.other_groups();
-        let out = if topology.members() > 1 {
-            other_groups().map(|k| slices[k].len()).sum::<usize>() * most[groups.mine()]
-        } else {
-            0
-        };
-        let own = if topology.members() > 1 { mine * most[groups.mine()] } else { 0 };
-        let (outgoing, incoming) = match topology.is_multi_node() {
-            true => (zeros(out + own), zeros(other_groups().map(|k| most[k]).sum::<usize>() * mine)),
-            false => (zeros(0), zeros(0)),
-        };
-        Section { slices, channel, outgoing, incoming }
+    /// With memory of these sizes.
+    pub fn new(sizes: &SectionSizes, channel: usize) -> Section {
+        let (outgoing, incoming) = (zeros(sizes.outgoing), zeros(sizes.incoming));
+        Section { sizes: sizes.clone(), channel, outgoing, incoming }
     }
 
     /// All that the ranks with this rank's place finish.
     pub fn own(&self) -> Range<usize> {
-        self.slices[0].start..self.slices[self.slices.len() - 1].end
+        self.sizes.own()
     }
 
     /// Whether this rank takes part.
@@ -89,37 +105,47 @@ impl Section {
         let groups = &topology.groups;
         let count = trees.groups.sums_of[groups.mine()];
         let mut at = 0;
-        for group in std::iter::once(groups.mine()).chain(topology.other_groups()) {
-            let slice = self.slices[group].clone();
+        for group in std::iter::once(groups.mine()).chain(topology.groups.other_groups()) {
+            let slice = self.sizes.slices[group].clone();
             if topology.members() > 1 {
                 let read = 4 * (topology.members() - 1) * slice.len();
                 topology
                     .trace
                     .span(What::Merge, 0, [read as u64, 0, 0, 0], || self.merge_group(trees, topology, &slice, at));
                 if group != groups.mine() {
-                    topology.send(self.channel, topology.receiver(group), &self.outgoing, at..at + count * slice.len());
+                    topology.send(
+                        self.channel,
+                        topology.groups.receiver(group),
+                        &self.outgoing,
+                        at..at + count * slice.len(),
+                    );
                 }
                 at += count * slice.len();
             } else if group != groups.mine() {
                 topology.own().sums[..count].iter().for_each(|sum| {
-                    topology.send(self.channel, topology.receiver(group), sum, slice.clone());
+                    topology.send(self.channel, topology.groups.receiver(group), sum, slice.clone());
                 });
             }
         }
         // What stays here is as coarse as what comes.
         if topology.members() == 1 {
-            let own = self.slices[groups.mine()].clone();
+            let own = self.sizes.slices[groups.mine()].clone();
             topology.own().sums[..count].iter().for_each(|sum| topology.round(&mut sum.part(own.clone())));
         } else {
-            topology.round(&mut self.outgoing[..count * self.slices[groups.mine()].len()]);
+            topology.round(&mut self.outgoing[..count * self.sizes.slices[groups.mine()].len()]);
         }
-        let (mut at, len) = (0, self.slices[groups.mine()].len());
-        for group in topology.other_groups() {
+        let (mut at, len) = (0, self.sizes.slices[groups.mine()].len());
+        for group in topology.groups.other_groups() {
             let floats = trees.groups.sums_of[group] * len;
             // One message of all sums, or one each: as they were sent.
             let messages = if groups.ranks(group).len() > 1 { 1 } else { trees.groups.sums_of[group] };
             for _ in 0..messages {
-                topology.receive(self.channel, topology.receiver(group), &self.incoming, at..at + floats / messages);
+                topology.receive(
+                    self.channel,
+                    topology.groups.receiver(group),
+                    &self.incoming,
+                    at..at + floats / messages,
+                );
                 at += floats / messages;
             }
         }
@@ -151,7 +177,7 @@ impl Section {
         }
         let (comm, groups) = (topology.comm, &topology.groups);
         comm.finish(self.channel);
-        let slice = self.slices[groups.mine()].clone();
+        let slice = self.sizes.slices[groups.mine()].clone();
         let len = slice.len();
         let sum = |sum: usize| -> &[f32] {
             let (mut group, mut index) = (0, sum);
@@ -169,9 +195,14 @@ impl Section {
         };
         topology.trace.span(What::Merge, 0, [0; 4], || trees.groups.merge_slices(sum, &mut total[slice.clone()]));
         topology.round(&mut total[slice.clone()]);
-        for group in topology.other_groups() {
-            topology.send(self.channel + 1, topology.receiver(group), total, slice.clone());
-            topology.receive(self.channel + 1, topology.receiver(group), total, self.slices[group].clone());
+        for group in topology.groups.other_groups() {
+            topology.send(self.channel + 1, topology.groups.receiver(group), total, slice.clone());
+            topology.receive(
+                self.channel + 1,
+                topology.groups.receiver(group),
+                total,
+                self.sizes.slices[group].clone(),
+            );
         }
         comm.finish(self.channel + 1);
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::shared_memory::SharedSegment;
-use crate::comm::{Communicator, Nodes, Wire};
+use crate::comm::{Communicator, Nodes, RemoteSlot, Wire};
 use crate::kernels::{self, Buffer, DENSE_BLOCK, ReductionTree, Rows};
 use crate::model::UNIT_INPUTS;
 use crate::trace::Trace;
@@ -19,8 +19,6 @@ pub struct Topology<'a> {
     pub segments: Vec<SharedSegment>,
     /// Rows of the step of each rank.
     pub rows: Vec<usize>,
-    /// For each rank: where its rows are in this group's memory, if it is of another one: whose segment, and which remote slot there.
-    remote_slots: Vec<(usize, usize)>,
     /// Bytes that this rank has read from its neighbours' segments.
     pub read: u64,
     /// Where what it does is recorded, if it is.
@@ -30,68 +28,26 @@ pub struct Topology<'a> {
 impl<'a> Topology<'a> {
     /// Without any memory yet.
     pub fn new(comm: &'a dyn Communicator, groups: Nodes, wire: Wire) -> Topology<'a> {
-        let mut remote_slots = vec![(0, 0); comm.size()];
-        let members = groups.neighbours().len();
-        let mut taken = vec![0; members];
-        for group in (0..groups.count()).filter(|&group| group != groups.mine()) {
-            for (place, rank) in groups.ranks(group).enumerate() {
-                let member = place % members;
-                remote_slots[rank] = (member, taken[member]);
-                taken[member] += 1;
-            }
-        }
         let (rows, trace) = (vec![0; comm.size()], Trace::default());
-        Topology { comm, wire, rows, groups, segments: Vec::new(), remote_slots, read: 0, trace }
+        Topology { comm, wire, rows, groups, segments: Vec::new(), read: 0, trace }
     }
 
     pub fn rank(&self) -> usize {
-        self.comm.rank()
+        self.groups.rank()
     }
 
     pub fn size(&self) -> usize {
-        self.comm.size()
+        self.groups.size()
     }
 
     /// Ranks of this group.
     pub fn members(&self) -> usize {
-        self.groups.neighbours().len()
+        self.groups.members()
     }
 
     /// Whether there are other groups.
     pub fn is_multi_node(&self) -> bool {
-        self.groups.count() > 1
-    }
-
-    /// The other groups.
-    pub fn other_groups(&self) -> impl Iterator<Item = usize> + use<> {
-        let mine = self.groups.mine();
-        (0..self.groups.count()).filter(move |&group| group != mine)
-    }
-
-    /// The ranks of other groups.
-    pub fn inter_node_ranks(&self) -> impl Iterator<Item = usize> + use<> {
-        let node = self.groups.neighbours();
-        (0..self.size()).filter(move |rank| !node.contains(rank))
-    }
-
-    /// The ranks of other groups whose rows this rank receives for its group, and the remote slot of each.
-    pub fn received_for_node(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let place = self.groups.place();
-        self.inter_node_ranks()
-            .map(|rank| (rank, self.remote_slots[rank]))
-            .filter(move |(_, at)| at.0 == place)
-            .map(|(r, at)| (r, at.1))
-    }
-
-    /// The most remote slots that a rank of this group needs.
-    pub fn most_remote_slots(&self) -> usize {
-        self.inter_node_ranks().map(|rank| self.remote_slots[rank].1 + 1).max().unwrap_or(0)
-    }
-
-    /// The rank that receives this rank's rows for another group.
-    pub fn receiver(&self, group: usize) -> usize {
-        let ranks = self.groups.ranks(group);
-        ranks.start + self.groups.place() % ranks.len()
+        self.groups.is_multi_node()
     }
 
     /// [`Communicator::send`], at the width of this run.
@@ -133,7 +89,7 @@ impl<'a> Topology<'a> {
     pub fn input(&self, rank: usize, layer: usize, inputs: usize) -> Rows<'_> {
         let values = match self.intra_node(rank) {
             Some(segment) => &segment.layers[layer].input,
-            None => &self.segments[self.remote_slots[rank].0].layers[layer].remote_slots[self.remote_slots[rank].1][0],
+            None => &self.remote_slot(rank, layer)[0],
         };
         Rows::whole(values, inputs, self.rows[rank])
     }
@@ -142,9 +98,15 @@ impl<'a> Topology<'a> {
     pub fn d_output(&self, rank: usize, layer: usize, outputs: usize) -> &[f32] {
         let values = match self.intra_node(rank) {
             Some(segment) => &segment.layers[layer].d_output,
-            None => &self.segments[self.remote_slots[rank].0].layers[layer].remote_slots[self.remote_slots[rank].1][1],
+            None => &self.remote_slot(rank, layer)[1],
         };
         &values[..self.rows[rank] * outputs]
+    }
+
+    /// Input and gradient of the output of the rows of a rank of another group at layer `layer`.
+    fn remote_slot(&self, rank: usize, layer: usize) -> &[Buffer; 2] {
+        let RemoteSlot { place, slot } = self.groups.remote_slot(rank);
+        &self.segments[place].layers[layer].remote_slots[slot]
     }
 
     /// Rows of the other ranks of this group.
