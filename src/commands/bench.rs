@@ -195,6 +195,7 @@ fn layer_figures(options: &Options, infos: &[LayerInfo], table: &[TableRound]) -
         let names: Vec<&str> = fused.iter().map(|info| info.layer.as_str()).collect();
         found.push(LayerFigures {
             layer: names.join(" + "),
+            block: fused.first().map_or_else(String::new, |info| info.block.clone()),
             input: layer.input.clone(),
             output: fused.last().map_or_else(Vec::new, |info| info.output.clone()),
             flops: layer.flops,

@@ -30,13 +30,15 @@ impl Model {
         ws.profile.times.resize(self.program.steps.len(), Times::default());
     }
 
-    /// What each step of the program is called: its layer, and those that run with it.
+    /// What each step of the program is called: its layer, those that run with it, and the block that it stands in.
     pub fn step_names(&self) -> Vec<String> {
         let layers = &self.program.layers;
         let name = |step: &Step| {
             let run = self.layers_of(step.layer);
             let fused: Vec<&str> = layers[run.clone()].iter().map(|layer| layer.layer.as_str()).collect();
-            format!("{} {}", run.start + 1, fused.join(", "))
+            let block = &layers[run.start].block;
+            let block = if block.is_empty() { String::new() } else { format!(" ({block})") };
+            format!("{} {}{block}", run.start + 1, fused.join(", "))
         };
         self.program.steps.iter().map(name).collect()
     }

@@ -23,6 +23,7 @@ mod row_memory;
 mod shape;
 mod spec;
 mod step;
+mod units;
 mod workspace;
 pub mod zoo;
 
@@ -33,12 +34,13 @@ pub use forward::{DenseStep, Through};
 pub use gradients::SlotId;
 pub use graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
 pub use layer_times::LayerTimes;
-pub use params::{Gradients, Init, Param, Params, UNIT_INPUTS, units};
+pub use params::{Gradients, Init, Param, Params};
 pub use predictor::Predictor;
 pub use probe::Probe;
 pub use profile::Times;
 pub use shape::Shape;
 pub use spec::{Block, BlockKind, Item, Join, ModelSpec};
+pub use units::{UNIT_INPUTS, Units};
 pub use workspace::Workspace;
 
 use std::ops::Range;

@@ -20,20 +20,6 @@ pub struct Param {
     pub range: Range<usize>,
 }
 
-/// Inputs of a dense layer whose weights are a unit.
-pub const UNIT_INPUTS: usize = 64;
-
-/// The parts of the block that are never divided among owners: 64 inputs of a dense layer's weight, 8192 values of any other
-/// tensor. Norms are summed over each of them, then over all of them in the fixed tree; digests are taken of each of them.
-pub fn units(table: &[Param]) -> Vec<Range<usize>> {
-    let cut = |param: &Param| {
-        let unit = if param.shape.len() == 2 { UNIT_INPUTS * param.shape[1] } else { 8192 };
-        let Range { start, end } = param.range;
-        (start..end).step_by(unit).map(move |first| first..end.min(first + unit))
-    };
-    table.iter().flat_map(cut).collect()
-}
-
 /// How initial weights are spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
-use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use super::run_dir::DIGESTS;
 use crate::comm::{Communicator, Nodes, hosts};
 use crate::error::{Error, Exit, Result};
 use crate::files::text_if_there;
-use crate::model::{Param, Params};
+use crate::model::{Param, Params, Units};
 
 /// A line of `digests.jsonl`. Digests are XXH3 (64 bits), in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +81,7 @@ pub struct Copies<'a> {
     /// The parameters.
     pub table: &'a [Param],
     /// The parts of them that are digested by themselves.
-    pub units: &'a [Range<usize>],
+    pub units: &'a Units,
     /// The digests that this rank brings: the unit's number, and its digest. Together the ranks of a group bring all, or those
     /// that no other group has.
     pub own: Vec<(usize, u64)>,
@@ -94,7 +93,7 @@ pub fn of_values(values: &[f32]) -> u64 {
 }
 
 /// The digest of each parameter, from those of its units.
-fn of_params(table: &[Param], units: &[Range<usize>], digests: &[u64]) -> Vec<u64> {
+fn of_params(table: &[Param], units: &Units, digests: &[u64]) -> Vec<u64> {
     let digest = |param: &Param| {
         let mut hash = XxHash3_64::default();
         let first = units.partition_point(|unit| unit.end <= param.range.start);
@@ -247,7 +246,7 @@ mod tests {
     use super::*;
     use crate::comm::Threads;
     use crate::model::Engine;
-    use crate::model::{Init, Model, units, zoo};
+    use crate::model::{Init, Model, zoo};
 
     /// What a rank says when the weights of `odd` differ from the others' by one bit.
     fn errors(ranks: usize, odd: &[usize]) -> Vec<Option<String>> {
@@ -259,8 +258,8 @@ mod tests {
                 let value = &mut params.values[model.table[2].range.start];
                 *value = f32::from_bits(value.to_bits() ^ 1);
             }
-            let (groups, units) = (Nodes::apart(ranks, comm.rank()), units(&params.table));
-            let own = units.iter().map(|unit| of_values(&params.values[unit.clone()])).enumerate().collect();
+            let (groups, units) = (Nodes::apart(ranks, comm.rank()), Units::of_params(&params.table));
+            let own = units.iter().map(|unit| of_values(&params.values[unit])).enumerate().collect();
             let copies = Copies { groups: &groups, table: &params.table, units: &units, own };
             let found = exchange(comm, true, &copies, &[Some(comm.rank() as u64), None]);
             assert_eq!(found.shards.len(), 2 * ranks);

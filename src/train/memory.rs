@@ -24,6 +24,9 @@ const KEPT: [usize; 2] = [3, 16 << 20];
 /// What the program takes only after the plan is chosen.
 const LATER: usize = 4_000_000;
 
+/// One part of so many of what steps touch is added for peaks that scatter from run to run.
+const SCATTER: usize = 100;
+
 /// What HDF5 takes for an image of a file beyond its numbers, a tensor.
 const BY_TENSOR: usize = 4096;
 
@@ -62,7 +65,7 @@ pub struct Memory {
     /// A checkpoint: a copy of weights and optimizer, and the file, built in memory; or, if more (on the root), the report, or what choosing
     /// the plan took before there was anything else.
     pub saving: usize,
-    /// The program and its libraries.
+    /// The program and its libraries, and a little for what peaks scatter by.
     pub program: usize,
     /// MPI's own; nothing on one rank.
     pub mpi: usize,
@@ -91,7 +94,8 @@ impl Memory {
             workspace: step.workspace,
             rows: data,
             saving: [saved + kept, REPORT, guess].into_iter().max().unwrap_or(saved),
-            program: PROGRAM[usize::from(has_pictures)],
+            program: PROGRAM[usize::from(has_pictures)]
+                + (step.weights + step.sums + step.moments + step.workspace) / SCATTER,
             mpi: if ranks > 1 { MPI + MPI_A_RANK * ranks.min(MPI_RANKS) } else { 0 },
         }
     }

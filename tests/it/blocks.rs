@@ -38,14 +38,16 @@ layers = [
 const STEPS: [(&str, &str); 2] = [
     (
         "sum",
-        "1 conv 3x3x4 stride 2 pad 1, relu; 3 conv 3x3x4, relu; 5 conv 3x3x4; 6 add, relu; 8 conv 3x3x4, relu; 10 conv 3x3x4; \
-         11 add, relu; 13 conv 3x3x6 stride 2 pad 1, relu; 15 conv 3x3x6; 16 conv 1x1x6 stride 2; 17 add; 18 global_avgpool; \
-         19 dense classes",
+        "1 conv 3x3x4 stride 2 pad 1, relu; 3 conv 3x3x4, relu (layer1[0].residual); 5 conv 3x3x4 (layer1[0].residual); \
+         6 add, relu (layer1[0]); 8 conv 3x3x4, relu (layer1[1].residual); 10 conv 3x3x4 (layer1[1].residual); \
+         11 add, relu (layer1[1]); 13 conv 3x3x6 stride 2 pad 1, relu (layer2.residual); 15 conv 3x3x6 (layer2.residual); \
+         16 conv 1x1x6 stride 2 (layer2.shortcut); 17 add (layer2); 18 global_avgpool; 19 dense classes",
     ),
     (
         "concat",
-        "1 conv 3x3x4 stride 2 pad 1, relu; 3 conv 1x1x3, relu; 5 maxpool 3 stride 1 pad 1; 6 concat, flatten; 8 dense 6; 9 tanh; \
-         10 dense 6; 11 relu; 12 add; 13 dense classes",
+        "1 conv 3x3x4 stride 2 pad 1, relu; 3 conv 1x1x3, relu (mix.branches[0]); 5 maxpool 3 stride 1 pad 1 (mix.branches[1]); \
+         6 concat, flatten (mix); 8 dense 6; 9 tanh; 10 dense 6 (layers[6].residual); 11 relu (layers[6].residual); \
+         12 add (layers[6]); 13 dense classes",
     ),
 ];
 
@@ -246,13 +248,13 @@ fn bench_times_the_steps_of_blocks_and_counts_the_operations_that_info_counts() 
         let options = format!("--model {model}.toml --input 24x24x3");
         let line = format!("bench --json --seconds 0.01 --batch 3 {options}");
         let [alone, two] = [0, 2].map(|ranks| json(&run(ranks, &line, dir).stdout));
-        let timed = |found: &Value| -> Vec<Value> {
-            let layers = found["layers"].as_array().unwrap();
-            layers[..layers.len() - 3].to_vec()
-        };
-        let names: Vec<String> = timed(&alone).iter().map(|layer| layer["layer"].as_str().unwrap().into()).collect();
+        let timed =
+            |found: &Value| found["layers"].as_array().and_then(|all| Some(all[..all.len() - 3].to_vec())).unwrap();
         // As `--trace` names them, but for numbers and what only changes a shape.
         let name = |step: &&str| step.split_once(' ').unwrap().1.replace(", flatten", "").replace(", ", " + ");
+        let block = |layer: &Value| layer["block"].as_str().map_or(String::new(), |block| format!(" ({block})"));
+        let full = |layer: &Value| format!("{}{}", layer["layer"].as_str().unwrap(), block(layer));
+        let names: Vec<String> = timed(&alone).iter().map(full).collect();
         assert_eq!(names, steps.iter().map(name).collect::<Vec<_>>());
         let layer =
             timed(&alone).into_iter().find(|layer| layer["layer"].as_str().unwrap().starts_with("add")).unwrap();
@@ -383,16 +385,13 @@ fn weights_of_blocks_go_out_and_come_back() {
         run(0, &format!("{TRAIN} --model {model}.toml --out {model}"), dir);
         run(0, &format!("export {model} --to safetensors --out {model}.safetensors"), dir);
         let said = run(0, &format!("import {model}.safetensors --model {model}.toml --out back-{model}"), dir).stdout;
-        let layers = if model == "sum" {
-            ["conv14: conv14 [3, 3, 6, 6]", "conv15: conv15 [1, 1, 4, 6]"]
-        } else {
-            ["conv2: conv2 [1, 1, 4, 3]", "dense9: dense9 [6, 6]"]
+        let layers = match model {
+            "sum" => ["conv14: conv14 [3, 3, 6, 6]", "conv15: conv15 [1, 1, 4, 6]"],
+            _ => ["conv2: conv2 [1, 1, 4, 3]", "dense9: dense9 [6, 6]"],
         };
         assert!(layers.iter().all(|layer| said.contains(layer)), "{said}");
         let [here, back] = ["", "back-"].map(|from| eval(0, &format!("{from}{model}/model.h5"), dir));
-        for key in ["loss", "accuracy", "confusion"] {
-            assert_eq!(here[key], back[key], "{model}: {key}");
-        }
+        ["loss", "accuracy", "confusion"].iter().for_each(|key| assert_eq!(here[key], back[key], "{model}: {key}"));
     }
     // A block that is another is named by its layer.
     std::fs::write(dir.join("other.toml"), SUM.replace("conv 1x1x6", "conv 2x2x6")).unwrap();

@@ -6,7 +6,7 @@ use std::ops::Range;
 use glasses::kernels::{
     self, DENSE_BLOCK, DenseShape, Groups, GroupsMut, Isa, Leaf, ReductionTree, Rows, RowsMut, leaves, tree,
 };
-use glasses::model::{Engine, Init, Model, Params, units, zoo};
+use glasses::model::{Engine, Init, Model, Params, Units, zoo};
 use glasses::optim::{Optimizer, OptimizerKind, Settings};
 
 use crate::kernels::numbers;
@@ -211,7 +211,7 @@ fn units_are_whole_inputs_and_cover_every_parameter_once() {
     for name in zoo::names() {
         let (input, flat) = if name == "spiral" { ([1, 1, 2], true) } else { ([24, 24, 3], false) };
         let model = Model::new(zoo::find(name).unwrap(), input, flat, 3, Engine::Direct).unwrap();
-        let all = units(&model.table);
+        let all = Units::of_params(&model.table).iter().collect::<Vec<_>>();
         assert_eq!((all[0].start, all[all.len() - 1].end), (0, model.parameters()));
         assert!(all.windows(2).all(|two| two[0].end == two[1].start) && all.iter().all(|unit| !unit.is_empty()));
         for unit in &all {
@@ -229,7 +229,7 @@ fn units_are_whole_inputs_and_cover_every_parameter_once() {
 #[test]
 fn an_optimizer_updates_parts_in_any_order_to_the_bits_of_the_whole() {
     let model = Model::new(zoo::find("mnist").unwrap(), [28, 28, 1], false, 10, Engine::Direct).unwrap();
-    let (all, len) = (units(&model.table), model.parameters());
+    let (all, len) = (Units::of_params(&model.table).iter().collect::<Vec<_>>(), model.parameters());
     let initial = Params::initial(model.table.clone(), Init::He, 3);
     use OptimizerKind::{Adam, Adamw, Momentum, Nesterov, Sgd};
     for (kind, clip_value, clip_norm) in [

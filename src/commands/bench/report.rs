@@ -53,6 +53,9 @@ pub struct Figure {
 pub struct LayerFigures {
     /// Layers that run as one, or what else a step does.
     pub layer: String,
+    /// The block that they stand in; nothing outside of all.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub block: String,
     pub input: Vec<usize>,
     pub output: Vec<usize>,
     /// Floating-point operations of a forward pass of one row; each part of the backward pass has as many.
@@ -69,10 +72,16 @@ pub struct LayerFigures {
 }
 
 impl LayerFigures {
+    /// As a line of the table names it.
+    fn name(&self) -> String {
+        if self.block.is_empty() { self.layer.clone() } else { format!("{} ({})", self.layer, self.block) }
+    }
+
     /// What belongs to no layer.
     pub fn rest(name: &str, ms: f64, share: f64) -> LayerFigures {
         LayerFigures {
             layer: name.to_owned(),
+            block: String::new(),
             input: Vec::new(),
             output: Vec::new(),
             flops: 0,
@@ -207,20 +216,21 @@ impl Report {
     fn print_layers(&self) {
         let shapes: Vec<String> = self.layers.iter().map(LayerFigures::shapes).collect();
         let width = |least: usize, texts: &mut dyn Iterator<Item = &str>| texts.map(str::len).fold(least, usize::max);
-        let name = width(5, &mut self.layers.iter().map(|layer| layer.layer.as_str()));
+        let names: Vec<String> = self.layers.iter().map(LayerFigures::name).collect();
+        let name = width(5, &mut names.iter().map(String::as_str));
         let shape = width(5, &mut shapes.iter().map(String::as_str));
         say!("\nlayers at batch {}: GFLOP/s and % of the peak", self.layers_batch);
         say!("(every product of a window counted: 3x3 by Winograd's tiles makes fewer, and may pass 100 %)");
         let heads = ["forward", "backward-data", "backward-weights"];
         let [forward, data, weights] = heads.map(|head| format!("{head:>16}"));
         say!("{:<name$}  {:<shape$} {forward} {data} {weights}  {:>8}  {:>7}", "layer", "shape", "ms", "share");
-        for (layer, shapes) in self.layers.iter().zip(&shapes) {
+        for ((layer, shapes), own_name) in self.layers.iter().zip(&shapes).zip(&names) {
             let [forward, data, weights] = layer.parts().map(|figure| match figure {
                 Some(figure) => format!("{:>9.1} {:>4.0} %", figure.gflops, 100.0 * figure.peak_share),
                 None => format!("{:>16}", "-"),
             });
             let (ms, share) = (layer.ms, percent(layer.share));
-            say!("{:<name$}  {shapes:<shape$} {forward} {data} {weights}  {ms:>8.3}  {share:>7}", layer.layer);
+            say!("{:<name$}  {shapes:<shape$} {forward} {data} {weights}  {ms:>8.3}  {share:>7}", own_name);
         }
     }
 

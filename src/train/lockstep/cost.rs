@@ -2,15 +2,13 @@
 //!
 //! A step is its arithmetic, and what of the exchange cannot hide behind it. `benches/plan_check.sh` holds it against real runs.
 
-use std::ops::Range;
-
 use serde::Serialize;
 
 use super::setting::{Setting, most_rows};
 use super::sizes::Ranks;
 use crate::comm::{Strategy, Wire};
 use crate::kernels::DenseShape;
-use crate::model::{Model, units};
+use crate::model::{Model, Units};
 
 /// A time that grows with the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -65,7 +63,7 @@ pub struct Link {
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// The units of the parameters below the first dense layer, and of those from there on.
-    pub units: [Vec<Range<usize>>; 2],
+    pub units: [Units; 2],
     /// Dense layers, from below, and whether anything below has weights.
     pub dense: Vec<(DenseShape, bool)>,
 }
@@ -74,8 +72,9 @@ impl Shape {
     /// Of this network.
     pub fn of(model: &Model) -> Shape {
         let dense = model.dense_steps().into_iter().map(|step| (step.dense.shape, step.d_input.is_some()));
-        let mut below = units(&model.table);
-        let above = below.split_off(below.partition_point(|unit| unit.end <= model.image_params().end));
+        let units = Units::of_params(&model.table);
+        let below = units.partition_point(|unit| unit.end <= model.image_params().end);
+        let (below, above) = (units.part(0..below), units.part(below..units.len()));
         Shape { units: [below, above], dense: dense.collect() }
     }
 }
@@ -127,7 +126,8 @@ pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Lin
             Strategy::Split => sum.split(rates, link, dense, inputs, &at),
         }
     }
-    let above = if strategies.is_empty() { &shape.units[1][..] } else { &[] };
+    let none = Units::default();
+    let above = if strategies.is_empty() { &shape.units[1] } else { &none };
     sum.sections(rates, link, [&shape.units[0], above], hides, &at);
     sum.node_barriers += if at.members > 1.0 { 2.0 } else { 0.0 };
     if at.ranks > 1.0 {
@@ -231,7 +231,7 @@ impl Sum {
     }
 
     /// Sums of gradients: below the first dense layer, and from there on.
-    fn sections(&mut self, rates: &Rates, link: &Link, units: [&[Range<usize>]; 2], hides: f64, at: &Scale) {
+    fn sections(&mut self, rates: &Rates, link: &Link, units: [&Units; 2], hides: f64, at: &Scale) {
         for (units, hidden) in units.into_iter().zip([self.update, hides]) {
             let moves = at.moves.section(units);
             self.shared += 4.0 * moves.shared;

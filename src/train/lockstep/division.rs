@@ -1,15 +1,13 @@
 //! How a run's steps are divided among its ranks, as one of them sees it. Nothing here takes memory, and nothing asks other ranks: `info`
 //! divides a run that there is not yet by the same arithmetic.
 
-use std::ops::Range;
-
 use super::cost::{Link, Rates, Shape, best};
 use super::plan::{ExchangePlan, can_share, can_take, decide};
 use super::reduce::Trees;
 use super::setting::{Setting, most_rows};
 use crate::comm::{Comm, Nodes, Reduce, Strategy, Wire};
 use crate::kernels::{self, Leaf};
-use crate::model::{DenseStep, Model, units};
+use crate::model::{DenseStep, Model, Units};
 use crate::train::data::TrainData;
 use crate::train::micro_batch::{EVALUATION_BATCH, Run, rows_at_once};
 
@@ -29,7 +27,7 @@ pub struct Division {
     /// The order of sums, where all shards have as many rows as they can have in a step.
     pub trees: Trees,
     /// The units of the parameters.
-    pub units: Vec<Range<usize>>,
+    pub units: Units,
     /// The dense layers that are shared out, from below; where there are none, all layers are summed.
     pub shared: Vec<(DenseStep, Strategy)>,
     /// In the fixed tree, or by MPI's own sum.
@@ -131,7 +129,7 @@ impl Division {
             capacity,
             shards,
             trees,
-            units: units(&model.table),
+            units: Units::of_params(&model.table),
             shared,
             reduce,
             limits_norm: setting.norm > 0,

@@ -10,10 +10,10 @@ use std::ops::Range;
 use super::all_rows::{DInputs, Inputs};
 use super::point_to_point::{MessageSizes, PointToPoint};
 use super::shared_memory::LayerSegmentSizes;
-use super::topology::{Topology, blocks_of, input_units, share_out, stretch};
+use super::topology::{Topology, blocks_of, stretch};
 use crate::comm::{Nodes, Strategy};
 use crate::kernels::{self, Buffer, DenseShape, Leaf, ReductionTree, RowsMut, zeros};
-use crate::model::{DenseStep, Params, Times, Workspace};
+use crate::model::{DenseStep, Params, Times, Units, Workspace};
 use crate::optim::Optimizer;
 use crate::position;
 use crate::stopwatch::Stopwatch;
@@ -54,7 +54,7 @@ impl LayerSizes {
         let (size, rank) = (groups.size(), groups.rank());
         let slices: Vec<Range<usize>> = (0..size).map(|rank| stretch(inputs, rank, size)).collect();
         let is_split = strategy == Strategy::Split;
-        let share = share_out(&input_units(inputs), groups.members()).swap_remove(groups.place());
+        let share = Units::of_inputs(inputs).share_out(groups.members()).swap_remove(groups.place());
         let blocks = if is_split { blocks_of(inputs, rank, size) } else { ReductionTree::default() };
         let split = is_split && size > 1;
         LayerSizes {

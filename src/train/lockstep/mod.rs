@@ -37,7 +37,7 @@ use crate::comm::{CHANNELS, Reduce, Strategy, Wire};
 use crate::data::{EpochOrder, Shards};
 use crate::kernels::{self, Buffer, Score};
 use crate::metrics::{Exchange, Seconds};
-use crate::model::{Gradients, Model, Params, Workspace};
+use crate::model::{Gradients, Model, Params, Units, Workspace};
 use crate::optim::Optimizer;
 use crate::position::{self, Phase};
 use crate::stopwatch::Stopwatch;
@@ -80,7 +80,7 @@ pub struct Lockstep<'a> {
     gathered: Vec<f64>,
     /// Of each unit of the parameters, what it adds to the square of the gradient's norm.
     squares: Vec<f64>,
-    units: Vec<Range<usize>>,
+    units: Units,
     /// The scores and flags of all ranks in this step, once they are exchanged.
     agreed: Option<(Score, StepFlags)>,
 }
@@ -258,7 +258,7 @@ impl<'a> Lockstep<'a> {
                     if unit.start >= own.end {
                         break;
                     }
-                    *square = optimizer.measure(&mut total[unit.clone()]);
+                    *square = optimizer.measure(&mut total[unit]);
                 }
             }
             self.sum_squares(optimizer);
@@ -298,7 +298,7 @@ impl<'a> Lockstep<'a> {
         let Lockstep { total, units, squares, .. } = self;
         if optimizer.wants_norm() {
             for (unit, square) in units.iter().zip(squares.iter_mut()) {
-                *square = optimizer.measure(&mut total[unit.clone()]);
+                *square = optimizer.measure(&mut total[unit]);
             }
             limit_norm(squares, optimizer);
         }
@@ -318,13 +318,12 @@ impl<'a> Lockstep<'a> {
         };
         let share = |place: usize| place * units.len() / topology.members();
         let place = topology.groups.place();
-        let is_own = |(index, unit): &(usize, &Range<usize>)| match split(unit) {
+        let is_own = |(index, unit): &(usize, Range<usize>)| match split(unit) {
             Some(layer) => layer.weights_of(topology.rank()).contains(&unit.start),
             None => (share(place)..share(place + 1)).contains(index),
         };
         let own = units.iter().enumerate().filter(is_own);
-        let digest = |unit: &Range<usize>| digests::of_values(&params.values[unit.clone()]);
-        let own = own.map(|(index, unit)| (index, digest(unit))).collect();
+        let own = own.map(|(index, unit)| (index, digests::of_values(&params.values[unit]))).collect();
         Copies { groups: &topology.groups, table: &params.table, units, own }
     }
 

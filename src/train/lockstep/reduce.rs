@@ -4,9 +4,10 @@
 
 use std::ops::Range;
 
-use super::topology::{Topology, share_out};
+use super::topology::Topology;
 use crate::comm::Nodes;
 use crate::kernels::{Buffer, ReductionTree, merge_sums, zeros};
+use crate::model::Units;
 use crate::optim::Optimizer;
 use crate::position;
 use crate::trace::What;
@@ -49,12 +50,12 @@ pub struct SectionSizes {
 
 impl SectionSizes {
     /// For the parameters `units`; `most` is the most sums of each group.
-    pub fn new(units: &[Range<usize>], most: &[usize], groups: &Nodes) -> SectionSizes {
+    pub fn new(units: &Units, most: &[usize], groups: &Nodes) -> SectionSizes {
         let lanes = groups.lanes();
-        let lane = share_out(units, lanes).into_iter().nth(groups.place()).unwrap_or(0..0);
+        let lane = units.share_out(lanes).into_iter().nth(groups.place()).unwrap_or(0..0);
         let first = units.partition_point(|unit| unit.end <= lane.start);
         let behind = units.partition_point(|unit| unit.end <= lane.end);
-        let slices = share_out(&units[first..behind.max(first)], groups.count());
+        let slices = units.part(first..behind).share_out(groups.count());
         let (mut outgoing, mut incoming) = (0, 0);
         if groups.is_multi_node() {
             let floats: usize = slices.iter().map(Range::len).sum();

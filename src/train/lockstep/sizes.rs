@@ -1,10 +1,9 @@
 //! How much the root moves in a step, as `reduce.rs`, `factors.rs` and `split.rs` divide the work, for any number of ranks.
 
-use std::ops::Range;
-
 use super::setting::Setting;
-use super::topology::{blocks_of, input_units, share_out, stretch};
+use super::topology::{blocks_of, stretch};
 use crate::kernels::{DenseShape, ReductionTree};
+use crate::model::Units;
 
 /// Floats that the root sends to other groups, and reads from its neighbours' memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,10 +64,10 @@ impl Ranks {
     }
 
     /// Of parameters `units`.
-    pub fn section(&self, units: &[Range<usize>]) -> SectionMoves {
-        let lane = share_out(units, self.members)[0].clone();
+    pub fn section(&self, units: &Units) -> SectionMoves {
+        let lane = units.share_out(self.members)[0].clone();
         let behind = units.partition_point(|unit| unit.end <= lane.end);
-        let slices = share_out(&units[..behind], self.groups);
+        let slices = units.part(0..behind).share_out(self.groups);
         let mine = slices[0].len() as f64;
         let floats = lane.len() as f64;
         SectionMoves {
@@ -81,7 +80,7 @@ impl Ranks {
 
     /// Of a dense layer by *factors*.
     pub fn factors(&self, dense: DenseShape) -> Moves {
-        let share = share_out(&input_units(dense.inputs), self.members)[0].len();
+        let share = Units::of_inputs(dense.inputs).share_out(self.members)[0].len();
         Moves {
             sent: self.own * (dense.inputs + dense.outputs) as f64 * (self.groups - 1) as f64,
             shared: self.intra_node * (share + dense.outputs) as f64,

@@ -12,7 +12,7 @@ use super::topology::Topology;
 use crate::comm::{Communicator, Nodes, Reduce, SharedWindow};
 use crate::error::{Error, Result};
 use crate::kernels::{Buffer, zeros};
-use crate::model::{Gradients, Model, Params, Workspace, units};
+use crate::model::{Gradients, Model, Params, Units, Workspace};
 use crate::optim::{self, Optimizer};
 use crate::train::data::TrainData;
 
@@ -105,7 +105,7 @@ impl<'a> Decision<'a> {
     /// Collective.
     fn new(requested: &Requested<'_>, comm: &'a dyn Communicator, groups: Nodes) -> Decision<'a> {
         let Requested { model, data, batch, config, settings } = *requested;
-        let norm = if settings.clip_norm.is_some() { units(&model.table).len() } else { 0 };
+        let norm = if settings.clip_norm.is_some() { Units::of_params(&model.table).len() } else { 0 };
         let request = PlanRequest { batch, shards: data.train.shards.count(), norm, config };
         let plan = plan::choose(model, &request, comm, &groups);
         let division = Division::of_run(model, data, &plan, config.reduce, groups.clone());

@@ -9,7 +9,7 @@ use crate::comm::{Communicator, Reduce, Strategy, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{DenseShape, dense_forward_sums};
 use crate::memory::shortage;
-use crate::model::{DenseStep, Model, Workspace};
+use crate::model::{DenseStep, Model, Units, Workspace};
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::plural::plural;
 
@@ -69,14 +69,15 @@ impl StepMemory {
             LayerSizes::new(step.dense.shape, *strategy, (*batch, *capacity), groups)
         };
         let layers: Vec<LayerSizes> = shared.iter().map(layer).collect();
-        let (below, above) = units.split_at(units.partition_point(|unit| unit.end <= model.image_params().end));
-        let above = if shared.is_empty() { above } else { &[] };
+        let below = units.partition_point(|unit| unit.end <= model.image_params().end);
+        let above = if shared.is_empty() { units.part(below..units.len()) } else { Units::default() };
         let scores = 2 + 2 * division.most_sums();
         let mut memory = StepMemory {
             segment: segment(model, division, optimizer, &layers),
             has_replica: groups.place() == 0,
             total: model.parameters(),
-            sections: [below, above].map(|units| SectionSizes::new(units, &trees.groups.sums_of, groups)),
+            sections: [units.part(0..below), above]
+                .map(|units| SectionSizes::new(&units, &trees.groups.sums_of, groups)),
             layers,
             scores: scores * groups.size(),
             squares: units.len(),

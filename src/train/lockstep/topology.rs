@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::shared_memory::SharedSegment;
 use crate::comm::{Communicator, Nodes, RemoteSlot, Wire};
 use crate::kernels::{self, Buffer, DENSE_BLOCK, ReductionTree, Rows};
-use crate::model::UNIT_INPUTS;
 use crate::trace::Trace;
 
 /// All ranks, and the shared segments of this rank's node group.
@@ -138,44 +137,4 @@ pub fn blocks_of(inputs: usize, rank: usize, ranks: usize) -> ReductionTree {
     let mut tree = ReductionTree::default();
     tree.build(&vec![1; blocks], (1..=ranks).map(|rank| rank * blocks / ranks), rank);
     tree
-}
-
-/// The inputs of a dense layer, in the units of its weight.
-pub fn input_units(inputs: usize) -> Vec<Range<usize>> {
-    (0..inputs).step_by(UNIT_INPUTS).map(|first| first..inputs.min(first + UNIT_INPUTS)).collect()
-}
-
-/// Cuts `units`, which follow one another, into `parts` of nearly equal size.
-pub fn share_out(units: &[Range<usize>], parts: usize) -> Vec<Range<usize>> {
-    let (Some(first), Some(last)) = (units.first(), units.last()) else { return vec![0..0; parts] };
-    let (start, len) = (first.start, last.end - first.start);
-    let cut = |part: usize| {
-        let wanted = start + (len as u128 * part as u128 / parts as u128) as usize;
-        let behind = units.partition_point(|unit| unit.end <= wanted);
-        match units.get(behind) {
-            Some(unit) if 2 * (wanted - unit.start) > unit.len() => unit.end,
-            Some(unit) => unit.start,
-            None => last.end,
-        }
-    };
-    (0..parts).map(|part| cut(part)..cut(part + 1)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn units_are_shared_out_whole_and_evenly() {
-        let units: Vec<Range<usize>> = (0..10).map(|unit| 7 + 8 * unit..7 + 8 * (unit + 1)).collect();
-        for parts in 1..13 {
-            let shares = share_out(&units, parts);
-            assert_eq!((shares[0].start, shares[parts - 1].end), (7, 87));
-            assert!(shares.windows(2).all(|two| two[0].end == two[1].start));
-            assert!(
-                shares.iter().all(|share| (share.start - 7) % 8 == 0 && share.len() <= 80usize.div_ceil(parts) + 8)
-            );
-        }
-        assert_eq!(share_out(&[], 2), [0..0, 0..0]);
-    }
 }
