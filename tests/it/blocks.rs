@@ -248,8 +248,7 @@ fn bench_times_the_steps_of_blocks_and_counts_the_operations_that_info_counts() 
         let options = format!("--model {model}.toml --input 24x24x3");
         let line = format!("bench --json --seconds 0.01 --batch 3 {options}");
         let [alone, two] = [0, 2].map(|ranks| json(&run(ranks, &line, dir).stdout));
-        let timed =
-            |found: &Value| found["layers"].as_array().and_then(|all| Some(all[..all.len() - 3].to_vec())).unwrap();
+        let timed = |found: &Value| found["layers"].as_array().map(|all| all[..all.len() - 3].to_vec()).unwrap();
         // As `--trace` names them, but for numbers and what only changes a shape.
         let name = |step: &&str| step.split_once(' ').unwrap().1.replace(", flatten", "").replace(", ", " + ");
         let block = |layer: &Value| layer["block"].as_str().map_or(String::new(), |block| format!(" ({block})"));
