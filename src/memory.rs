@@ -16,15 +16,27 @@ pub fn available() -> Option<usize> {
     Some(groups.lines().filter_map(|line| left_in(line, Path::new("/sys/fs/cgroup"))).fold(machine, usize::min))
 }
 
+/// Bytes of swap that are free, where the system says so (Linux).
+pub fn swap() -> usize {
+    let text = read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("SwapFree:")?.trim().strip_suffix(" kB"));
+    line.and_then(|free| free.parse::<usize>().ok()).map_or(0, |free| free.saturating_mul(1024))
+}
+
 /// What is left in a control group, and those around it; `line` is the process' own of one hierarchy, `number:controllers:path`, and
 /// the groups are mounted at `mount`.
 fn left_in(line: &str, mount: &Path) -> Option<usize> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
     let (root, limit, held, files) = match controllers {
-        "" => (mount.to_owned(), "memory.max", "memory.current", ["inactive_file ", "active_file "]),
+        "" => (
+            mount.to_owned(),
+            "memory.max",
+            "memory.current",
+            &["inactive_file ", "active_file ", "slab_reclaimable "][..],
+        ),
         _ if controllers.split(',').any(|name| name == "memory") => {
-            let files = ["total_inactive_file ", "total_active_file "];
+            let files = &["total_inactive_file ", "total_active_file "][..];
             (mount.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", files)
         }
         _ => return None,
@@ -32,7 +44,7 @@ fn left_in(line: &str, mount: &Path) -> Option<usize> {
     let left = |group: &Path| {
         let number = |name: &str| read_to_string(group.join(name)).ok()?.trim().parse::<usize>().ok();
         let stat = read_to_string(group.join("memory.stat")).unwrap_or_default();
-        // Files that were read are counted, and given up when there is need.
+        // Files that were read, and what the kernel remembers of them, are counted, and given up when there is need.
         let of = |line: &str| files.iter().find_map(|name| line.strip_prefix(name)?.parse::<usize>().ok());
         let cached = stat.lines().filter_map(of).sum();
         Some(number(limit)?.saturating_sub(number(held)?.saturating_sub(cached)))

@@ -96,7 +96,7 @@ fn operator<const N: usize>(name: &'static str, operands: [Operand; N]) -> Opera
     Operator { name, attributes: Vec::new(), operands: operands.to_vec() }
 }
 
-/// `v · Φ(v)`, and its approximation, in operators that every version of ONNX has.
+/// `v · Φ(v)`, and its approximation, in operators of the version that we write: `Gelu` itself came with 20.
 fn gelu(tanh: bool) -> Function {
     use Operand::{Argument, Number};
     let inner = match tanh {

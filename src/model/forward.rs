@@ -93,7 +93,7 @@ impl Model {
         self.program.steps.iter().enumerate().filter_map(dense).collect()
     }
 
-    /// The step behind which the inputs of another one are complete.
+    /// The step behind which the inputs of another one are complete; 0 where it reads the network's input.
     fn ready(&self, step: &Step) -> usize {
         let writers = self.program.steps.iter().enumerate().filter(|(_, writer)| step.inputs.contains(&writer.output));
         writers.map(|(writer, _)| self.program.segments.span(writer).end).max().unwrap_or(0)
@@ -164,7 +164,7 @@ pub struct DenseStep {
     pub d_input: Option<SlotId>,
     /// What that is added to, where the input has other readers.
     pub added_to: Option<SlotId>,
-    /// The step behind which its input is complete.
+    /// The step behind which its input is complete; 0 where that is the network's own.
     pub ready: usize,
 }
 

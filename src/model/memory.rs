@@ -58,7 +58,7 @@ impl Place {
     /// Where it lies in a region for `capacity` rows.
     pub fn range(&self, capacity: usize) -> Range<usize> {
         match self.images {
-            Some(images) => self.offset..self.offset + self.floats * images,
+            Some(images) => self.offset..self.offset + self.floats * images.min(capacity),
             None => self.offset * capacity..(self.offset + self.floats) * capacity,
         }
     }

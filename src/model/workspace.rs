@@ -33,7 +33,7 @@ pub struct Workspace {
     pub(super) gradients: Tensors,
     /// What each step keeps besides, for its backward pass.
     pub(super) kept: Vec<Vec<u16>>,
-    /// Sums of the shards' gradients of the steps by image, as the tree has them waiting.
+    /// Sums of the shards' gradients of the steps that images go through in turn, as the tree has them waiting.
     pub(super) shard_sums: Vec<Buffer>,
     pub(super) scratch: Buffer,
     /// Watches what the shards of a step bring.
@@ -144,14 +144,15 @@ impl Workspace {
     /// shards stand side by side.
     pub fn touched_bytes(model: &Model, capacity: usize, rows: usize, levels: usize) -> usize {
         let memory = &model.program.training;
-        // Without a backward pass, images take turns in what only steps by image know.
+        // Without a backward pass, images take turns in what only one segment of theirs knows.
         let used = |place: &Place| match (place.images, place.takes_turns) {
-            (Some(images), _) => images,
+            (Some(images), _) => images.min(capacity),
             (None, true) => rows,
             (None, false) => capacity,
         };
         let values = touched(&memory.values, capacity, used);
-        let gradients = touched(&memory.gradients, capacity, |place| place.images.unwrap_or(rows));
+        let gradients =
+            touched(&memory.gradients, capacity, |place| place.images.map_or(rows, |images| images.min(rows)));
         let kept: usize = model.program.steps.iter().map(|step| step.kept() * rows).sum();
         let sums = levels * model.image_params().len();
         4 * (values + gradients + sums + scratch(model, capacity) + model.program.packed) + 2 * kept

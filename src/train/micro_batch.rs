@@ -13,7 +13,7 @@ pub const EVALUATION_BATCH: usize = 32;
 
 /// Leaves that go through the network one behind the other and give one sum.
 #[derive(Clone, Debug, Default)]
-pub struct Run {
+pub struct LeafRun {
     /// The leaves.
     pub leaves: Range<usize>,
     /// Their rows.
@@ -24,14 +24,14 @@ pub struct Run {
     pub merges: usize,
 }
 
-impl Run {
+impl LeafRun {
     /// The run behind this one, which ends before the last of `leaves`, in micro-batches of up to `capacity` rows; its own leaves, counted
     /// from its first row, are put into `own`.
-    pub fn next(&self, leaves: &[Leaf], capacity: usize, own: &mut Vec<Leaf>) -> Run {
+    pub fn next(&self, leaves: &[Leaf], capacity: usize, own: &mut Vec<Leaf>) -> LeafRun {
         let (first, start) = (self.leaves.end, self.rows.end);
         let (count, merges) = next_run(&leaves[first..], start, capacity, own);
         let depth = if first == 0 { 0 } else { self.depth + 1 - self.merges };
-        Run { leaves: first..first + count, rows: start..leaves[first + count - 1].end, depth, merges }
+        LeafRun { leaves: first..first + count, rows: start..leaves[first + count - 1].end, depth, merges }
     }
 
     /// Its rows as they go through the network together.

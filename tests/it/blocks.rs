@@ -38,9 +38,9 @@ layers = [
 const STEPS: [(&str, &str); 2] = [
     (
         "sum",
-        "1 conv 3x3x4 stride 2 pad 1, relu; 3 conv 3x3x4, relu (layer1[0].residual); 5 conv 3x3x4 (layer1[0].residual); \
-         6 add, relu (layer1[0]); 8 conv 3x3x4, relu (layer1[1].residual); 10 conv 3x3x4 (layer1[1].residual); \
-         11 add, relu (layer1[1]); 13 conv 3x3x6 stride 2 pad 1, relu (layer2.residual); 15 conv 3x3x6 (layer2.residual); \
+        "1 conv 3x3x4 stride 2 pad 1, relu; 3 conv 3x3x4, relu (layer1[0].layers[0].residual); 5 conv 3x3x4 (layer1[0].layers[0].residual); \
+         6 add, relu (layer1[0].layers[0]); 8 conv 3x3x4, relu (layer1[1].layers[0].residual); 10 conv 3x3x4 (layer1[1].layers[0].residual); \
+         11 add, relu (layer1[1].layers[0]); 13 conv 3x3x6 stride 2 pad 1, relu (layer2.residual); 15 conv 3x3x6 (layer2.residual); \
          16 conv 1x1x6 stride 2 (layer2.shortcut); 17 add (layer2); 18 global_avgpool; 19 dense classes",
     ),
     (

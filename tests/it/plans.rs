@@ -28,6 +28,19 @@ layers = [
 ]
 "#;
 
+/// Dense layers that read the network's own input: nothing else comes first, and beside convolutions.
+const FIRST: &str = r#"
+name = "first"
+layers = ["flatten", "dense 260", "tanh", "dense 7", "relu", "dense classes"]
+"#;
+const BESIDE: &str = r#"
+name = "beside"
+layers = [
+    { branches = [["flatten", "dense 9"], ["conv 3x3x4 stride 2 pad 1", "relu", "flatten"]], join = "concat" }, "dense 9", "tanh",
+    "dense classes",
+]
+"#;
+
 const COMMS: [Comm; 4] = [Comm::Auto, Comm::Reduce, Comm::Factors, Comm::Split];
 
 /// Ranks of each machine.
@@ -47,7 +60,9 @@ fn with_threads(machines: &[usize], settings: Settings, origin: &Origin, out: &P
 
 fn faces(dir: &Path) -> PathBuf {
     std::fs::write(dir.join("blocks.toml"), MODEL).unwrap();
-    std::fs::write(dir.join("joined.toml"), JOINED).unwrap();
+    for (name, text) in [("joined", JOINED), ("first", FIRST), ("beside", BESIDE)] {
+        std::fs::write(dir.join(format!("{name}.toml")), text).unwrap();
+    }
     glasses(&["synth", "--out", "faces.h5", "--count", "80", "--size", "24", "--val", "0.1"], dir).success();
     dir.join("faces.h5")
 }
@@ -81,6 +96,9 @@ fn every_plan_on_any_machines_is_the_same_run() {
         ("joined", Batch::Rows(13), 8, OptimizerKind::Adam, Some(0.5), 6),
         ("joined", Batch::Rows(3), 11, OptimizerKind::Momentum, None, 8),
         ("joined", Batch::Full, 13, OptimizerKind::Sgd, None, 2),
+        ("first", Batch::Rows(13), 8, OptimizerKind::Sgd, None, 6),
+        ("first", Batch::Rows(3), 11, OptimizerKind::Adam, Some(0.5), 4),
+        ("beside", Batch::Rows(13), 11, OptimizerKind::Momentum, None, 5),
     ];
     for (case, (model, batch, shards, optimizer, clip_norm, steps)) in cases.into_iter().enumerate() {
         let settings = Settings {

@@ -11,7 +11,7 @@ const TRAIN: &str = "train --data faces.h5 --model tiny.toml --epochs 100000";
 /// Starts a run in `run` on a line of its own, does `what` after its first epoch and `then`; `$P` is its process, `log` what it says.
 fn meanwhile(dir: &Path, train: &str, what: &str, then: &str) -> Outcome {
     let line = format!(
-        "{train} --out run > log 2>&1 & P=$!
+        "rm -f log; {train} --out run > log 2>&1 & P=$!
          until grep -q '^epoch' log || ! kill -0 $P; do sleep 0.05; done
          {what}
          {then}

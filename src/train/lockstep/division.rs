@@ -9,7 +9,7 @@ use crate::comm::{Comm, Nodes, Reduce, Strategy, Wire};
 use crate::kernels::{self, Leaf};
 use crate::model::{DenseStep, Model, Units};
 use crate::train::data::TrainData;
-use crate::train::micro_batch::{EVALUATION_BATCH, Run, rows_at_once};
+use crate::train::micro_batch::{EVALUATION_BATCH, LeafRun, rows_at_once};
 
 /// A rank's part of the steps of a run.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Division {
     /// Rows of a step over all ranks.
     pub batch: usize,
     /// Rows of a step of the rank that has the most.
-    most_rows: usize,
+    pub most_rows: usize,
     /// Rows of the greatest micro-batch of any rank.
     pub capacity: usize,
     /// Shards of all ranks.
@@ -72,10 +72,10 @@ impl OneMachine {
 
 /// What a rank's rows take while they go through the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pass {
+pub struct PassSizes {
     /// Rows that go through it at once, forward and backward.
     pub rows: usize,
-    /// Sums of shards' gradients of the steps by image that stand side by side.
+    /// Sums of shards' gradients of the steps that images go through in turn that stand side by side.
     pub levels: usize,
     /// Sums of gradients: the rank's own, and those that wait for their other half.
     pub sums: usize,
@@ -163,13 +163,13 @@ impl Division {
     }
 
     /// This rank's pass in a step of as many rows as there can be.
-    pub fn pass(&self) -> Pass {
+    pub fn pass(&self) -> PassSizes {
         let rank = self.groups.rank();
         let own = &self.trees.ranks.own;
         if self.shared.is_empty() {
             return in_micro_batches(own, self.capacity);
         }
-        Pass { rows: self.rows_of(rank), levels: deepest(own), sums: self.trees.ranks.sums_of[rank] }
+        PassSizes { rows: self.rows_of(rank), levels: deepest(own), sums: self.trees.ranks.sums_of[rank] }
     }
 }
 
@@ -185,8 +185,8 @@ fn deepest(leaves: &[Leaf]) -> usize {
 }
 
 /// The pass of these leaves, at most `capacity` rows at once.
-fn in_micro_batches(leaves: &[Leaf], capacity: usize) -> Pass {
-    let (mut pass, mut run, mut own) = (Pass::default(), Run::default(), Vec::new());
+fn in_micro_batches(leaves: &[Leaf], capacity: usize) -> PassSizes {
+    let (mut pass, mut run, mut own) = (PassSizes::default(), LeafRun::default(), Vec::new());
     while run.leaves.end < leaves.len() {
         run = run.next(leaves, capacity, &mut own);
         pass.rows = pass.rows.max(run.rows.len().min(capacity));

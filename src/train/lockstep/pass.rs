@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::factors::UpdateProfile;
 use super::step::StepInput;
+use super::topology::Topology;
 use super::{Lockstep, SharedLayer, Update, should_update};
 use crate::comm::{Reduce, Strategy};
 use crate::kernels;
@@ -13,12 +14,12 @@ use crate::optim::Optimizer;
 use crate::position::{self, Phase};
 use crate::stopwatch::Stopwatch;
 use crate::trace::What;
-use crate::train::micro_batch::Run;
+use crate::train::micro_batch::LeafRun;
 
 impl Lockstep<'_> {
     /// Micro-batch by micro-batch: this rank's sums of all gradients.
     pub(super) fn pass_summed(&mut self, step: &StepInput<'_>, params: &Params, seconds: &mut Seconds) {
-        let mut run = Run::default();
+        let mut run = LeafRun::default();
         while run.leaves.end < self.trees.ranks.own.len() {
             let Lockstep { workspace: ws, sums, trees, .. } = self;
             run = run.next(&trees.ranks.own, ws.capacity, &mut ws.leaves);
@@ -43,7 +44,7 @@ impl Lockstep<'_> {
         &mut self,
         step: &StepInput<'_>,
         params: &Params,
-        run: &Run,
+        run: &LeafRun,
         rows: Range<usize>,
         seconds: &mut Seconds,
     ) {
@@ -138,6 +139,9 @@ impl Lockstep<'_> {
         let all_by_rows = || layers.iter().filter(|layer| by_rows(layer));
         all_by_rows().for_each(|layer| layer.messages.expect_rows(topology, layer.index));
         let images = model.image_steps();
+        let send_rows =
+            |layer: &SharedLayer, topology: &Topology<'_>| (0..rows).for_each(|row| layer.send_row(topology, row));
+        all_by_rows().filter(|layer| layer.step.ready == 0).for_each(|layer| send_rows(layer, topology));
         model.pack(params, ws);
         model.forward_steps(0..images, params, ws, training, &mut |through| {
             for layer in all_by_rows().filter(|layer| layer.step.ready == through.steps) {
@@ -157,7 +161,7 @@ impl Lockstep<'_> {
                 stopwatch = Stopwatch::start();
                 next += 1;
             } else if by_rows(layer) && layer.step.ready > images {
-                (0..rows).for_each(|row| layer.send_row(topology, row));
+                send_rows(layer, topology);
             }
         }
         if rows > 0 {
@@ -166,7 +170,7 @@ impl Lockstep<'_> {
         stopwatch.lap(&mut seconds.forward);
     }
 
-    /// The loss, and the backward pass; what it ends with where a score or a flag of any rank ends the run.
+    /// The loss, and the backward pass; it returns early, on all ranks, where a score or a flag of any rank ends the run.
     fn backward_shared(
         &mut self,
         step: &StepInput<'_>,
@@ -255,7 +259,7 @@ impl Lockstep<'_> {
 }
 
 /// Merges the sum of `run` with those that wait for it, the newest first, as far as these parameters go.
-fn merge_last(sums: &mut [Gradients], run: &Run, place: Range<usize>) {
+fn merge_last(sums: &mut [Gradients], run: &LeafRun, place: Range<usize>) {
     for depth in (run.depth - run.merges..run.depth).rev() {
         let (left, right) = sums.split_at_mut(depth + 1);
         kernels::add(&mut left[depth].values[place.clone()], &right[0].values[place.clone()]);

@@ -8,7 +8,7 @@ use super::shared_memory::{LayerSegmentSizes, SegmentSizes};
 use crate::comm::{Communicator, Reduce, Strategy, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{DenseShape, dense_forward_sums};
-use crate::memory::shortage;
+use crate::memory::{shortage, swap};
 use crate::model::{DenseStep, Model, Units, Workspace};
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::plural::plural;
@@ -118,7 +118,7 @@ impl StepMemory {
         let ranks = comm.nodes().neighbours();
         let of_rank = |bytes: &Vec<u8>| bytes[..].try_into().map_or(0, u64::from_le_bytes);
         let touched = of_each[ranks.clone()].iter().map(of_rank).fold(0, u64::saturating_add) as usize;
-        let has_room = shortage(touched).map_or(Ok(()), |available| {
+        let has_room = shortage(touched.saturating_sub(swap())).map_or(Ok(()), |available| {
             let ranks = plural(ranks.len(), "rank");
             Err(Error::invalid(
                 place(),
@@ -142,8 +142,9 @@ impl StepMemory {
         let private = of_layers(&|layer, _| layer.private());
         let (params, moments) = self.segment.params;
         let mut exchange = of_layers(&|layer, _| {
-            layer.messages.floats()
-                + groups.received_for_node().count() * (layer.segment.slot_input + layer.segment.d_output)
+            let slots = groups.received_for_node().count() * (layer.segment.slot_input + layer.segment.d_output);
+            // They have room for as many rows as go through at once.
+            (layer.messages.floats() + slots) * division.most_rows.min(*capacity) / capacity
         });
         let mut neighbours =
             of_layers(&|layer, (step, strategy)| of_neighbours(layer, step.dense.shape, *strategy, division));
