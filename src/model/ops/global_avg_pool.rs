@@ -25,13 +25,22 @@ impl Operation for GlobalAvgPool {
     }
 
     fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
-        let [_, _, c] = inputs[0].as_image()?;
-        Ok(Shape::vector(c))
+        channels(inputs[0])
     }
 
     fn work(&self, site: &Site<'_>) -> Result<Work, String> {
-        let [kh, kw, c] = site.inputs[0].as_image()?;
-        let whole = Window { kh, kw, stride: 1, padding: Padding::Pixels(0) };
-        Ok(avg_pool::work(PoolShape::new([kh, kw, c], whole)?))
+        Ok(avg_pool::work(whole(site.inputs[0])?))
     }
+}
+
+/// The channels of an image: one value each is left.
+pub fn channels(image: &Shape) -> Result<Shape, String> {
+    let [_, _, c] = image.as_image()?;
+    Ok(Shape::vector(c))
+}
+
+/// One window over all of an image.
+pub fn whole(image: &Shape) -> Result<PoolShape, String> {
+    let [kh, kw, c] = image.as_image()?;
+    PoolShape::new([kh, kw, c], Window { kh, kw, stride: 1, padding: Padding::Pixels(0) })
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use super::global_avg_pool::{channels, whole};
 use super::max_pool;
 use super::operation::{Operation, Site};
 use super::words::Words;
 use super::work::Work;
-use crate::kernels::{Padding, PoolShape, Window};
 use crate::model::shape::Shape;
 
 /// The largest value of each channel in the whole image: a vector.
@@ -25,13 +25,10 @@ impl Operation for GlobalMaxPool {
     }
 
     fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
-        let [_, _, c] = inputs[0].as_image()?;
-        Ok(Shape::vector(c))
+        channels(inputs[0])
     }
 
     fn work(&self, site: &Site<'_>) -> Result<Work, String> {
-        let [kh, kw, c] = site.inputs[0].as_image()?;
-        let whole = Window { kh, kw, stride: 1, padding: Padding::Pixels(0) };
-        Ok(max_pool::work(PoolShape::new([kh, kw, c], whole)?))
+        Ok(max_pool::work(whole(site.inputs[0])?))
     }
 }
