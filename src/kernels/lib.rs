@@ -8,6 +8,7 @@
 //! over a vector of lanes (`simd`), and compiled for each instruction set; `isa` chooses at run time.
 
 mod activation;
+mod batch_norm;
 mod gated;
 mod buffer;
 mod channels;
@@ -30,6 +31,9 @@ mod update;
 
 pub use activation::{
     Activation, activation_backward, activation_forward, dropout_backward, dropout_forward, rectifier_backward,
+};
+pub use batch_norm::{
+    Affine, channel_moments, merge_moments, merge_sums64, norm_backward, norm_forward, norm_gradient_sums, norm_in_place,
 };
 pub use buffer::{Buffer, zeros};
 pub use channels::{Channels, add_channels, put_channels, take_channels};
