@@ -34,6 +34,9 @@ pub enum What {
     Merge,
     /// Parameters are updated.
     Update,
+    /// Pieces of a batch norm's groups become one, read from neighbours' memory and from messages; about a step of
+    /// the plan, counted from 1, or 0 for the running statistics of all norms. Bytes read.
+    Norm,
     /// A message is started; about a channel. Bytes, receiver.
     Send,
     /// A message is expected; about a channel. Bytes, sender.
@@ -53,7 +56,7 @@ pub enum What {
 
 impl What {
     /// All of them, in order.
-    pub const ALL: [What; 19] = [
+    pub const ALL: [What; 20] = [
         What::Step,
         What::Load,
         What::Evaluate,
@@ -66,6 +69,7 @@ impl What {
         What::Shared,
         What::Merge,
         What::Update,
+        What::Norm,
         What::Send,
         What::Receive,
         What::UnderWay,

@@ -85,8 +85,8 @@ fn of_state(state: &State) -> Result<SavedModel> {
         let found = format!("{} means and {} deviations", mean.len(), inverse_deviation.len());
         return Err(Error::invalid(place(), found, format!("{channels} of each"), "take another checkpoint"));
     };
-    foreign::fits(path, "params", model.parameters().checked_mul(4))?;
-    let mut values = zeros(model.parameters());
+    foreign::fits(path, "params", model.values().checked_mul(4))?;
+    let mut values = zeros(model.values());
     for param in model.table.iter() {
         state.read_into(&format!("params/{}", param.name), &param.shape, &mut values[param.range.clone()])?;
     }

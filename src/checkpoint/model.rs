@@ -160,7 +160,7 @@ fn open(path: &Path) -> Result<Opened> {
     let mode = text("normalize")?;
     let mode = <Normalize as clap::ValueEnum>::from_str(&mode, false)
         .map_err(|_| invalid("normalize", mode, "per-image, dataset, unit or none".into()))?;
-    foreign::fits(path, "params", model.parameters().checked_mul(4))?;
+    foreign::fits(path, "params", model.values().checked_mul(4))?;
     Ok(Opened { file, model, shape, mode, classes })
 }
 
@@ -202,7 +202,7 @@ pub fn read_model(path: &Path) -> Result<SavedModel> {
         Normalizer::new(mode, channels)
     };
     // A lack of memory is a message here, and a crash anywhere else.
-    Vec::<f32>::new().try_reserve_exact(model.parameters()).map_err(|_| {
+    Vec::<f32>::new().try_reserve_exact(model.values()).map_err(|_| {
         let expected = "weights that fit into the memory of this machine";
         Error::invalid(
             place(path, "/params"),
@@ -211,7 +211,7 @@ pub fn read_model(path: &Path) -> Result<SavedModel> {
             "take one with more",
         )
     })?;
-    let mut values = zeros(model.parameters());
+    let mut values = zeros(model.values());
     for param in model.table.iter() {
         let name = format!("params/{}", param.name);
         let dataset = dataset(path, &file, &name, &param.shape)?;

@@ -11,6 +11,7 @@ use crate::config::ModelChoice;
 use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open};
 use crate::error::{Error, Result};
 use crate::model::Engine;
+use crate::model::ops::NormRows;
 use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
 use crate::plural::plural;
@@ -51,6 +52,9 @@ pub struct Options {
     /// How gradients of dense layers travel (auto: as a run on one machine would choose here), for the memory that takes
     #[arg(long, value_enum, conflicts_with = "file", default_value = "auto")]
     pub comm: Comm,
+    /// Least rows of a group whose rows batch norms normalise together, for the memory that takes
+    #[arg(long, value_name = "N|all", conflicts_with = "file", default_value = "all")]
+    pub norm_rows: NormRows,
     /// Optimizer, for the memory that its state takes
     #[arg(long, value_enum, conflicts_with = "file", default_value = "adamw")]
     pub optimizer: OptimizerKind,
@@ -193,7 +197,8 @@ fn network(options: &Options, choice: &ModelChoice) -> Result<Info> {
         return Err(Error::invalid("--shards", found, "at least one a rank, at most 65536 together", fix));
     }
     let (rows, ranks) = (options.batch, options.ranks);
-    let case = Case { rows, shards, ranks, comm: options.comm, optimizer: options.optimizer, data };
+    let Options { comm, norm_rows, optimizer, .. } = *options;
+    let case = Case { rows, shards, ranks, comm, norm_rows, optimizer, data };
     let memory = Memory::predict(&model, &case);
     Ok(describe(&model, options.input, Some(memory)))
 }

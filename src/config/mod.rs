@@ -21,6 +21,7 @@ use crate::comm::{Comm, Reduce, SharedWindow, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, in_words};
 use crate::model::Engine;
+use crate::model::ops::NormRows;
 use crate::model::{Init, ModelSpec, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 use crate::plural::plural;
@@ -162,6 +163,8 @@ pub struct RunConfig {
     pub comm: Comm,
     pub window: SharedWindow,
     pub wire: Wire,
+    #[serde(default, skip_serializing_if = "NormRows::is_all")]
+    pub norm_rows: NormRows,
     pub checkpoint_every: Every,
     pub keep: usize,
     pub max_failed_checkpoints: u64,

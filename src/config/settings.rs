@@ -10,8 +10,8 @@ use super::{Batch, Every, ModelChoice, Recipe, RunConfig, Together};
 use crate::comm::{Comm, Reduce, SharedWindow, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, in_words, indented, nearest};
-use crate::model::Engine;
-use crate::model::{Init, zoo};
+use crate::model::ops::NormRows;
+use crate::model::{Engine, Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 
 /// What was set, in one place; what was not is `None`.
@@ -138,6 +138,10 @@ pub struct Settings {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<Wire>,
+    /// Least rows of a group whose rows batch norms normalise together; 'all': the rows of a step [default: all]
+    #[arg(long, value_name = "N|all")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_rows: Option<NormRows>,
     /// How often the run's state is saved, for --resume: 10min, 200steps (or 200), 1epoch, never [default: 10min]
     #[arg(long, value_name = "TIME|STEPS|EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,7 +250,7 @@ impl Settings {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
-            clip_norm init kernels normalize augment shards seed bootstrap strategy members ranks_per_member out max_steps eval_every reduce comm window wire checkpoint_every
+            clip_norm init kernels normalize augment shards seed bootstrap strategy members ranks_per_member out max_steps eval_every reduce comm window wire norm_rows checkpoint_every
             keep max_failed_checkpoints stall_timeout digest_every trace tensorboard)
     }
 
@@ -294,6 +298,7 @@ impl Settings {
             window: all.window.unwrap_or(if reduce == Reduce::Mpi { SharedWindow::Off } else { SharedWindow::Auto }),
             wire: all.wire.unwrap_or_default(),
             reduce,
+            norm_rows: all.norm_rows.unwrap_or_default(),
             checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),
             keep: all.keep.unwrap_or(2),
             max_failed_checkpoints: all.max_failed_checkpoints.unwrap_or(20),

@@ -232,6 +232,7 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             Op::Sigmoid(_) => Kind::Function(function("Sigmoid", "nn.Sigmoid()")),
             Op::Tanh(_) => Kind::Function(function("Tanh", "nn.Tanh()")),
             Op::Dropout(dropout) => Kind::Dropout(dropout.0),
+            Op::BatchNorm(_) => return Err(failed("no export yet".into())),
             Op::Add(_) => Kind::Add,
             Op::Concat(_) => Kind::Concat,
             Op::Softmax(_) => {

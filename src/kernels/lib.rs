@@ -49,7 +49,7 @@ pub use isa::{Isa, NoSuchIsa, choose, isa};
 pub use normalize::{channel_sums, standardise};
 pub use peak::fma_chains;
 pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
-pub use reduction_tree::{ReductionTree, merge_sums};
+pub use reduction_tree::{ReductionTree, merge_sums, part_tree};
 pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
 pub use sum::{Leaf, MOST_MERGES, add, add_rectified, leaves, most_waiting, sum_of_squares, tree};

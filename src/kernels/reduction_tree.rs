@@ -19,6 +19,8 @@ pub struct ReductionTree {
     pub sums_of: Vec<usize>,
     /// All sums, owner by owner: how many sums that were formed before are merged with this one, before the next.
     pub merges: Vec<usize>,
+    /// Rows of each sum.
+    pub rows_of: Vec<usize>,
     /// The leaves of one owner's shards, their merges those inside its subtrees.
     pub own: Vec<Leaf>,
     /// All leaves, with all their merges.
@@ -41,7 +43,25 @@ impl ReductionTree {
     /// The tree over shards with `rows[s]` rows each, of which owner `o` holds those before `ends[o]` that no one before it
     /// holds; `own` are the leaves of owner `me`. Allocates nothing once the lists are large enough.
     pub fn build(&mut self, rows: &[usize], ends: impl Iterator<Item = usize>, me: usize) {
+        self.build_parts(rows, &[], ends, me);
+    }
+
+    /// The same with nothing merged across `parts`: subtrees, given by their leaves, or none, where the whole tree is one.
+    pub fn build_parts(
+        &mut self,
+        rows: &[usize],
+        parts: &[Range<usize>],
+        ends: impl Iterator<Item = usize>,
+        me: usize,
+    ) {
         super::leaves(rows, &mut self.leaves);
+        for part in parts {
+            let mut waiting = 0;
+            for leaf in &mut self.leaves[part.clone()] {
+                leaf.merges = leaf.merges.min(waiting);
+                waiting = waiting + 1 - leaf.merges;
+            }
+        }
         for list in [&mut self.sums_of, &mut self.merges, &mut self.owners, &mut self.inside] {
             list.clear();
         }
@@ -54,14 +74,19 @@ impl ReductionTree {
         }
         assert_eq!(self.owners.len(), self.leaves.len(), "every shard has an owner");
         self.find_starts();
+        parts.iter().for_each(|part| self.starts[part.start] = true);
         self.own.clear();
+        self.rows_of.clear();
         let (mut waiting, mut before) = (0, 0);
         for (index, (leaf, &owner)) in self.leaves.iter().zip(&self.owners).enumerate() {
             if self.starts[index] {
                 self.sums_of[owner] += 1;
                 self.merges.push(0);
+                self.rows_of.push(0);
                 waiting = 0;
             }
+            let rows = leaf.end - if index == 0 { 0 } else { self.leaves[index - 1].end };
+            *self.rows_of.last_mut().expect("the first leaf starts a subtree") += rows;
             // Inside its subtree a leaf can only be merged with what waits there; those merges come first.
             let inside = leaf.merges.min(waiting);
             waiting = waiting + 1 - inside;
@@ -168,6 +193,33 @@ pub fn merge_sums<'a>(
     }
 }
 
+/// Parts a tree over shards with `rows[s]` rows each, from its root on: a node parts in two where both halves that have rows have `least` of
+/// them. The parts, by their leaves, are put into `parts`; without `least`, all leaves are one.
+pub fn part_tree(rows: &[usize], least: Option<usize>, parts: &mut Vec<Range<usize>>) {
+    parts.clear();
+    part_node(rows, least, 0, parts);
+}
+
+/// The same below a node whose first leaf is `first`. Returns how many leaves it has.
+fn part_node(rows: &[usize], least: Option<usize>, first: usize, parts: &mut Vec<Range<usize>>) -> usize {
+    let leaves = rows.iter().filter(|&&rows| rows > 0).count();
+    if rows.len() > 1 && leaves > 1 && least.is_some() {
+        let (left, right) = rows.split_at(rows.len().next_power_of_two() / 2);
+        let [one, other] = [left, right].map(|half| half.iter().sum::<usize>());
+        if one == 0 || other == 0 {
+            return part_node(if one == 0 { right } else { left }, least, first, parts);
+        }
+        if least.is_some_and(|least| one.min(other) >= least) {
+            let before = part_node(left, least, first, parts);
+            return before + part_node(right, least, first + before, parts);
+        }
+    }
+    if leaves > 0 {
+        parts.push(first..first + leaves);
+    }
+    leaves
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +285,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_node_parts_where_both_halves_have_rows_enough() {
+        let parts = |rows: &[usize], least| {
+            let mut parts = Vec::new();
+            part_tree(rows, least, &mut parts);
+            parts
+        };
+        assert_eq!(parts(&[8; 8], None), [0..8]);
+        assert_eq!(parts(&[8; 8], Some(16)), [0..2, 2..4, 4..6, 6..8]);
+        assert_eq!(parts(&[8; 8], Some(17)), [0..4, 4..8]);
+        assert_eq!(parts(&[8; 8], Some(1)).len(), 8);
+        // The root does not part, whatever is below; a half without rows is none.
+        assert_eq!(parts(&[1, 0, 9, 9], Some(2)), [0..3]);
+        assert_eq!(parts(&[0, 0, 9, 9], Some(2)), [0..1, 1..2]);
+        assert_eq!(parts(&[0; 4], Some(2)), []);
+        assert_eq!(parts(&[5, 5, 5], Some(5)), [0..1, 1..2, 2..3]);
+    }
+
+    #[test]
+    fn nothing_is_merged_across_parts_and_owners_bring_their_pieces() {
+        let mut reduction = ReductionTree::default();
+        reduction.build_parts(&[2; 8], &[0..4, 4..8], [3, 6, 8].into_iter(), 1);
+        // Pieces: (0 1) 2 | 3, (4 5) | (6 7), of two parts.
+        assert_eq!(reduction.sums_of, [2, 2, 1]);
+        assert_eq!(reduction.merges, [0, 0, 2, 0, 1]);
+        assert_eq!(reduction.rows_of, [4, 2, 2, 4, 4]);
+        assert_eq!(reduction.own.iter().map(|leaf| leaf.merges).collect::<Vec<_>>(), [0, 0, 1]);
+        reduction.build_parts(&[2; 8], &[0..4, 4..8], [4, 8].into_iter(), 0);
+        assert_eq!((&reduction.sums_of[..], &reduction.merges[..]), (&[1, 1][..], &[0, 0][..]));
+        reduction.build_parts(&[2; 4], &[0..2, 2..4], [4].into_iter(), 0);
+        assert_eq!((&reduction.sums_of[..], &reduction.merges[..]), (&[2][..], &[0, 0][..]));
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::ops::Range;
 use super::forward::{channels, pass};
 use super::gradients::Target;
 use super::graph::TensorId;
+use super::leaves::or_one_leaf;
 use super::memory::Rows;
+use super::norms::{Alone, Norms, Peers};
+use super::ops::Normalize;
 use super::ops::work::{Backward, Between, Pass, Work};
 use super::probe::Probe;
 use super::profile::Profile;
@@ -24,7 +27,7 @@ impl Model {
     pub fn backward(&self, params: &Params, ws: &mut Workspace, training: TrainingPass, gradients: &mut Gradients) {
         let gradients = std::slice::from_mut(gradients);
         let accumulate = self.backward_loss(ws, gradients);
-        self.backward_steps(0..self.steps(), params, ws, training, SumsOf { gradients, accumulate }, &mut || ());
+        self.backward_steps(0..self.steps(), params, ws, training, SumsOf { gradients, accumulate }, &mut Alone);
     }
 
     /// The first part of [`Model::backward`]: the loss and the gradients of the logits. Leaves that are not joined to one sum
@@ -42,8 +45,7 @@ impl Model {
         gradients[0].accumulate()
     }
 
-    /// Some steps of [`Model::backward`], last to first; `after` is called after each image of a segment. Leaves that are not joined to
-    /// one sum give several of what images bring.
+    /// Some steps of [`Model::backward`], last to first. Leaves that are not joined to one sum give several.
     pub fn backward_steps(
         &self,
         steps: Range<usize>,
@@ -51,26 +53,68 @@ impl Model {
         ws: &mut Workspace,
         training: TrainingPass,
         sums: SumsOf<'_>,
-        after: &mut dyn FnMut(),
+        peers: &mut dyn Peers,
     ) {
-        let Workspace { batch, rows, leaves, packed, values, gradients, kept, scratch, profile, probe, .. } = ws;
+        let Workspace { batch, rows, leaves, packed, values, gradients, kept, scratch, norms, subtree, profile, probe, .. } = ws;
         let pass = pass(*batch, rows, Some(training));
         let leaves = or_one_leaf(leaves, *batch);
-        let mut memory = Memory { params, packed, values, slots: gradients, kept, scratch, profile, probe };
+        let mut memory = Memory { params, packed, values, slots: gradients, kept, scratch, norms, subtree, profile, probe };
         let SumsOf { gradients, accumulate } = sums;
         for (segment, steps) in self.program.segments.within(steps).rev() {
-            match segment.traversal {
-                Traversal::Rows => {
-                    let mut sums = Sums { leaves: leaves.slice(), d_params: &mut gradients[0].values, accumulate };
-                    let rows = Rows::all(pass.batch);
-                    steps.rev().for_each(|step| self.backward_step(step, rows, pass, &mut sums, &mut memory));
+            let first = steps.start;
+            if steps.clone().any(|step| self.program.targets(step).is_some()) {
+                let sums = SumsOf { gradients: &mut *gradients, accumulate };
+                let (leaves, shard_sums) = (leaves.slice(), &mut ws.shard_sums);
+                match segment.traversal {
+                    Traversal::Rows => self.backward_rows(steps, pass, leaves, shard_sums, sums, &mut memory),
+                    Traversal::Images(at_once) => {
+                        let images = Images { steps, at_once, params: segment.params.clone(), pass };
+                        self.backward_images(&images, leaves, shard_sums, sums, &mut memory, peers);
+                    }
                 }
-                Traversal::Images(_) if steps.clone().all(|step| self.program.targets(step).is_none()) => {}
-                Traversal::Images(images) => {
-                    let images = Images { steps, at_once: images, params: segment.params.clone(), pass };
-                    let shard_sums = &mut ws.shard_sums;
+            }
+            if let (Work::Normalize(norm), Some(_)) = (&self.program.steps[first].work, self.program.targets(first)) {
+                memory.norms.finish_gradients(norm, &params.values, peers);
+            }
+        }
+    }
+
+    /// The steps of a segment that takes all rows at once. A dense layer forms the gradients of its weights subtree by subtree of the leaves;
+    /// those of a norm are summed shard by shard.
+    fn backward_rows(
+        &self,
+        steps: Range<usize>,
+        pass: Pass<'_>,
+        leaves: &[Leaf],
+        shard_sums: &mut [Buffer],
+        sums: SumsOf<'_>,
+        memory: &mut Memory<'_>,
+    ) {
+        let SumsOf { gradients, accumulate } = sums;
+        for index in steps.rev().filter(|_| pass.batch > 0) {
+            let step = &self.program.steps[index];
+            match &step.work {
+                Work::Statistics(norm) if step.has_weights => {
+                    let images = Images { steps: index..index + 1, at_once: 1, params: norm.params(), pass };
                     let sums = SumsOf { gradients: &mut *gradients, accumulate };
-                    self.backward_images(&images, leaves.slice(), shard_sums, sums, &mut memory, after);
+                    self.backward_images(&images, leaves, shard_sums, sums, memory, &mut Alone);
+                }
+                _ if step.has_weights && gradients.len() > 1 => {
+                    let mut done = Done::default();
+                    for gradients in gradients.iter_mut() {
+                        let rows = done.next(leaves, memory.subtree);
+                        let own = std::mem::take(memory.subtree);
+                        let (first, pass) = (done.leaves - own.len(), pass.part(rows.start..rows.end));
+                        let mut sums = Sums { leaves: &own, first, d_params: &mut gradients.values, accumulate };
+                        if !own.is_empty() {
+                            self.backward_step(index, rows, pass, &mut sums, memory);
+                        }
+                        *memory.subtree = own;
+                    }
+                }
+                _ => {
+                    let mut sums = Sums { leaves, first: 0, d_params: &mut gradients[0].values, accumulate };
+                    self.backward_step(index, Rows::all(pass.batch), pass, &mut sums, memory);
                 }
             }
         }
@@ -84,7 +128,7 @@ impl Model {
         shard_sums: &mut [Buffer],
         sums: SumsOf<'_>,
         memory: &mut Memory<'_>,
-        after: &mut dyn FnMut(),
+        peers: &mut dyn Peers,
     ) {
         let SumsOf { gradients, accumulate } = sums;
         let weights = images.params.clone();
@@ -100,12 +144,16 @@ impl Model {
                 let end = leaf.end.min(first + images.at_once);
                 for step in images.steps.clone().rev() {
                     for row in first..end {
-                        let mut sums = Sums { leaves: &[Leaf { end: 1, merges: 0 }], d_params: sum, accumulate: true };
+                        let leaves = &[Leaf { end: 1, merges: 0 }];
+                        let mut sums = Sums { leaves, first: 0, d_params: sum, accumulate: true };
                         let rows = Rows { start: row, end: row + 1, first };
                         self.backward_step(step, rows, images.pass.part(row..row + 1), &mut sums, memory);
                     }
                 }
-                (first..end).for_each(|_| after());
+                (first..end).for_each(|_| peers.image_backward());
+            }
+            if let Some(Work::Statistics(norm)) = images.steps.clone().last().map(|step| &self.program.steps[step].work) {
+                memory.norms.add_params(norm, index, &memory.params.values, sum);
             }
             memory.probe.gradients(index, &sum[weights.clone()]);
             for _ in 0..leaf.merges {
@@ -126,7 +174,7 @@ impl Model {
         let leaves = or_one_leaf(leaves, *batch);
         let input = &values.read[dense.input][..*batch * dense.dense.shape.inputs];
         let d_output = &slots.read[dense.d_output][..*batch * dense.dense.shape.outputs];
-        probe.rows(self.steps_above(dense.step), leaves.slice(), input, d_output);
+        probe.rows(self.steps_above(dense.step), 0, leaves.slice(), input, d_output);
     }
 
     /// The gradient of the input of a dense layer, where somebody else formed it, is added to what other readers of the input brought.
@@ -225,8 +273,53 @@ impl Model {
                     }
                 });
             }
+            Work::Normalize(norm) => {
+                let (input, output) = (memory.value(step.inputs[0], &rows), memory.value(step.output, &rows));
+                let slot = self.program.gradients.of[step.output].unwrap_or_default();
+                let place = memory.gradient(slot, &rows);
+                let Memory { values, slots, norms, .. } = memory;
+                let gradient = &mut slots.write[slot][place];
+                memory.profile.time(index, What::BackwardData, || {
+                    norm.gate(&values.read[step.output][output], gradient);
+                    let input = &values.read[step.inputs[0]][input];
+                    for ((row, input), (_, gradient)) in rows.each(input).zip(rows.each(gradient)) {
+                        norms.add_gradients(norm, row, input, gradient);
+                    }
+                });
+            }
+            Work::Statistics(norm) => self.backward_statistics(index, norm, targets[0], &rows, memory),
             Work::View => {}
         }
+    }
+
+    /// A norm's input: the gradient of what was made of it becomes its own, in place.
+    fn backward_statistics(
+        &self,
+        index: usize,
+        norm: &Normalize,
+        target: Target,
+        rows: &Rows,
+        memory: &mut Memory<'_>,
+    ) {
+        let step = &self.program.steps[index];
+        let slot = self.program.gradients.of[step.output].unwrap_or_default();
+        let (input, place) = (memory.value(step.inputs[0], rows), memory.gradient(slot, rows));
+        let Memory { values, slots, norms, profile, .. } = memory;
+        let Tensors { read, write, places } = &mut **slots;
+        profile.time(index, What::BackwardData, || {
+            let input = &values.read[step.inputs[0]][input];
+            let of_row = input.len() / rows.len();
+            for ((row, input), gradient) in rows.each(input).zip(write[slot][place.clone()].chunks_exact_mut(of_row)) {
+                norms.backward(norm, row, input, gradient);
+            }
+            match target {
+                Target::Nowhere | Target::Same => {}
+                Target::Set(to) => write[to][places[to].of(rows, true)].copy_from_slice(&read[slot][place]),
+                Target::Add { into, .. } => {
+                    kernels::add(&mut write[into][places[into].of(rows, true)], &read[slot][place]);
+                }
+            }
+        });
     }
 
     /// The step of an operation with one input, whose gradient goes to `target`.
@@ -260,7 +353,8 @@ impl Model {
             between: Between::default(),
         };
         if step.has_weights && self.takes_all_rows(index) {
-            memory.probe.rows(self.steps_above(index), sums.leaves, backward.input, backward.d_output);
+            let layer = self.steps_above(index);
+            memory.probe.rows(layer, sums.first, sums.leaves, backward.input, backward.d_output);
         }
         memory.profile.backward(index, map.as_ref(), backward);
         if let (Some(written), Some(sum)) = (written, sum) {
@@ -278,26 +372,6 @@ pub struct SumsOf<'a> {
     pub accumulate: bool,
 }
 
-/// The leaves of a micro-batch.
-enum Leaves<'a> {
-    Some(&'a [Leaf]),
-    /// It is one.
-    One([Leaf; 1]),
-}
-
-impl Leaves<'_> {
-    fn slice(&self) -> &[Leaf] {
-        match self {
-            Leaves::Some(leaves) => leaves,
-            Leaves::One(leaf) => leaf,
-        }
-    }
-}
-
-fn or_one_leaf(leaves: &[Leaf], batch: usize) -> Leaves<'_> {
-    if leaves.is_empty() && batch > 0 { Leaves::One([Leaf { end: batch, merges: 0 }]) } else { Leaves::Some(leaves) }
-}
-
 /// What the backward pass reads and writes.
 struct Memory<'a> {
     params: &'a Params,
@@ -306,6 +380,9 @@ struct Memory<'a> {
     slots: &'a mut Tensors,
     kept: &'a [Vec<u16>],
     scratch: &'a mut [f32],
+    norms: &'a mut Norms,
+    /// The leaves of a subtree.
+    subtree: &'a mut Vec<Leaf>,
     profile: &'a mut Profile,
     probe: &'a mut Probe,
 }
@@ -317,6 +394,39 @@ impl Memory<'_> {
 
     fn gradient(&self, slot: usize, rows: &Rows) -> Range<usize> {
         self.slots.places[slot].of(rows, true)
+    }
+}
+
+/// Leaves of which the subtrees are done.
+#[derive(Default)]
+struct Done {
+    leaves: usize,
+    rows: usize,
+}
+
+impl Done {
+    /// The rows of the next subtree; its leaves, counted from its own first row, are put into `own`.
+    fn next(&mut self, leaves: &[Leaf], own: &mut Vec<Leaf>) -> Rows {
+        let start = self.rows;
+        own.clear();
+        // A subtree is over where the next leaf begins another one that nothing is merged with.
+        let mut waiting = 0;
+        for (index, leaf) in leaves.iter().enumerate().skip(self.leaves) {
+            own.push(Leaf { end: leaf.end - start, ..*leaf });
+            waiting = waiting + 1 - leaf.merges;
+            (self.leaves, self.rows) = (index + 1, leaf.end);
+            let mut later = 0;
+            let is_over = waiting == 1 && leaves[index + 1..].iter().all(|leaf| {
+                later += 1;
+                let inside = leaf.merges < later;
+                later -= leaf.merges.min(later);
+                inside
+            });
+            if is_over {
+                break;
+            }
+        }
+        Rows { start, end: self.rows, first: 0 }
     }
 }
 
@@ -333,6 +443,8 @@ struct Images<'a> {
 /// Where gradients are summed, and in which order.
 struct Sums<'a> {
     leaves: &'a [Leaf],
+    /// The place of the first of them among those of the micro-batch.
+    first: usize,
     d_params: &'a mut [f32],
     accumulate: bool,
 }

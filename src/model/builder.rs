@@ -1,5 +1,7 @@
 //! From a model's text to its graph: every layer is checked against the shape that reaches it.
 
+use std::ops::Range;
+
 use super::advice::{advice, differ, join_advice};
 use super::graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
 use super::ops::{Add, Concat, Fused, Op, Parameter};
@@ -223,12 +225,14 @@ impl Builder {
         let flops = op.flops(shapes[0], &shape);
         let number = self.number - 1;
         let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
-        let param = |Parameter { name, shape, initial }: Parameter| {
+        let param = |Parameter { name, shape, initial, is_statistic }: Parameter| {
             let name = format!("{}{number}.{name}", op.word());
-            Param { name, shape, range: 0..0, initial }
+            Param { name, shape, range: 0..0, initial, is_statistic }
         };
         let params: Vec<Param> = op.parameters(shapes[0], &shape).into_iter().map(param).collect();
-        let parameters = self.count(&params)?;
+        self.count(&params)?;
+        let weights = params.iter().filter(|param| !param.is_statistic);
+        let parameters = weights.map(|param| param.shape.iter().product::<usize>()).sum();
         let image = shapes[0].as_image().ok();
         let unseen = op.window().zip(image).map(|(window, [h, w, _])| window.unseen([h, w]));
         let info = LayerInfo {
@@ -258,6 +262,7 @@ impl Builder {
             output,
             shape: shape.clone(),
             params: 0..0,
+            statistics: 0..0,
             number,
             layer: self.graph.layers.len() - 1,
             by_rows,
@@ -267,7 +272,7 @@ impl Builder {
     }
 
     /// Counts an operation's parameters.
-    fn count(&mut self, params: &[Param]) -> Result<usize, String> {
+    fn count(&mut self, params: &[Param]) -> Result<(), String> {
         let product = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         let sum = |sum: usize, param: &Param| sum.checked_add(product(&param.shape)?);
         let count = params
@@ -279,25 +284,48 @@ impl Builder {
             format!("weights {} would be more than 2^33 in all", sizes.join("x"))
         })?;
         self.weights += count;
-        Ok(count)
+        Ok(())
     }
 
-    /// What goes image by image comes first; then parameters follow one another as the operations do.
+    /// What goes image by image comes first; then weights follow one another as the operations do, those of dense layers that take all
+    /// rows at once last; then statistics.
     fn order(&mut self) {
         let mut nodes: Vec<(Node, Vec<Param>)> =
             std::mem::take(&mut self.graph.nodes).into_iter().zip(self.params.drain(..)).collect();
         nodes.sort_by_key(|(node, _)| node.by_rows);
-        let mut start = 0;
-        for (mut node, params) in nodes {
-            let first = self.graph.table.len();
-            for param in params {
-                let range = start..start + param.shape.iter().product::<usize>();
-                start = range.end;
-                self.graph.table.push(Param { range, ..param });
+        let is_wide = |node: &Node| node.by_rows && matches!(node.op, Op::Dense(_));
+        let mut table = Table::default();
+        for wide in [false, true] {
+            for (node, params) in nodes.iter_mut().filter(|(node, _)| is_wide(node) == wide) {
+                node.params = table.take(params.iter().filter(|param| !param.is_statistic));
             }
-            node.params = first..self.graph.table.len();
-            self.graph.nodes.push(node);
         }
+        for (node, params) in &mut nodes {
+            node.statistics = table.take(params.iter().filter(|param| param.is_statistic));
+        }
+        self.graph.table = table.params;
+        self.graph.nodes = nodes.into_iter().map(|(node, _)| node).collect();
+    }
+}
+
+/// A table of tensors that grows.
+#[derive(Default)]
+struct Table {
+    params: Vec<Param>,
+    /// Values of all of them.
+    values: usize,
+}
+
+impl Table {
+    /// Takes some; their places.
+    fn take<'p>(&mut self, params: impl Iterator<Item = &'p Param>) -> Range<usize> {
+        let first = self.params.len();
+        for param in params {
+            let range = self.values..self.values + param.shape.iter().product::<usize>();
+            self.values = range.end;
+            self.params.push(Param { range, ..param.clone() });
+        }
+        first..self.params.len()
     }
 }
 

@@ -150,6 +150,11 @@ impl Model {
                         bring(&mut gradients[input], d_input);
                     }
                 }
+                Work::Normalize(norm) => {
+                    norm.backward_used(&ws.packed[step.packed.clone()], value(step.output), &mut d_output);
+                    bring(&mut gradients[step.inputs[0]], d_output);
+                }
+                Work::Statistics(_) => bring(&mut gradients[step.inputs[0]], d_output),
                 Work::View => {}
             }
         }

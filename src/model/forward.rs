@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use super::gradients::{SlotId, Target};
 use super::graph::TensorId;
+use super::leaves::or_one_leaf;
 use super::memory::Rows;
+use super::norms::{Alone, Norms, Peers, Through};
 use super::ops::DenseWork;
 use super::ops::work::{Elements, Forward, Inputs, Pass, Training, Work};
 use super::profile::Profile;
@@ -13,7 +15,7 @@ use super::step::Step;
 use super::workspace::Tensors;
 use super::{Model, Params, Workspace};
 use crate::kernels::rng::TrainingPass;
-use crate::kernels::{Channels, put_channels};
+use crate::kernels::{Channels, norm_forward, put_channels};
 use crate::trace::What;
 
 impl Model {
@@ -22,35 +24,43 @@ impl Model {
     /// `training` is the seed and the epoch of a training pass; without it dropout is off, and nothing is kept for a
     /// backward pass.
     pub fn forward(&self, params: &Params, ws: &mut Workspace, training: Option<TrainingPass>) {
+        let Workspace { batch, leaves, norms, .. } = ws;
+        norms.group_all(or_one_leaf(leaves, *batch).slice());
         self.pack(params, ws);
-        self.forward_steps(0..self.steps(), params, ws, training, &mut |_| ());
+        self.forward_steps(0..self.steps(), params, ws, training, &mut Alone);
     }
 
     /// Puts the weights in the order in which the kernels read them: once, before the steps of a pass.
     pub fn pack(&self, params: &Params, ws: &mut Workspace) {
         for step in &self.program.steps {
-            if let Work::Map(map) = &step.work {
-                map.pack(&params.values, &mut ws.packed[step.packed.clone()]);
+            let packed = &mut ws.packed[step.packed.clone()];
+            match &step.work {
+                Work::Map(map) => map.pack(&params.values, packed),
+                Work::Normalize(norm) => norm.pack(&params.values, &mut packed[..norm.width()]),
+                _ => {}
             }
         }
     }
 
-    /// Some steps of [`Model::forward`], behind [`Model::pack`]; `after` is told of each image that is through a segment.
+    /// Some steps of [`Model::forward`], behind [`Model::pack`]; without a row, too, norms ask `peers` for the sums of all rows.
     pub fn forward_steps(
         &self,
         steps: Range<usize>,
         params: &Params,
         ws: &mut Workspace,
         training: Option<TrainingPass>,
-        after: &mut dyn FnMut(Through),
+        peers: &mut dyn Peers,
     ) {
-        let Workspace { batch, rows, packed, values, kept, scratch, profile, .. } = ws;
+        let Workspace { batch, rows, packed, values, kept, scratch, norms, profile, .. } = ws;
         let pass = pass(*batch, rows, training);
-        let mut memory = Activations { params, packed, values, kept, scratch, profile };
+        let mut memory = Activations { params, packed, values, kept, scratch, norms, profile };
         for (segment, steps) in self.program.segments.within(steps) {
             match segment.traversal {
+                Traversal::Rows if pass.batch == 0 => {}
                 Traversal::Rows => {
-                    steps.for_each(|step| self.forward_step(step, Rows::all(pass.batch), pass, &mut memory));
+                    for step in steps.clone() {
+                        self.forward_step(step, Rows::all(pass.batch), pass, &mut memory);
+                    }
                 }
                 Traversal::Images(images) => {
                     for first in (0..pass.batch).step_by(images) {
@@ -61,9 +71,13 @@ impl Model {
                                 self.forward_step(step, rows, pass.part(row..row + 1), &mut memory);
                             }
                         }
-                        (first..end).for_each(|row| after(Through { row, steps: steps.end }));
+                        (first..end).for_each(|row| peers.image_forward(Through { row, steps: steps.end }));
                     }
                 }
+            }
+            let last = self.program.steps[..steps.end].last().map(|step| &step.work);
+            if let (Some(Work::Statistics(norm)), true) = (last, training.is_some()) {
+                memory.norms.finish_moments(norm, &params.values, peers);
             }
         }
     }
@@ -131,7 +145,22 @@ impl Model {
                     put_channels(channels, inputs.get(input), output);
                 }
             }),
-            Work::View => {}
+            Work::Statistics(norm) if keeps => memory.profile.time(index, What::Forward, || {
+                for (row, input) in rows.each(inputs.get(0)) {
+                    memory.norms.add_moments(norm, row, input);
+                }
+            }),
+            Work::Normalize(norm) => memory.profile.time(index, What::Forward, || {
+                if !keeps {
+                    let coefficients = &memory.packed[step.packed.clone()][..norm.width()];
+                    return norm_forward(coefficients, norm.rectifier, inputs.get(0), output);
+                }
+                let of_row = output.len() / rows.len();
+                for ((row, input), output) in rows.each(inputs.get(0)).zip(output.chunks_exact_mut(of_row)) {
+                    memory.norms.forward(norm, row, input, output);
+                }
+            }),
+            Work::View | Work::Statistics(_) => {}
         }
     }
 }
@@ -168,15 +197,6 @@ pub struct DenseStep {
     pub ready: usize,
 }
 
-/// An image that is through some steps.
-#[derive(Clone, Copy, Debug)]
-pub struct Through {
-    /// Its place in the micro-batch.
-    pub row: usize,
-    /// It is through all steps before this one.
-    pub steps: usize,
-}
-
 /// What the forward pass reads and writes.
 struct Activations<'a> {
     params: &'a Params,
@@ -184,6 +204,7 @@ struct Activations<'a> {
     values: &'a mut Tensors,
     kept: &'a mut [Vec<u16>],
     scratch: &'a mut [f32],
+    norms: &'a mut Norms,
     profile: &'a mut Profile,
 }
 

@@ -5,7 +5,7 @@ use super::graph::{Graph, Node};
 use super::ops::Op;
 use crate::kernels::PoolShape;
 
-/// `graph` with rectifiers and 2×2 max-pools behind convolutions, and rectifiers behind sums, computed by these. The second engine
+/// `graph` with rectifiers and 2×2 max-pools behind convolutions, and rectifiers behind sums and norms, computed by these. The second engine
 /// computes every operation by itself.
 pub fn fuse(mut graph: Graph, engine: Engine) -> Graph {
     let mut index = 0;
@@ -38,7 +38,7 @@ fn swallows(nodes: &[Node], index: usize, reader: usize) -> bool {
     let may_rectify = node.fused.rectifier.is_none() && !has_pool && reader.op.rectifier().is_some();
     match node.op {
         Op::Conv(_) => may_rectify || (!has_pool && pool_of(reader).is_some()),
-        Op::Add(_) => may_rectify,
+        Op::Add(_) | Op::BatchNorm(_) => may_rectify,
         _ => false,
     }
 }

@@ -112,7 +112,7 @@ impl GradientPlan {
     /// to, and those that are only read before that.
     fn same(&self, steps: &[Step], index: usize, wanted: &[bool]) -> Vec<usize> {
         let step = &steps[index];
-        if !matches!(step.work, Work::Elementwise(_)) {
+        if !step.work.is_in_place() {
             return Vec::new();
         }
         let writer = |tensor: TensorId| steps.iter().position(|step| step.output == tensor);
@@ -134,7 +134,7 @@ impl GradientPlan {
         let Some(&(_, last)) = first.first() else { return Vec::new() };
         // Their gradients are only read: nothing is added, and what reads them leaves them as they are.
         let is_only_read = |&(writer, input): &(usize, usize)| {
-            let map = !matches!(steps[writer].work, Work::Elementwise(_));
+            let map = !steps[writer].work.is_in_place();
             map && readers(step.inputs[input]).all(|reader| reader == index)
         };
         let others: Vec<(usize, usize)> = first[1..].iter().copied().filter(is_only_read).collect();

@@ -71,8 +71,10 @@ pub struct Node {
     pub output: TensorId,
     /// Its shape, without what is fused.
     pub shape: Shape,
-    /// The places of its parameters in the table.
+    /// The places of its weights in the table.
     pub params: Range<usize>,
+    /// Those of its running statistics.
+    pub statistics: Range<usize>,
     /// Its number in the flattened list of layers.
     pub number: usize,
     /// Its place in [`Graph::layers`].

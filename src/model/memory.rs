@@ -85,6 +85,11 @@ impl Rows {
     pub fn len(&self) -> usize {
         self.end - self.start
     }
+
+    /// Each of them with its part of `values`, which are theirs.
+    pub fn each<'v>(&self, values: &'v [f32]) -> impl Iterator<Item = (usize, &'v [f32])> {
+        (self.start..self.end).zip(values.chunks_exact((values.len() / self.len()).max(1)))
+    }
 }
 
 /// Something that needs a place for a while.

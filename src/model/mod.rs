@@ -10,7 +10,9 @@ mod fuse;
 mod gradients;
 mod graph;
 mod layer_times;
+mod leaves;
 mod memory;
+mod norms;
 pub mod ops;
 mod params;
 mod predictor;
@@ -30,23 +32,26 @@ pub mod zoo;
 pub use backward::SumsOf;
 pub use engine::Engine;
 pub use explain::{Evidence, Method};
-pub use forward::{DenseStep, Through};
+pub use forward::DenseStep;
 pub use gradients::SlotId;
 pub use graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
 pub use layer_times::LayerTimes;
 pub use params::{Gradients, Init, Initial, Param, Params};
+pub use norms::{Alone, Group, GroupLeaf, Grouping, NormRoom, NormSum, NormSums, Norms, Peers, Through};
 pub use predictor::Predictor;
 pub use probe::Probe;
 pub use profile::Times;
 pub use shape::Shape;
 pub use spec::{Block, BlockKind, Item, Join, ModelSpec};
 pub use units::{UNIT_INPUTS, Units};
-pub use workspace::Workspace;
+pub use workspace::{StepRoom, Workspace};
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
+use ops::Normalize;
+use ops::work::Work;
 use program::Program;
 use segments::Traversal;
 
@@ -77,8 +82,13 @@ impl Model {
         Ok(Model { spec, classes, table: program.table.clone().into(), graph, program, input })
     }
 
-    /// Number of weights and biases.
+    /// Number of weights and biases: what is optimised.
     pub fn parameters(&self) -> usize {
+        Param::weights(&self.table).last().map_or(0, |param| param.range.end)
+    }
+
+    /// Number of all values that a trained network is: weights, biases and, behind them, running statistics.
+    pub fn values(&self) -> usize {
         self.table.last().map_or(0, |param| param.range.end)
     }
 
@@ -109,8 +119,19 @@ impl Model {
         self.program.segments.of(step).traversal == Traversal::Rows
     }
 
-    /// Weights and biases of the steps that images go through in turn: the first ones of all.
-    pub fn image_params(&self) -> Range<usize> {
-        self.program.segments.image_params()
+    /// The weights whose gradients are summed shard by shard: all but those of dense layers that take all rows at once. The first ones.
+    pub fn summed_params(&self) -> Range<usize> {
+        0..self.program.summed
+    }
+
+    /// The batch norms, in the order of the steps.
+    pub fn norms(&self) -> &[Normalize] {
+        &self.program.norms
+    }
+
+    /// The steps behind which the sums of each norm are known.
+    pub fn norm_steps(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_norm = |(index, step): (usize, &step::Step)| matches!(step.work, Work::Statistics(_)).then_some(index);
+        self.program.steps.iter().enumerate().filter_map(is_norm)
     }
 }

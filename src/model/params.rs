@@ -20,6 +20,16 @@ pub struct Param {
     pub range: Range<usize>,
     /// What it begins with.
     pub initial: Initial,
+    /// Whether it is a running statistic: saved, digested and exported, but no weight that is optimised. Statistics stand behind all
+    /// weights.
+    pub is_statistic: bool,
+}
+
+impl Param {
+    /// The weights of a table, which come first.
+    pub fn weights(table: &[Param]) -> &[Param] {
+        &table[..table.partition_point(|param| !param.is_statistic)]
+    }
 }
 
 /// What a parameter begins with.

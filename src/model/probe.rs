@@ -72,16 +72,16 @@ impl Probe {
         }
     }
 
-    /// The rows of all leaves at a dense layer, the `layer`-th from above: `input [rows, inputs]`, `d_output [rows,
+    /// The rows of leaves, from the `first` of the micro-batch on, at a dense layer, the `layer`-th from above: `input [rows, inputs]`, `d_output [rows,
     /// outputs]`.
-    pub(super) fn rows(&mut self, layer: usize, leaves: &[Leaf], input: &[f32], d_output: &[f32]) {
+    pub(super) fn rows(&mut self, layer: usize, first: usize, leaves: &[Leaf], input: &[f32], d_output: &[f32]) {
         if !self.on {
             return;
         }
         let rows = leaves.last().map_or(0, |leaf| leaf.end);
         let (inputs, outputs) = (input.len() / rows, d_output.len() / rows);
         let mut start = 0;
-        for (leaf, shard) in leaves.iter().zip(&mut self.shards[self.first..]) {
+        for (leaf, shard) in leaves.iter().zip(&mut self.shards[self.first + first..]) {
             if shard.layers.len() <= layer {
                 shard.layers.resize(layer + 1, XxHash3_64::default());
             }

@@ -8,9 +8,9 @@ use super::gradients::{GradientPlan, Target};
 use super::graph::{Graph, LayerInfo, Node, TensorId};
 use super::memory::{Memory, Purpose};
 use super::ops::work::{Keeps, Work};
-use super::ops::{ConvWork, Layout, Op, Site};
+use super::ops::{ConvWork, Layout, Normalize, Op, Site};
 use super::params::Param;
-use super::segments::Segments;
+use super::segments::{PlannedStep, Segments};
 use super::step::{Row, Step, Steps};
 use crate::error::{Error, Result};
 
@@ -25,8 +25,12 @@ pub struct Program {
     pub rows: Vec<Row>,
     /// The logits.
     pub output: TensorId,
-    /// The parameters, in order.
+    /// The weights, in order, and the running statistics.
     pub table: Vec<Param>,
+    /// The norms.
+    pub norms: Vec<Normalize>,
+    /// Floats of the weights whose gradients are summed shard by shard: the first ones.
+    pub summed: usize,
     /// The layers as a person would list them.
     pub layers: Vec<LayerInfo>,
     /// Floats of packed weights.
@@ -48,37 +52,26 @@ impl Program {
     /// Never for a graph whose shapes were checked.
     pub fn new(graph: Graph, engine: Engine) -> Result<Program> {
         let mut graph = fuse(graph, engine);
-        let wanted = wanted_gradients(&graph);
+        let mut wanted = wanted_gradients(&graph);
         lay_out(&mut graph, engine, &wanted);
-        let mut steps = Vec::new();
-        let mut packed = 0;
+        let rows = graph.tensors.iter().map(|tensor| Row {
+            sizes: tensor.shape.sizes().to_vec(),
+            values: tensor.values(),
+            gradients: tensor.gradients(),
+        });
+        let mut growing = Growing { rows: rows.collect(), ..Growing::default() };
         for node in &graph.nodes {
             let work = work(&graph, node, engine, &wanted).map_err(|why| {
                 Error::invalid(format!("layer {} '{}'", node.number, node.op), why, "a planned layer", "report it")
             })?;
-            let length = if let Work::Map(map) = &work { map.packed().next_multiple_of(16) } else { 0 };
-            steps.push(Step {
-                work,
-                inputs: node.inputs.iter().map(|(tensor, _)| *tensor).collect(),
-                output: node.output,
-                held: None,
-                packed: packed..packed + length,
-                layer: node.layer,
-                has_weights: !node.params.is_empty(),
-            });
-            packed += length;
+            match work {
+                Work::Normalize(norm) => growing.norm(&graph, node, norm, &mut wanted),
+                work => growing.step(&graph, node, work, node.inputs.iter().map(|(tensor, _)| *tensor).collect()),
+            }
         }
-        let kept = hold(&graph, &mut steps);
-        let segments = Segments::new(&graph);
-        let rows: Vec<Row> = graph
-            .tensors
-            .iter()
-            .map(|tensor| Row {
-                sizes: tensor.shape.sizes().to_vec(),
-                values: tensor.values(),
-                gradients: tensor.gradients(),
-            })
-            .collect();
+        let Growing { mut steps, planned, rows, norms, packed } = growing;
+        let kept = hold(&graph, &mut steps, rows.len());
+        let segments = Segments::new(planned.into_iter());
         let planned = Steps { steps: &steps, segments: &segments, rows: &rows, output: graph.output };
         let gradients = GradientPlan::new(planned, &wanted);
         let memory = |purpose: Purpose| Memory::plan(planned, &gradients, &kept, purpose);
@@ -86,7 +79,9 @@ impl Program {
             training: memory(Purpose::Training),
             inference: memory(Purpose::Inference),
             explanation: memory(Purpose::Explanation),
+            summed: summed(&graph),
             steps,
+            norms,
             segments,
             rows,
             output: graph.output,
@@ -101,6 +96,70 @@ impl Program {
     pub fn targets(&self, step: usize) -> Option<&[Target]> {
         self.gradients.targets[step].as_deref()
     }
+}
+
+/// The steps of a program, one behind the other.
+#[derive(Default)]
+struct Growing {
+    steps: Vec<Step>,
+    planned: Vec<PlannedStep>,
+    rows: Vec<Row>,
+    norms: Vec<Normalize>,
+    packed: usize,
+}
+
+impl Growing {
+    /// A norm: its statistics, which write nothing but a name for its input behind them, and what reads that.
+    fn norm(&mut self, graph: &Graph, node: &Node, mut norm: Normalize, wanted: &mut Vec<bool>) {
+        norm.norm = self.norms.len();
+        let (input, known) = (node.inputs[0].0, self.rows.len());
+        self.rows.push(self.rows[input].clone());
+        wanted.push(!node.params.is_empty() || wanted[input]);
+        self.norms.push(norm.clone());
+        self.step(graph, node, Work::Statistics(norm.clone()), vec![input]);
+        if let (Some(step), Some(planned)) = (self.steps.last_mut(), self.planned.last_mut()) {
+            (step.output, step.held, planned.ends) = (known, Some(0), true);
+        }
+        self.step(graph, node, Work::Normalize(norm), vec![known]);
+        if let (Some(step), Some(planned)) = (self.steps.last_mut(), self.planned.last_mut()) {
+            (step.has_weights, planned.params) = (false, planned.params.end..planned.params.end);
+        }
+    }
+
+    fn step(&mut self, graph: &Graph, node: &Node, work: Work, inputs: Vec<TensorId>) {
+        let length = match &work {
+            Work::Map(map) => map.packed().next_multiple_of(16),
+            Work::Normalize(norm) => norm.width().next_multiple_of(16),
+            _ => 0,
+        };
+        let params = &graph.table[node.params.clone()];
+        let (first, last) = (params.first(), params.last());
+        let maps = node.inputs.iter().map(|(input, _)| *input).chain([node.output]);
+        self.planned.push(PlannedStep {
+            by_rows: node.by_rows,
+            params: first.zip(last).map_or(0..0, |(first, last)| first.range.start..last.range.end),
+            maps: maps.map(|tensor| graph.tensors[tensor].shape.len()).sum(),
+            ends: false,
+        });
+        self.steps.push(Step {
+            work,
+            inputs,
+            output: node.output,
+            held: None,
+            packed: self.packed..self.packed + length,
+            layer: node.layer,
+            has_weights: !node.params.is_empty(),
+        });
+        self.packed += length;
+    }
+}
+
+/// Floats of the weights whose gradients are summed shard by shard: all but those of dense layers that take all rows at once.
+fn summed(graph: &Graph) -> usize {
+    let is_wide = |node: &&Node| node.by_rows && matches!(node.op, Op::Dense(_));
+    let wide = graph.nodes.iter().filter(is_wide).filter_map(|node| graph.table.get(node.params.start));
+    let weights = Param::weights(&graph.table).last().map_or(0, |param| param.range.end);
+    wide.map(|param| param.range.start).min().unwrap_or(weights)
 }
 
 /// The tensors whose gradients are wanted: something with weights stands in front.
@@ -138,7 +197,8 @@ fn convolution(graph: &Graph, node: &Node, wanted: &[bool]) -> Option<ConvWork> 
 }
 
 fn ranges(graph: &Graph, node: &Node) -> Vec<Range<usize>> {
-    graph.table[node.params.clone()].iter().map(|param| param.range.clone()).collect()
+    let both = graph.table[node.params.clone()].iter().chain(&graph.table[node.statistics.clone()]);
+    both.map(|param| param.range.clone()).collect()
 }
 
 fn work(graph: &Graph, node: &Node, engine: Engine, wanted: &[bool]) -> Result<Work, String> {
@@ -157,9 +217,9 @@ fn work(graph: &Graph, node: &Node, engine: Engine, wanted: &[bool]) -> Result<W
     })
 }
 
-/// Lets outputs take the place of inputs where no backward pass misses what stood there. What is kept of each tensor.
-fn hold(graph: &Graph, steps: &mut [Step]) -> Vec<Keeps> {
-    let mut kept = vec![Keeps::Nothing; graph.tensors.len()];
+/// Lets outputs take the place of inputs where no backward pass misses what stood there. What is kept of each of `tensors` tensors.
+fn hold(graph: &Graph, steps: &mut [Step], tensors: usize) -> Vec<Keeps> {
+    let mut kept = vec![Keeps::Nothing; tensors];
     for step in steps.iter_mut() {
         match &step.work {
             Work::Map(map) => kept[step.output] = map.keeps(),
@@ -172,6 +232,11 @@ fn hold(graph: &Graph, steps: &mut [Step]) -> Vec<Keeps> {
                 step.held = (0..step.inputs.len().min(work.replaceable())).find(may);
                 let before = step.held.map_or(Keeps::Nothing, |input| kept[step.inputs[input]]);
                 kept[step.output] = work.keeps(before);
+            }
+            // It is its input.
+            Work::Statistics(_) => kept[step.output] = Keeps::Value,
+            Work::Normalize(norm) => {
+                kept[step.output] = if norm.rectifier.is_some() { Keeps::Sign } else { Keeps::Nothing };
             }
             Work::View | Work::Concat(_) => {}
         }

@@ -55,7 +55,7 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::{Engine, Model, ModelSpec, Workspace};
+    use crate::model::{Engine, Model, ModelSpec, StepRoom, Workspace};
 
     fn model(layers: &str) -> Model {
         let spec = ModelSpec::parse(&format!("name = \"m\"\nlayers = [{layers}]"), "m").unwrap();
@@ -74,7 +74,8 @@ mod tests {
             let rows = model.row_bytes();
             let input = 4 * Workspace::tensor_floats(&model, 0, 1);
             let together = rows.iter().sum::<usize>() + input;
-            let a_row = Workspace::bytes(&model, 101, 1) - Workspace::bytes(&model, 100, 1);
+            let bytes = |capacity| Workspace::bytes(&model, StepRoom { capacity, shards: 1, groups: 1 });
+            let a_row = bytes(101) - bytes(100);
             // Every place begins with a cache line.
             assert!((together..=together + 64 * 2 * rows.len()).contains(&a_row), "{together} {a_row} {layers}");
         }

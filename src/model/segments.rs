@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use super::graph::Graph;
-
 /// Images that go together through late layers. Their weights come from the last cache, or from memory, once for all of them: a network of
 /// twelve convolutions of 256 and 512 channels on 64×64 pixels trains 1.3 times as fast with 8 as with 1, and with 16 not faster.
 const LATE_IMAGES: usize = 8;
@@ -28,37 +26,52 @@ pub struct Segment {
     pub params: Range<usize>,
 }
 
+/// What of a step decides the segment that it is in.
+#[derive(Clone, Debug)]
+pub struct PlannedStep {
+    /// Whether it can only begin when all rows have come.
+    pub by_rows: bool,
+    /// The floats of its weights.
+    pub params: Range<usize>,
+    /// Floats of a row of the tensors that it reads and writes.
+    pub maps: usize,
+    /// Whether nothing may follow it before all rows are through it.
+    pub ends: bool,
+}
+
+/// Both, of which one follows the other, or is empty.
+fn join(one: Range<usize>, other: Range<usize>) -> Range<usize> {
+    match (one.is_empty(), other.is_empty()) {
+        (true, _) => other,
+        (_, true) => one,
+        _ => one.start.min(other.start)..one.end.max(other.end),
+    }
+}
+
 /// The segments of a program: all of its steps, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Segments(Vec<Segment>);
 
 impl Segments {
-    /// Of `graph`: image by image while the maps of a layer are larger than its weights, some images at a time from there on, until a
-    /// dense layer wants all rows.
-    pub fn new(graph: &Graph) -> Segments {
+    /// Of these steps: image by image while the maps of a layer are larger than its weights, some images at a time from there on, until a
+    /// dense layer wants all rows. The statistics of a norm end a segment.
+    pub fn new(planned: impl Iterator<Item = PlannedStep>) -> Segments {
         let mut segments: Vec<Segment> = Vec::new();
-        let mut images = 1;
-        for (step, node) in graph.nodes.iter().enumerate() {
-            let params = &graph.table[node.params.clone()];
-            let weights: usize = params.iter().map(|param| param.range.len()).sum();
-            let maps = node.inputs.iter().map(|(input, _)| *input).chain([node.output]);
-            if weights > maps.map(|tensor| graph.tensors[tensor].shape.len()).sum() {
+        let (mut images, mut is_over) = (1, true);
+        for (step, planned) in planned.enumerate() {
+            let PlannedStep { by_rows, params, maps, ends } = planned;
+            if params.len() > maps {
                 images = LATE_IMAGES;
             }
-            let traversal = if node.by_rows { Traversal::Rows } else { Traversal::Images(images) };
-            let (from, end) =
-                (params.first().map(|param| param.range.start), params.last().map(|param| param.range.end));
-            match segments.last_mut().filter(|last| last.traversal == traversal) {
+            let traversal = if by_rows { Traversal::Rows } else { Traversal::Images(images) };
+            match segments.last_mut().filter(|last| last.traversal == traversal && !is_over) {
                 Some(last) => {
                     last.steps.end = step + 1;
-                    last.params.end = end.unwrap_or(last.params.end);
+                    last.params = join(last.params.clone(), params);
                 }
-                None => {
-                    let before = segments.last().map_or(0, |last| last.params.end);
-                    let from = from.unwrap_or(before);
-                    segments.push(Segment { steps: step..step + 1, traversal, params: from..end.unwrap_or(from) });
-                }
+                None => segments.push(Segment { steps: step..step + 1, traversal, params }),
             }
+            is_over = ends;
         }
         Segments(segments)
     }
@@ -93,12 +106,6 @@ impl Segments {
     pub fn image_steps(&self) -> usize {
         let images = self.0.iter().filter(|segment| segment.traversal != Traversal::Rows);
         images.map(|segment| segment.steps.end).max().unwrap_or(0)
-    }
-
-    /// The floats of the parameters that the segments of images have: the first ones of all.
-    pub fn image_params(&self) -> Range<usize> {
-        let images = self.0.iter().filter(|segment| segment.traversal != Traversal::Rows);
-        0..images.map(|segment| segment.params.end).max().unwrap_or(0)
     }
 }
 
@@ -135,7 +142,7 @@ mod tests {
         let model = Model::new(spec.unwrap(), [16, 16, 1], false, 2, Engine::Gemm).unwrap();
         let segments = &model.program.segments;
         assert_eq!([segments.of(0).params.clone(), segments.of(2).params.clone()], [0..4, 4..1220]);
-        assert_eq!((segments.image_params(), segments.image_steps()), (0..1220, 3));
+        assert_eq!((model.summed_params(), segments.image_steps()), (0..1220, 3));
         assert_eq!([segments.span(1), segments.span(3)], [0..2, 3..4]);
         assert_eq!([segments.turns(0, 1), segments.turns(1, 2), segments.turns(2, 2)], [Some(1), None, Some(8)]);
         let parts: Vec<Range<usize>> = segments.within(1..4).map(|(_, steps)| steps).collect();

@@ -37,14 +37,18 @@ pub struct Step {
 }
 
 impl Step {
-    /// Words a row that its backward pass needs.
+    /// Words a row that its backward pass needs besides its tensors.
     pub fn kept(&self) -> usize {
         if let Work::Map(map) = &self.work { map.kept() } else { 0 }
     }
 
     /// Whether its backward pass reads its inputs.
     pub fn reads_inputs(&self) -> bool {
-        if let Work::Map(map) = &self.work { map.reads_input() } else { false }
+        match &self.work {
+            Work::Map(map) => map.reads_input(),
+            Work::Statistics(_) | Work::Normalize(_) => true,
+            _ => false,
+        }
     }
 }
 

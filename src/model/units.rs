@@ -32,8 +32,13 @@ struct Stretch {
 }
 
 impl Units {
-    /// Of these parameters.
+    /// Of the weights of a table.
     pub fn of_params(table: &[Param]) -> Units {
+        Units::of_tensors(Param::weights(table))
+    }
+
+    /// Of all tensors of a table, running statistics too.
+    pub fn of_tensors(table: &[Param]) -> Units {
         let unit = |param: &Param| if param.shape.len() == 2 { UNIT_INPUTS * param.shape[1] } else { UNIT_VALUES };
         Units::of_stretches(table.iter().map(|param| (param.range.clone(), unit(param))))
     }
@@ -126,7 +131,7 @@ mod tests {
 
     fn param(shape: &[usize], start: usize) -> Param {
         let range = start..start + shape.iter().product::<usize>();
-        Param { name: String::new(), shape: shape.to_vec(), range, initial: Initial::Drawn }
+        Param { name: String::new(), shape: shape.to_vec(), range, initial: Initial::Drawn, is_statistic: false }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::gradients::SlotId;
 use super::graph::TensorId;
 use super::memory::{Memory, Place, Rows};
+use super::norms::{NormRoom, Norms};
 use super::probe::Probe;
 use super::profile::{Profile, Times};
 use super::segments::Traversal;
@@ -36,6 +37,10 @@ pub struct Workspace {
     /// Sums of the shards' gradients of the steps that images go through in turn, as the tree has them waiting.
     pub(super) shard_sums: Vec<Buffer>,
     pub(super) scratch: Buffer,
+    /// The sums of batch norms, and which rows are normalised together.
+    pub norms: Norms,
+    /// The leaves of a subtree of `leaves`.
+    pub(super) subtree: Vec<Leaf>,
     /// Watches what the shards of a step bring.
     pub probe: Probe,
     pub(super) profile: Profile,
@@ -91,17 +96,41 @@ fn scratch(model: &Model, capacity: usize) -> usize {
 /// Bytes of a workspace as `memory` has it.
 fn bytes(model: &Model, memory: &Memory, capacity: usize, levels: usize) -> usize {
     let floats = |[image, rows]: [usize; 2]| image + rows * capacity;
-    let sums = levels * model.image_params().len();
+    let sums = levels * model.summed_params().len();
     let values = floats(memory.value_floats) + floats(memory.gradient_floats) + sums;
     4 * (values + scratch(model, capacity) + model.program.packed)
+}
+
+/// What a training workspace has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct StepRoom {
+    /// The most rows of a micro-batch.
+    pub capacity: usize,
+    /// The most shards that they are of.
+    pub shards: usize,
+    /// The most norm groups that a norm knows at a time.
+    pub groups: usize,
+}
+
+impl StepRoom {
+    fn norms(&self) -> NormRoom {
+        NormRoom { leaves: self.shards.clamp(1, self.capacity.max(1)), groups: self.groups.max(1) }
+    }
 }
 
 impl Workspace {
     /// Memory for training (and evaluation) with rows of up to `shards` shards.
     pub fn for_training(model: &Model, capacity: usize, shards: usize) -> Workspace {
+        Workspace::for_steps(model, StepRoom { capacity, shards, groups: shards })
+    }
+
+    /// The same, with room for so many norm groups.
+    pub fn for_steps(model: &Model, room: StepRoom) -> Workspace {
+        let StepRoom { capacity, shards, .. } = room;
         let mut ws = Workspace::new(model, capacity, &model.program.training);
         ws.kept = model.program.steps.iter().map(|step| vec![0; step.kept() * capacity]).collect();
-        ws.shard_sums = (0..levels(capacity, shards)).map(|_| zeros(model.image_params().len())).collect();
+        ws.shard_sums = (0..levels(capacity, shards)).map(|_| zeros(model.summed_params().len())).collect();
+        ws.norms = Norms::new(model.norms(), room.norms());
         ws
     }
 
@@ -128,16 +157,20 @@ impl Workspace {
             kept: vec![Vec::new(); model.program.steps.len()],
             shard_sums: Vec::new(),
             scratch: zeros(scratch(model, capacity)),
+            norms: Norms::default(),
+            subtree: Vec::with_capacity(capacity),
             probe: Probe::default(),
             profile: Profile::default(),
             output: model.program.output,
         }
     }
 
-    /// Bytes that [`Workspace::for_training`] takes.
-    pub fn bytes(model: &Model, capacity: usize, shards: usize) -> usize {
+    /// Bytes that [`Workspace::for_steps`] takes.
+    pub fn bytes(model: &Model, room: StepRoom) -> usize {
+        let StepRoom { capacity, shards, .. } = room;
+        let norms = Norms::bytes(model.norms(), room.norms());
         let kept: usize = model.program.steps.iter().map(|step| step.kept() * capacity).sum();
-        bytes(model, &model.program.training, capacity, levels(capacity, shards)) + 2 * kept
+        bytes(model, &model.program.training, capacity, levels(capacity, shards)) + 2 * kept + norms
     }
 
     /// Bytes of it that steps of `rows` rows a micro-batch touch, and evaluation with all of its capacity, where the sums of so many
@@ -154,7 +187,7 @@ impl Workspace {
         let gradients =
             touched(&memory.gradients, capacity, |place| place.images.map_or(rows, |images| images.min(rows)));
         let kept: usize = model.program.steps.iter().map(|step| step.kept() * rows).sum();
-        let sums = levels * model.image_params().len();
+        let sums = levels * model.summed_params().len();
         4 * (values + gradients + sums + scratch(model, capacity) + model.program.packed) + 2 * kept
     }
 

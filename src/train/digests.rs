@@ -258,7 +258,7 @@ mod tests {
                 let value = &mut params.values[model.table[2].range.start];
                 *value = f32::from_bits(value.to_bits() ^ 1);
             }
-            let (groups, units) = (Nodes::apart(ranks, comm.rank()), Units::of_params(&params.table));
+            let (groups, units) = (Nodes::apart(ranks, comm.rank()), Units::of_tensors(&params.table));
             let own = units.iter().map(|unit| of_values(&params.values[unit])).enumerate().collect();
             let copies = Copies { groups: &groups, table: &params.table, units: &units, own };
             let found = exchange(comm, true, &copies, &[Some(comm.rank() as u64), None]);

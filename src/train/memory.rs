@@ -2,6 +2,7 @@
 
 use super::lockstep::{Division, OneMachine, StepMemory, cost};
 use crate::comm::{Comm, Strategy};
+use crate::model::ops::NormRows;
 use crate::model::{DenseStep, Model};
 use crate::optim::{Optimizer, OptimizerKind};
 
@@ -41,6 +42,8 @@ pub struct Case {
     pub ranks: usize,
     /// How gradients travel.
     pub comm: Comm,
+    /// The rows of norm groups.
+    pub norm_rows: NormRows,
     /// How they change weights.
     pub optimizer: OptimizerKind,
     /// Bytes of the rows that a rank keeps.
@@ -74,9 +77,9 @@ pub struct Memory {
 impl Memory {
     /// For the root, if it has as many subtrees as the rank that has the most.
     pub fn predict(model: &Model, case: &Case) -> Memory {
-        let Case { rows, shards, ranks, comm, optimizer, data } = *case;
+        let Case { rows, shards, ranks, comm, norm_rows, optimizer, data } = *case;
         let values = 4 * model.parameters();
-        let machine = OneMachine { rows, shards, ranks, comm };
+        let machine = OneMachine { rows, shards, ranks, comm, norm_rows };
         let division = Division::of_machine(model, &machine);
         let step = StepMemory::new(model, &division, optimizer).touched;
         let moments = Optimizer::moments(optimizer);

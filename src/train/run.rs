@@ -91,6 +91,7 @@ impl<'a> Run<'a> {
             comm: config.comm,
             window: config.window,
             wire: config.wire,
+            norm_rows: config.norm_rows,
             recorded: recorded(plan),
         };
         let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, exchange, settings, comm)?;

@@ -13,7 +13,7 @@ use crate::config::Every;
 use crate::error::{Error, Result, in_words};
 use crate::kernels::Buffer;
 use crate::metrics::EpochLine;
-use crate::model::Params;
+use crate::model::{Param, Params};
 use crate::optim::Optimizer;
 use crate::position::{self, Phase};
 
@@ -256,10 +256,12 @@ impl Snapshot {
         std::fs::create_dir_all(checkpoints.folder()).map_err(Error::io("create the folder", checkpoints.folder()))?;
         let path = checkpoints.path(self.step());
         let meta = serde_json::to_string(&self.meta).map_err(|e| Error::io("write", &path)(e.into()))?;
-        let groups = [("params", &self.params.values)].into_iter().chain(self.groups.iter().map(|(n, v)| (*n, v)));
+        let table = &self.params.table[..];
+        let of_weights = self.groups.iter().map(|(name, values)| (*name, values, Param::weights(table)));
+        let groups = [("params", &self.params.values, table)].into_iter().chain(of_weights);
         let names: Vec<(String, &[usize], &[f32])> = groups
-            .flat_map(|(group, values)| {
-                self.params.table.iter().map(move |param| {
+            .flat_map(|(group, values, table)| {
+                table.iter().map(move |param| {
                     (format!("{group}/{}", param.name), &param.shape[..], &values[param.range.clone()])
                 })
             })
@@ -328,13 +330,13 @@ pub fn restore_optimizer(state: &State, steps: u64, params: &Params, optimizer: 
     *own.steps = steps;
     for (group, values) in STATE.into_iter().zip([own.first, own.second]) {
         if !values.is_empty() {
-            restore(group, state, &params.table, values)?;
+            restore(group, state, Param::weights(&params.table), values)?;
         }
     }
     Ok(())
 }
 
-fn restore(group: &str, state: &State, table: &[crate::model::Param], values: &mut [f32]) -> Result<()> {
+fn restore(group: &str, state: &State, table: &[Param], values: &mut [f32]) -> Result<()> {
     table.iter().try_for_each(|param| {
         state.read_into(&format!("{group}/{}", param.name), &param.shape, &mut values[param.range.clone()])
     })

@@ -280,6 +280,10 @@ impl File {
             }
             What::Merge => (EXCHANGE, "ranks' sums merged and used".to_owned(), json!({"bytes_read": a})),
             What::Update => (EXCHANGE, "update".to_owned(), json!({})),
+            What::Norm => {
+                let of = about.checked_sub(1).map_or("running statistics of norms", |step| &self.steps[step]);
+                (EXCHANGE, format!("{of}: sums of ranks merged"), json!({"bytes_read": a}))
+            }
             What::Send => (EXCHANGE, travels("send"), json!({"bytes": a, "to": b})),
             What::Receive => (EXCHANGE, travels("receive"), json!({"bytes": a, "from": b})),
             What::Collective => (EXCHANGE, "collective of MPI".to_owned(), json!({"bytes": a})),

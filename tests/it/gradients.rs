@@ -4,7 +4,7 @@ use glasses::kernels::{self, Score};
 
 use glasses::kernels::rng::{Purpose, Stream, TrainingPass};
 use glasses::model::Engine;
-use glasses::model::{Gradients, Init, Model, ModelSpec, Params, Workspace, zoo};
+use glasses::model::{Gradients, Init, Model, ModelSpec, Param, Params, Workspace, zoo};
 
 const TRAINING: TrainingPass = TrainingPass { seed: 5, epoch: 2 };
 
@@ -34,7 +34,7 @@ pub fn check(model: &Model, params: &mut Params, batch: usize, tolerance: f64) {
     gradients.start();
     let here = loss(model, params, &mut ws);
     model.backward(params, &mut ws, TRAINING, &mut gradients);
-    for param in model.table.iter() {
+    for param in Param::weights(&model.table) {
         let step = (param.range.len() / 40).max(1);
         let (mut checked, mut kinks) = (0, 0);
         for i in param.range.clone().step_by(step) {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use glasses::kernels::rng::TrainingPass;
-use glasses::model::{Engine, Gradients, Init, Model, ModelSpec, Params, Workspace};
+use glasses::model::{Engine, Gradients, Init, Model, ModelSpec, Params, StepRoom, Workspace};
 
 use crate::golden::assert_close;
 use crate::gradients;
@@ -87,7 +87,7 @@ fn networks_with_blocks_agree_with_pytorch() {
             }
             assert_eq!(all.logits(), few.logits(), "{}", spec.name);
             assert_close(all.logits(), &read("logits"), 2e-5, &spec.name);
-            assert!(Workspace::inference_bytes(&model, batch) < Workspace::bytes(&model, batch, 1));
+            assert!(Workspace::inference_bytes(&model, batch) < Workspace::bytes(&model, StepRoom { capacity: batch, shards: 1, groups: 1 }));
         }
     }
 }

@@ -43,6 +43,7 @@ mod memory;
 mod names;
 mod pictures;
 mod old_files;
+mod norms;
 mod outlines;
 mod plain;
 mod places;

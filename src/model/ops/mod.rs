@@ -3,6 +3,7 @@
 mod activation;
 mod add;
 mod avg_pool;
+mod batch_norm;
 mod concat;
 mod conv;
 mod dense;
@@ -17,6 +18,7 @@ mod hard_sigmoid;
 mod hard_swish;
 mod leaky_relu;
 mod max_pool;
+mod normalize;
 mod operation;
 mod relu;
 mod relu6;
@@ -29,6 +31,7 @@ pub mod work;
 
 pub use add::Add;
 pub use avg_pool::AvgPool;
+pub use batch_norm::{BatchNorm, NormRows};
 pub use concat::Concat;
 pub use conv::{Conv, ConvWork};
 pub use dense::Dense;
@@ -42,6 +45,7 @@ pub use hard_sigmoid::HardSigmoid;
 pub use hard_swish::HardSwish;
 pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
+pub use normalize::Normalize;
 pub use operation::{Fused, Layout, Operation, Parameter, Site};
 pub use relu::Relu;
 pub use relu6::Relu6;
@@ -175,6 +179,8 @@ operations! {
     Sigmoid = "sigmoid",
     /// `tanh`
     Tanh = "tanh",
+    /// `batch_norm [rows N] [eps E] [momentum M] [scale no]`
+    BatchNorm = "batch_norm",
     /// `dropout 0.1`: the probability of a zero.
     Dropout = "dropout",
     /// `softmax`: may stand last, for readers; it is part of the loss.
@@ -240,6 +246,9 @@ mod tests {
             "leaky_relu 0.2",
             "sigmoid",
             "tanh",
+            "batch_norm",
+            "batch_norm rows 32 eps 0.001 momentum 0.01 scale no",
+            "batch_norm rows all",
             "dropout 0.1",
             "softmax",
         ] {
@@ -260,6 +269,11 @@ mod tests {
             ("dropout nan", "below 1"),
             ("dense", "dense 128"),
             ("relu 3", "nothing after"),
+            ("batch_norm rows 0", "a number of rows"),
+            ("batch_norm eps 0", "above 0"),
+            ("batch_norm eps nan", "above 0"),
+            ("batch_norm momentum 2", "at most 1"),
+            ("batch_norm 3", "'scale no', found '3'"),
             ("maxpool 3x2", "not square"),
             ("dense 100000", "100000 is too large: at most 65535 fits"),
             ("conv 3x3x100000", "100000 is too large"),

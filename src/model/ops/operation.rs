@@ -61,14 +61,16 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// What it begins with.
     pub initial: Initial,
+    /// Whether it is no weight, but a running statistic: saved and digested, never optimised. Statistics come last.
+    pub is_statistic: bool,
 }
 
 impl Parameter {
     /// A drawn `weight`, and a `bias` that is zero, of so many outputs.
     pub fn weight_and_bias(shape: Vec<usize>, outputs: usize) -> Vec<Parameter> {
         vec![
-            Parameter { name: "weight", shape, initial: Initial::Drawn },
-            Parameter { name: "bias", shape: vec![outputs], initial: Initial::Zeros },
+            Parameter { name: "weight", shape, initial: Initial::Drawn, is_statistic: false },
+            Parameter { name: "bias", shape: vec![outputs], initial: Initial::Zeros, is_statistic: false },
         ]
     }
 }
@@ -79,7 +81,7 @@ pub struct Site<'a> {
     pub inputs: &'a [&'a Shape],
     /// The shape of what it writes, without what is fused.
     pub output: &'a Shape,
-    /// Where each of its parameters lies.
+    /// Where each of its parameters lies, statistics behind them.
     pub parameters: &'a [Range<usize>],
     /// Who computes.
     pub engine: Engine,

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::ops::Range;
 
+use super::normalize::Normalize;
 use crate::kernels::rng::{Purpose, Stream, TrainingPass};
 use crate::kernels::{Buffer, DenseShape, Leaf};
 use crate::trace::Mark;
@@ -19,6 +20,17 @@ pub enum Work {
     Elementwise(Box<dyn Elementwise>),
     /// The inputs stand side by side in every pixel of the output: channels of each.
     Concat(Vec<usize>),
+    /// The input of a norm is summed up, group by group; the output is the input.
+    Statistics(Normalize),
+    /// A norm's output from its input: in training by the sums of *statistics*, else by the running ones.
+    Normalize(Normalize),
+}
+
+impl Work {
+    /// Whether the output's gradient becomes the inputs' in place.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self, Work::Elementwise(_) | Work::Statistics(_) | Work::Normalize(_))
+    }
 }
 
 /// The rows of a micro-batch, where randomness needs to know.

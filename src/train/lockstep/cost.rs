@@ -73,7 +73,7 @@ impl Shape {
     pub fn of(model: &Model) -> Shape {
         let dense = model.dense_steps().into_iter().map(|step| (step.dense.shape, step.d_input.is_some()));
         let units = Units::of_params(&model.table);
-        let below = units.partition_point(|unit| unit.end <= model.image_params().end);
+        let below = units.partition_point(|unit| unit.end <= model.summed_params().end);
         let (below, above) = (units.part(0..below), units.part(below..units.len()));
         Shape { units: [below, above], dense: dense.collect() }
     }

@@ -2,12 +2,14 @@
 //! divides a run that there is not yet by the same arithmetic.
 
 use super::cost::{Link, Rates, Shape, best};
-use super::plan::{ExchangePlan, can_share, can_take, decide};
+use super::norm_groups::{NormGroups, NormSizes};
+use super::plan::{ExchangeConfig, ExchangePlan, can_share, can_take, decide};
 use super::reduce::Trees;
 use super::setting::{Setting, most_rows};
 use crate::comm::{Comm, Nodes, Reduce, Strategy, Wire};
 use crate::kernels::{self, Leaf};
-use crate::model::{DenseStep, Model, Units};
+use crate::model::ops::NormRows;
+use crate::model::{DenseStep, Model, StepRoom, Units};
 use crate::train::data::TrainData;
 use crate::train::micro_batch::{EVALUATION_BATCH, LeafRun, rows_at_once};
 
@@ -28,6 +30,8 @@ pub struct Division {
     pub trees: Trees,
     /// The units of the parameters.
     pub units: Units,
+    /// What norm groups take.
+    pub norms: NormSizes,
     /// The dense layers that are shared out, from below; where there are none, all layers are summed.
     pub shared: Vec<(DenseStep, Strategy)>,
     /// In the fixed tree, or by MPI's own sum.
@@ -47,6 +51,8 @@ pub struct OneMachine {
     pub ranks: usize,
     /// How gradients travel.
     pub comm: Comm,
+    /// The rows of norm groups.
+    pub norm_rows: NormRows,
 }
 
 impl OneMachine {
@@ -83,11 +89,29 @@ pub struct PassSizes {
 
 impl Division {
     /// As a run of `data` divides its steps by `plan`; on every rank of these groups.
-    pub fn of_run(model: &Model, data: &TrainData, plan: &ExchangePlan, reduce: Reduce, groups: Nodes) -> Division {
+    pub fn of_run(
+        model: &Model,
+        data: &TrainData,
+        plan: &ExchangePlan,
+        config: &ExchangeConfig,
+        groups: Nodes,
+    ) -> Division {
         let (setting, ranks) = (plan.setting(), groups.size());
         let most = data.most_rows(setting.batch, ranks);
-        let capacity = rows_at_once(most, data.most_evaluated(ranks));
-        Division::new(model, setting, (most, capacity), plan.shared.clone(), reduce, groups)
+        let shards = &data.train.shards;
+        let mut steps = 0..shards.steps(setting.batch);
+        let norms = NormGroups::sizes(
+            model.norms(),
+            config.norm_rows,
+            &|rank| shards.owned(rank, ranks).end,
+            &groups,
+            |rows| steps.next().is_some_and(|step| {
+                shards.rows_of_each(step, setting.batch, rows);
+                true
+            }),
+        );
+        let capacity = rows_at_once(most, data.most_evaluated(ranks)).max(norms.rows);
+        Division::new(model, setting, (most, capacity), plan.shared.clone(), (config.reduce, norms), groups)
     }
 
     /// For the rank that brings the most sums of gradients, with data to evaluate by.
@@ -103,9 +127,17 @@ impl Division {
         });
         let shared: Vec<(DenseStep, Strategy)> = steps.into_iter().zip(strategies).collect();
         let most = most_rows(setting.batch, shards, ranks);
-        let rows = (most, rows_at_once(most, EVALUATION_BATCH));
-        let of_rank =
-            |rank: usize| Division::new(model, &setting, rows, shared.clone(), Reduce::Tree, Nodes::new([ranks], rank));
+        let of_rank = |rank: usize| {
+            let (groups, mut steps) = (Nodes::new([ranks], rank), 0..1);
+            let ends = |rank: usize| (rank + 1) * shards / ranks;
+            let norms = NormGroups::sizes(model.norms(), case.norm_rows, &ends, &groups, |rows| {
+                rows.clear();
+                rows.resize(shards, setting.batch.div_ceil(shards));
+                steps.next().is_some()
+            });
+            let rows = (most, rows_at_once(most, EVALUATION_BATCH).max(norms.rows));
+            Division::new(model, &setting, rows, shared.clone(), (Reduce::Tree, norms), groups)
+        };
         let root = of_rank(0);
         let most_sums = (0..ranks).max_by_key(|&rank| root.trees.ranks.sums_of[rank]).unwrap_or(0);
         if most_sums == 0 { root } else { of_rank(most_sums) }
@@ -116,7 +148,7 @@ impl Division {
         setting: &Setting,
         (most_rows, capacity): (usize, usize),
         shared: Vec<(DenseStep, Strategy)>,
-        reduce: Reduce,
+        (reduce, norms): (Reduce, NormSizes),
         groups: Nodes,
     ) -> Division {
         let &Setting { batch, shards, ranks, .. } = setting;
@@ -130,10 +162,16 @@ impl Division {
             shards,
             trees,
             units: Units::of_params(&model.table),
+            norms,
             shared,
             reduce,
             limits_norm: setting.norm > 0,
         }
+    }
+
+    /// What a rank's workspace has room for.
+    pub fn room(&self) -> StepRoom {
+        StepRoom { capacity: self.capacity, shards: self.own_shards(), groups: self.norms.groups }
     }
 
     /// Shards of this rank.

@@ -210,6 +210,11 @@ impl SharedLayer {
         [first + self.own.start * outputs..first + self.own.end * outputs, bias]
     }
 
+    /// Whether it sends rows to other groups as soon as they are there.
+    pub fn sends_rows(&self, topology: &Topology<'_>) -> bool {
+        self.strategy == Strategy::Factors && topology.is_multi_node()
+    }
+
     /// *factors*: sends row `row` of the layer's input to the other groups.
     pub fn send_row(&self, topology: &Topology<'_>, row: usize) {
         let inputs = self.shape().inputs;

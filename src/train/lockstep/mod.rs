@@ -9,6 +9,9 @@ mod point_to_point;
 mod division;
 mod shared_memory;
 mod link;
+mod norm_groups;
+mod norm_statistics;
+mod norms;
 mod pass;
 mod plan;
 mod setting;
@@ -44,6 +47,7 @@ use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 use cost::Predicted;
 use factors::{SharedLayer, Update, UpdateProfile};
+use norms::StepNorms;
 use plan::ExchangePlan;
 use reduce::{Section, Trees};
 use step::{StepInput, should_update};
@@ -81,6 +85,10 @@ pub struct Lockstep<'a> {
     /// Of each unit of the parameters, what it adds to the square of the gradient's norm.
     squares: Vec<f64>,
     units: Units,
+    /// The parts that are digested by themselves, of running statistics too.
+    digest_units: Units,
+    /// Batch norms.
+    norms: StepNorms,
     /// The scores and flags of all ranks in this step, once they are exchanged.
     agreed: Option<(Score, StepFlags)>,
 }
@@ -121,6 +129,7 @@ impl<'a> Lockstep<'a> {
         order.step(shards, step, batch, &mut self.rows);
         shards.rows_of_each(step, batch, &mut self.rows_of_each);
         let owned = |rank: usize| shards.owned(rank, size);
+        self.norms.groups.choose(&self.rows_of_each, &|rank| owned(rank).end, &self.topology.groups);
         for (rank, rows) in self.topology.rows.iter_mut().enumerate() {
             *rows = self.rows_of_each[owned(rank)].iter().sum();
         }
@@ -156,10 +165,10 @@ impl<'a> Lockstep<'a> {
         let input = StepInput { model, data, context };
         let before = (self.topology.comm.bytes_communicated(), self.topology.read);
         optimizer.begin(context.count, context.lr);
-        if self.layers.is_empty() {
+        if self.layers.is_empty() && !self.norms.groups.span_ranks {
             self.pass_summed(&input, params, seconds);
         } else {
-            self.pass_shared(&input, params, optimizer, seconds);
+            self.pass_at_once(&input, params, optimizer, seconds);
         }
         let mut stopwatch = Stopwatch::start();
         if self.agreed.is_none_or(|(score, flags)| should_update(score, flags)) {
@@ -172,6 +181,7 @@ impl<'a> Lockstep<'a> {
         stopwatch.lap(&mut seconds.sync);
         let updated = should_update(score, flags);
         if updated {
+            self.update_statistics(model, params, context.count);
             self.update(params, optimizer, seconds);
         } else {
             // The run is over, but messages under way have to arrive.
@@ -302,7 +312,7 @@ impl<'a> Lockstep<'a> {
             }
             limit_norm(squares, optimizer);
         }
-        optimizer.update(0, &mut params.values, total);
+        optimizer.update(0, &mut params.values[..total.len()], total);
     }
 
     /// Whether this rank is the one of its group that writes the group's parameters where all would write the same.
@@ -312,7 +322,7 @@ impl<'a> Lockstep<'a> {
 
     /// Digests of the units that this rank answers for.
     pub fn copies<'p>(&'p self, params: &'p Params) -> Copies<'p> {
-        let (topology, units) = (&self.topology, &self.units);
+        let (topology, units) = (&self.topology, &self.digest_units);
         let split = |unit: &Range<usize>| {
             self.layers.iter().find(|layer| !layer.is_whole(topology) && layer.step.dense.weight.contains(&unit.start))
         };

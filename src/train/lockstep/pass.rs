@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::factors::UpdateProfile;
+use super::norm_statistics::StepPeers;
 use super::step::StepInput;
 use super::topology::Topology;
 use super::{Lockstep, SharedLayer, Update, should_update};
@@ -30,6 +31,7 @@ impl Lockstep<'_> {
             let sums = &mut self.sums;
             for depth in (run.depth - run.merges..run.depth).rev() {
                 sums[depth].score = sums[depth].score + sums[depth + 1].score;
+                self.norms.merge_running(depth);
             }
         }
         if self.trees.ranks.own.is_empty() {
@@ -49,7 +51,7 @@ impl Lockstep<'_> {
         seconds: &mut Seconds,
     ) {
         let &StepInput { model, context, .. } = step;
-        let (training, image, images) = (context.training(), model.image_params().end, model.image_steps());
+        let (training, image, images) = (context.training(), model.summed_params().end, model.image_steps());
         let is_whole = rows.end == run.rows.end;
         let is_last = is_whole && run.leaves.end == self.trees.ranks.own.len();
         let ws = &mut self.workspace;
@@ -59,16 +61,19 @@ impl Lockstep<'_> {
         }
         ws.probe.at(run.leaves.start, is_whole);
         self.load(step, rows, seconds);
-        let ws = &mut self.workspace;
         let mut stopwatch = Stopwatch::start();
         position::enter(Phase::Forward);
-        model.forward(params, ws, Some(training));
+        let Lockstep { workspace: ws, norms, topology, .. } = self;
+        norms.group(ws, run.leaves.clone());
+        model.pack(params, ws);
+        model.forward_steps(0..model.steps(), params, ws, Some(training), &mut norms.peers(topology));
+        norms.keep_running(model, ws, run.depth);
         stopwatch.lap(&mut seconds.forward);
         position::enter(Phase::Backward);
         let own = &mut self.sums[run.depth..=run.depth];
         let accumulate = model.backward_loss(ws, own);
         let sums = SumsOf { gradients: own, accumulate };
-        model.backward_steps(images..model.steps(), params, ws, training, sums, &mut || ());
+        model.backward_steps(images..model.steps(), params, ws, training, sums, &mut self.norms.peers(&self.topology));
         if is_whole {
             merge_last(&mut self.sums, run, image..model.parameters());
         }
@@ -77,9 +82,9 @@ impl Lockstep<'_> {
             self.send_dense_sums(seconds);
             stopwatch = Stopwatch::start();
         }
-        let Lockstep { workspace: ws, sums, topology, .. } = self;
+        let Lockstep { workspace: ws, sums, topology, norms, .. } = self;
         let own = SumsOf { gradients: &mut sums[run.depth..=run.depth], accumulate };
-        model.backward_steps(0..images, params, ws, training, own, &mut || topology.comm.progress());
+        model.backward_steps(0..images, params, ws, training, own, &mut norms.peers(topology));
         if is_whole {
             merge_last(sums, run, 0..image);
         }
@@ -109,69 +114,72 @@ impl Lockstep<'_> {
         stopwatch.lap(&mut seconds.load);
     }
 
-    /// All rows at once, because dense layers are shared out: a rank without rows takes part in every exchange.
-    pub(super) fn pass_shared(
+    /// All rows at once, because dense layers are shared out or norm groups have rows of several ranks: a rank without rows takes part in
+    /// every exchange.
+    pub(super) fn pass_at_once(
         &mut self,
         step: &StepInput<'_>,
         params: &mut Params,
         optimizer: &mut Optimizer,
         seconds: &mut Seconds,
     ) {
-        let ws = &mut self.workspace;
+        let Lockstep { workspace: ws, norms, trees, .. } = self;
+        let own = &trees.ranks.own;
         ws.leaves.clear();
-        ws.leaves.extend_from_slice(&self.trees.ranks.own);
+        ws.leaves.extend_from_slice(own);
+        norms.group(ws, 0..own.len());
         ws.probe.at(0, true);
         self.load(step, 0..self.rows.len(), seconds);
         position::enter(Phase::Forward);
-        self.forward_shared(step, params, seconds);
+        self.forward_at_once(step, params, seconds);
+        if !self.norms.groups.span_ranks {
+            self.norms.keep_running(step.model, &mut self.workspace, 0);
+        }
         position::enter(Phase::Backward);
-        self.backward_shared(step, params, optimizer, seconds);
+        self.backward_at_once(step, params, optimizer, seconds);
     }
 
-    fn forward_shared(&mut self, step: &StepInput<'_>, params: &Params, seconds: &mut Seconds) {
-        let Lockstep { workspace: ws, layers, topology, .. } = self;
+    fn forward_at_once(&mut self, step: &StepInput<'_>, params: &Params, seconds: &mut Seconds) {
+        let Lockstep { workspace: ws, layers, topology, norms, .. } = self;
         let &StepInput { model, context, .. } = step;
         let training = Some(context.training());
         let mut stopwatch = Stopwatch::start();
-        let rows = topology.own_rows();
-        let is_multi_node = topology.is_multi_node();
-        let by_rows = |layer: &SharedLayer| layer.strategy == Strategy::Factors && is_multi_node;
-        let all_by_rows = || layers.iter().filter(|layer| by_rows(layer));
-        all_by_rows().for_each(|layer| layer.messages.expect_rows(topology, layer.index));
-        let images = model.image_steps();
+        let (rows, images) = (topology.own_rows(), model.image_steps());
         let send_rows =
             |layer: &SharedLayer, topology: &Topology<'_>| (0..rows).for_each(|row| layer.send_row(topology, row));
-        all_by_rows().filter(|layer| layer.step.ready == 0).for_each(|layer| send_rows(layer, topology));
+        for layer in layers.iter().filter(|layer| layer.sends_rows(topology)) {
+            layer.messages.expect_rows(topology, layer.index);
+            if layer.step.ready == 0 {
+                send_rows(layer, topology);
+            }
+        }
         model.pack(params, ws);
-        model.forward_steps(0..images, params, ws, training, &mut |through| {
-            for layer in all_by_rows().filter(|layer| layer.step.ready == through.steps) {
-                layer.send_row(topology, through.row);
-            }
-            topology.comm.progress();
-        });
+        let mut peers = StepPeers { layers, ..norms.peers(topology) };
+        model.forward_steps(0..images, params, ws, training, &mut peers);
+        let (mut waited, mut read) = (peers.seconds, peers.read);
         let mut next = images;
-        for layer in layers.iter_mut() {
-            if rows > 0 {
-                model.forward_steps(next..layer.step.step, params, ws, training, &mut |_| ());
-            }
-            next = layer.step.step;
+        for index in 0..=layers.len() {
+            let end = layers.get(index).map_or(model.steps(), |layer| layer.step.step);
+            let mut peers = norms.peers(topology);
+            model.forward_steps(next..end, params, ws, training, &mut peers);
+            (waited, read, next) = (waited + peers.seconds, read + peers.read, end);
+            let Some(layer) = layers.get_mut(index) else { break };
             if !layer.is_whole(topology) {
                 stopwatch.lap(&mut seconds.forward);
                 layer.forward(params, ws, topology, seconds);
                 stopwatch = Stopwatch::start();
                 next += 1;
-            } else if by_rows(layer) && layer.step.ready > images {
+            } else if layer.sends_rows(topology) && layer.step.ready > images {
                 send_rows(layer, topology);
             }
         }
-        if rows > 0 {
-            model.forward_steps(next..model.steps(), params, ws, training, &mut |_| ());
-        }
+        topology.has_read(read as usize / 4);
         stopwatch.lap(&mut seconds.forward);
+        (seconds.sync, seconds.forward) = (seconds.sync + waited, seconds.forward - waited);
     }
 
     /// The loss, and the backward pass; it returns early, on all ranks, where a score or a flag of any rank ends the run.
-    fn backward_shared(
+    fn backward_at_once(
         &mut self,
         step: &StepInput<'_>,
         params: &mut Params,
@@ -179,18 +187,16 @@ impl Lockstep<'_> {
         seconds: &mut Seconds,
     ) {
         let &StepInput { model, context, .. } = step;
-        let training = context.training();
         let mut stopwatch = Stopwatch::start();
         self.sums.iter_mut().for_each(Gradients::start);
         model.backward_loss(&mut self.workspace, &mut self.sums);
         self.publish_scores(context.flags);
         let mut end = model.steps();
         for index in (0..self.layers.len()).rev() {
-            let Lockstep { workspace: ws, layers, topology, sums, .. } = self;
+            self.backward_part(step, self.layers[index].step.step + 1..end, params, seconds);
+            let Lockstep { workspace: ws, layers, topology, .. } = self;
             let layer = &mut layers[index];
             if topology.own_rows() > 0 {
-                let sums = SumsOf { gradients: sums, accumulate: false };
-                model.backward_steps(layer.step.step + 1..end, params, ws, training, sums, &mut || ());
                 model.watch_rows(ws, &layer.step);
             }
             end = layer.step.step;
@@ -211,12 +217,26 @@ impl Lockstep<'_> {
                 model.add_d_input(&mut self.workspace, &self.layers[index].step);
             }
         }
-        let Lockstep { workspace: ws, topology, sums, .. } = self;
-        if topology.own_rows() > 0 {
-            let sums = SumsOf { gradients: sums, accumulate: false };
-            model.backward_steps(0..end, params, ws, training, sums, &mut || topology.comm.progress());
+        if self.layers.is_empty() {
+            let images = model.image_steps();
+            self.backward_part(step, images..end, params, seconds);
+            stopwatch.lap(&mut seconds.backward);
+            self.send_dense_sums(seconds);
+            (stopwatch, end) = (Stopwatch::start(), images);
         }
+        self.backward_part(step, 0..end, params, seconds);
         stopwatch.lap(&mut seconds.backward);
+    }
+
+    /// Some steps backward. What norms wait for other ranks counts as that, and not as work.
+    fn backward_part(&mut self, step: &StepInput<'_>, steps: Range<usize>, params: &Params, seconds: &mut Seconds) {
+        let Lockstep { workspace: ws, sums, topology, norms, .. } = self;
+        let mut peers = norms.peers(topology);
+        let sums = SumsOf { gradients: sums, accumulate: false };
+        step.model.backward_steps(steps, params, ws, step.context.training(), sums, &mut peers);
+        let (waited, read) = (peers.seconds, peers.read);
+        topology.has_read(read as usize / 4);
+        (seconds.sync, seconds.backward) = (seconds.sync + waited, seconds.backward - waited);
     }
 
     /// A layer whose weights are split: the gradients of all rows' inputs by this rank's weights, and the update of these. Whether the step

@@ -8,6 +8,7 @@ use super::point_to_point::MOST_LAYERS;
 use super::setting::{Setting, most_rows};
 use crate::comm::{Comm, Communicator, Nodes, Reduce, SharedWindow, Strategy, Wire};
 use crate::kernels::{self, DENSE_BLOCK, zeros};
+use crate::model::ops::NormRows;
 use crate::model::{DenseStep, Model};
 use crate::plural::plural;
 use crate::train::micro_batch::MICRO_BATCH;
@@ -23,6 +24,8 @@ pub struct ExchangeConfig {
     pub window: SharedWindow,
     /// The width of numbers between machines.
     pub wire: Wire,
+    /// The rows of norm groups.
+    pub norm_rows: NormRows,
     /// What [`Comm::Auto`] came to when the run began, where its weights depend on it: it goes on so.
     pub recorded: Option<Vec<Strategy>>,
 }

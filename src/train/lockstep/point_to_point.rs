@@ -11,8 +11,11 @@ use crate::model::{SlotId, Workspace};
 /// Channels of a layer: inputs, gradients of outputs, partial sums, gradients of inputs, weights.
 const A_LAYER: usize = 5;
 
-/// The first of them.
-const FIRST: usize = 4;
+/// The channel of batch norms' sums.
+pub const NORMS: usize = 4;
+
+/// The first of the layers' channels.
+const FIRST: usize = NORMS + 1;
 
 /// Dense layers that can be shared out.
 pub const MOST_LAYERS: usize = (CHANNELS - FIRST) / A_LAYER;
@@ -21,7 +24,8 @@ pub const MOST_LAYERS: usize = (CHANNELS - FIRST) / A_LAYER;
 pub fn describe_channel(channel: usize) -> (Option<usize>, &'static str) {
     match channel {
         0..2 => (None, "sums below the first dense layer"),
-        2..FIRST => (None, "sums from the first dense layer on"),
+        2..4 => (None, "sums from the first dense layer on"),
+        NORMS => (None, "sums of batch norms"),
         _ => {
             let whats = ["inputs", "gradients of outputs", "partial sums", "gradients of inputs", "weights"];
             (Some((channel - FIRST) / A_LAYER), whats[(channel - FIRST) % A_LAYER])

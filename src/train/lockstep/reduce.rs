@@ -20,19 +20,35 @@ pub struct Trees {
     /// Over the groups.
     pub groups: ReductionTree,
     /// How many sums each rank's sums are merged with inside its group.
-    inside: Vec<usize>,
+    pub inside: Vec<usize>,
 }
 
 impl Trees {
     /// For shards with `rows[s]` rows each, of which rank r holds those before `ends(r)`.
     pub fn build(&mut self, rows: &[usize], ends: &dyn Fn(usize) -> usize, groups: &Nodes) {
-        self.ranks.build(rows, (0..groups.size()).map(ends), groups.rank());
-        self.groups.build(rows, groups.ends().map(|end| ends(end - 1)), groups.mine());
+        self.build_parts(rows, &[], ends, groups);
+    }
+
+    /// The same with nothing merged across `parts`.
+    pub fn build_parts(
+        &mut self,
+        rows: &[usize],
+        parts: &[Range<usize>],
+        ends: &dyn Fn(usize) -> usize,
+        groups: &Nodes,
+    ) {
+        self.ranks.build_parts(rows, parts, (0..groups.size()).map(ends), groups.rank());
+        self.groups.build_parts(rows, parts, groups.ends().map(|end| ends(end - 1)), groups.mine());
         self.groups.merges_within_coarser(&self.ranks, &mut self.inside);
     }
 
+    /// The sums of all ranks of this rank's group.
+    pub fn sums_of_node(&self, topology: &Topology<'_>) -> usize {
+        self.ranks.sums_of[topology.groups.neighbours()].iter().sum()
+    }
+
     /// The sums of all ranks that come before those of `rank`.
-    fn before(&self, rank: usize) -> usize {
+    pub fn before(&self, rank: usize) -> usize {
         self.ranks.sums_of[..rank].iter().sum()
     }
 }

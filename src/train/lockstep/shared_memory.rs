@@ -16,8 +16,21 @@ pub struct SegmentSizes {
     pub gradients: usize,
     /// The dense layers that are shared out.
     pub layers: Vec<LayerSegmentSizes>,
-    /// Of the group's replica: parameters, and how many moments of them the optimizer has.
-    pub params: (usize, usize),
+    /// Floats of what it publishes of a batch norm, twice; and, where there are several groups, of what all of them do.
+    pub norms: [usize; 2],
+    /// The group's replica.
+    pub replica: ReplicaSizes,
+}
+
+/// Sizes of a group's replica.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicaSizes {
+    /// Values: weights and running statistics.
+    pub values: usize,
+    /// Weights.
+    pub params: usize,
+    /// How many moments of each weight the optimizer has.
+    pub moments: usize,
 }
 
 /// Of a dense layer.
@@ -42,6 +55,10 @@ pub struct SharedSegment {
     pub sums: Vec<Buffer>,
     pub gradients: Buffer,
     pub layers: Vec<LayerSegment>,
+    /// Pieces of norm groups, in turn.
+    pub norms: [Buffer; 2],
+    /// Those of all node groups.
+    pub node_norms: Buffer,
 }
 
 /// A dense layer's part of a segment.
@@ -105,12 +122,14 @@ impl SegmentSizes {
             sums: (0..self.sums.0).map(|_| layout.take(self.sums.1)).collect(),
             gradients: layout.take(self.gradients),
             layers: self.layers.iter().map(|layer| layer.place(layout)).collect(),
+            norms: [0, 1].map(|_| layout.take(self.norms[0])),
+            node_norms: layout.take(self.norms[1]),
         }
     }
 
     fn place_replica(&self, layout: &mut Layout<'_>) -> Replica {
-        let (params, moments) = self.params;
-        Replica { params: layout.take(params), moments: (0..moments).map(|_| layout.take(params)).collect() }
+        let ReplicaSizes { values, params, moments } = self.replica;
+        Replica { params: layout.take(values), moments: (0..moments).map(|_| layout.take(params)).collect() }
     }
 }
 

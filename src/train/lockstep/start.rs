@@ -4,6 +4,7 @@ use super::Lockstep;
 use super::cost::Predicted;
 use super::division::Division;
 use super::factors::SharedLayer;
+use super::norms::StepNorms;
 use super::plan::{self, ExchangeConfig, ExchangePlan, PlanRequest};
 use super::reduce::Section;
 use super::shared_memory::{Replica, SegmentSizes};
@@ -69,7 +70,7 @@ impl<'a> Lockstep<'a> {
         let Requested { model, .. } = requested;
         let mut decision = Decision::new(requested, comm, groups);
         decision.memory.check(model, comm)?;
-        let mut workspace = Workspace::for_training(model, decision.division.capacity, decision.division.own_shards());
+        let mut workspace = Workspace::for_steps(model, decision.division.room());
         let parts = match take_segments(&decision.memory.segment, &decision.topology) {
             Ok(parts) => parts,
             Err(refused) => return Ok(Err(refused)),
@@ -88,6 +89,10 @@ impl<'a> Lockstep<'a> {
         for own in sections.chain(self.layers.iter().flat_map(SharedLayer::own_params)) {
             replica.params[own.clone()].fill(0.0);
             replica.moments.iter_mut().for_each(|moments| moments[own.clone()].fill(0.0));
+        }
+        if self.writes_params() {
+            let first = self.memory.segment.replica.params;
+            replica.params[first..].fill(0.0);
         }
         self.topology.node_barrier();
     }
@@ -108,7 +113,7 @@ impl<'a> Decision<'a> {
         let norm = if settings.clip_norm.is_some() { Units::of_params(&model.table).len() } else { 0 };
         let request = PlanRequest { batch, shards: data.train.shards.count(), norm, config };
         let plan = plan::choose(model, &request, comm, &groups);
-        let division = Division::of_run(model, data, &plan, config.reduce, groups.clone());
+        let division = Division::of_run(model, data, &plan, config, groups.clone());
         let memory = StepMemory::new(model, &division, settings.kind);
         Decision { topology: Topology::new(comm, groups, config.wire), plan, division, memory }
     }
@@ -146,6 +151,8 @@ impl<'a> Decision<'a> {
                 .collect(),
             gathered: vec![0.0; memory.scores],
             squares: vec![0.0; memory.squares],
+            digest_units: Units::of_tensors(&requested.model.table),
+            norms: StepNorms::new(requested.model, requested.config.norm_rows, &memory),
             units: division.units,
             agreed: None,
             refused: None,

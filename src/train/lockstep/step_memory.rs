@@ -3,8 +3,10 @@
 
 use super::division::Division;
 use super::factors::LayerSizes;
+use super::norm_groups::NormSizes;
+use super::norm_statistics::PieceExchange;
 use super::reduce::SectionSizes;
-use super::shared_memory::{LayerSegmentSizes, SegmentSizes};
+use super::shared_memory::{LayerSegmentSizes, ReplicaSizes, SegmentSizes};
 use crate::comm::{Communicator, Reduce, Strategy, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{DenseShape, dense_forward_sums};
@@ -30,6 +32,8 @@ pub struct StepMemory {
     pub scores: usize,
     /// Squares of the units' gradients, in doubles.
     pub squares: usize,
+    /// What the exchange of batch norms' sums takes.
+    pub norms: NormSizes,
     /// Bytes of the workspace.
     workspace: usize,
     /// What of all this steps touch.
@@ -69,7 +73,7 @@ impl StepMemory {
             LayerSizes::new(step.dense.shape, *strategy, (*batch, *capacity), groups)
         };
         let layers: Vec<LayerSizes> = shared.iter().map(layer).collect();
-        let below = units.partition_point(|unit| unit.end <= model.image_params().end);
+        let below = units.partition_point(|unit| unit.end <= model.summed_params().end);
         let above = if shared.is_empty() { units.part(below..units.len()) } else { Units::default() };
         let scores = 2 + 2 * division.most_sums();
         let mut memory = StepMemory {
@@ -81,7 +85,8 @@ impl StepMemory {
             layers,
             scores: scores * groups.size(),
             squares: units.len(),
-            workspace: Workspace::bytes(model, *capacity, division.own_shards()),
+            workspace: Workspace::bytes(model, division.room()),
+            norms: division.norms,
             touched: Touched::default(),
         };
         memory.touched = memory.touched(model, division);
@@ -93,7 +98,7 @@ impl StepMemory {
         let of_sections = self.sections.iter().map(|section| section.outgoing + section.incoming);
         let of_layers = self.layers.iter().map(|layer| layer.private() + layer.messages.floats());
         let floats = self.segment.floats(self.has_replica) + self.total + of_sections.chain(of_layers).sum::<usize>();
-        4 * floats + 8 * (self.scores + self.squares) + self.workspace
+        4 * floats + 8 * (self.scores + self.squares) + self.workspace + PieceExchange::bytes(&self.norms)
     }
 
     /// Collective: whether the system would give every rank this memory, which it is asked for once, whole, and gives back; and whether every
@@ -140,7 +145,7 @@ impl StepMemory {
         };
         let published = of_layers(&|_, (step, _)| pass.rows * step.dense.shape.outputs);
         let private = of_layers(&|layer, _| layer.private());
-        let (params, moments) = self.segment.params;
+        let ReplicaSizes { values, params, moments } = self.segment.replica;
         let mut exchange = of_layers(&|layer, _| {
             let slots = groups.received_for_node().count() * (layer.segment.slot_input + layer.segment.d_output);
             // They have room for as many rows as go through at once.
@@ -162,7 +167,7 @@ impl StepMemory {
         }
         let workspace = Workspace::touched_bytes(model, *capacity, pass.rows, pass.levels);
         Touched {
-            weights: 4 * params,
+            weights: 4 * values,
             moments: 4 * moments * params,
             sums: 4 * pass.sums * sum,
             workspace: workspace + 4 * (published + private),
@@ -176,7 +181,8 @@ impl StepMemory {
 fn segment(model: &Model, division: &Division, optimizer: OptimizerKind, layers: &[LayerSizes]) -> SegmentSizes {
     let Division { shared, capacity, .. } = division;
     let params = model.parameters();
-    let summed = if shared.is_empty() { params } else { model.image_params().end };
+    let [own, all] = division.norms.published;
+    let summed = if shared.is_empty() { params } else { model.summed_params().end };
     // Who has weights of a layer writes the gradients of all rows' inputs.
     let writes = shared.iter().any(|(_, strategy)| *strategy == Strategy::Split);
     let layer = |(index, sizes): (usize, &LayerSizes)| {
@@ -191,7 +197,8 @@ fn segment(model: &Model, division: &Division, optimizer: OptimizerKind, layers:
         sums: (division.most_sums() + division.waiting_sums(), summed),
         gradients: if writes { Workspace::gradient_floats(model, *capacity) } else { 0 },
         layers: layers.iter().enumerate().map(layer).collect(),
-        params: (params, Optimizer::moments(optimizer)),
+        norms: [2 * own, if division.groups.is_multi_node() { 2 * all } else { 0 }],
+        replica: ReplicaSizes { values: model.values(), params, moments: Optimizer::moments(optimizer) },
     }
 }
 
