@@ -4,6 +4,8 @@ mod schedule;
 
 pub use schedule::Schedule;
 
+use std::ops::Range;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +55,8 @@ pub struct Optimizer {
     first: Buffer,
     /// Adam's mean of squares.
     second: Buffer,
+    /// Places of parameters that do not decay.
+    spared: Vec<Range<usize>>,
     steps: u64,
     now: Now,
 }
@@ -107,7 +111,7 @@ impl Optimizer {
     pub fn within(settings: Settings, moments: Vec<Buffer>) -> Optimizer {
         let mut moments = moments.into_iter().chain([zeros(0), zeros(0)]);
         let [first, second] = [(); 2].map(|()| moments.next().unwrap_or_else(|| zeros(0)));
-        Optimizer { settings, first, second, steps: 0, now: Now::default() }
+        Optimizer { settings, first, second, spared: Vec::new(), steps: 0, now: Now::default() }
     }
 
     /// Whether a step must know the norm of the whole gradient before the first update.
@@ -149,9 +153,36 @@ impl Optimizer {
         }
     }
 
+    /// From now on, these parameters do not decay: places in the block, in order.
+    pub fn spare(&mut self, places: Vec<Range<usize>>) {
+        self.spared = places;
+    }
+
+    /// Where the parameters from `at` on end that decay as it does, and whether they do.
+    fn alike(&self, at: usize, end: usize) -> (usize, bool) {
+        let next = self.spared.partition_point(|spared| spared.end <= at);
+        match self.spared.get(next) {
+            Some(spared) if spared.start <= at => (spared.end.min(end), false),
+            Some(spared) => (spared.start.min(end), true),
+            None => (end, true),
+        }
+    }
+
     /// Updates the parameters from the `at`-th on, `params` and `gradient` those that are updated and their sums, which are spent.
     pub fn update(&mut self, at: usize, params: &mut [f32], gradient: &mut [f32]) {
+        let (mut start, end) = (at, at + params.len());
+        while start < end {
+            let (behind, decays) = self.alike(start, end);
+            let place = start - at..behind - at;
+            self.update_alike(start, &mut params[place.clone()], &mut gradient[place], decays);
+            start = behind;
+        }
+    }
+
+    /// The same for parameters of which all decay, or none.
+    fn update_alike(&mut self, at: usize, params: &mut [f32], gradient: &mut [f32], decays: bool) {
         let Settings { kind, momentum, weight_decay, clip_value, .. } = self.settings;
+        let weight_decay = if decays { weight_decay } else { 0.0 };
         let mut scale = self.now.scale;
         if clip_value.is_some() && !self.now.limited {
             self.clip(gradient);
