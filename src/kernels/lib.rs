@@ -15,6 +15,7 @@ pub mod conv;
 mod dense;
 pub mod gemm;
 mod half;
+mod im2col;
 mod isa;
 mod normalize;
 mod peak;

@@ -5,7 +5,9 @@ mod add;
 mod avg_pool;
 mod concat;
 mod conv;
+mod conv_options;
 mod dense;
+mod depthwise;
 mod dropout;
 mod flatten;
 mod gated;
@@ -18,6 +20,7 @@ mod hard_swish;
 mod leaky_relu;
 mod max_pool;
 mod operation;
+mod patch_conv;
 mod relu;
 mod relu6;
 mod sigmoid;
@@ -31,7 +34,9 @@ pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use concat::Concat;
 pub use conv::{Conv, ConvWork};
+pub use conv_options::ConvOptions;
 pub use dense::Dense;
+pub use depthwise::{Depthwise, DepthwiseWork};
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use gelu::Gelu;
@@ -43,6 +48,7 @@ pub use hard_swish::HardSwish;
 pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
 pub use operation::{Fused, Layout, Operation, Site};
+pub use patch_conv::PatchConv;
 pub use relu::Relu;
 pub use relu6::Relu6;
 pub use sigmoid::Sigmoid;
@@ -129,6 +135,16 @@ macro_rules! operations {
                 match self { $(Op::$name(op) => op.window_mut(),)* }
             }
 
+            /// As [`Operation::decide`].
+            pub fn decide(&mut self, before_norm: bool) {
+                match self { $(Op::$name(op) => op.decide(before_norm),)* }
+            }
+
+            /// As [`Operation::is_norm`].
+            pub fn is_norm(&self) -> bool {
+                match self { $(Op::$name(op) => op.is_norm(),)* }
+            }
+
             /// The window that it slides over an image.
             pub fn window(&self) -> Option<Window> {
                 self.clone().window_mut().copied()
@@ -145,6 +161,8 @@ macro_rules! operations {
 operations! {
     /// `conv 3x3x16 [stride 2] [pad same|N]`: window height x width x output channels.
     Conv = "conv",
+    /// `depthwise 3x3 [stride 2] [pad same|N] [x M] [dilation D] [bias yes|no]`: every channel by itself, to `M` channels.
+    Depthwise = "depthwise",
     /// `maxpool 2 [stride 2] [pad same|N]`; the stride is the window unless given.
     MaxPool = "maxpool",
     /// `avgpool 2 [stride 2] [pad same|N]`
@@ -221,6 +239,10 @@ mod tests {
         for text in [
             "conv 5x5x16",
             "conv 3x5x8 stride 2 pad 1",
+            "conv 3x3x8 stride 2 pad 1 groups 4 dilation 2 bias no",
+            "conv 3x3x8 bias yes",
+            "depthwise 3x3",
+            "depthwise 5x3 stride 2 pad 2 x 3 dilation 2 bias no",
             "maxpool 2",
             "maxpool 3 stride 2 pad same",
             "avgpool 3x2 stride 2 pad 1",
@@ -256,6 +278,17 @@ mod tests {
             ("conv 3x3x4 stride 0", "stride 2"),
             ("conv 3x3x4 pad -1", "pad same"),
             ("conv 3x3x4 strid 2", "'stride N'"),
+            ("conv 3x3x4 groups 0", "'groups 2'"),
+            ("conv 3x3x4 groups", "'groups N'"),
+            ("conv 3x3x4 dilation 0", "'dilation 2'"),
+            ("conv 3x3x4 dilation 65536", "65536 is too large"),
+            ("conv 3x3x4 bias maybe", "'bias yes' or 'bias no', found 'bias maybe'"),
+            ("conv 3x3x4 x 2", "'groups N'"),
+            ("depthwise", "'depthwise 3x3'"),
+            ("depthwise 3x3x4", "height x width of a window"),
+            ("depthwise 3x3 x 0", "'x 2'"),
+            ("depthwise 3x3 groups 2", "'x N'"),
+            ("maxpool 2 dilation 2", "'stride N'"),
             ("dropout 1", "below 1"),
             ("dropout nan", "below 1"),
             ("dense", "dense 128"),
