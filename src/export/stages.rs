@@ -349,15 +349,10 @@ impl Pads {
         Pads::new([s.h_in, s.w_in], [s.h_out, s.w_out], [s.kh, s.kw], s.stride, [s.pad_top, s.pad_left])
     }
 
-    fn new(
-        input: [usize; 2],
-        output: [usize; 2],
-        window: [usize; 2],
-        stride: usize,
-        [top, left]: [usize; 2],
-    ) -> Pads {
-        let behind =
-            |axis: usize, before: usize| ((output[axis] - 1) * stride + window[axis]).saturating_sub(input[axis] + before);
+    fn new(input: [usize; 2], output: [usize; 2], window: [usize; 2], stride: usize, [top, left]: [usize; 2]) -> Pads {
+        let behind = |axis: usize, before: usize| {
+            ((output[axis] - 1) * stride + window[axis]).saturating_sub(input[axis] + before)
+        };
         Pads { top, left, bottom: behind(0, top), right: behind(1, left) }
     }
 

@@ -64,7 +64,9 @@ impl Window {
     /// Rows and columns at the end of an image `[h, w]` that no window sees, where a number of pixels is its padding.
     pub fn unseen(&self, [h, w]: [usize; 2]) -> [usize; 2] {
         let behind = |axis: &str, size: usize, window: usize| match (self.padding, self.along(axis, size, window)) {
-            (Padding::Pixels(pad), Ok((output, _))) => (size + pad).saturating_sub((output - 1) * self.stride + self.extent(window)),
+            (Padding::Pixels(pad), Ok((output, _))) => {
+                (size + pad).saturating_sub((output - 1) * self.stride + self.extent(window))
+            }
             _ => 0,
         };
         [behind("height", h, self.kh), behind("width", w, self.kw)]
@@ -121,7 +123,9 @@ impl ConvShape {
     pub fn grouped(self, groups: usize) -> Result<Self, String> {
         for (channels, which) in [(self.c_in, "input"), (self.c_out, "output")] {
             if !channels.is_multiple_of(groups) {
-                return Err(format!("{groups} groups of {channels} {which} channels: {groups} does not divide {channels}"));
+                return Err(format!(
+                    "{groups} groups of {channels} {which} channels: {groups} does not divide {channels}"
+                ));
             }
         }
         Ok(ConvShape { groups, ..self })

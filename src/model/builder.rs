@@ -221,13 +221,7 @@ impl Builder {
     }
 
     /// Adds an operation as it is written, and its line of the listing; a norm may follow it.
-    fn layer(
-        &mut self,
-        written: &Op,
-        before_norm: bool,
-        block: &str,
-        inputs: Vec<Value>,
-    ) -> Result<Value, String> {
+    fn layer(&mut self, written: &Op, before_norm: bool, block: &str, inputs: Vec<Value>) -> Result<Value, String> {
         let mut op = written.clone();
         op.decide(before_norm);
         let shapes: Vec<&Shape> = inputs.iter().map(|input| &input.shape).collect();

@@ -1,7 +1,7 @@
 //! Convolution: im2col in blocks of output rows that stay in the cache, then a matrix product.
 
-use super::super::shape::ConvShape;
 use super::super::im2col::{Windows, col2im_add, im2col, rows_at_once};
+use super::super::shape::ConvShape;
 use super::product::{Matrix, MatrixMut, gemm};
 
 /// Floats of scratch memory that the three routines need.

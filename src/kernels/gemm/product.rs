@@ -59,7 +59,8 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, beta: f32, output: MatrixMut<'_>) {
     assert_eq!(a.columns, b.rows, "inner sizes");
     assert!(values.len() == a.rows * whole && first + b.columns <= whole, "output size");
     for matrix in [a, b] {
-        let last = matrix.rows.saturating_sub(1) * matrix.row_step + matrix.columns.saturating_sub(1) * matrix.column_step;
+        let last =
+            matrix.rows.saturating_sub(1) * matrix.row_step + matrix.columns.saturating_sub(1) * matrix.column_step;
         assert!(matrix.rows * matrix.columns == 0 || last < matrix.values.len(), "matrix size");
     }
     // SAFETY: the asserts above: both matrices end inside of their values, the columns that are written inside of `values`, and

@@ -60,8 +60,12 @@ impl Axis {
 
     /// Of one that writes the gradient of the input.
     pub fn backward(shape: &ConvShape) -> [Axis; 2] {
-        Axis::forward(shape)
-            .map(|axis| Axis { targets: axis.sources, sources: axis.targets, is_backward: true, ..axis })
+        Axis::forward(shape).map(|axis| Axis {
+            targets: axis.sources,
+            sources: axis.targets,
+            is_backward: true,
+            ..axis
+        })
     }
 
     /// Pixels that are written.
@@ -160,11 +164,11 @@ mod tests {
             for (stride, dilation, pad) in
                 [(1, 1, 1), (1, 1, 0), (2, 1, 1), (2, 2, 3), (3, 2, 2), (1, 3, 4), (2, 3, 0), (6, 4, 5), (9, 1, 2)]
             {
-                let axis = Axis { targets: outputs, sources: inputs, window, stride, dilation, pad, is_backward: false };
+                let axis =
+                    Axis { targets: outputs, sources: inputs, window, stride, dilation, pad, is_backward: false };
                 let back = Axis { targets: inputs, sources: outputs, is_backward: true, ..axis };
-                let reads = |output: usize, input: usize, place: usize| {
-                    output * stride + place * dilation == input + pad
-                };
+                let reads =
+                    |output: usize, input: usize, place: usize| output * stride + place * dilation == input + pad;
                 for output in 0..outputs {
                     let pairs = (0..inputs).flat_map(|input| (0..window).map(move |place| (input, place)));
                     let want: Vec<_> = pairs.filter(|&(input, place)| reads(output, input, place)).collect();

@@ -160,9 +160,9 @@ fn tiles(kh: usize, kw: usize) -> impl Iterator<Item = (usize, usize, usize, usi
         4 | 5 => 2,
         _ => 1,
     };
-    (0..kh).step_by(rows).flat_map(move |ky| {
-        (0..kw).step_by(MOST).map(move |kx| (ky, kx, rows.min(kh - ky), MOST.min(kw - kx)))
-    })
+    (0..kh)
+        .step_by(rows)
+        .flat_map(move |ky| (0..kw).step_by(MOST).map(move |kx| (ky, kx, rows.min(kh - ky), MOST.min(kw - kx))))
 }
 
 /// Columns of a part of the window.
