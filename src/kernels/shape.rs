@@ -9,6 +9,9 @@ pub enum Padding {
     Pixels(usize),
 }
 
+/// The most pixels from the first place of a dilated window to its last one.
+const MOST_EXTENT: usize = u16::MAX as usize;
+
 /// A sliding window over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -36,6 +39,12 @@ impl Window {
     /// In words, with the formula, when the output is not positive.
     fn along(&self, axis: &str, size: usize, places: usize) -> Result<(usize, usize), String> {
         let (stride, window) = (self.stride, self.extent(places));
+        if self.dilation > 1 && window > MOST_EXTENT {
+            let dilation = self.dilation;
+            return Err(format!(
+                "a dilated window of {axis} ({places} - 1)*{dilation} + 1 = {window}, of {MOST_EXTENT} at most"
+            ));
+        }
         match self.padding {
             Padding::Same => {
                 let output = size.div_ceil(stride);
@@ -269,5 +278,33 @@ mod tests {
         assert!(refused.ends_with("(2 - 5 + 2*1)/2 + 1 = 0.5"), "{refused}");
         assert!(output(2, 3, 1, Padding::Pixels(0)).unwrap_err().ends_with("= 0"));
         assert!(output(9, 3, 1, Padding::Pixels(3)).is_err(), "a window that sees only padding");
+    }
+
+    #[test]
+    fn dilated_windows_are_as_large_as_their_places_are_apart() {
+        let output = |size: usize, stride: usize, dilation: usize, padding: Padding| {
+            let window = Window { kh: 3, kw: 3, stride, dilation, padding };
+            ConvShape::new([size, size, 1], window, 1).map(|shape| (shape.h_out, shape.pad_top, shape.extent()))
+        };
+        assert_eq!(output(9, 1, 2, Padding::Same), Ok((9, 2, [5, 5])));
+        assert_eq!(output(9, 2, 3, Padding::Same), Ok((5, 3, [7, 7])));
+        assert_eq!(output(9, 2, 3, Padding::Pixels(1)), Ok((3, 1, [7, 7])));
+        assert_eq!(output(9, 1, 2, Padding::Pixels(4)), Ok((13, 4, [5, 5])));
+        let refused = output(6, 1, 4, Padding::Pixels(1)).unwrap_err();
+        assert!(refused.ends_with("(6 - 9 + 2*1)/1 + 1 = 0, where F = (3 - 1)*4 + 1 by the dilation"), "{refused}");
+        let refused = output(9, 1, 40000, Padding::Same).unwrap_err();
+        assert!(refused.ends_with("(3 - 1)*40000 + 1 = 80001, of 65535 at most"), "{refused}");
+        let window = Window { kh: 3, kw: 3, stride: 1, dilation: 2, padding: Padding::Pixels(0) };
+        assert_eq!((window.unseen([8, 9]), Window { stride: 3, ..window }.unseen([9, 10])), ([0, 0], [1, 2]));
+    }
+
+    #[test]
+    fn groups_divide_the_channels() {
+        let window = Window { kh: 3, kw: 2, stride: 1, dilation: 1, padding: Padding::Same };
+        let shape = ConvShape::new([5, 5, 12], window, 18).unwrap();
+        let grouped = shape.grouped(6).unwrap();
+        assert_eq!((grouped.group_in(), grouped.group_out(), grouped.weight_len()), (2, 3, 3 * 2 * 2 * 18));
+        assert_eq!(shape.grouped(4).unwrap_err(), "4 groups of 18 output channels: 4 does not divide 18");
+        assert_eq!(shape.grouped(9).unwrap_err(), "9 groups of 12 input channels: 9 does not divide 12");
     }
 }

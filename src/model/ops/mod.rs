@@ -159,7 +159,7 @@ macro_rules! operations {
 }
 
 operations! {
-    /// `conv 3x3x16 [stride 2] [pad same|N]`: window height x width x output channels.
+    /// `conv 3x3x16 [stride 2] [pad same|N] [groups G] [dilation D] [bias yes|no]`: window height x width x output channels.
     Conv = "conv",
     /// `depthwise 3x3 [stride 2] [pad same|N] [x M] [dilation D] [bias yes|no]`: every channel by itself, to `M` channels.
     Depthwise = "depthwise",
@@ -266,6 +266,43 @@ mod tests {
             "softmax",
         ] {
             assert_eq!(text.parse::<Op>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_convolution_has_a_bias_unless_that_is_written_or_a_norm_follows() {
+        let image = Shape::image([8, 8, 6]);
+        for (text, before_norm, want) in [
+            ("conv 3x3x4", false, vec![vec![3, 3, 6, 4], vec![4]]),
+            ("conv 3x3x4", true, vec![vec![3, 3, 6, 4]]),
+            ("conv 3x3x4 bias yes", true, vec![vec![3, 3, 6, 4], vec![4]]),
+            ("conv 3x3x4 groups 2 bias no", false, vec![vec![3, 3, 3, 4]]),
+            ("depthwise 5x3 x 2", false, vec![vec![5, 3, 1, 12], vec![12]]),
+            ("depthwise 5x3", true, vec![vec![5, 3, 1, 6]]),
+            ("depthwise 5x3 bias no", false, vec![vec![5, 3, 1, 6]]),
+            ("relu", true, vec![]),
+        ] {
+            let mut op: Op = text.parse().unwrap();
+            op.decide(before_norm);
+            let output = op.output(&[&image], 1).unwrap();
+            let found: Vec<Vec<usize>> = op.parameters(&image, &output).into_iter().map(|(_, shape)| shape).collect();
+            assert_eq!(found, want, "{text}, {before_norm}");
+            let weights = want.first().map_or(0, |shape| shape.iter().product());
+            assert_eq!(op.flops(&image, &output), 2 * 64 * weights as u64, "{text}");
+        }
+    }
+
+    #[test]
+    fn channels_that_cannot_be_divided_are_refused() {
+        for (text, want) in [
+            ("conv 3x3x4 groups 4", "4 groups of 6 input channels: 4 does not divide 6"),
+            ("conv 3x3x4 groups 3", "3 groups of 4 output channels: 3 does not divide 4"),
+            ("depthwise 3x3 x 65535", "6 channels x 65535 are more than 65535"),
+            ("depthwise 3x3 pad 0 dilation 4", "where F = (3 - 1)*4 + 1"),
+        ] {
+            let op: Op = text.parse().unwrap();
+            let refused = op.output(&[&Shape::image([8, 8, 6])], 1).unwrap_err();
+            assert!(refused.contains(want), "{text}: {refused}");
         }
     }
 
