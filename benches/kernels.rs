@@ -106,7 +106,7 @@ struct Convolution {
 
 impl Convolution {
     fn new(Conv(k, c_in, c_out, size, stride): Conv) -> Convolution {
-        let window = Window { kh: k, kw: k, stride, padding: Padding::Same };
+        let window = Window { kh: k, kw: k, stride, dilation: 1, padding: Padding::Same };
         let shape = ConvShape::new([size, size, c_in], window, c_out).expect("a shape that fits");
         let block = ConvBlock { rectifier: Some(Rectifier::Relu), ..ConvBlock::new(shape) };
         let block = ConvBlock { input: block.padded_input(), ..block };

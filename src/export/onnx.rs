@@ -244,9 +244,18 @@ impl Graph {
                 self.channels(false, name);
                 let values = kind.places_channels_first().map(|place| weights.weight[place]);
                 let weight = self.tensor(&format!("{name}.weight"), &kind.shape_channels_first(), values);
-                let bias = self.tensor(&format!("{name}.bias"), &[shape.c_out], weights.bias.iter().copied());
-                let attributes = window([shape.kh, shape.kw], shape.stride, Pads::of_conv(shape));
-                self.then("Conv", &[&weight, &bias], &output, attributes);
+                let has_bias = !weights.bias.is_empty();
+                let bias = has_bias
+                    .then(|| self.tensor(&format!("{name}.bias"), &[shape.c_out], weights.bias.iter().copied()));
+                let mut attributes = window([shape.kh, shape.kw], shape.stride, Pads::of_conv(shape));
+                if shape.dilation > 1 {
+                    attributes.push(ints("dilations", &[shape.dilation as i64; 2]));
+                }
+                if shape.groups > 1 {
+                    attributes.push(int("group", shape.groups as i64));
+                }
+                let operands: Vec<&str> = std::iter::once(&weight).chain(&bias).map(String::as_str).collect();
+                self.then("Conv", &operands, &output, attributes);
             }
             Kind::MaxPool(shape) => {
                 self.channels(false, name);

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
-use crate::kernels::{ConvShape, DenseShape, Padding, PoolShape, Window};
+use crate::kernels::{ConvShape, DenseShape, PoolShape, Window};
 use crate::model::ops::Op;
 use crate::model::{Model, Params, Shape, Written};
 
@@ -118,9 +118,9 @@ fn gelu(tanh: bool) -> Function {
 /// Weights and biases of a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
-    /// Convolution `[kh, kw, c_in, c_out]`, dense `[inputs, outputs]`.
+    /// Convolution `[kh, kw, c_in / groups, c_out]`, dense `[inputs, outputs]`.
     pub weight: &'a [f32],
-    /// `[outputs]`
+    /// `[outputs]`, or empty.
     pub bias: &'a [f32],
 }
 
@@ -133,10 +133,10 @@ impl Kind<'_> {
         }
     }
 
-    /// The weight's shape with channels first, as PyTorch has it: `[c_out, c_in, kh, kw]` or `[outputs, inputs]`.
+    /// The weight's shape with channels first, as PyTorch has it: `[c_out, c_in / groups, kh, kw]` or `[outputs, inputs]`.
     pub fn shape_channels_first(&self) -> Vec<usize> {
         match self {
-            Kind::Conv(shape, _) => vec![shape.c_out, shape.c_in, shape.kh, shape.kw],
+            Kind::Conv(shape, _) => vec![shape.c_out, shape.group_in(), shape.kh, shape.kw],
             Kind::Dense(shape, ..) => vec![shape.outputs, shape.inputs],
             _ => vec![],
         }
@@ -146,7 +146,8 @@ impl Kind<'_> {
     /// channel there, pixel by pixel here.
     pub fn places_channels_first(&self) -> Box<dyn Iterator<Item = usize>> {
         match *self {
-            Kind::Conv(ConvShape { kh, kw, c_in, c_out, .. }, _) => {
+            Kind::Conv(shape, _) => {
+                let (ConvShape { kh, kw, c_out, .. }, c_in) = (shape, shape.group_in());
                 let of = move |o| (0..c_in).flat_map(move |i| (0..kh * kw).map(move |k| (k * c_in + i) * c_out + o));
                 Box::new((0..c_out).flat_map(of))
             }
@@ -191,6 +192,10 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
         let shape = &layer.inputs[0].1;
         let kind = match &layer.op {
             Op::Conv(conv) => Kind::Conv(
+                conv.shape(shape).map_err(failed)?,
+                weights(params, &name).ok_or_else(|| failed("no weights".into()))?,
+            ),
+            Op::Depthwise(conv) => Kind::Conv(
                 conv.shape(shape).map_err(failed)?,
                 weights(params, &name).ok_or_else(|| failed("no weights".into()))?,
             ),
@@ -318,7 +323,7 @@ fn weights<'a>(params: &'a Params, layer: &str) -> Option<Weights<'a>> {
         let param = params.table.iter().find(|param| param.name == name)?;
         Some(&params.values[param.range.clone()])
     };
-    Some(Weights { weight: find("weight")?, bias: find("bias")? })
+    Some(Weights { weight: find("weight")?, bias: find("bias").unwrap_or_default() })
 }
 
 /// Pixels of padding around an image: above, left, below, right.
@@ -337,22 +342,19 @@ pub struct Pads {
 impl Pads {
     /// Of a convolution.
     pub fn of_conv(s: &ConvShape) -> Pads {
-        let window = Window { kh: s.kh, kw: s.kw, stride: s.stride, padding: Padding::Pixels(0) };
-        Pads::new([s.h_in, s.w_in], [s.h_out, s.w_out], window, [s.pad_top, s.pad_left])
+        Pads::new([s.h_in, s.w_in], [s.h_out, s.w_out], s.extent(), s.stride, [s.pad_top, s.pad_left])
     }
 
     /// Of a pooling layer.
     pub fn of_pool(s: &PoolShape) -> Pads {
-        let window = Window { kh: s.kh, kw: s.kw, stride: s.stride, padding: Padding::Pixels(0) };
-        Pads::new([s.h_in, s.w_in], [s.h_out, s.w_out], window, [s.pad_top, s.pad_left])
+        Pads::new([s.h_in, s.w_in], [s.h_out, s.w_out], [s.kh, s.kw], s.stride, [s.pad_top, s.pad_left])
     }
 
-    fn new(input: [usize; 2], output: [usize; 2], window: Window, [top, left]: [usize; 2]) -> Pads {
-        let behind = |input: usize, output: usize, k: usize, before: usize| {
-            ((output - 1) * window.stride + k).saturating_sub(input + before)
+    fn new(input: [usize; 2], output: [usize; 2], window: [usize; 2], stride: usize, [top, left]: [usize; 2]) -> Pads {
+        let behind = |axis: usize, before: usize| {
+            ((output[axis] - 1) * stride + window[axis]).saturating_sub(input[axis] + before)
         };
-        let bottom = behind(input[0], output[0], window.kh, top);
-        Pads { top, left, bottom, right: behind(input[1], output[1], window.kw, left) }
+        Pads { top, left, bottom: behind(0, top), right: behind(1, left) }
     }
 
     /// Whether there are none.

@@ -80,17 +80,21 @@ fn wrapped(modules: &[String]) -> String {
 fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
     let one = |text: String| Some(vec![format!("{name}={text}")]);
     match kind {
-        Kind::Conv(s, _) => {
+        Kind::Conv(s, weights) => {
             let pads = Pads::of_conv(s);
             let conv = format!("nn.Conv2d({}, {}, {}", s.c_in, s.c_out, pair(s.kh, s.kw));
-            let stride = if s.stride > 1 { format!(", stride={}", s.stride) } else { String::new() };
-            let even = pads.even() || Pads::floors([s.h_in, s.w_in], [s.h_out, s.w_out], [s.kh, s.kw], s.stride, pads);
+            let option = |name: &str, n: usize| if n > 1 { format!(", {name}={n}") } else { String::new() };
+            let stride = option("stride", s.stride);
+            let bias = if weights.bias.is_empty() { ", bias=False" } else { "" };
+            let rest = format!("{}{}{bias}", option("dilation", s.dilation), option("groups", s.groups));
+            let even = pads.even() || Pads::floors([s.h_in, s.w_in], [s.h_out, s.w_out], s.extent(), s.stride, pads);
             match even {
-                true if pads.none() => one(format!("{conv}{stride})")),
-                true => one(format!("{conv}{stride}, padding={})", pair(pads.top, pads.left))),
-                false => {
-                    Some(vec![format!("{name}_pad=nn.ZeroPad2d({})", sides(pads)), format!("{name}={conv}{stride})")])
-                }
+                true if pads.none() => one(format!("{conv}{stride}{rest})")),
+                true => one(format!("{conv}{stride}, padding={}{rest})", pair(pads.top, pads.left))),
+                false => Some(vec![
+                    format!("{name}_pad=nn.ZeroPad2d({})", sides(pads)),
+                    format!("{name}={conv}{stride}{rest})"),
+                ]),
             }
         }
         Kind::MaxPool(s) => {

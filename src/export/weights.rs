@@ -1,7 +1,7 @@
 //! Weights by name in a safetensors file, laid out as PyTorch wants them, and such files read into a network.
 //!
 //! Names are ours (`conv0.weight`, `dense7.bias`: kind and place of the layer). Convolution weights are
-//! `[c_out, c_in, kh, kw]`, dense weights `[outputs, inputs]`; the inputs of the first dense layer behind a picture are in
+//! `[c_out, c_in / groups, kh, kw]`, dense weights `[outputs, inputs]`; the inputs of the first dense layer behind a picture are in
 //! PyTorch's order (channel, row, column). A file that is read may name its modules otherwise: see [`match_modules`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -75,8 +75,10 @@ pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
         if let Some(weights) = kind.weights() {
             let values = kind.places_channels_first().map(|place| weights.weight[place]);
             tensors.push((format!("{name}.weight"), Owned::f32(kind.shape_channels_first(), values)));
-            let bias = Owned::f32(vec![weights.bias.len()], weights.bias.iter().copied());
-            tensors.push((format!("{name}.bias"), bias));
+            if !weights.bias.is_empty() {
+                let bias = Owned::f32(vec![weights.bias.len()], weights.bias.iter().copied());
+                tensors.push((format!("{name}.bias"), bias));
+            }
         }
     }
     let (mean, inverse) = saved.normalizer.parts();
@@ -238,21 +240,28 @@ pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, modules: &[S
     let before = params.clone();
     let network = walk(model, &before)?;
     for (layer, module) in layers(model).into_iter().zip(modules) {
-        let weight = format!("{layer}.weight");
-        // Weight and bias of a layer stand side by side in the table.
-        let param = model.table.windows(2).find(|two| two[0].name == weight);
+        let param = |tensor: &str| model.table.iter().find(|param| param.name == format!("{layer}.{tensor}"));
         let stage = network.iter().find(|stage| stage.name == layer);
-        let (Some(param), Some(Stage { kind, .. })) = (param, stage) else { continue };
-        let weight = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
-        let name = format!("{module}.bias");
-        // PyTorch's `bias=False`.
-        let none = file.header.info(&name).is_none();
-        let bias = if none { vec![0.0; param[1].range.len()] } else { file.tensor(&name, &param[1].shape)? };
-        let own = &mut params.values[param[0].range.clone()];
-        for (place, value) in kind.places_channels_first().zip(weight) {
+        let (Some(weight), Some(Stage { kind, .. })) = (param("weight"), stage) else { continue };
+        let own = &mut params.values[weight.range.clone()];
+        let values = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
+        for (place, value) in kind.places_channels_first().zip(values) {
             own[place] = value;
         }
-        params.values[param[1].range.clone()].copy_from_slice(&bias);
+        let name = format!("{module}.bias");
+        let is_there = file.header.info(&name).is_some();
+        match param("bias") {
+            Some(bias) if is_there => {
+                params.values[bias.range.clone()].copy_from_slice(&file.tensor(&name, &bias.shape)?);
+            }
+            // PyTorch's `bias=False`.
+            Some(bias) => params.values[bias.range.clone()].fill(0.0),
+            None if is_there => {
+                let fix = "write 'bias yes' behind this layer";
+                return Err(Error::invalid(&file.place, format!("'{name}'"), format!("no bias of '{layer}'"), fix));
+            }
+            None => {}
+        }
     }
     Ok(())
 }

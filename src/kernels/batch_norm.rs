@@ -199,12 +199,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn norm_forward_loops<S: Simd>(
-    coefficients: &[f32],
-    rectifier: Option<Rectifier>,
-    input: &[f32],
-    output: &mut [f32],
-) {
+fn norm_forward_loops<S: Simd>(coefficients: &[f32], rectifier: Option<Rectifier>, input: &[f32], output: &mut [f32]) {
     let channels = coefficients.len() / 2;
     assert!(input.len() == output.len() && input.len().is_multiple_of(channels));
     by_blocks!(channels, first, B => forward_block::<B>(coefficients, first, rectifier, input, output));

@@ -16,6 +16,7 @@ pub mod conv;
 mod dense;
 pub mod gemm;
 mod half;
+mod im2col;
 mod isa;
 mod normalize;
 mod peak;
@@ -33,7 +34,8 @@ pub use activation::{
     Activation, activation_backward, activation_forward, dropout_backward, dropout_forward, rectifier_backward,
 };
 pub use batch_norm::{
-    Affine, channel_moments, merge_moments, merge_sums64, norm_backward, norm_forward, norm_gradient_sums, norm_in_place,
+    Affine, channel_moments, merge_moments, merge_sums64, norm_backward, norm_forward, norm_gradient_sums,
+    norm_in_place,
 };
 pub use buffer::{Buffer, zeros};
 pub use channels::{Channels, add_channels, put_channels, take_channels};

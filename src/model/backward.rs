@@ -55,10 +55,25 @@ impl Model {
         sums: SumsOf<'_>,
         peers: &mut dyn Peers,
     ) {
-        let Workspace { batch, rows, leaves, packed, values, gradients, kept, scratch, norms, subtree, profile, probe, .. } = ws;
+        let Workspace {
+            batch,
+            rows,
+            leaves,
+            packed,
+            values,
+            gradients,
+            kept,
+            scratch,
+            norms,
+            subtree,
+            profile,
+            probe,
+            ..
+        } = ws;
         let pass = pass(*batch, rows, Some(training));
         let leaves = or_one_leaf(leaves, *batch);
-        let mut memory = Memory { params, packed, values, slots: gradients, kept, scratch, norms, subtree, profile, probe };
+        let mut memory =
+            Memory { params, packed, values, slots: gradients, kept, scratch, norms, subtree, profile, probe };
         let SumsOf { gradients, accumulate } = sums;
         for (segment, steps) in self.program.segments.within(steps).rev() {
             let first = steps.start;
@@ -152,7 +167,8 @@ impl Model {
                 }
                 (first..end).for_each(|_| peers.image_backward());
             }
-            if let Some(Work::Statistics(norm)) = images.steps.clone().last().map(|step| &self.program.steps[step].work) {
+            if let Some(Work::Statistics(norm)) = images.steps.clone().last().map(|step| &self.program.steps[step].work)
+            {
                 memory.norms.add_params(norm, index, &memory.params.values, sum);
             }
             memory.probe.gradients(index, &sum[weights.clone()]);
@@ -416,12 +432,13 @@ impl Done {
             waiting = waiting + 1 - leaf.merges;
             (self.leaves, self.rows) = (index + 1, leaf.end);
             let mut later = 0;
-            let is_over = waiting == 1 && leaves[index + 1..].iter().all(|leaf| {
-                later += 1;
-                let inside = leaf.merges < later;
-                later -= leaf.merges.min(later);
-                inside
-            });
+            let is_over = waiting == 1
+                && leaves[index + 1..].iter().all(|leaf| {
+                    later += 1;
+                    let inside = leaf.merges < later;
+                    later -= leaf.merges.min(later);
+                    inside
+                });
             if is_over {
                 break;
             }

@@ -136,7 +136,8 @@ impl Builder {
                     self.count_layer(1, place)?;
                     let own = block.is_empty().then_some(index);
                     let refuse = |why: String| Refusal::layer(place(), &value.shape, &why, own);
-                    self.layer(op, block, vec![value.clone()]).map_err(refuse)?
+                    let before_norm = matches!(items.get(index + 1), Some(Item::Layer(next)) if next.is_norm());
+                    self.layer(op, before_norm, block, vec![value.clone()]).map_err(refuse)?
                 }
                 Item::Block(inner) => {
                     let place = match &inner.name {
@@ -204,7 +205,7 @@ impl Builder {
             let fix = join_advice(&block.kind, &input.shape, shapes[0]);
             Refusal::text(place(), found, expected, &fix)
         })?;
-        self.layer(&op, path, ends).map_err(|why| Refusal::layer(place(), &input.shape, &why, None))
+        self.layer(&op, false, path, ends).map_err(|why| Refusal::layer(place(), &input.shape, &why, None))
     }
 
     /// Counts a layer of so many inputs, which there must be room for.
@@ -218,8 +219,10 @@ impl Builder {
         Err(Refusal::text(place(), found, "a smaller network", "repeat its blocks less often"))
     }
 
-    /// Adds an operation, and its line of the listing.
-    fn layer(&mut self, op: &Op, block: &str, inputs: Vec<Value>) -> Result<Value, String> {
+    /// Adds an operation as it is written, and its line of the listing; a norm may follow it.
+    fn layer(&mut self, written: &Op, before_norm: bool, block: &str, inputs: Vec<Value>) -> Result<Value, String> {
+        let mut op = written.clone();
+        op.decide(before_norm);
         let shapes: Vec<&Shape> = inputs.iter().map(|input| &input.shape).collect();
         let shape = op.output(&shapes, self.classes)?;
         let flops = op.flops(shapes[0], &shape);
@@ -237,7 +240,7 @@ impl Builder {
         let unseen = op.window().zip(image).map(|(window, [h, w, _])| window.unseen([h, w]));
         let info = LayerInfo {
             block: block.to_owned(),
-            layer: op.to_string(),
+            layer: written.to_string(),
             output: shape.sizes().to_vec(),
             parameters,
             flops,
@@ -245,7 +248,7 @@ impl Builder {
         };
         self.graph.layers.push(info);
         self.graph.written.push(Written {
-            op: op.clone(),
+            op: written.clone(),
             inputs: inputs.iter().map(|input| (input.layer, input.shape.clone())).collect(),
             output: shape.clone(),
         });
@@ -256,7 +259,7 @@ impl Builder {
         let output = self.graph.tensors.len();
         self.graph.tensors.push(Tensor { shape: shape.clone(), layout: None });
         self.graph.nodes.push(Node {
-            op: op.clone(),
+            op,
             fused: Fused::default(),
             inputs: inputs.into_iter().map(|input| (input.tensor, input.shape)).collect(),
             output,

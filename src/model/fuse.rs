@@ -37,7 +37,7 @@ fn swallows(nodes: &[Node], index: usize, reader: usize) -> bool {
     let has_pool = node.fused.pool.is_some();
     let may_rectify = node.fused.rectifier.is_none() && !has_pool && reader.op.rectifier().is_some();
     match node.op {
-        Op::Conv(_) => may_rectify || (!has_pool && pool_of(reader).is_some()),
+        Op::Conv(ref conv) if conv.is_plain() => may_rectify || (!has_pool && pool_of(reader).is_some()),
         Op::Add(_) | Op::BatchNorm(_) => may_rectify,
         _ => false,
     }

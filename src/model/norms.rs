@@ -150,7 +150,8 @@ impl Norms {
         let width = norms.iter().map(Normalize::width).max().unwrap_or(0);
         let grouping = || Grouping { leaves: Vec::with_capacity(leaves), groups: Vec::with_capacity(groups) };
         // Norms that do not say it have groups of the run's rows.
-        let is_first = |(index, norm): &(usize, &Normalize)| norms[..*index].iter().all(|other| other.rows != norm.rows);
+        let is_first =
+            |(index, norm): &(usize, &Normalize)| norms[..*index].iter().all(|other| other.rows != norm.rows);
         let groupings = norms.iter().enumerate().filter(is_first).map(|_| grouping());
         Norms {
             groupings: groupings.collect(),

@@ -37,6 +37,8 @@ impl Param {
 pub enum Initial {
     /// Random numbers, as [`Init`] spreads them.
     Drawn,
+    /// The same in front of a norm: where a spread is by inputs, it is by outputs (He et al. 2015, their backward case).
+    DrawnByOutputs,
     /// Zeros.
     #[default]
     Zeros,
@@ -80,12 +82,14 @@ impl Params {
             if param.initial == Initial::Ones {
                 self.values[param.range.clone()].fill(1.0);
             }
-            let drawn = param.shape.split_last().filter(|_| param.initial == Initial::Drawn);
+            let is_drawn = matches!(param.initial, Initial::Drawn | Initial::DrawnByOutputs);
+            let drawn = param.shape.split_last().filter(|_| is_drawn);
             let Some((&fan_out, inputs)) = drawn else { continue };
             let fan_in: usize = inputs.iter().product();
             // A convolution's output pixel feeds as many windows as the window has pixels.
             let window: usize = inputs[..inputs.len().saturating_sub(1)].iter().product();
             let fan = match init {
+                Init::He if param.initial == Initial::DrawnByOutputs => window * fan_out,
                 Init::He => fan_in,
                 Init::Xavier => fan_in + window * fan_out,
             };

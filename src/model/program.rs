@@ -188,9 +188,12 @@ fn lay_out(graph: &mut Graph, engine: Engine, wanted: &[bool]) {
     }
 }
 
-/// A convolution with its fused operations, its tensors dense.
+/// A plain convolution with its fused operations, its tensors dense.
 fn convolution(graph: &Graph, node: &Node, wanted: &[bool]) -> Option<ConvWork> {
     let Op::Conv(conv) = &node.op else { return None };
+    if !conv.is_plain() {
+        return None;
+    }
     let (input, shape) = &node.inputs[0];
     let ranges = ranges(graph, node);
     Some(ConvWork::fused(conv.shape(shape).ok()?, &ranges, wanted[*input], node.fused))

@@ -6,7 +6,7 @@ Weights and inputs are f32 numbers of the Philox streams of src/kernels/rng.rs (
 as f32. Gradients are sums over the rows of the batch.
 
     /<network>   input, logits [b, 3], labels, loss_sum (attribute, f64), and for every layer with weights, `conv0`, `dense7`, …
-                 (the number counts all layers, blocks' joins among them), weight, bias, d_weight, d_bias
+                 (the number counts all layers, blocks' joins among them), weight, d_weight, and bias, d_bias where there is one
 """
 import tomllib
 
@@ -87,11 +87,12 @@ def main():
 
             store("input", x)
             store("logits", logits)
-            for name, (weight, bias) in network.params.items():
-                store(f"{name}.weight", weight)
-                store(f"{name}.bias", bias)
-                store(f"{name}.d_weight", weight.grad)
-                store(f"{name}.d_bias", bias.grad)
+            for name, params in network.params.items():
+                named = list(zip(("weight", "bias"), params))
+                for kind, param in named:
+                    store(f"{name}.{kind}", param)
+                for kind, param in named:
+                    store(f"{name}.d_{kind}", param.grad)
 
 
 if __name__ == "__main__":

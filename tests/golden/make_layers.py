@@ -103,6 +103,36 @@ CASES |= {
     "global_maxpool": ("global_maxpool", [7, 5, 9], 3),
     "global_maxpool_on_1x1": ("global_maxpool", [1, 1, 4], 2),
 }
+# Groups, dilated windows, no bias, every channel by itself.
+CASES |= {
+    "conv_groups_2": ("conv 3x3x6 groups 2", [7, 5, 4], 2),
+    "conv_groups_4_stride2": ("conv 3x3x8 stride 2 pad 1 groups 4 bias no", [7, 6, 12], 2),
+    "conv_groups_17_each": ("conv 2x3x10 pad 0 groups 2", [5, 6, 34], 1),
+    "conv_groups_64": ("conv 3x3x128 groups 64", [4, 5, 64], 1),
+    "conv_groups_dilated": ("conv 3x3x9 pad 2 groups 3 dilation 2", [8, 7, 6], 2),
+    "conv_dilation_2": ("conv 3x3x5 dilation 2", [7, 9, 3], 2),
+    "conv_dilation_3_c1": ("conv 3x3x4 pad 3 dilation 3", [9, 8, 1], 2),
+    "conv_dilation_2_stride2_same": ("conv 3x3x17 stride 2 dilation 2", [9, 8, 16], 1),
+    "conv_dilation_2_stride2_pad0": ("conv 2x3x4 stride 2 pad 0 dilation 2 bias no", [9, 8, 3], 2),
+    "conv_dilation_2_tiles": ("conv 3x3x16 dilation 2", [14, 15, 16], 1),
+    "conv_no_bias": ("conv 3x3x5 bias no", [7, 5, 3], 2),
+    "conv_no_bias_tiles": ("conv 3x3x16 bias no", [14, 15, 16], 1),
+    "conv_bias_yes": ("conv 1x1x5 bias yes", [7, 5, 3], 2),
+    "conv_by_itself": ("conv 3x3x6 stride 2 pad 1 groups 3", [8, 7, 3], 2),
+    "depthwise_c1": ("depthwise 3x3", [6, 5, 1], 2),
+    "depthwise_c3": ("depthwise 3x3 pad 1", [7, 5, 3], 2),
+    "depthwise_c17_stride2": ("depthwise 3x3 stride 2", [8, 7, 17], 2),
+    "depthwise_c17_stride2_pad1": ("depthwise 3x3 stride 2 pad 1 bias no", [9, 8, 17], 1),
+    "depthwise_c64": ("depthwise 3x3 bias no", [7, 14, 64], 1),
+    "depthwise_5x5_stride2_same": ("depthwise 5x5 stride 2", [10, 9, 33], 1),
+    "depthwise_7x7": ("depthwise 7x7 pad 3", [7, 7, 24], 1),
+    "depthwise_4x2_stride3_pad0": ("depthwise 4x2 stride 3 pad 0", [9, 8, 5], 2),
+    "depthwise_on_1x1": ("depthwise 5x5", [1, 1, 9], 2),
+    "depthwise_dilation_2": ("depthwise 3x3 pad 2 dilation 2", [9, 8, 12], 2),
+    "depthwise_dilation_3_stride2": ("depthwise 3x3 stride 2 dilation 3", [11, 12, 8], 1),
+    "depthwise_x2": ("depthwise 3x3 x 2", [5, 6, 5], 2),
+    "depthwise_x3_stride2": ("depthwise 3x3 stride 2 pad 1 x 3 dilation 2 bias no", [8, 9, 11], 2),
+}
 
 
 def normals(layer, row, shape, std=1.0):

@@ -82,7 +82,7 @@ fn pools_give_the_same_bits_on_every_instruction_set() {
         for (k, stride, padding) in
             [(2, 2, Padding::Pixels(0)), (3, 2, Padding::Same), (3, 1, Padding::Pixels(1)), (4, 3, Padding::Same)]
         {
-            let window = Window { kh: k, kw: k, stride, padding };
+            let window = Window { kh: k, kw: k, stride, dilation: 1, padding };
             let shape = PoolShape::new([8, 6, channels], window).or(PoolShape::new([9, 7, channels], window)).unwrap();
             let input = awkward(3, 2 * shape.input_len());
             let d_output = numbers(4, 2 * shape.output_len(), 1.0);

@@ -16,7 +16,7 @@ const ROWS: usize = 200;
 const STEPS: usize = 40;
 
 /// Layers for 23x21x3 pictures of four classes, and a way to prepare them: every kind of layer, with every kind of border.
-const NETWORKS: [(&str, &str); 16] = [
+const NETWORKS: [(&str, &str); 18] = [
     (
         r#""conv 3x3x5", "sigmoid", "conv 4x4x6 stride 2", "tanh", "maxpool 3 stride 2 pad same", "flatten", "dense classes""#,
         "per-image",
@@ -64,6 +64,15 @@ const NETWORKS: [(&str, &str); 16] = [
     (
         r#""conv 3x3x6", "hard_swish", { residual = ["conv 3x3x6", "silu"] }, { branches = [["global_avgpool", "hard_sigmoid"], ["global_maxpool", "gelu"]], join = "concat" }, "gelu tanh", "dense classes""#,
         "per-image",
+    ),
+    // Groups, dilated windows, layers without a bias, channels by themselves.
+    (
+        r#""conv 3x3x8 stride 2 bias no", "relu", "conv 3x3x12 groups 4", "tanh", "conv 3x3x6 pad 2 dilation 2 groups 2 bias no", "relu", "conv 3x4x5 dilation 2", "global_avgpool", "dense classes""#,
+        "per-image",
+    ),
+    (
+        r#""conv 1x1x8", "relu6", { residual = ["depthwise 3x3 bias no", "relu6", "conv 1x1x8 bias no"] }, "depthwise 5x4 stride 2 x 2", "depthwise 3x3 pad 2 dilation 2", "depthwise 3x3 stride 2 dilation 2", "flatten", "dense classes""#,
+        "dataset",
     ),
     // A sum of vectors that have no order of PyTorch's in common.
     (

@@ -87,7 +87,10 @@ fn networks_with_blocks_agree_with_pytorch() {
             }
             assert_eq!(all.logits(), few.logits(), "{}", spec.name);
             assert_close(all.logits(), &read("logits"), 2e-5, &spec.name);
-            assert!(Workspace::inference_bytes(&model, batch) < Workspace::bytes(&model, StepRoom { capacity: batch, shards: 1, groups: 1 }));
+            assert!(
+                Workspace::inference_bytes(&model, batch)
+                    < Workspace::bytes(&model, StepRoom { capacity: batch, shards: 1, groups: 1 })
+            );
         }
     }
 }

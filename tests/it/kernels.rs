@@ -160,7 +160,7 @@ fn windows() -> Vec<([usize; 2], Window)> {
         for stride in [1, 2, 3, 65535] {
             for padding in [Padding::Same, Padding::Pixels(0), Padding::Pixels(1), Padding::Pixels(2)] {
                 for image in [[1, 1], [5, 7], [8, 6], [9, 3], [12, 16]] {
-                    let window = Window { kh, kw, stride, padding };
+                    let window = Window { kh, kw, stride, dilation: 1, padding };
                     if ConvShape::new([image[0], image[1], 1], window, 1).is_ok() {
                         found.push((image, window));
                     }
@@ -329,7 +329,7 @@ fn backward(
 
 #[test]
 fn connected_convolutions_give_the_bits_of_unconnected_ones() {
-    let window = |kh, kw, stride, padding| Window { kh, kw, stride, padding };
+    let window = |kh, kw, stride, padding| Window { kh, kw, stride, dilation: 1, padding };
     let windows = [
         window(3, 3, 1, Padding::Same),
         window(5, 5, 1, Padding::Same),

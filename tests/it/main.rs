@@ -29,6 +29,7 @@ mod figures;
 mod golden;
 mod graphs;
 mod gradients;
+mod grouped;
 mod hosts;
 mod hostile;
 mod ingest;

@@ -51,9 +51,29 @@ fn slope(rectifier: Option<Rectifier>, output: f32, gradient: f32) -> f32 {
     }
 }
 
-/// Where tap `k` of the window at output place `o` falls, if inside `0 .. size`.
-fn tap(o: usize, k: usize, stride: usize, pad: usize, size: usize) -> Option<usize> {
-    (o * stride + k).checked_sub(pad).filter(|&place| place < size)
+/// Where tap (`ky`, `kx`) of the window at output pixel (`y`, `x`) falls, if inside the image: row and column.
+fn tap(s: &ConvShape, (y, x): (usize, usize), (ky, kx): (usize, usize)) -> Option<(usize, usize)> {
+    let row = (y * s.stride + ky * s.dilation).checked_sub(s.pad_top).filter(|&row| row < s.h_in)?;
+    let column = (x * s.stride + kx * s.dilation).checked_sub(s.pad_left).filter(|&column| column < s.w_in)?;
+    Some((row, column))
+}
+
+/// The input channels that output channel `co` reads.
+fn read_by(s: &ConvShape, co: usize) -> std::ops::Range<usize> {
+    let (of_group, group) = (s.c_in / s.groups, co / (s.c_out / s.groups));
+    group * of_group..(group + 1) * of_group
+}
+
+/// The output channels that read input channel `ci`.
+fn readers(s: &ConvShape, ci: usize) -> std::ops::Range<usize> {
+    let (of_group, group) = (s.c_out / s.groups, ci / (s.c_in / s.groups));
+    group * of_group..(group + 1) * of_group
+}
+
+/// The place of a weight.
+fn place(s: &ConvShape, (ky, kx): (usize, usize), ci: usize, co: usize) -> usize {
+    let of_group = s.c_in / s.groups;
+    ((ky * s.kw + kx) * of_group + ci % of_group) * s.c_out + co
 }
 
 impl FusedConv {
@@ -94,26 +114,21 @@ impl FusedConv {
         let s = &self.shape;
         if tiles::apply(s) {
             let sums = tiles::window(s, weight, image);
-            return sums
-                .iter()
-                .zip(bias.iter().cycle())
-                .map(|(sum, bias)| rectify(self.rectifier, sum + bias))
-                .collect();
+            let sums = sums.iter().enumerate();
+            return sums.map(|(i, sum)| rectify(self.rectifier, with_bias(*sum, bias, i % s.c_out))).collect();
         }
         let mut output = Vec::with_capacity(s.output_len());
         for (y, x) in pixels(s.h_out, s.w_out) {
             for co in 0..s.c_out {
                 let mut sum = 0.0f32;
-                for (ky, kx) in pixels(s.kh, s.kw) {
-                    let row = tap(y, ky, s.stride, s.pad_top, s.h_in);
-                    let column = tap(x, kx, s.stride, s.pad_left, s.w_in);
-                    let (Some(row), Some(column)) = (row, column) else { continue };
-                    for ci in 0..s.c_in {
+                for k in pixels(s.kh, s.kw) {
+                    let Some((row, column)) = tap(s, (y, x), k) else { continue };
+                    for ci in read_by(s, co) {
                         let value = image[(row * s.w_in + column) * s.c_in + ci];
-                        sum = value.mul_add(weight[((ky * s.kw + kx) * s.c_in + ci) * s.c_out + co], sum);
+                        sum = value.mul_add(weight[place(s, k, ci, co)], sum);
                     }
                 }
-                output.push(rectify(self.rectifier, sum + bias[co]));
+                output.push(rectify(self.rectifier, with_bias(sum, bias, co)));
             }
         }
         output
@@ -139,7 +154,8 @@ impl FusedConv {
         (winners.iter().map(|&winner| rectified[winner]).collect(), winners)
     }
 
-    /// Chains over the window's outputs (row, column, co) that an input pixel has a part in.
+    /// Over the window's outputs that an input pixel has a part in: one chain over (row, column, co); where every channel goes by
+    /// itself, a chain over (row, column) for each of its outputs; of other groups and dilated windows, a chain over co for each pixel.
     fn d_input(&self, weight: &[f32], d_conv: &[f32]) -> Vec<f32> {
         let s = &self.shape;
         if tiles::apply(s) {
@@ -147,18 +163,25 @@ impl FusedConv {
         }
         let mut d_input = Vec::with_capacity(s.input_len());
         for (row, column) in pixels(s.h_in, s.w_in) {
+            let through = |o: (usize, usize)| {
+                let k = pixels(s.kh, s.kw).find(|&k| tap(s, o, k) == Some((row, column)))?;
+                Some(((o.0 * s.w_out + o.1) * s.c_out, k))
+            };
+            let outputs: Vec<(usize, (usize, usize))> = pixels(s.h_out, s.w_out).filter_map(through).collect();
             for ci in 0..s.c_in {
-                let mut sum = 0.0f32;
-                for (y, x) in pixels(s.h_out, s.w_out) {
-                    let ky = (row + s.pad_top).checked_sub(y * s.stride).filter(|&ky| ky < s.kh);
-                    let kx = (column + s.pad_left).checked_sub(x * s.stride).filter(|&kx| kx < s.kw);
-                    let (Some(ky), Some(kx)) = (ky, kx) else { continue };
-                    for co in 0..s.c_out {
-                        let weight = weight[((ky * s.kw + kx) * s.c_in + ci) * s.c_out + co];
-                        sum = d_conv[(y * s.w_out + x) * s.c_out + co].mul_add(weight, sum);
-                    }
-                }
-                d_input.push(sum);
+                let term = |sum: f32, (pixel, k): (usize, (usize, usize)), co: usize| {
+                    d_conv[pixel + co].mul_add(weight[place(s, k, ci, co)], sum)
+                };
+                let outputs = outputs.iter().copied();
+                d_input.push(if s.is_plain() {
+                    outputs.fold(0.0, |sum, o| readers(s, ci).fold(sum, |sum, co| term(sum, o, co)))
+                } else if s.groups == s.c_in {
+                    let chain = |co| outputs.clone().fold(0.0, |sum, o| term(sum, o, co));
+                    readers(s, ci).map(chain).fold(0.0, |sum, chain| sum + chain)
+                } else {
+                    let chain = |o| readers(s, ci).fold(0.0, |sum, co| term(sum, o, co));
+                    outputs.map(chain).fold(0.0, |sum, chain| sum + chain)
+                });
             }
         }
         d_input
@@ -173,7 +196,7 @@ impl FusedConv {
         } else {
             self.add_windows(image, d_conv, d_weight);
         }
-        for (y, co) in pixels(s.h_out, s.c_out) {
+        for (y, co) in pixels(s.h_out, d_bias.len()) {
             let mut chains = [0.0f32; 4];
             for x in 0..s.w_out {
                 chains[x % 4] += d_conv[(y * s.w_out + x) * s.c_out + co];
@@ -184,19 +207,22 @@ impl FusedConv {
 
     fn add_windows(&self, image: &[f32], d_conv: &[f32], d_weight: &mut [f32]) {
         let s = &self.shape;
-        for (ky, kx) in pixels(s.kh, s.kw) {
+        for k in pixels(s.kh, s.kw) {
             for (y, x) in pixels(s.h_out, s.w_out) {
-                let row = tap(y, ky, s.stride, s.pad_top, s.h_in);
-                let column = tap(x, kx, s.stride, s.pad_left, s.w_in);
-                let (Some(row), Some(column)) = (row, column) else { continue };
-                for (ci, co) in pixels(s.c_in, s.c_out) {
+                let Some((row, column)) = tap(s, (y, x), k) else { continue };
+                for (ci, co) in (0..s.c_in).flat_map(|ci| readers(s, ci).map(move |co| (ci, co))) {
                     let value = image[(row * s.w_in + column) * s.c_in + ci];
-                    let sum = &mut d_weight[((ky * s.kw + kx) * s.c_in + ci) * s.c_out + co];
+                    let sum = &mut d_weight[place(s, k, ci, co)];
                     *sum = value.mul_add(d_conv[(y * s.w_out + x) * s.c_out + co], *sum);
                 }
             }
         }
     }
+}
+
+/// A sum, and the bias, if there is one.
+fn with_bias(sum: f32, bias: &[f32], co: usize) -> f32 {
+    bias.get(co).map_or(sum, |bias| sum + bias)
 }
 
 /// (0, 0), (0, 1) … row by row.

@@ -17,7 +17,7 @@ const DIVIDED: [f32; 3] = [64.0 / 81.0, -128.0 / 243.0, 32.0 / 243.0];
 pub fn apply(s: &ConvShape) -> bool {
     let pays = |h: usize, w: usize| tiles(h, w) >= 12 && 8 * tiles(h, w) <= h * w;
     let wide = |channels: usize| channels >= 16 && channels.is_multiple_of(8);
-    let window = (s.kh, s.kw, s.stride) == (3, 3, 1);
+    let window = (s.kh, s.kw, s.stride, s.dilation, s.groups) == (3, 3, 1, 1, 1);
     window && wide(s.c_in) && wide(s.c_out) && pays(s.h_out, s.w_out) && pays(s.h_in, s.w_in)
 }
 

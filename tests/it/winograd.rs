@@ -11,7 +11,7 @@ use crate::tiles;
 const PADDINGS: [Padding; 4] = [Padding::Same, Padding::Pixels(0), Padding::Pixels(1), Padding::Pixels(2)];
 
 fn shape(image: [usize; 3], padding: Padding, c_out: usize) -> ConvShape {
-    ConvShape::new(image, Window { kh: 3, kw: 3, stride: 1, padding }, c_out).unwrap()
+    ConvShape::new(image, Window { kh: 3, kw: 3, stride: 1, dilation: 1, padding }, c_out).unwrap()
 }
 
 /// Whole tiles and partial ones, more tiles than are worked on together.

@@ -109,8 +109,8 @@ fn pack<S: Simd>(block: &ConvBlock, weight: &[f32], packed: &mut [f32]) {
 
 dispatch! {
     /// One image: `d_input` (overwritten, in `block.d_input`) from `d_conv`, which lies in a frame that covers
-    /// [`padded_d_conv`]. `input` is what the forward pass saw: with `block.gate` the result is the gradient in front of
-    /// the rectifier that made it.
+    /// [`padded_d_conv`]. With `block.gate`, `input` is what the forward pass saw, and the result is the gradient in front of
+    /// the rectifier that made it; else `input` is not looked at.
     pub fn conv2d_backward_data(
         block: &ConvBlock,
         d_conv_frame: &Frame,
@@ -136,7 +136,7 @@ fn backward_data<S: Simd>(
     let wanted = padded_d_conv(&shape);
     assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.covers(&wanted), "d_conv of {block:?}");
     assert!(packed.len() >= backward_packed_len(block) && d_input.len() == block.d_input.len());
-    assert!(input.len() == block.input.len(), "input of {block:?}");
+    assert!(shape.is_plain() && (block.gate.is_none() || input.len() == block.input.len()), "input of {block:?}");
     let size = [shape.h_in, shape.w_in, shape.c_in];
     assert!(block.input.size() == size && block.d_input.size() == size, "input of {block:?}");
     if block.is_winograd() {

@@ -21,7 +21,7 @@ pub fn weights_scratch(block: &ConvBlock) -> usize {
 }
 
 dispatch! {
-    /// One image: adds to `d_weight [kh, kw, c_in, c_out]` and `d_bias [c_out]`. `input` lies in a frame that covers
+    /// One image: adds to `d_weight [kh, kw, c_in, c_out]` and `d_bias [c_out]` (or empty). `input` lies in a frame that covers
     /// [`ConvBlock::padded_input`], `d_conv` in `d_conv_frame`.
     pub fn conv2d_backward_weights(
         block: &ConvBlock,
@@ -47,7 +47,8 @@ fn backward_weights<S: Simd>(
     let (shape, frame) = (block.shape, block.conv_input());
     assert!(input.len() == frame.len() && frame.covers(&block.padded_input()), "input of {block:?}");
     assert!(d_conv.len() == d_conv_frame.len() && d_conv_frame.size() == [shape.h_out, shape.w_out, shape.c_out]);
-    assert!(d_weight.len() == shape.weight_len() && d_bias.len() == shape.c_out);
+    assert!(shape.is_plain() && d_weight.len() == shape.weight_len(), "weight of {block:?}");
+    assert!(d_bias.is_empty() || d_bias.len() == shape.c_out, "bias of {block:?}");
     if block.weights_are_winograd() {
         let image = winograd::Image::new(input, frame, [shape.pad_top, shape.pad_left], shape.w_out);
         let gradient = winograd::Image::new(d_conv, *d_conv_frame, [0, 0], shape.w_out);
@@ -103,10 +104,13 @@ fn by_window_rows<S: Simd>(
 }
 
 /// Adds the pixels of one row, `[w, channels]`, to `sum [channels]`: four chains over columns 0, 4, 8 …, 1, 5, 9 … and so
-/// on, merged as (0 + 1) + (2 + 3), then added.
+/// on, merged as (0 + 1) + (2 + 3), then added. Nothing where `sum` is empty.
 #[inline(always)]
-fn add_pixels<S: Simd>(row: &[f32], sum: &mut [f32]) {
+pub(super) fn add_pixels<S: Simd>(row: &[f32], sum: &mut [f32]) {
     let channels = sum.len();
+    if channels == 0 {
+        return;
+    }
     let width = row.len() / channels;
     for channel in (0..channels).step_by(S::LANES) {
         let count = S::LANES.min(channels - channel);

@@ -19,22 +19,23 @@ fn terms(block: &ConvBlock) -> usize {
 }
 
 dispatch! {
-    /// Puts `weight [kh, kw, c_in, c_out]` and `bias [c_out]` in the order in which [`conv2d_forward`] reads them.
+    /// Puts `weight [kh, kw, c_in, c_out]` and `bias [c_out]` (or empty: zeros) in the order in which [`conv2d_forward`] reads them.
     pub fn pack_forward(block: &ConvBlock, weight: &[f32], bias: &[f32], packed: &mut [f32]) = pack
 }
 
 #[inline(always)]
 fn pack<S: Simd>(block: &ConvBlock, weight: &[f32], bias: &[f32], packed: &mut [f32]) {
     let (terms, channels) = (terms(block), block.shape.c_out);
-    assert!(weight.len() == block.shape.weight_len() && bias.len() == channels);
+    assert!(block.shape.is_plain() && weight.len() == block.shape.weight_len(), "weight of {block:?}");
+    assert!(bias.is_empty() || bias.len() == channels, "bias of {block:?}");
     if block.is_winograd() {
         winograd::pack::<S>(weight, [block.shape.c_in, channels], [channels, 1], false, packed);
     } else {
         pack_taps::<S>(terms, channels, weight, packed);
     }
     let to = &mut packed[terms * channels.next_multiple_of(S::LANES)..][..channels.next_multiple_of(S::LANES)];
-    to[..channels].copy_from_slice(bias);
-    to[channels..].fill(0.0);
+    to[..bias.len()].copy_from_slice(bias);
+    to[bias.len()..].fill(0.0);
 }
 
 #[inline(always)]
@@ -86,7 +87,7 @@ fn forward<S: Simd>(
     scratch: &mut [f32],
 ) {
     let (shape, frame) = (block.shape, block.conv_input());
-    assert_eq!(input.len(), frame.len(), "input of {block:?}");
+    assert!(shape.is_plain() && input.len() == frame.len(), "input of {block:?}");
     assert_eq!(output.len(), block.output.len(), "output of {block:?}");
     assert_eq!(block.output.size(), block.output_size(), "output of {block:?}");
     assert!(packed.len() >= forward_packed_len(block) && frame.covers(&block.padded_input()));

@@ -1,16 +1,8 @@
 //! Convolution: im2col in blocks of output rows that stay in the cache, then a matrix product.
 
+use super::super::im2col::{Windows, col2im_add, im2col, rows_at_once};
 use super::super::shape::ConvShape;
-use super::im2col::{col2im_add, im2col};
-use super::product::{Matrix, gemm};
-
-/// Floats in a block of patches: 192 KiB, so that block and packed operands share a 512 KiB L2.
-const BLOCK: usize = 48 * 1024;
-
-/// Output rows that are worked on at once.
-fn rows_at_once(shape: &ConvShape) -> usize {
-    (BLOCK / (shape.w_out * shape.patch_len())).clamp(1, shape.h_out)
-}
+use super::product::{Matrix, MatrixMut, gemm};
 
 /// Floats of scratch memory that the three routines need.
 pub fn conv2d_scratch(shape: &ConvShape) -> usize {
@@ -23,18 +15,31 @@ fn check(shape: &ConvShape, batch: usize, input: usize, output: usize, weight: u
     assert_eq!(weight, shape.weight_len(), "weight of {shape:?}");
 }
 
-/// Calls `work(output rows, their range in an output image)` block by block.
-fn for_each_block(shape: &ConvShape, mut work: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>)) {
+/// Calls `work(windows, the range of their pixels in an output image)` block by block, and in each group by group.
+fn for_each_block(shape: &ConvShape, mut work: impl FnMut(Windows, std::ops::Range<usize>)) {
     let (step, line) = (rows_at_once(shape), shape.w_out * shape.c_out);
     for first in (0..shape.h_out).step_by(step) {
         let rows = first..(first + step).min(shape.h_out);
-        work(rows.clone(), rows.start * line..rows.end * line);
+        for group in 0..shape.groups {
+            work(Windows { rows: rows.clone(), group }, rows.start * line..rows.end * line);
+        }
     }
 }
 
-/// `output[n, y, x, co] = bias[co] + Σ input[n, y·s + ky − top, x·s + kx − left, ci] · weight[ky, kx, ci, co]`
+/// The columns of `values [rows, c_out]` that belong to a group.
+fn of_group<'a>(shape: &ConvShape, values: &'a [f32], group: usize) -> Matrix<'a> {
+    let channels = shape.group_out();
+    Matrix::columns(values, shape.c_out, group * channels, channels)
+}
+
+/// The same, to be written.
+fn of_group_mut<'a>(shape: &ConvShape, values: &'a mut [f32], group: usize) -> MatrixMut<'a> {
+    MatrixMut { values, first: group * shape.group_out(), whole: shape.c_out }
+}
+
+/// `output[n, y, x, co] = bias[co] + Σ input[n, y·s + ky·d − top, x·s + kx·d − left, ci] · weight[ky, kx, ci, co]`
 ///
-/// `input [batch, h_in, w_in, c_in]`, `weight [kh, kw, c_in, c_out]`, `bias [c_out]`,
+/// `input [batch, h_in, w_in, c_in]`, `weight [kh, kw, c_in / groups, c_out]`, `bias [c_out]` or empty,
 /// `output [batch, h_out, w_out, c_out]`, `scratch` at least [`conv2d_scratch`] long.
 pub fn conv2d_forward(
     shape: &ConvShape,
@@ -46,18 +51,29 @@ pub fn conv2d_forward(
     scratch: &mut [f32],
 ) {
     check(shape, batch, input.len(), output.len(), weight.len());
-    let weight = Matrix::new(weight, shape.patch_len(), shape.c_out);
+    assert!(bias.is_empty() || bias.len() == shape.c_out, "bias of {shape:?}");
     for (image, output) in input.chunks_exact(shape.input_len()).zip(output.chunks_exact_mut(shape.output_len())) {
-        for_each_block(shape, |rows, range| {
-            let pixels = rows.len() * shape.w_out;
+        for_each_block(shape, |windows, range| {
+            let (pixels, group) = (windows.rows.len() * shape.w_out, windows.group);
             let patches = &mut scratch[..pixels * shape.patch_len()];
-            im2col(shape, image, rows, patches);
+            im2col(shape, image, windows, patches);
             let output = &mut output[range];
-            for pixel in output.chunks_exact_mut(shape.c_out) {
-                pixel.copy_from_slice(bias);
+            if group == 0 {
+                put_bias(output, bias, shape.c_out);
             }
-            gemm(Matrix::new(patches, pixels, shape.patch_len()), weight, 1.0, output);
+            let patches = Matrix::new(patches, pixels, shape.patch_len());
+            gemm(patches, of_group(shape, weight, group), 1.0, of_group_mut(shape, output, group));
         });
+    }
+}
+
+/// Every pixel is the bias, or 0 where there is none.
+fn put_bias(output: &mut [f32], bias: &[f32], channels: usize) {
+    if bias.is_empty() {
+        return output.fill(0.0);
+    }
+    for pixel in output.chunks_exact_mut(channels) {
+        pixel.copy_from_slice(bias);
     }
 }
 
@@ -71,21 +87,22 @@ pub fn conv2d_backward_data(
     scratch: &mut [f32],
 ) {
     check(shape, batch, d_input.len(), d_output.len(), weight.len());
-    let weight = Matrix::new(weight, shape.patch_len(), shape.c_out).transposed();
     d_input.fill(0.0);
     let images = d_input.chunks_exact_mut(shape.input_len());
     for (d_image, d_output) in images.zip(d_output.chunks_exact(shape.output_len())) {
-        for_each_block(shape, |rows, range| {
-            let pixels = rows.len() * shape.w_out;
+        for_each_block(shape, |windows, range| {
+            let (pixels, group) = (windows.rows.len() * shape.w_out, windows.group);
             let patches = &mut scratch[..pixels * shape.patch_len()];
-            gemm(Matrix::new(&d_output[range], pixels, shape.c_out), weight, 0.0, patches);
-            col2im_add(shape, patches, rows, d_image);
+            let weight = of_group(shape, weight, group).transposed();
+            let to = MatrixMut::new(patches, shape.patch_len());
+            gemm(of_group(shape, &d_output[range], group), weight, 0.0, to);
+            col2im_add(shape, patches, windows, d_image);
         });
     }
 }
 
-/// The gradients of weight and bias, summed over the batch, into `d_weight [kh, kw, c_in, c_out]` and `d_bias [c_out]`:
-/// added to what they hold, or in its place unless `accumulate`.
+/// The gradients of weight and bias, summed over the batch, into `d_weight [kh, kw, c_in / groups, c_out]` and `d_bias [c_out]`
+/// (or empty): added to what they hold, or in its place unless `accumulate`.
 #[allow(clippy::too_many_arguments)] // The tensors of the operation, each under its own name.
 pub fn conv2d_backward_weights(
     shape: &ConvShape,
@@ -98,17 +115,20 @@ pub fn conv2d_backward_weights(
     accumulate: bool,
 ) {
     check(shape, batch, input.len(), d_output.len(), d_weight.len());
-    super::super::sum::sum_rows(d_output, d_bias, accumulate);
+    if !d_bias.is_empty() {
+        assert_eq!(d_bias.len(), shape.c_out, "bias of {shape:?}");
+        super::super::sum::sum_rows(d_output, d_bias, accumulate);
+    }
     if !accumulate {
         d_weight.fill(0.0);
     }
     for (image, d_output) in input.chunks_exact(shape.input_len()).zip(d_output.chunks_exact(shape.output_len())) {
-        for_each_block(shape, |rows, range| {
-            let pixels = rows.len() * shape.w_out;
+        for_each_block(shape, |windows, range| {
+            let (pixels, group) = (windows.rows.len() * shape.w_out, windows.group);
             let patches = &mut scratch[..pixels * shape.patch_len()];
-            im2col(shape, image, rows, patches);
+            im2col(shape, image, windows, patches);
             let patches = Matrix::new(patches, pixels, shape.patch_len()).transposed();
-            gemm(patches, Matrix::new(&d_output[range], pixels, shape.c_out), 1.0, d_weight);
+            gemm(patches, of_group(shape, &d_output[range], group), 1.0, of_group_mut(shape, d_weight, group));
         });
     }
 }

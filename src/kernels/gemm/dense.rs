@@ -1,7 +1,7 @@
 //! Dense layers as matrix products.
 
 use super::super::shape::DenseShape;
-use super::product::{Matrix, gemm};
+use super::product::{Matrix, MatrixMut, gemm};
 
 /// `output[n, o] = bias[o] + Σ input[n, i] · weight[i, o]`: `input [batch, inputs]`, `weight [inputs, outputs]`,
 /// `bias [outputs]`, `output [batch, outputs]`.
@@ -11,14 +11,14 @@ pub fn dense_forward(shape: DenseShape, batch: usize, input: &[f32], weight: &[f
         row.copy_from_slice(bias);
     }
     let input = Matrix::new(input, batch, shape.inputs);
-    gemm(input, Matrix::new(weight, shape.inputs, shape.outputs), 1.0, output);
+    gemm(input, Matrix::new(weight, shape.inputs, shape.outputs), 1.0, MatrixMut::new(output, shape.outputs));
 }
 
 /// The gradient of the input: `d_input [batch, inputs]` is overwritten.
 pub fn dense_backward_data(shape: DenseShape, batch: usize, d_output: &[f32], weight: &[f32], d_input: &mut [f32]) {
     check(shape, batch, d_input, weight, d_output);
     let weight = Matrix::new(weight, shape.inputs, shape.outputs).transposed();
-    gemm(Matrix::new(d_output, batch, shape.outputs), weight, 0.0, d_input);
+    gemm(Matrix::new(d_output, batch, shape.outputs), weight, 0.0, MatrixMut::new(d_input, shape.inputs));
 }
 
 /// The gradients of weight and bias, summed over the batch, into `d_weight [inputs, outputs]` and `d_bias [outputs]`:
@@ -36,7 +36,7 @@ pub fn dense_backward_weights(
     super::super::sum::sum_rows(d_output, d_bias, accumulate);
     let input = Matrix::new(input, batch, shape.inputs).transposed();
     let beta = f32::from(u8::from(accumulate));
-    gemm(input, Matrix::new(d_output, batch, shape.outputs), beta, d_weight);
+    gemm(input, Matrix::new(d_output, batch, shape.outputs), beta, MatrixMut::new(d_weight, shape.outputs));
 }
 
 fn check(shape: DenseShape, batch: usize, input: &[f32], weight: &[f32], output: &[f32]) {

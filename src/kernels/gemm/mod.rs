@@ -3,7 +3,6 @@
 
 mod conv;
 mod dense;
-mod im2col;
 mod product;
 
 pub use conv::{conv2d_backward_data, conv2d_backward_weights, conv2d_forward, conv2d_scratch};

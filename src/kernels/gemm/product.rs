@@ -10,7 +10,30 @@ pub struct Matrix<'a> {
     column_step: usize,
 }
 
+/// Columns `first ..` of a row-major matrix that is written.
+pub struct MatrixMut<'a> {
+    /// The matrix, whole.
+    pub values: &'a mut [f32],
+    /// The first column that is written.
+    pub first: usize,
+    /// All its columns.
+    pub whole: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// All of a matrix of `columns` columns.
+    pub fn new(values: &'a mut [f32], columns: usize) -> Self {
+        MatrixMut { values, first: 0, whole: columns }
+    }
+}
+
 impl<'a> Matrix<'a> {
+    /// `count` columns from `first` on of a row-major matrix of `whole` columns.
+    pub fn columns(values: &'a [f32], whole: usize, first: usize, count: usize) -> Self {
+        assert!(values.len().is_multiple_of(whole) && first + count <= whole, "columns {first}, {count} of {whole}");
+        Matrix { values: &values[first..], rows: values.len() / whole, columns: count, row_step: whole, column_step: 1 }
+    }
+
     /// A row-major matrix.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a {rows}x{columns} matrix");
@@ -29,14 +52,19 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `output = a · b + beta · output`, with `output` row-major `[a.rows, b.columns]`. With `beta` 0 what `output` held is
+/// `output = a · b + beta · output`, with as many columns of `output` as `b` has. With `beta` 0 what `output` held is
 /// not read.
-pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, beta: f32, output: &mut [f32]) {
+pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, beta: f32, output: MatrixMut<'_>) {
+    let MatrixMut { values, first, whole } = output;
     assert_eq!(a.columns, b.rows, "inner sizes");
-    assert_eq!(output.len(), a.rows * b.columns, "output size");
-    debug_assert!(a.values.len() == a.rows * a.columns && b.values.len() == b.rows * b.columns);
-    // SAFETY: `Matrix` is only made by `new`, which checks that `values` holds rows × columns, and `transposed` keeps
-    // the set of addressed elements; the asserts above tie the three sizes together; `output` is exclusive.
+    assert!(values.len() == a.rows * whole && first + b.columns <= whole, "output size");
+    for matrix in [a, b] {
+        let last =
+            matrix.rows.saturating_sub(1) * matrix.row_step + matrix.columns.saturating_sub(1) * matrix.column_step;
+        assert!(matrix.rows * matrix.columns == 0 || last < matrix.values.len(), "matrix size");
+    }
+    // SAFETY: the asserts above: both matrices end inside of their values, the columns that are written inside of `values`, and
+    // the three sizes fit one another; `values` is exclusive.
     unsafe {
         matrixmultiply::sgemm(
             a.rows,
@@ -50,8 +78,8 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, beta: f32, output: &mut [f32]) {
             b.row_step as isize,
             b.column_step as isize,
             beta,
-            output.as_mut_ptr(),
-            b.columns as isize,
+            values.as_mut_ptr().wrapping_add(first),
+            whole as isize,
             1,
         );
     }

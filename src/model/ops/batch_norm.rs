@@ -117,7 +117,8 @@ impl Operation for BatchNorm {
                     norm.eps = number(eps, 1.0).ok_or_else(|| words.refuse("'eps 1e-5', above 0 and at most 1"))?;
                 }
                 ["momentum", momentum] => {
-                    let expected = "'momentum 0.1', the share of a step in the running statistics, above 0 and at most 1";
+                    let expected =
+                        "'momentum 0.1', the share of a step in the running statistics, above 0 and at most 1";
                     norm.momentum = number(momentum, 1.0).ok_or_else(|| words.refuse(expected))?;
                 }
                 ["scale", "no"] => norm.scale = false,
@@ -167,5 +168,9 @@ impl Operation for BatchNorm {
             rectifier: site.fused.rectifier,
             norm: 0,
         }))
+    }
+
+    fn is_norm(&self) -> bool {
+        true
     }
 }

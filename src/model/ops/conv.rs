@@ -3,35 +3,38 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::conv_options::ConvOptions;
+use super::depthwise::DepthwiseWork;
 use super::gemm::GemmConv;
 use super::operation::{Fused, Layout, Operation, Parameter, Site};
+use super::patch_conv::PatchConv;
 use super::words::{Words, sizes_of};
-use super::work::{Backward, Forward, Keeps, Map, Work};
+use super::work::{Backward, Forward, Keeps, Map, Work, weight_and_bias};
 use crate::kernels::conv::{self, ConvBlock, Frame};
-use crate::kernels::{ConvShape, Padding, Window};
+use crate::kernels::{ConvShape, Window};
 use crate::model::engine::Engine;
 use crate::model::shape::Shape;
 
-/// A convolution with bias.
+/// A convolution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
-    /// The sliding window.
-    pub window: Window,
+    /// The sliding window, and the bias.
+    pub options: ConvOptions,
     /// Output channels.
     pub c_out: usize,
+    /// Parts that the channels fall into.
+    pub groups: usize,
 }
 
 impl fmt::Display for Conv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Conv { window, c_out } = self;
-        write!(f, "conv {}x{}x{c_out}", window.kh, window.kw)?;
-        if window.stride != 1 {
-            write!(f, " stride {}", window.stride)?;
+        let Conv { options, c_out, groups } = self;
+        write!(f, "conv {}x{}x{c_out}", options.window.kh, options.window.kw)?;
+        options.write_window(f)?;
+        if *groups != 1 {
+            write!(f, " groups {groups}")?;
         }
-        match window.padding {
-            Padding::Same => Ok(()),
-            Padding::Pixels(pad) => write!(f, " pad {pad}"),
-        }
+        options.write_rest(f)
     }
 }
 
@@ -40,7 +43,16 @@ impl Operation for Conv {
         let (sizes, options) = words.sizes_and_options("'conv 3x3x16'")?;
         let [kh, kw, c_out] = sizes_of::<3>(sizes)
             .ok_or_else(|| words.no_size(sizes, "height x width x channels, as in 'conv 3x3x16'"))?;
-        Ok(Conv { window: words.window([kh, kw], options, 1, Padding::Same)?, c_out })
+        let mut conv = Conv { options: ConvOptions::new([kh, kw]), c_out, groups: 1 };
+        for option in options.chunks(2) {
+            if let ["groups", n] = option {
+                conv.groups = words.size(n, "'groups 2', a whole number")?;
+            } else if !conv.options.take(words, option)? {
+                let expected = "'stride N', 'pad N' or 'pad same', 'groups N', 'dilation N', 'bias yes' or 'bias no'";
+                return Err(words.no_option(option, expected));
+            }
+        }
+        Ok(conv)
     }
 
     fn output(&self, inputs: &[&Shape], _classes: usize) -> Result<Shape, String> {
@@ -50,7 +62,8 @@ impl Operation for Conv {
 
     fn parameters(&self, input: &Shape, _output: &Shape) -> Vec<Parameter> {
         let c_in = input.sizes().last().copied().unwrap_or(0);
-        Parameter::weight_and_bias(vec![self.window.kh, self.window.kw, c_in, self.c_out], self.c_out)
+        let Window { kh, kw, .. } = self.options.window;
+        self.options.parameters([kh, kw, c_in / self.groups, self.c_out])
     }
 
     fn flops(&self, input: &Shape, _output: &Shape) -> u64 {
@@ -59,21 +72,26 @@ impl Operation for Conv {
 
     fn work(&self, site: &Site<'_>) -> Result<Work, String> {
         let shape = self.shape(site.inputs[0])?;
+        let (weight, bias) = weight_and_bias(site.parameters);
+        let wants_d_input = site.wants_d_input;
         Ok(Work::Map(match site.engine {
-            Engine::Gemm => {
-                let (weight, bias) = (site.parameters[0].clone(), site.parameters[1].clone());
-                Box::new(GemmConv { shape, weight, bias })
-            }
-            Engine::Direct => {
-                let dense = ConvWork::fused(shape, site.parameters, site.wants_d_input, site.fused);
+            _ if shape.groups > 1 && shape.groups == shape.c_in => Box::new(DepthwiseWork { shape, weight, bias }),
+            Engine::Gemm => Box::new(GemmConv { shape, weight, bias }),
+            Engine::Direct if shape.is_plain() => {
+                let dense = ConvWork::fused(shape, site.parameters, wants_d_input, site.fused);
                 let writes = site.output_layout.map_or(dense.clone(), |layout| dense.writes(layout));
                 Box::new(site.input_layout.map_or(writes.clone(), |layout| writes.reads(layout)))
             }
+            Engine::Direct => Box::new(PatchConv { shape, weight, bias, wants_d_input }),
         }))
     }
 
     fn window_mut(&mut self) -> Option<&mut Window> {
-        Some(&mut self.window)
+        Some(&mut self.options.window)
+    }
+
+    fn decide(&mut self, before_norm: bool) {
+        self.options.decide(before_norm);
     }
 }
 
@@ -81,9 +99,15 @@ impl Conv {
     /// The geometry over an image.
     ///
     /// # Errors
-    /// In words, when the window does not fit.
+    /// In words, when the window does not fit, or groups cannot be made.
     pub fn shape(&self, input: &Shape) -> Result<ConvShape, String> {
-        ConvShape::new(input.as_image()?, self.window, self.c_out)
+        ConvShape::new(input.as_image()?, self.options.window, self.c_out)?.grouped(self.groups)
+    }
+
+    /// Whether every output reads all channels of neighbouring pixels: then it computes what is fused into it, and tensors may lie
+    /// as it wants them.
+    pub fn is_plain(&self) -> bool {
+        self.groups == 1 && self.options.window.dilation == 1
     }
 }
 
@@ -94,7 +118,7 @@ pub struct ConvWork {
     pub block: ConvBlock,
     /// Weights `[kh, kw, c_in, c_out]` in the block of parameters.
     pub weight: Range<usize>,
-    /// Biases `[c_out]`, right behind them.
+    /// Biases `[c_out]`, right behind them; empty where there are none.
     pub bias: Range<usize>,
     /// Whether the gradient of the input is ever wanted.
     pub wants_d_input: bool,
@@ -108,9 +132,10 @@ impl ConvWork {
         ConvWork { block: ConvBlock::new(shape), weight, bias, wants_d_input, is_gated: false }
     }
 
-    /// With what is fused; `ranges` are those of weight and bias. Its tensors are dense.
+    /// With what is fused; `ranges` are those of weight and bias, if there is one. Its tensors are dense.
     pub fn fused(shape: ConvShape, ranges: &[Range<usize>], wants_d_input: bool, fused: Fused) -> ConvWork {
-        let mut work = ConvWork::new(shape, ranges[0].clone(), ranges[1].clone(), wants_d_input);
+        let (weight, bias) = weight_and_bias(ranges);
+        let mut work = ConvWork::new(shape, weight, bias, wants_d_input);
         work.block.rectifier = fused.rectifier;
         if fused.pool.is_some() {
             work.block = work.block.with_pool();

@@ -10,9 +10,9 @@ use crate::kernels::{ConvShape, DenseShape, gemm};
 pub struct GemmConv {
     /// The geometry.
     pub shape: ConvShape,
-    /// Weights `[kh, kw, c_in, c_out]` in the block of parameters.
+    /// Weights `[kh, kw, c_in / groups, c_out]` in the block of parameters.
     pub weight: Range<usize>,
-    /// Biases `[c_out]`, right behind them.
+    /// Biases `[c_out]`, right behind them; empty where there are none.
     pub bias: Range<usize>,
 }
 

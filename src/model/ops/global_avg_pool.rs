@@ -42,5 +42,5 @@ pub fn channels(image: &Shape) -> Result<Shape, String> {
 /// One window over all of an image.
 pub fn whole(image: &Shape) -> Result<PoolShape, String> {
     let [kh, kw, c] = image.as_image()?;
-    PoolShape::new([kh, kw, c], Window { kh, kw, stride: 1, padding: Padding::Pixels(0) })
+    PoolShape::new([kh, kw, c], Window { kh, kw, stride: 1, dilation: 1, padding: Padding::Pixels(0) })
 }

@@ -6,7 +6,9 @@ mod avg_pool;
 mod batch_norm;
 mod concat;
 mod conv;
+mod conv_options;
 mod dense;
+mod depthwise;
 mod dropout;
 mod flatten;
 mod gated;
@@ -20,6 +22,7 @@ mod leaky_relu;
 mod max_pool;
 mod normalize;
 mod operation;
+mod patch_conv;
 mod relu;
 mod relu6;
 mod sigmoid;
@@ -34,7 +37,9 @@ pub use avg_pool::AvgPool;
 pub use batch_norm::{BatchNorm, NormRows};
 pub use concat::Concat;
 pub use conv::{Conv, ConvWork};
+pub use conv_options::ConvOptions;
 pub use dense::Dense;
+pub use depthwise::{Depthwise, DepthwiseWork};
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use gelu::Gelu;
@@ -47,6 +52,7 @@ pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
 pub use normalize::Normalize;
 pub use operation::{Fused, Layout, Operation, Parameter, Site};
+pub use patch_conv::PatchConv;
 pub use relu::Relu;
 pub use relu6::Relu6;
 pub use sigmoid::Sigmoid;
@@ -133,6 +139,16 @@ macro_rules! operations {
                 match self { $(Op::$name(op) => op.window_mut(),)* }
             }
 
+            /// As [`Operation::decide`].
+            pub fn decide(&mut self, before_norm: bool) {
+                match self { $(Op::$name(op) => op.decide(before_norm),)* }
+            }
+
+            /// As [`Operation::is_norm`].
+            pub fn is_norm(&self) -> bool {
+                match self { $(Op::$name(op) => op.is_norm(),)* }
+            }
+
             /// The window that it slides over an image.
             pub fn window(&self) -> Option<Window> {
                 self.clone().window_mut().copied()
@@ -147,8 +163,10 @@ macro_rules! operations {
 }
 
 operations! {
-    /// `conv 3x3x16 [stride 2] [pad same|N]`: window height x width x output channels.
+    /// `conv 3x3x16 [stride 2] [pad same|N] [groups G] [dilation D] [bias yes|no]`: window height x width x output channels.
     Conv = "conv",
+    /// `depthwise 3x3 [stride 2] [pad same|N] [x M] [dilation D] [bias yes|no]`: every channel by itself, to `M` channels.
+    Depthwise = "depthwise",
     /// `maxpool 2 [stride 2] [pad same|N]`; the stride is the window unless given.
     MaxPool = "maxpool",
     /// `avgpool 2 [stride 2] [pad same|N]`
@@ -227,6 +245,10 @@ mod tests {
         for text in [
             "conv 5x5x16",
             "conv 3x5x8 stride 2 pad 1",
+            "conv 3x3x8 stride 2 pad 1 groups 4 dilation 2 bias no",
+            "conv 3x3x8 bias yes",
+            "depthwise 3x3",
+            "depthwise 5x3 stride 2 pad 2 x 3 dilation 2 bias no",
             "maxpool 2",
             "maxpool 3 stride 2 pad same",
             "avgpool 3x2 stride 2 pad 1",
@@ -257,6 +279,44 @@ mod tests {
     }
 
     #[test]
+    fn a_convolution_has_a_bias_unless_that_is_written_or_a_norm_follows() {
+        let image = Shape::image([8, 8, 6]);
+        for (text, before_norm, want) in [
+            ("conv 3x3x4", false, vec![vec![3, 3, 6, 4], vec![4]]),
+            ("conv 3x3x4", true, vec![vec![3, 3, 6, 4]]),
+            ("conv 3x3x4 bias yes", true, vec![vec![3, 3, 6, 4], vec![4]]),
+            ("conv 3x3x4 groups 2 bias no", false, vec![vec![3, 3, 3, 4]]),
+            ("depthwise 5x3 x 2", false, vec![vec![5, 3, 1, 12], vec![12]]),
+            ("depthwise 5x3", true, vec![vec![5, 3, 1, 6]]),
+            ("depthwise 5x3 bias no", false, vec![vec![5, 3, 1, 6]]),
+            ("relu", true, vec![]),
+        ] {
+            let mut op: Op = text.parse().unwrap();
+            op.decide(before_norm);
+            let output = op.output(&[&image], 1).unwrap();
+            let found: Vec<Vec<usize>> =
+                op.parameters(&image, &output).into_iter().map(|parameter| parameter.shape).collect();
+            assert_eq!(found, want, "{text}, {before_norm}");
+            let weights = want.first().map_or(0, |shape| shape.iter().product());
+            assert_eq!(op.flops(&image, &output), 2 * 64 * weights as u64, "{text}");
+        }
+    }
+
+    #[test]
+    fn channels_that_cannot_be_divided_are_refused() {
+        for (text, want) in [
+            ("conv 3x3x4 groups 4", "4 groups of 6 input channels: 4 does not divide 6"),
+            ("conv 3x3x4 groups 3", "3 groups of 4 output channels: 3 does not divide 4"),
+            ("depthwise 3x3 x 65535", "6 channels x 65535 are more than 65535"),
+            ("depthwise 3x3 pad 0 dilation 4", "where F = (3 - 1)*4 + 1"),
+        ] {
+            let op: Op = text.parse().unwrap();
+            let refused = op.output(&[&Shape::image([8, 8, 6])], 1).unwrap_err();
+            assert!(refused.contains(want), "{text}: {refused}");
+        }
+    }
+
+    #[test]
     fn a_layer_that_cannot_be_is_refused_with_what_was_expected() {
         for (text, want) in [
             ("covn 3x3x16", "did you mean 'conv'?"),
@@ -265,6 +325,17 @@ mod tests {
             ("conv 3x3x4 stride 0", "stride 2"),
             ("conv 3x3x4 pad -1", "pad same"),
             ("conv 3x3x4 strid 2", "'stride N'"),
+            ("conv 3x3x4 groups 0", "'groups 2'"),
+            ("conv 3x3x4 groups", "'groups N'"),
+            ("conv 3x3x4 dilation 0", "'dilation 2'"),
+            ("conv 3x3x4 dilation 65536", "65536 is too large"),
+            ("conv 3x3x4 bias maybe", "'bias yes' or 'bias no', found 'bias maybe'"),
+            ("conv 3x3x4 x 2", "'groups N'"),
+            ("depthwise", "'depthwise 3x3'"),
+            ("depthwise 3x3x4", "height x width of a window"),
+            ("depthwise 3x3 x 0", "'x 2'"),
+            ("depthwise 3x3 groups 2", "'x N'"),
+            ("maxpool 2 dilation 2", "'stride N'"),
             ("dropout 1", "below 1"),
             ("dropout nan", "below 1"),
             ("dense", "dense 128"),

@@ -47,6 +47,14 @@ pub trait Operation: fmt::Display + Sized {
         None
     }
 
+    /// Decides what its text leaves open, by whether a norm follows it in the same list.
+    fn decide(&mut self, _before_norm: bool) {}
+
+    /// Whether it takes out the mean: a bias in front would be lost.
+    fn is_norm(&self) -> bool {
+        false
+    }
+
     /// The function, if it is linear above zero and another line below: what is in front may compute it.
     fn rectifier(&self) -> Option<Rectifier> {
         None

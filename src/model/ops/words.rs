@@ -81,25 +81,44 @@ impl<'a> Words<'a> {
         stride: usize,
         padding: Padding,
     ) -> Result<Window, String> {
-        let mut window = Window { kh, kw, stride, padding };
+        let mut window = Window { kh, kw, stride, dilation: 1, padding };
         for option in options.chunks(2) {
-            match option {
-                ["stride", n] => {
-                    window.stride = sizes_of::<1>(n).ok_or_else(|| self.no_size(n, "'stride 2', a whole number"))?[0];
-                }
-                ["pad", "same"] => window.padding = Padding::Same,
-                ["pad", n] => {
-                    let pad = n.parse().ok().filter(|&pad: &usize| pad <= MOST);
-                    let pad = pad.ok_or_else(|| self.no_size(n, "'pad same' or 'pad 1', a number of pixels"))?;
-                    window.padding = Padding::Pixels(pad);
-                }
-                other => {
-                    let found = other.join(" ");
-                    return Err(self.refuse(&format!("'stride N', 'pad N' or 'pad same', found '{found}'")));
-                }
+            if !self.window_option(&mut window, option)? {
+                return Err(self.no_option(option, "'stride N', 'pad N' or 'pad same'"));
             }
         }
         Ok(window)
+    }
+
+    /// Takes an option of every window; whether it is one.
+    ///
+    /// # Errors
+    /// When it holds no number.
+    pub fn window_option(&self, window: &mut Window, option: &[&str]) -> Result<bool, String> {
+        match option {
+            ["stride", n] => window.stride = self.size(n, "'stride 2', a whole number")?,
+            ["pad", "same"] => window.padding = Padding::Same,
+            ["pad", n] => {
+                let pad = n.parse().ok().filter(|&pad: &usize| pad <= MOST);
+                let pad = pad.ok_or_else(|| self.no_size(n, "'pad same' or 'pad 1', a number of pixels"))?;
+                window.padding = Padding::Pixels(pad);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// One size, which is `expected` in words.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn size(&self, text: &str, expected: &str) -> Result<usize, String> {
+        sizes_of::<1>(text).map(|[size]| size).ok_or_else(|| self.no_size(text, expected))
+    }
+
+    /// What is said of an option that is none of those `expected`.
+    pub fn no_option(&self, option: &[&str], expected: &str) -> String {
+        self.refuse(&format!("{expected}, found '{}'", option.join(" ")))
     }
 }
 

@@ -129,6 +129,13 @@ impl Between<'_> {
     }
 }
 
+/// Where weight and bias lie, which are all parameters of an operation: without a bias, nothing right behind the weight.
+pub fn weight_and_bias(parameters: &[Range<usize>]) -> (Range<usize>, Range<usize>) {
+    let weight = parameters[0].clone();
+    let none = weight.end..weight.end;
+    (weight, parameters.get(1).cloned().unwrap_or(none))
+}
+
 impl Backward<'_> {
     /// The gradients of weight and bias, which lie side by side.
     pub fn own<'s>(

@@ -105,10 +105,12 @@ impl Division {
             config.norm_rows,
             &|rank| shards.owned(rank, ranks).end,
             &groups,
-            |rows| steps.next().is_some_and(|step| {
-                shards.rows_of_each(step, setting.batch, rows);
-                true
-            }),
+            |rows| {
+                steps.next().is_some_and(|step| {
+                    shards.rows_of_each(step, setting.batch, rows);
+                    true
+                })
+            },
         );
         let capacity = rows_at_once(most, data.most_evaluated(ranks)).max(norms.rows);
         Division::new(model, setting, (most, capacity), plan.shared.clone(), (config.reduce, norms), groups)

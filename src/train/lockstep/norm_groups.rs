@@ -177,7 +177,8 @@ impl NormTree {
     /// Rows of all groups that have more than one: those that the running variance is of.
     pub fn rows_with_variance(&self) -> usize {
         let all = &self.trees.ranks.leaves;
-        let rows = |group: &Range<usize>| all[group.end - 1].end - if group.start == 0 { 0 } else { all[group.start - 1].end };
+        let rows =
+            |group: &Range<usize>| all[group.end - 1].end - if group.start == 0 { 0 } else { all[group.start - 1].end };
         self.groups.iter().map(rows).filter(|&rows| rows > 1).sum()
     }
 }

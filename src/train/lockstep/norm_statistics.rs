@@ -47,7 +47,13 @@ struct Pieces<'a> {
 
 impl Waiting {
     /// Merges `pieces`; how many sums are left.
-    fn merge<'p>(&mut self, kind: NormSum, width: usize, pieces: Pieces<'_>, piece: impl Fn(usize) -> &'p [f64]) -> usize {
+    fn merge<'p>(
+        &mut self,
+        kind: NormSum,
+        width: usize,
+        pieces: Pieces<'_>,
+        piece: impl Fn(usize) -> &'p [f64],
+    ) -> usize {
         let Waiting { sums, rows } = self;
         let mut depth = 0;
         for (index, &merges) in pieces.merges.iter().enumerate() {

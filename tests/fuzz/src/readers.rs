@@ -86,7 +86,8 @@ fn spec(bytes: &[u8], folder: &Path) {
         for engine in [Engine::Direct, Engine::Gemm] {
             if let Ok(model) = Model::new(spec.clone(), input, flat, 2, engine) {
                 let (comm, optimizer) = (Comm::Split, OptimizerKind::Adamw);
-                let case = train::Case { rows: 16, shards: 8, ranks: 2, comm, norm_rows: NormRows::All, optimizer, data: 100 };
+                let case =
+                    train::Case { rows: 16, shards: 8, ranks: 2, comm, norm_rows: NormRows::All, optimizer, data: 100 };
                 let memory = train::Memory::predict(&model, &case);
                 assert!(memory.total() >= 4 * model.parameters());
                 assert!(model.training_flops() >= model.layers().iter().map(|layer| layer.flops).sum());

@@ -12,7 +12,12 @@ pub fn applies(shape: &ConvShape) -> bool {
         let tiles = tiles([h, w]);
         tiles >= 12 && 2 * tiles * POSITIONS <= h * w * 9
     };
-    (kh, kw, stride) == (3, 3, 1) && channels(c_in) && channels(c_out) && pays(h_out, w_out) && pays(h_in, w_in)
+    shape.is_plain()
+        && (kh, kw, stride) == (3, 3, 1)
+        && channels(c_in)
+        && channels(c_out)
+        && pays(h_out, w_out)
+        && pays(h_in, w_in)
 }
 
 /// Whether the gradient of its weights does too: 36 sums a weight must not be too many for the caches.
