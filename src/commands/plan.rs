@@ -13,6 +13,7 @@ use crate::data::RowShape;
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::Model;
+use crate::model::ops::NormRows;
 use crate::optim::OptimizerKind;
 use crate::plural::plural;
 use crate::say;
@@ -72,6 +73,9 @@ pub struct Options {
     /// Width of the numbers that travel between machines
     #[arg(long, value_enum, default_value = "f32")]
     pub wire: Wire,
+    /// Least rows of a group whose rows batch norms normalise together; 'all': the rows of a step
+    #[arg(long, value_name = "N|all", default_value = "all")]
+    pub norm_rows: NormRows,
     /// How gradients change weights
     #[arg(long, value_enum, default_value = "sgd")]
     pub optimizer: OptimizerKind,
@@ -169,6 +173,7 @@ fn row(options: &Options, model: &Model, rates: &Rates, link: &Link, ranks: usiz
         cores: options.cores_per_node.unwrap_or(on_machine as f64),
         window: options.window != SharedWindow::Off && on_machine > 1,
         wire: options.wire,
+        norm_rows: options.norm_rows,
         norm: 0,
     };
     let (shape, steps) = (Shape::of(model), model.dense_steps());

@@ -131,6 +131,8 @@ pub struct RunConfig {
     pub optimizer: OptimizerKind,
     pub momentum: f64,
     pub weight_decay: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_norms: Option<bool>,
     pub schedule: Schedule,
     pub warmup_epochs: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +140,8 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
     pub init: Init,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub zero_init_residual: bool,
     pub kernels: Engine,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,

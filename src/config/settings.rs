@@ -54,6 +54,10 @@ pub struct Settings {
     #[arg(long, value_name = "F")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
+    /// Let weights and biases of norms, and other biases, decay: yes or no [default: no for networks with norms, else yes]
+    #[arg(long, value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_norms: Option<bool>,
     /// How the learning rate changes over the run [default: cosine]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +78,10 @@ pub struct Settings {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
+    /// Let the last norm of each residual block begin with weights of zero (Goyal et al. 2017) [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_init_residual: Option<bool>,
     /// Engine for convolutions and dense layers [default: direct]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,8 +257,8 @@ impl Settings {
         macro_rules! over {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
-        over!(data model recipe batch epochs lr optimizer momentum weight_decay schedule warmup_epochs clip_value
-            clip_norm init kernels normalize augment shards seed bootstrap strategy members ranks_per_member out max_steps eval_every reduce comm window wire norm_rows checkpoint_every
+        over!(data model recipe batch epochs lr optimizer momentum weight_decay decay_norms schedule warmup_epochs clip_value
+            clip_norm init zero_init_residual kernels normalize augment shards seed bootstrap strategy members ranks_per_member out max_steps eval_every reduce comm window wire norm_rows checkpoint_every
             keep max_failed_checkpoints stall_timeout digest_every trace tensorboard)
     }
 
@@ -276,11 +284,13 @@ impl Settings {
             optimizer,
             momentum: all.momentum.unwrap_or(0.9),
             weight_decay: all.weight_decay.unwrap_or(if optimizer == OptimizerKind::Adamw { 0.01 } else { 0.0 }),
+            decay_norms: all.decay_norms,
             schedule: all.schedule.unwrap_or(Schedule::Cosine),
             warmup_epochs: all.warmup_epochs.unwrap_or(1.0),
             clip_value: all.clip_value,
             clip_norm: all.clip_norm,
             init: all.init.unwrap_or_default(),
+            zero_init_residual: all.zero_init_residual.unwrap_or(false),
             kernels: all.kernels.unwrap_or_default(),
             normalize: all.normalize,
             augment: all.augment,

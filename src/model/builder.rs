@@ -174,6 +174,7 @@ impl Builder {
                 BlockKind::Residual { layers, shortcut } => {
                     let [inside, around] = ["residual", "shortcut"].map(|key| format!("{place}.{key}"));
                     let sum = self.list(layers, &inside, &inside, value.clone())?;
+                    self.end_residual(sum.tensor);
                     let around = self.list(shortcut, &around, &around, value.clone())?;
                     self.join(Op::Add(Add), block, &place, &value, vec![sum, around])?
                 }
@@ -189,6 +190,15 @@ impl Builder {
             };
         }
         Ok(value)
+    }
+
+    /// Marks the weight of the norm that writes `tensor`, the end of a residual block's layers, if it is a norm.
+    fn end_residual(&mut self, tensor: TensorId) {
+        let norm = self.graph.nodes.iter().position(|node| node.output == tensor && node.op.is_norm());
+        let params = norm.map(|norm| &mut self.params[norm]);
+        params.into_iter().flatten().filter(|param| param.name.ends_with(".weight")).for_each(|param| {
+            param.ends_residual = true;
+        });
     }
 
     /// The end of a block of path `path`, which joins what its lists of layers make of `input`.
@@ -230,7 +240,7 @@ impl Builder {
         let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
         let param = |Parameter { name, shape, initial, is_statistic }: Parameter| {
             let name = format!("{}{number}.{name}", op.word());
-            Param { name, shape, range: 0..0, initial, is_statistic }
+            Param { name, shape, range: 0..0, initial, is_statistic, ends_residual: false }
         };
         let params: Vec<Param> = op.parameters(shapes[0], &shape).into_iter().map(param).collect();
         self.count(&params)?;

@@ -124,6 +124,11 @@ impl Model {
         0..self.program.summed
     }
 
+    /// Whether any layer is a norm.
+    pub fn has_norms(&self) -> bool {
+        self.graph.nodes.iter().any(|node| node.op.is_norm())
+    }
+
     /// The batch norms, in the order of the steps.
     pub fn norms(&self) -> &[Normalize] {
         &self.program.norms

@@ -23,6 +23,8 @@ pub struct Param {
     /// Whether it is a running statistic: saved, digested and exported, but no weight that is optimised. Statistics stand behind all
     /// weights.
     pub is_statistic: bool,
+    /// Whether it is the weight of a norm that ends the layers of a residual block.
+    pub ends_residual: bool,
 }
 
 impl Param {
@@ -95,6 +97,13 @@ impl Params {
             };
             let stream = Stream::new(seed, Purpose::Weights, index, 0, 0);
             stream.fill_normal(&mut self.values[param.range.clone()], (2.0 / fan as f64).sqrt());
+        }
+    }
+
+    /// Sets the weights of norms that end the layers of residual blocks to zero: each block begins as its shortcut.
+    pub fn zero_residuals(&mut self) {
+        for param in self.table.iter().filter(|param| param.ends_residual) {
+            self.values[param.range.clone()].fill(0.0);
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```toml
 //! name = "tiny"
 //! layers = [
-//!     "conv 3x3x16", "relu",
+//!     "stem: conv 3x3x16", "relu",
 //!     { name = "layer1", repeat = 2, layers = [{ residual = ["conv 3x3x16", "relu", "conv 3x3x16"] }, "relu"] },
 //!     { branches = [["conv 1x1x16"], ["maxpool 3 stride 1 pad 1"]], join = "concat" },
 //!     "global_avgpool", "dense classes",
@@ -152,6 +152,32 @@ impl TryFrom<BlockText> for Block {
     }
 }
 
+impl Block {
+    /// Its name and its layer, where it is one layer with a name.
+    pub fn named_layer(&self) -> Option<(&str, &Op)> {
+        match (&self.name, self.repeat, &self.kind) {
+            (Some(name), 1, BlockKind::Layers(layers)) => match &layers[..] {
+                [Item::Layer(op)] => Some((name, op)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Item {
+    /// The layer that comes first in it, where that is one alone.
+    pub fn first(&self) -> Option<&Op> {
+        match self {
+            Item::Layer(op) => Some(op),
+            Item::Block(block) => match &block.kind {
+                BlockKind::Layers(layers) => layers.first()?.first(),
+                _ => None,
+            },
+        }
+    }
+}
+
 impl From<Block> for BlockText {
     fn from(Block { name, repeat, kind }: Block) -> BlockText {
         let text = BlockText { name, repeat: (repeat > 1).then_some(repeat), ..BlockText::default() };
@@ -205,7 +231,10 @@ impl Serialize for Item {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Item::Layer(op) => op.serialize(serializer),
-            Item::Block(block) => block.serialize(serializer),
+            Item::Block(block) => match block.named_layer() {
+                Some((name, op)) => format!("{name}: {op}").serialize(serializer),
+                None => block.serialize(serializer),
+            },
         }
     }
 }
@@ -216,10 +245,17 @@ impl<'de> Deserialize<'de> for Item {
         impl<'de> Visitor<'de> for Either {
             type Value = Item;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a layer such as \"conv 3x3x16\", or a block such as { residual = [\"conv 3x3x16\"] }")
+                f.write_str("a layer such as \"conv 3x3x16\" (or \"stem: conv 3x3x16\", with a name), or a block such as { residual = [\"conv 3x3x16\"] }")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Item, E> {
-                text.parse().map(Item::Layer).map_err(E::custom)
+                match text.split_once(':') {
+                    None => text.parse().map(Item::Layer).map_err(E::custom),
+                    Some((name, layer)) => {
+                        let layers = vec![Item::Layer(layer.parse().map_err(E::custom)?)];
+                        let text = BlockText { name: Some(name.trim().to_owned()), layers: Some(layers), ..BlockText::default() };
+                        Block::try_from(text).map(|block| Item::Block(Box::new(block))).map_err(E::custom)
+                    }
+                }
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
                 Block::deserialize(MapAccessDeserializer::new(map)).map(|block| Item::Block(Box::new(block)))
@@ -235,11 +271,12 @@ mod tests {
 
     #[test]
     fn blocks_print_as_they_were_written() {
-        let text = "name = \"b\"\nlayers = [\"conv 3x3x4\", { name = \"layer1\", repeat = 3, layers = [{ residual = [\"conv 3x3x4\"], shortcut = [\"conv 1x1x4\"] }, \"relu\"] }, { branches = [[\"conv 1x1x4\"], []], join = \"concat\" }, \"flatten\", \"dense classes\"]\n";
+        let text = "name = \"b\"\nlayers = [\"stem: conv 3x3x4\", { name = \"layer1\", repeat = 3, layers = [{ residual = [\"conv 3x3x4\"], shortcut = [\"conv 1x1x4\"] }, \"relu\"] }, { branches = [[\"conv 1x1x4\"], []], join = \"concat\" }, \"flatten\", \"dense classes\"]\n";
         let spec = ModelSpec::parse(text, "b").unwrap();
         let Item::Block(block) = &spec.layers[1] else { panic!("{spec:?}") };
         assert_eq!((block.name.as_deref(), block.repeat), (Some("layer1"), 3));
         let again = toml::to_string(&spec).unwrap();
+        assert!(again.contains("\"stem: conv 3x3x4\""), "{again}");
         assert_eq!(ModelSpec::parse(&again, "b").unwrap(), spec, "{again}");
     }
 
@@ -253,10 +290,12 @@ mod tests {
             ("{ branches = [[\"relu\"]], join = \"add\" }", "a block of 1 branch, expected two or more"),
             ("{ repeat = 0, layers = [\"relu\"] }", "from 1 to 1000"),
             ("{ name = \"a.b\", layers = [\"relu\"] }", "letters, digits"),
+            ("\"a.b: relu\"", "letters, digits"),
+            ("\"stem: rely\"", "did you mean 'relu'?"),
             ("{ residuals = [\"relu\"] }", "unknown field `residuals`"),
             ("{ residual = [\"rely\"] }", "did you mean 'relu'?"),
             (&format!("{}\"relu\"{}", "{ layers = [".repeat(60), "] }".repeat(60)), "too deep in one another"),
-            ("3", "such as \"conv 3x3x16\", or a block"),
+            ("3", "such as \"conv 3x3x16\""),
         ] {
             let text = format!("name = \"b\"\nlayers = [{block}, \"dense classes\"]");
             let refused = ModelSpec::parse(&text, "b.toml").unwrap_err().to_string();

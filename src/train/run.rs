@@ -12,7 +12,7 @@ use crate::comm::{Communicator, all_agree};
 use crate::config::{Batch, RunConfig};
 use crate::data::{EpochOrder, Part};
 use crate::error::{Error, Exit, Result};
-use crate::model::{Model, Params, Predictor};
+use crate::model::{Model, Param, Params, Predictor};
 use crate::optim::{self, Optimizer};
 use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
@@ -94,9 +94,17 @@ impl<'a> Run<'a> {
             norm_rows: config.norm_rows,
             recorded: recorded(plan),
         };
-        let (lockstep, mut params, optimizer) = Lockstep::new(&model, &data, batch, exchange, settings, comm)?;
+        let (lockstep, mut params, mut optimizer) = Lockstep::new(&model, &data, batch, exchange, settings, comm)?;
+        if !config.decay_norms.unwrap_or(!model.has_norms()) {
+            // Of weights, those of one size: norms' and biases.
+            let spared = Param::weights(&model.table).iter().filter(|param| param.shape.len() == 1);
+            optimizer.spare(spared.map(|param| param.range.clone()).collect());
+        }
         if lockstep.writes_params() {
             params.draw(config.init, config.seed);
+            if config.zero_init_residual {
+                params.zero_residuals();
+            }
         }
         comm.node_barrier();
         let fault = Fault::from_environment().and_then(|fault| {

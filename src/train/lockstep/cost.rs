@@ -4,10 +4,13 @@
 
 use serde::Serialize;
 
+use super::norm_groups::NormGroups;
 use super::setting::{Setting, most_rows};
 use super::sizes::Ranks;
-use crate::comm::{Strategy, Wire};
+use crate::comm::{Nodes, Strategy, Wire};
+use crate::data::Shards;
 use crate::kernels::DenseShape;
+use crate::model::ops::Normalize;
 use crate::model::{Model, Units};
 
 /// A time that grows with the rows.
@@ -66,6 +69,8 @@ pub struct Shape {
     pub units: [Units; 2],
     /// Dense layers, from below, and whether anything below has weights.
     pub dense: Vec<(DenseShape, bool)>,
+    /// Batch norms.
+    pub norms: Vec<Normalize>,
 }
 
 impl Shape {
@@ -75,7 +80,7 @@ impl Shape {
         let units = Units::of_params(&model.table);
         let below = units.partition_point(|unit| unit.end <= model.summed_params().end);
         let (below, above) = (units.part(0..below), units.part(below..units.len()));
-        Shape { units: [below, above], dense: dense.collect() }
+        Shape { units: [below, above], dense: dense.collect(), norms: model.norms().to_vec() }
     }
 }
 
@@ -90,6 +95,8 @@ pub struct Predicted {
     pub sent: f64,
     /// Bytes that it reads from its neighbours' memory.
     pub shared: f64,
+    /// Exchanges of batch norms' sums.
+    pub norm_exchanges: usize,
 }
 
 /// What adds up while a step is predicted.
@@ -103,6 +110,7 @@ struct Sum {
     exposed: f64,
     rows_travel: f64,
     node_barriers: f64,
+    norm_exchanges: usize,
     /// Bytes to other ranks; of them, to other machines.
     sent: f64,
     away: f64,
@@ -137,6 +145,7 @@ pub fn predict(shape: &Shape, strategies: &[Strategy], rates: &Rates, link: &Lin
         sum.sent += 8.0 * at.moves.scores();
         sum.exposed += link.latency * at.ranks.log2().ceil() * f64::from(u8::from(at.machines > 1.0));
     }
+    sum.norms(&shape.norms, link, setting, &at);
     sum.total(rates, link, &at)
 }
 
@@ -249,6 +258,29 @@ impl Sum {
         }
     }
 
+    /// Batch norms: each of their exchanges waits for all ranks.
+    fn norms(&mut self, norms: &[Normalize], link: &Link, setting: &Setting, at: &Scale) {
+        let &Setting { batch, shards, ranks, norm_rows, .. } = setting;
+        let members = at.members as usize;
+        let sizes = (0..ranks.div_ceil(members)).map(|group| members.min(ranks - group * members));
+        let step = Shards::new(batch, shards);
+        let rows: Vec<usize> = (0..shards).map(|shard| step.rows_of(shard..shard + 1).len()).collect();
+        let ends = |rank: usize| step.owned(rank, ranks).end;
+        let moves = NormGroups::new(norms, norm_rows).moves(norms, &rows, &ends, &Nodes::new(sizes, 0));
+        self.norm_exchanges = moves.exchanges;
+        self.send(moves.sent, at);
+        self.shared += moves.shared;
+        let exchanges = moves.exchanges as f64;
+        if at.members > 1.0 {
+            self.node_barriers += exchanges * if at.groups > 1.0 { 2.0 } else { 1.0 };
+        }
+        if at.machines > 1.0 && exchanges > 0.0 {
+            // One rank a group sends for all of it.
+            let groups = at.on_machine / at.members;
+            self.exposed += exchanges * link.latency + groups * moves.sent * at.away / link.bandwidth;
+        }
+    }
+
     fn total(&self, rates: &Rates, link: &Link, at: &Scale) -> Predicted {
         // What arrives is handled, too.
         let handling = 2.0 * self.sent * rates.byte;
@@ -261,7 +293,8 @@ impl Sum {
         let barrier = at.turns * rates.node_barrier + (at.turns - 1.0) * TURN;
         let work = passes + at.turns * self.update + self.node_barriers * barrier;
         let waiting = late + self.exposed;
-        Predicted { seconds: work + waiting, waiting, sent: self.sent, shared: self.shared }
+        let norm_exchanges = self.norm_exchanges;
+        Predicted { seconds: work + waiting, waiting, sent: self.sent, shared: self.shared, norm_exchanges }
     }
 }
 

@@ -57,7 +57,7 @@ pub struct OneMachine {
 
 impl OneMachine {
     fn setting(&self) -> Setting {
-        let OneMachine { rows, shards, ranks, .. } = *self;
+        let OneMachine { rows, shards, ranks, norm_rows, .. } = *self;
         Setting {
             batch: rows * ranks,
             shards,
@@ -66,6 +66,7 @@ impl OneMachine {
             cores: ranks as f64,
             window: ranks > 1,
             wire: Wire::F32,
+            norm_rows,
             norm: 0,
         }
     }

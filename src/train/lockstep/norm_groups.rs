@@ -34,6 +34,17 @@ pub struct NormGroups {
     pub span_ranks: bool,
 }
 
+/// What the root moves for the norms of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NormMoves {
+    /// Exchanges: two a norm, or one of all running statistics.
+    pub exchanges: usize,
+    /// Bytes that it sends to other groups.
+    pub sent: f64,
+    /// Bytes that it reads from its neighbours' segments.
+    pub shared: f64,
+}
+
 /// Room that norm groups take, whatever the step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NormSizes {
@@ -97,6 +108,21 @@ impl NormGroups {
         }
     }
 
+    /// What a step moves in which shards have `rows[s]` rows each; on the root of these groups.
+    pub fn moves(&mut self, norms: &[Normalize], rows: &[usize], ends: &dyn Fn(usize) -> usize, nodes: &Nodes) -> NormMoves {
+        let mut moves = NormMoves::default();
+        if self.is_empty() || nodes.size() == 1 {
+            return moves;
+        }
+        self.choose(rows, ends, nodes);
+        if self.span_ranks {
+            norms.iter().zip(&self.of).for_each(|(norm, &tree)| moves.add(2, &self.trees[tree].trees, norm.width(), nodes));
+        } else {
+            moves.add(1, &self.whole, norms.iter().map(Normalize::width).sum(), nodes);
+        }
+        moves
+    }
+
     /// What steps with these rows take; `steps` puts the rows of each shard in one of them into its argument, until there is none.
     pub fn sizes(
         norms: &[Normalize],
@@ -129,6 +155,16 @@ impl NormGroups {
             }
         }
         sizes
+    }
+}
+
+impl NormMoves {
+    /// Adds exchanges of sums of `width` numbers.
+    fn add(&mut self, exchanges: usize, trees: &Trees, width: usize, nodes: &Nodes) {
+        let bytes = (8 * exchanges * width) as f64;
+        self.exchanges += exchanges;
+        self.shared += bytes * (trees.sums_of_node(nodes) - trees.ranks.sums_of[nodes.rank()]) as f64;
+        self.sent += bytes * (trees.groups.sums_of[nodes.mine()] * (nodes.count() - 1)) as f64;
     }
 }
 

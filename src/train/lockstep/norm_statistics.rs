@@ -118,7 +118,7 @@ impl PieceExchange {
         };
         totals.copy_from_slice(&waiting.sums[..left * width]);
         // The first rank of a node reads its neighbours' pieces, the others what it made of them, where there are several nodes.
-        let neighbours = trees.sums_of_node(topology) - trees.ranks.sums_of[topology.rank()];
+        let neighbours = trees.sums_of_node(&topology.groups) - trees.ranks.sums_of[topology.rank()];
         let pieces = if topology.is_multi_node() && !is_first { trees.groups.merges.len() } else { neighbours };
         let read = (8 * width * pieces) as u64;
         topology.trace.end(began, What::Norm, about, [read, 0, 0, 0]);

@@ -102,6 +102,7 @@ pub fn choose(model: &Model, request: &PlanRequest<'_>, comm: &dyn Communicator,
         cores: members as f64,
         window: groups.members() > 1,
         wire: config.wire,
+        norm_rows: config.norm_rows,
         norm,
     };
     let shape = Shape::of(model);
@@ -238,10 +239,15 @@ impl ExchangePlan {
             (_, true) => "all layers by reduce".to_owned(),
             _ => self.shared.iter().map(rows).chain(["the others by reduce".to_owned()]).collect::<Vec<_>>().join(", "),
         };
-        let Predicted { sent, shared, .. } = self.predict(self.case.1.batch);
+        let Predicted { sent, shared, norm_exchanges, .. } = self.predict(self.case.1.batch);
+        let norms = match norm_exchanges {
+            0 => String::new(),
+            1 => "; running statistics of batch norms in one exchange a step".to_owned(),
+            exchanges => format!("; sums of batch norms in {exchanges} exchanges a step"),
+        };
         let wire = if config.wire == Wire::Bf16 { ", bfloat16 between machines" } else { "" };
         format!(
-            "gradients {ranks}{link}: {layers}{wire}; {:.2} MB sent and {:.2} MB read a step by the root",
+            "gradients {ranks}{link}: {layers}{wire}{norms}; {:.2} MB sent and {:.2} MB read a step by the root",
             sent / 1e6,
             shared / 1e6
         )

@@ -43,8 +43,8 @@ impl Trees {
     }
 
     /// The sums of all ranks of this rank's group.
-    pub fn sums_of_node(&self, topology: &Topology<'_>) -> usize {
-        self.ranks.sums_of[topology.groups.neighbours()].iter().sum()
+    pub fn sums_of_node(&self, groups: &Nodes) -> usize {
+        self.ranks.sums_of[groups.neighbours()].iter().sum()
     }
 
     /// The sums of all ranks that come before those of `rank`.

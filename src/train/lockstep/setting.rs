@@ -1,6 +1,7 @@
 //! Who computes a step: the setting of the cost model and of the plan.
 
 use crate::comm::Wire;
+use crate::model::ops::NormRows;
 
 /// Who computes.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct Setting {
     pub window: bool,
     /// The width of numbers between machines.
     pub wire: Wire,
+    /// Rows of batch norms' groups.
+    pub norm_rows: NormRows,
     /// Parts of the parameters that the norm of the gradient is summed over, where it is limited.
     pub norm: usize,
 }
