@@ -158,6 +158,72 @@ impl Convolution {
     }
 }
 
+/// `k`×`k`, channels that go by themselves, at size×size, stride.
+#[derive(Clone, Copy)]
+struct Depthwise(usize, usize, usize, usize);
+
+const DEPTHWISE: [Depthwise; 6] = [
+    Depthwise(3, 96, 32, 1),
+    Depthwise(3, 96, 32, 2),
+    Depthwise(3, 144, 56, 1),
+    Depthwise(3, 144, 56, 2),
+    Depthwise(3, 960, 7, 1),
+    Depthwise(5, 480, 14, 1),
+];
+
+impl Display for Depthwise {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Depthwise(k, channels, size, stride) = self;
+        write!(f, "{k}x{k} {channels} at {size}x{size} stride {stride}")
+    }
+}
+
+/// One image and its tensors.
+struct ByItself {
+    shape: ConvShape,
+    params: [Buffer; 2],
+    input: Buffer,
+    d_output: Buffer,
+    output: Buffer,
+    d_input: Buffer,
+    d_params: [Buffer; 2],
+    scratch: Buffer,
+}
+
+impl ByItself {
+    fn new(Depthwise(k, channels, size, stride): Depthwise) -> ByItself {
+        let window = Window { kh: k, kw: k, stride, dilation: 1, padding: Padding::Pixels(k / 2) };
+        let shape = ConvShape::new([size, size, channels], window, channels).and_then(|shape| shape.grouped(channels));
+        let shape = shape.expect("a shape that fits");
+        ByItself {
+            params: [numbers(1, shape.weight_len(), 0.3), numbers(2, channels, 0.1)],
+            input: numbers(3, shape.input_len(), 1.0),
+            d_output: numbers(4, shape.output_len(), 1.0),
+            output: zeros(shape.output_len()),
+            d_input: zeros(shape.input_len()),
+            d_params: [zeros(shape.weight_len()), zeros(channels)],
+            scratch: zeros(conv::depthwise_scratch(&shape)),
+            shape,
+        }
+    }
+
+    fn flop(&self) -> usize {
+        2 * self.shape.h_out * self.shape.w_out * self.shape.weight_len()
+    }
+
+    fn pass(&mut self, work: Work) {
+        let ByItself { shape, params: [weight, bias], input, d_output, output, d_input, d_params, scratch } = self;
+        match work {
+            Work::Forward => conv::depthwise_forward(shape, input, weight, bias, output, scratch),
+            Work::BackwardData => conv::depthwise_backward_data(shape, d_output, weight, d_input, scratch),
+            Work::BackwardWeights => {
+                let [d_weight, d_bias] = d_params;
+                conv::depthwise_backward_weights(shape, input, d_output, d_weight, d_bias, scratch);
+            }
+        }
+    }
+}
+
 /// Inputs, outputs, rows.
 #[derive(Clone, Copy)]
 struct Matrix(usize, usize, usize);
@@ -251,6 +317,27 @@ fn conv_backward_data(bencher: Bencher<'_, '_>, case: On<Conv>) {
 #[divan::bench(args = on_each(&CONVOLUTIONS))]
 fn conv_backward_weights(bencher: Bencher<'_, '_>, case: On<Conv>) {
     convolution(bencher, case, Work::BackwardWeights);
+}
+
+fn depthwise(bencher: Bencher<'_, '_>, On(isa, shape): On<Depthwise>, work: Work) {
+    let mut depthwise = ByItself::new(shape);
+    let flop = depthwise.flop();
+    isa.with(|| bencher.counter(ItemsCount::new(flop)).bench_local(|| depthwise.pass(work)));
+}
+
+#[divan::bench(args = on_each(&DEPTHWISE))]
+fn depthwise_forward(bencher: Bencher<'_, '_>, case: On<Depthwise>) {
+    depthwise(bencher, case, Work::Forward);
+}
+
+#[divan::bench(args = on_each(&DEPTHWISE))]
+fn depthwise_backward_data(bencher: Bencher<'_, '_>, case: On<Depthwise>) {
+    depthwise(bencher, case, Work::BackwardData);
+}
+
+#[divan::bench(args = on_each(&DEPTHWISE))]
+fn depthwise_backward_weights(bencher: Bencher<'_, '_>, case: On<Depthwise>) {
+    depthwise(bencher, case, Work::BackwardWeights);
 }
 
 #[divan::bench(args = on_each(&DENSE))]

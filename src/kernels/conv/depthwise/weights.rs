@@ -91,10 +91,11 @@ fn add_weights_loops<S: Simd>(
     let ConvShape { h_in, w_in, h_out, w_out, c_out: channels, kh, kw, .. } = *shape;
     assert!(input.len() == h_in * w_in * channels && d_output.len() == h_out * w_out * channels);
     assert!(d_weight.len() == kh * kw * channels && columns.len() >= columns_len(shape) && S::LANES <= LANES);
-    for channel in (0..channels).step_by(S::LANES) {
-        let count = S::LANES.min(channels - channel);
-        for first in (0..h_out).step_by(rows_at_once(shape)) {
-            let rows = rows_at_once(shape).min(h_out - first);
+    // All channels of some rows, then the next rows: the rows stay in the second-level cache.
+    for first in (0..h_out).step_by(rows_at_once(shape)) {
+        let rows = rows_at_once(shape).min(h_out - first);
+        for channel in (0..channels).step_by(S::LANES) {
+            let count = S::LANES.min(channels - channel);
             let part = Part { first, rows, channel, count };
             // SAFETY: the asserts above: these rows of the image and of the gradient, and these channels, lie in them.
             unsafe {
