@@ -44,7 +44,7 @@ mod memory;
 mod names;
 mod pictures;
 mod old_files;
-mod norms;
+mod batch_norm;
 mod outlines;
 mod plain;
 mod places;
