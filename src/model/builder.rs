@@ -2,7 +2,7 @@
 
 use super::advice::{advice, differ, join_advice};
 use super::graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
-use super::ops::{Add, Concat, Fused, Op};
+use super::ops::{Add, Concat, Fused, Op, Parameter};
 use super::params::Param;
 use super::shape::{MOST_VALUES, Shape};
 use super::spec::{Block, BlockKind, Item, Join, ModelSpec};
@@ -13,9 +13,6 @@ const MOST_LAYERS: usize = 1 << 12;
 
 /// How deep blocks may stand in one another.
 const MOST_DEPTH: usize = 16;
-
-/// A parameter to be: name and shape.
-type Named = (String, Vec<usize>);
 
 /// A tensor as the next layer sees it.
 #[derive(Clone, Debug)]
@@ -105,8 +102,8 @@ struct Builder {
     /// Blocks that the layer stands in.
     depth: usize,
     weights: usize,
-    /// The parameters of each node: name and shape.
-    params: Vec<Vec<Named>>,
+    /// The parameters of each node, their places in the block still to come.
+    params: Vec<Vec<Param>>,
 }
 
 impl Builder {
@@ -226,8 +223,11 @@ impl Builder {
         let flops = op.flops(shapes[0], &shape);
         let number = self.number - 1;
         let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
-        let named = |(tensor, shape): (&str, Vec<usize>)| (format!("{}{number}.{tensor}", op.word()), shape);
-        let params: Vec<Named> = op.parameters(shapes[0], &shape).into_iter().map(named).collect();
+        let param = |Parameter { name, shape, initial }: Parameter| {
+            let name = format!("{}{number}.{name}", op.word());
+            Param { name, shape, range: 0..0, initial }
+        };
+        let params: Vec<Param> = op.parameters(shapes[0], &shape).into_iter().map(param).collect();
         let parameters = self.count(&params)?;
         let image = shapes[0].as_image().ok();
         let unseen = op.window().zip(image).map(|(window, [h, w, _])| window.unseen([h, w]));
@@ -267,15 +267,15 @@ impl Builder {
     }
 
     /// Counts an operation's parameters.
-    fn count(&mut self, params: &[Named]) -> Result<usize, String> {
+    fn count(&mut self, params: &[Param]) -> Result<usize, String> {
         let product = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        let sum = |sum: usize, (_, shape): &Named| sum.checked_add(product(shape)?);
+        let sum = |sum: usize, param: &Param| sum.checked_add(product(&param.shape)?);
         let count = params
             .iter()
             .try_fold(0usize, sum)
             .filter(|count| self.weights.checked_add(*count).is_some_and(|all| all <= MOST_VALUES));
         let count = count.ok_or_else(|| {
-            let sizes: Vec<String> = params[0].1.iter().map(ToString::to_string).collect();
+            let sizes: Vec<String> = params[0].shape.iter().map(ToString::to_string).collect();
             format!("weights {} would be more than 2^33 in all", sizes.join("x"))
         })?;
         self.weights += count;
@@ -284,16 +284,16 @@ impl Builder {
 
     /// What goes image by image comes first; then parameters follow one another as the operations do.
     fn order(&mut self) {
-        let mut nodes: Vec<(Node, Vec<Named>)> =
+        let mut nodes: Vec<(Node, Vec<Param>)> =
             std::mem::take(&mut self.graph.nodes).into_iter().zip(self.params.drain(..)).collect();
         nodes.sort_by_key(|(node, _)| node.by_rows);
         let mut start = 0;
         for (mut node, params) in nodes {
             let first = self.graph.table.len();
-            for (name, shape) in params {
-                let range = start..start + shape.iter().product::<usize>();
+            for param in params {
+                let range = start..start + param.shape.iter().product::<usize>();
                 start = range.end;
-                self.graph.table.push(Param { name, shape, range });
+                self.graph.table.push(Param { range, ..param });
             }
             node.params = first..self.graph.table.len();
             self.graph.nodes.push(node);

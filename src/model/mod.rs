@@ -34,7 +34,7 @@ pub use forward::{DenseStep, Through};
 pub use gradients::SlotId;
 pub use graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
 pub use layer_times::LayerTimes;
-pub use params::{Gradients, Init, Param, Params};
+pub use params::{Gradients, Init, Initial, Param, Params};
 pub use predictor::Predictor;
 pub use probe::Probe;
 pub use profile::Times;

@@ -18,6 +18,20 @@ pub struct Param {
     pub shape: Vec<usize>,
     /// Its place in the block.
     pub range: Range<usize>,
+    /// What it begins with.
+    pub initial: Initial,
+}
+
+/// What a parameter begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Initial {
+    /// Random numbers, as [`Init`] spreads them.
+    Drawn,
+    /// Zeros.
+    #[default]
+    Zeros,
+    /// Ones.
+    Ones,
 }
 
 /// How initial weights are spread.
@@ -41,7 +55,7 @@ pub struct Params {
 }
 
 impl Params {
-    /// Random weights, zero biases: a pure function of `seed`, the same on every rank.
+    /// What every parameter begins with: a pure function of `seed`, the same on every rank.
     pub fn initial(table: Arc<[Param]>, init: Init, seed: u64) -> Params {
         let values = zeros(table.last().map_or(0, |param| param.range.end));
         let mut params = Params { values, table };
@@ -49,16 +63,18 @@ impl Params {
         params
     }
 
-    /// Draws random weights; biases stay as they are.
+    /// Draws random weights, and sets ones; what begins with zeros stays as it is.
     pub fn draw(&mut self, init: Init, seed: u64) {
         for (index, param) in self.table.iter().enumerate() {
             position::tick();
-            let Some((&fan_out, inputs)) = param.shape.split_last().filter(|(_, inputs)| !inputs.is_empty()) else {
-                continue;
-            };
+            if param.initial == Initial::Ones {
+                self.values[param.range.clone()].fill(1.0);
+            }
+            let drawn = param.shape.split_last().filter(|_| param.initial == Initial::Drawn);
+            let Some((&fan_out, inputs)) = drawn else { continue };
             let fan_in: usize = inputs.iter().product();
             // A convolution's output pixel feeds as many windows as the window has pixels.
-            let window: usize = inputs[..inputs.len() - 1].iter().product();
+            let window: usize = inputs[..inputs.len().saturating_sub(1)].iter().product();
             let fan = match init {
                 Init::He => fan_in,
                 Init::Xavier => fan_in + window * fan_out,

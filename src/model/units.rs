@@ -122,9 +122,11 @@ impl Units {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::params::Initial;
 
     fn param(shape: &[usize], start: usize) -> Param {
-        Param { name: String::new(), shape: shape.to_vec(), range: start..start + shape.iter().product::<usize>() }
+        let range = start..start + shape.iter().product::<usize>();
+        Param { name: String::new(), shape: shape.to_vec(), range, initial: Initial::Drawn }
     }
 
     #[test]

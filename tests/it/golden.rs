@@ -92,14 +92,14 @@ fn check_layer(name: &str, group: &hdf5::Group, engine: Engine) {
     let shape_of_output = op.output(&[&shape], 0).unwrap();
     let tensors = op.parameters(&shape, &shape_of_output);
     let all = |prefix: &str| -> Vec<f32> {
-        tensors.iter().flat_map(|(tensor, _)| values(group, &format!("{prefix}{tensor}"))).collect()
+        tensors.iter().flat_map(|tensor| values(group, &format!("{prefix}{}", tensor.name))).collect()
     };
     let mut end = 0;
     let ranges: Vec<std::ops::Range<usize>> = tensors
         .iter()
-        .map(|(_, sizes)| {
-            end += sizes.iter().product::<usize>();
-            end - sizes.iter().product::<usize>()..end
+        .map(|tensor| {
+            end += tensor.shape.iter().product::<usize>();
+            end - tensor.shape.iter().product::<usize>()..end
         })
         .collect();
     let [input, output, d_output, d_input] = ["input", "output", "d_output", "d_input"].map(|n| values(group, n));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::gemm::GemmConv;
-use super::operation::{Fused, Layout, Operation, Site};
+use super::operation::{Fused, Layout, Operation, Parameter, Site};
 use super::words::{Words, sizes_of};
 use super::work::{Backward, Forward, Keeps, Map, Work};
 use crate::kernels::conv::{self, ConvBlock, Frame};
@@ -48,9 +48,9 @@ impl Operation for Conv {
         Shape::image([shape.h_out, shape.w_out, shape.c_out]).checked()
     }
 
-    fn parameters(&self, input: &Shape, _output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
+    fn parameters(&self, input: &Shape, _output: &Shape) -> Vec<Parameter> {
         let c_in = input.sizes().last().copied().unwrap_or(0);
-        vec![("weight", vec![self.window.kh, self.window.kw, c_in, self.c_out]), ("bias", vec![self.c_out])]
+        Parameter::weight_and_bias(vec![self.window.kh, self.window.kw, c_in, self.c_out], self.c_out)
     }
 
     fn flops(&self, input: &Shape, _output: &Shape) -> u64 {

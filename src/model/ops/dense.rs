@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::gemm::GemmDense;
-use super::operation::{Operation, Site};
+use super::operation::{Operation, Parameter, Site};
 use super::words::{Words, sizes_of};
 use super::work::{Backward, DenseWork, Forward, Map, Work};
 use crate::kernels::{self, DenseShape};
@@ -39,9 +39,8 @@ impl Operation for Dense {
         inputs[0].as_vector().map(|_| Shape::vector(self.0.unwrap_or(classes)))
     }
 
-    fn parameters(&self, input: &Shape, output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
-        let outputs = output.len();
-        vec![("weight", vec![input.len(), outputs]), ("bias", vec![outputs])]
+    fn parameters(&self, input: &Shape, output: &Shape) -> Vec<Parameter> {
+        Parameter::weight_and_bias(vec![input.len(), output.len()], output.len())
     }
 
     fn flops(&self, input: &Shape, output: &Shape) -> u64 {

@@ -42,7 +42,7 @@ pub use hard_sigmoid::HardSigmoid;
 pub use hard_swish::HardSwish;
 pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
-pub use operation::{Fused, Layout, Operation, Site};
+pub use operation::{Fused, Layout, Operation, Parameter, Site};
 pub use relu::Relu;
 pub use relu6::Relu6;
 pub use sigmoid::Sigmoid;
@@ -107,7 +107,7 @@ macro_rules! operations {
             }
 
             /// As [`Operation::parameters`].
-            pub fn parameters(&self, input: &Shape, output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
+            pub fn parameters(&self, input: &Shape, output: &Shape) -> Vec<Parameter> {
                 match self { $(Op::$name(op) => op.parameters(input, output),)* }
             }
 

@@ -7,6 +7,7 @@ use super::words::Words;
 use super::work::Work;
 use crate::kernels::{Frame, PoolShape, Rectifier, Window};
 use crate::model::engine::Engine;
+use crate::model::params::Initial;
 use crate::model::shape::Shape;
 
 /// What every operation says of itself.
@@ -25,8 +26,8 @@ pub trait Operation: fmt::Display + Sized {
         Ok(inputs[0].clone())
     }
 
-    /// Name and shape of each of its parameters; the last size is that of its outputs.
-    fn parameters(&self, _input: &Shape, _output: &Shape) -> Vec<(&'static str, Vec<usize>)> {
+    /// Its parameters.
+    fn parameters(&self, _input: &Shape, _output: &Shape) -> Vec<Parameter> {
         Vec::new()
     }
 
@@ -49,6 +50,26 @@ pub trait Operation: fmt::Display + Sized {
     /// The function, if it is linear above zero and another line below: what is in front may compute it.
     fn rectifier(&self) -> Option<Rectifier> {
         None
+    }
+}
+
+/// A parameter of an operation.
+pub struct Parameter {
+    /// Its name in the operation.
+    pub name: &'static str,
+    /// Its shape; the last size is that of the operation's outputs.
+    pub shape: Vec<usize>,
+    /// What it begins with.
+    pub initial: Initial,
+}
+
+impl Parameter {
+    /// A drawn `weight`, and a `bias` that is zero, of so many outputs.
+    pub fn weight_and_bias(shape: Vec<usize>, outputs: usize) -> Vec<Parameter> {
+        vec![
+            Parameter { name: "weight", shape, initial: Initial::Drawn },
+            Parameter { name: "bias", shape: vec![outputs], initial: Initial::Zeros },
+        ]
     }
 }
 
