@@ -225,8 +225,34 @@ impl Model {
                     }
                 });
             }
+            Work::Scale(channels) => self.backward_scale(index, *channels, &rows, memory),
             Work::View => {}
         }
+    }
+
+    /// The step of a product of an image by a factor a channel.
+    fn backward_scale(&self, index: usize, channels: usize, rows: &Rows, memory: &mut Memory<'_>) {
+        let (step, Some(targets)) = (&self.program.steps[index], self.program.targets(index)) else { return };
+        let slot = self.program.gradients.of[step.output].unwrap_or_default();
+        let place = memory.gradient(slot, rows);
+        let value = |input: usize| &memory.values.read[step.inputs[input]][memory.value(step.inputs[input], rows)];
+        let (map, factors) = (value(0), value(1));
+        let Tensors { read, write, places } = &mut *memory.slots;
+        let d_output = &read[slot][place];
+        memory.profile.time(index, What::BackwardData, || {
+            for (input, target) in targets.iter().enumerate() {
+                let (to, accumulate) = match *target {
+                    Target::Nowhere | Target::Same => continue,
+                    Target::Set(to) => (to, false),
+                    Target::Add { into, .. } => (into, true),
+                };
+                let gradient = &mut write[to][places[to].of(rows, true)];
+                match input {
+                    0 => kernels::scale_backward_map(channels, factors, d_output, gradient, accumulate),
+                    _ => kernels::scale_backward_factors(channels, map, d_output, gradient, accumulate),
+                }
+            }
+        });
     }
 
     /// The step of an operation with one input, whose gradient goes to `target`.

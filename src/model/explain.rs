@@ -9,7 +9,7 @@ use super::graph::TensorId;
 use super::ops::work::{Backward, Between, Pass, Work};
 use super::program::Program;
 use super::{Model, Params, Workspace};
-use crate::kernels::{Buffer, Leaf, add, take_channels, zeros};
+use crate::kernels::{Buffer, Leaf, add, scale_backward_factors, scale_backward_map, take_channels, zeros};
 use crate::position;
 
 /// How a map is made.
@@ -147,6 +147,16 @@ impl Model {
                     for (channels, &input) in channels(counts).zip(&step.inputs).filter(|(_, input)| leads[**input]) {
                         let mut d_input = of(input);
                         take_channels(channels, &d_output, &mut d_input);
+                        bring(&mut gradients[input], d_input);
+                    }
+                }
+                Work::Scale(channels) => {
+                    let (map, factors) = (value(step.inputs[0]), value(step.inputs[1]));
+                    let mut d_inputs = [of(step.inputs[0]), of(step.inputs[1])];
+                    scale_backward_map(*channels, factors, &d_output, &mut d_inputs[0], false);
+                    scale_backward_factors(*channels, map, &d_output, &mut d_inputs[1], false);
+                    for (d_input, &input) in d_inputs.into_iter().zip(&step.inputs).filter(|(_, input)| leads[**input])
+                    {
                         bring(&mut gradients[input], d_input);
                     }
                 }

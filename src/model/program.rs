@@ -173,7 +173,7 @@ fn hold(graph: &Graph, steps: &mut [Step]) -> Vec<Keeps> {
                 let before = step.held.map_or(Keeps::Nothing, |input| kept[step.inputs[input]]);
                 kept[step.output] = work.keeps(before);
             }
-            Work::View | Work::Concat(_) => {}
+            Work::View | Work::Concat(_) | Work::Scale(_) => {}
         }
     }
     kept

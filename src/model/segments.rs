@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::graph::Graph;
+use super::ops::Op;
 
 /// Images that go together through late layers. Their weights come from the last cache, or from memory, once for all of them: a network of
 /// twelve convolutions of 256 and 512 channels on 64×64 pixels trains 1.3 times as fast with 8 as with 1, and with 16 not faster.
@@ -34,7 +35,7 @@ pub struct Segments(Vec<Segment>);
 
 impl Segments {
     /// Of `graph`: image by image while the maps of a layer are larger than its weights, some images at a time from there on, until a
-    /// dense layer wants all rows.
+    /// dense layer wants all rows. (Dense layers that make factors of channels go as the image does.)
     pub fn new(graph: &Graph) -> Segments {
         let mut segments: Vec<Segment> = Vec::new();
         let mut images = 1;
@@ -42,7 +43,8 @@ impl Segments {
             let params = &graph.table[node.params.clone()];
             let weights: usize = params.iter().map(|param| param.range.len()).sum();
             let maps = node.inputs.iter().map(|(input, _)| *input).chain([node.output]);
-            if weights > maps.map(|tensor| graph.tensors[tensor].shape.len()).sum() {
+            let is_dense = matches!(node.op, Op::Dense(_));
+            if !is_dense && weights > maps.map(|tensor| graph.tensors[tensor].shape.len()).sum() {
                 images = LATE_IMAGES;
             }
             let traversal = if node.by_rows { Traversal::Rows } else { Traversal::Images(images) };

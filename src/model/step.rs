@@ -44,7 +44,11 @@ impl Step {
 
     /// Whether its backward pass reads its inputs.
     pub fn reads_inputs(&self) -> bool {
-        if let Work::Map(map) = &self.work { map.reads_input() } else { false }
+        match &self.work {
+            Work::Map(map) => map.reads_input(),
+            Work::Scale(_) => true,
+            Work::View | Work::Elementwise(_) | Work::Concat(_) => false,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-"""Makes graphs.h5: the networks of graphs.toml, with residual blocks and branches, as PyTorch has them.
+"""Makes graphs.h5: the networks of graphs.toml, with residual blocks, branches and channel scaling, as PyTorch has them.
 
     cd tests/golden && python make_graphs.py          # torch 2.15.0, numpy 2.4.6, h5py 3.16.0
 
@@ -40,6 +40,10 @@ class Network:
         layer = Layer(text.replace("classes", str(CLASSES)))
         if layer.kind == "global_avgpool":
             return x.mean(dim=(1, 2))
+        if layer.kind == "global_maxpool":
+            return x.amax(dim=(1, 2))
+        if layer.kind == "drop_path":  # of probability 0
+            return x
         shapes, fan_in = layer.parameter_shapes(list(x.shape[1:]))
         scales = [fan_in**-0.5, 0.1] if shapes else []
         address = 1000 * self.index + 2 * number
@@ -60,6 +64,10 @@ class Network:
             elif "residual" in block:
                 y = self.items(block["residual"], x)
                 x = y + self.items(block.get("shortcut", []), x)
+                self.count()
+            elif "scale" in block:
+                y = self.items(block["scale"], x)
+                x = x * (y[:, None, None, :] if x.dim() == 4 else y)
                 self.count()
             else:
                 ends = [self.items(branch, x) for branch in block["branches"]]

@@ -25,9 +25,12 @@ class Layer:
         words = text.split()
         self.kind, rest = words[0], words[1:]
         self.stride, self.pad, self.size = None, None, None
+        self.eps = 1e-5
         while rest:
             word = rest.pop(0)
-            if word in ("stride", "pad"):
+            if word == "eps":
+                self.eps = float(rest.pop(0))
+            elif word in ("stride", "pad"):
                 value = rest.pop(0)
                 setattr(self, word, value if value == "same" else int(value))
             else:
@@ -47,6 +50,8 @@ class Layer:
             return [(self.kh, self.kw, shape[-1], self.c_out), (self.c_out,)], self.kh * self.kw * shape[-1]
         if self.kind == "dense":
             return [(shape[-1], int(self.size)), (int(self.size),)], shape[-1]
+        if self.kind in ("group_norm", "layer_norm"):
+            return [(shape[-1],), (shape[-1],)], 1
         return [], None
 
     def pads(self, h_in, w_in):
@@ -58,10 +63,12 @@ class Layer:
 
     def forward(self, x, weight=None, bias=None):
         """`x` is [batch, h, w, c] or [batch, inputs]. Dropout is the caller's."""
-        if self.kind in ("conv", "maxpool", "avgpool"):
+        if self.kind in ("conv", "maxpool", "avgpool", "adaptive_avgpool", "group_norm"):
             return self.windowed(x.permute(0, 3, 1, 2).contiguous(), weight, bias).permute(0, 2, 3, 1)
         if self.kind == "dense":
             return x @ weight + bias
+        if self.kind == "layer_norm":
+            return F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
         if self.kind == "flatten":
             return x.reshape(x.shape[0], -1)
         if self.kind == "global_avgpool":
@@ -76,6 +83,11 @@ class Layer:
 
     def windowed(self, x, weight, bias):
         """`x` is NCHW here."""
+        if self.kind == "adaptive_avgpool":
+            sizes = [int(size) for size in self.size.split("x")]
+            return F.adaptive_avg_pool2d(x, sizes if len(sizes) == 2 else sizes * 2)
+        if self.kind == "group_norm":
+            return F.group_norm(x, int(self.size), weight, bias, self.eps)
         pads = self.pads(*x.shape[2:])
         if self.kind == "conv":
             return F.conv2d(F.pad(x, pads), weight.permute(3, 2, 0, 1).contiguous(), bias, self.stride)

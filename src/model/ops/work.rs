@@ -19,6 +19,8 @@ pub enum Work {
     Elementwise(Box<dyn Elementwise>),
     /// The inputs stand side by side in every pixel of the output: channels of each.
     Concat(Vec<usize>),
+    /// The first input times the second, a vector of a factor for each of so many channels.
+    Scale(usize),
 }
 
 /// The rows of a micro-batch, where randomness needs to know.
