@@ -64,8 +64,8 @@ const STRIDES: [usize; 5] = [1, 2, 3, 4, 8];
 
 /// Which two ends of a block `op` cannot join, by their places in the text.
 pub fn differ(block: &BlockKind, op: &Op, ends: &[&Shape]) -> String {
-    let cannot = |end: &&Shape| op.output(&[ends[0], end], 1).is_err();
-    let Some(other) = ends.iter().position(cannot) else { return "too many values together".to_owned() };
+    let cannot = |other: &usize| op.output(&[ends[0], ends[*other]], 1).is_err();
+    let Some(other) = (1..ends.len()).find(cannot) else { return "too many values together".to_owned() };
     let (one, two) = (ends[0], ends[other]);
     match block {
         BlockKind::Residual { shortcut, .. } if shortcut.is_empty() => {

@@ -93,7 +93,13 @@ impl Model {
                 ready: self.ready(step),
             })
         };
-        self.program.steps.iter().enumerate().filter_map(dense).collect()
+        let steps = || self.program.steps.iter().enumerate();
+        // Where other steps by rows have weights, too, the gradients of all are summed.
+        let is_other = |(index, step): (usize, &Step)| {
+            let is_dense = matches!(&step.work, Work::Map(map) if map.dense().is_some());
+            step.has_weights && !is_dense && self.takes_all_rows(index)
+        };
+        if steps().any(is_other) { Vec::new() } else { steps().filter_map(dense).collect() }
     }
 
     /// The step behind which the inputs of another one are complete; 0 where it reads the network's input.

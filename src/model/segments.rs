@@ -126,6 +126,11 @@ mod tests {
         let found = segments(r#""conv 3x3x8", "relu", "maxpool 2", "flatten", "dense classes""#);
         assert_eq!(found, [(0..3, Traversal::Images(1)), (3..4, Traversal::Rows)]);
         assert_eq!(segments(r#""flatten", "dense classes""#), [(0..1, Traversal::Rows)]);
+        // Dense layers that make factors of an image's channels go as the image does.
+        let found = segments(
+            r#""conv 3x3x8", { scale = ["global_avgpool", "dense 32", "dense 8"] }, "flatten", "dense classes""#,
+        );
+        assert_eq!(found, [(0..5, Traversal::Images(1)), (5..6, Traversal::Rows)]);
     }
 
     #[test]
