@@ -6,8 +6,10 @@
 //! - [`torch`]: the same network as a line of PyTorch;
 //! - [`samples`]: rows with the model's predictions, to check the others by.
 
+mod order;
 pub mod stages;
 pub mod onnx;
+mod onnx_graph;
 mod onnx_proto;
 pub mod weights;
 pub mod torch;

@@ -9,12 +9,13 @@ use std::path::Path;
 use prost::Message;
 
 use super::metadata;
+use super::onnx_graph::{FLOAT, Graph, Value, float, int, ints, value_info};
 use super::onnx_proto::*;
 use super::stages::{Function, Kind, Operand, Pads, Stage, Weights, stages};
 use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::{Error, Result};
-use crate::kernels::PoolShape;
+use crate::kernels::{AdaptiveShape, GroupNormShape, PoolShape};
 use crate::plural::plural;
 
 const OPSET: i64 = 17;
@@ -22,9 +23,7 @@ const IR_VERSION: i64 = 8;
 /// What a protobuf message can hold.
 const MOST_BYTES: usize = (1 << 31) - (1 << 20);
 
-/// Element types, as ONNX numbers them.
-const FLOAT: i32 = 1;
-const UINT8: i32 = 2;
+/// An element type, as ONNX numbers them.
 const DOUBLE: i32 = 11;
 
 /// The bytes of the file; `path` is the model's own, for the metadata.
@@ -79,60 +78,7 @@ pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
-/// What a stage gives.
-#[derive(Clone)]
-struct Value {
-    name: String,
-    /// Whether it is an image with channels last, as ours are, or first, as ONNX wants them.
-    channels_last: bool,
-}
-
-/// A graph that grows at its end.
-struct Graph {
-    nodes: Vec<NodeProto>,
-    initializers: Vec<TensorProto>,
-    input: ValueInfo,
-    /// The newest value.
-    value: String,
-    /// Whether it is an image with channels last, as ours are, or first, as ONNX wants them.
-    channels_last: bool,
-}
-
 impl Graph {
-    fn new(shape: RowShape) -> Graph {
-        let (name, kind, sizes) = match shape {
-            RowShape::Image { h, w, c } => ("pictures", UINT8, vec![h, w, c]),
-            RowShape::Features { d } => ("features", FLOAT, vec![d]),
-        };
-        let input = value_info(name, kind, &sizes);
-        Graph { nodes: Vec::new(), initializers: Vec::new(), input, value: name.to_owned(), channels_last: true }
-    }
-
-    fn node_to(&mut self, op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> String {
-        self.nodes.push(NodeProto {
-            input: inputs.iter().map(|&name| name.to_owned()).collect(),
-            output: vec![output.to_owned()],
-            name: output.to_owned(),
-            op_type: op.to_owned(),
-            attribute,
-        });
-        output.to_owned()
-    }
-
-    /// The newest value goes through `op`, together with `others`.
-    fn then(&mut self, op: &str, others: &[&str], output: &str, attribute: Vec<AttributeProto>) {
-        let value = std::mem::take(&mut self.value);
-        let inputs: Vec<&str> = std::iter::once(value.as_str()).chain(others.iter().copied()).collect();
-        self.value = self.node_to(op, &inputs, output, attribute);
-    }
-
-    fn tensor(&mut self, name: &str, dims: &[usize], values: impl Iterator<Item = f32>) -> String {
-        let raw_data = values.flat_map(f32::to_le_bytes).collect();
-        let dims = dims.iter().map(|&size| size as i64).collect();
-        self.initializers.push(TensorProto { dims, data_type: FLOAT, name: name.to_owned(), raw_data });
-        name.to_owned()
-    }
-
     /// What a normaliser does to a row.
     fn prepare(&mut self, saved: &SavedModel) {
         let raw = self.value.clone();
@@ -187,33 +133,6 @@ impl Graph {
         (self.node_to("Cast", &[&mean], "moments.mean_f32", to(FLOAT)), inverse)
     }
 
-    /// The newest value.
-    fn value(&self) -> Value {
-        Value { name: self.value.clone(), channels_last: self.channels_last }
-    }
-
-    /// The newest value with its channels where they are wanted.
-    fn channels(&mut self, last: bool, name: &str) {
-        if self.channels_last != last {
-            let order: &[i64] = if last { &[0, 2, 3, 1] } else { &[0, 3, 1, 2] };
-            let output = format!("{name}.channels_{}", if last { "last" } else { "first" });
-            self.then("Transpose", &[], &output, vec![ints("perm", order)]);
-            self.channels_last = last;
-        }
-    }
-
-    /// Several values go through `op` together, their channels all where they are wanted.
-    fn join(&mut self, op: &str, inputs: Vec<Value>, last: bool, name: &str, attributes: Vec<AttributeProto>) {
-        let mut names = Vec::with_capacity(inputs.len());
-        for (index, Value { name: value, channels_last }) in inputs.into_iter().enumerate() {
-            (self.value, self.channels_last) = (value, channels_last);
-            self.channels(last, &format!("{name}.input{index}"));
-            names.push(std::mem::take(&mut self.value));
-        }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.value = self.node_to(op, &names, &format!("{name}.output"), attributes);
-    }
-
     /// An element-wise function of the value: its operators, one behind the other.
     fn function(&mut self, name: &str, function: &Function) {
         let argument = self.value.clone();
@@ -231,6 +150,59 @@ impl Graph {
             let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
             self.then(operator.name, &operands, &output, attributes);
         }
+    }
+
+    /// The first value times a factor a channel.
+    fn scale(&mut self, name: &str, mut inputs: Vec<Value>, is_image: bool) {
+        let Some(Value { name: mut factors, .. }) = inputs.pop() else { return };
+        for Value { name, channels_last } in inputs {
+            (self.value, self.channels_last) = (name, channels_last);
+        }
+        if is_image {
+            self.channels(false, name);
+            let shape = self.integers(&format!("{name}.shape"), &[0, -1, 1, 1]);
+            factors = self.node_to("Reshape", &[&factors, &shape], &format!("{name}.factors"), vec![]);
+        }
+        self.then("Mul", &[&factors], &format!("{name}.output"), vec![]);
+    }
+
+    /// Means of windows: of one size where the image can be shared out evenly, else products with matrices of shares.
+    fn share_out(&mut self, name: &str, s: &AdaptiveShape) {
+        let output = format!("{name}.output");
+        if s.h_in.is_multiple_of(s.h_out) && s.w_in.is_multiple_of(s.w_out) {
+            let window = [(s.h_in / s.h_out) as i64, (s.w_in / s.w_out) as i64];
+            self.then("AveragePool", &[], &output, vec![ints("kernel_shape", &window), ints("strides", &window)]);
+            return;
+        }
+        let share = |index: usize, inputs: usize, outputs: usize, input: usize| {
+            let window = AdaptiveShape::window(index, inputs, outputs);
+            if window.contains(&input) { 1.0 / window.len() as f32 } else { 0.0 }
+        };
+        let columns = (0..s.w_in * s.w_out).map(|at| share(at % s.w_out, s.w_in, s.w_out, at / s.w_out));
+        let columns = self.tensor(&format!("{name}.columns"), &[s.w_in, s.w_out], columns);
+        self.then("MatMul", &[&columns], &format!("{name}.narrow"), vec![]);
+        let rows = (0..s.h_out * s.h_in).map(|at| share(at / s.h_in, s.h_in, s.h_out, at % s.h_in));
+        let rows = self.tensor(&format!("{name}.rows"), &[s.h_out, s.h_in], rows);
+        let narrow = std::mem::take(&mut self.value);
+        self.value = self.node_to("MatMul", &[&rows, &narrow], &output, vec![]);
+    }
+
+    /// Groups as the channels of a normalisation of their own; then a factor and a summand a channel.
+    fn group_norm(&mut self, name: &str, s: &GroupNormShape, Weights { weight, bias }: Weights<'_>) {
+        let image = std::mem::take(&mut self.value);
+        let groups = self.integers(&format!("{name}.groups"), &[0, s.groups as i64, -1]);
+        self.value = self.node_to("Reshape", &[&image, &groups], &format!("{name}.grouped"), vec![]);
+        let [ones, zeros] = [("ones", 1.0), ("zeros", 0.0)].map(|(tensor, value)| {
+            self.tensor(&format!("{name}.{tensor}"), &[s.groups], std::iter::repeat_n(value, s.groups))
+        });
+        let eps = vec![float("epsilon", s.eps as f32)];
+        self.then("InstanceNormalization", &[&ones, &zeros], &format!("{name}.normalised"), eps);
+        let shape = self.node_to("Shape", &[&image], &format!("{name}.shape"), vec![]);
+        self.then("Reshape", &[&shape], &format!("{name}.image"), vec![]);
+        let weight = self.tensor(&format!("{name}.weight"), &[s.channels, 1, 1], weight.iter().copied());
+        self.then("Mul", &[&weight], &format!("{name}.scaled"), vec![]);
+        let bias = self.tensor(&format!("{name}.bias"), &[s.channels, 1, 1], bias.iter().copied());
+        self.then("Add", &[&bias], &format!("{name}.output"), vec![]);
     }
 
     fn stage(&mut self, Stage { name, kind, .. }: &Stage<'_>, mut inputs: Vec<Value>) -> Value {
@@ -266,6 +238,21 @@ impl Graph {
                 let attributes = [pool(shape), vec![int("count_include_pad", 0)]].concat();
                 self.then("AveragePool", &[], &output, attributes);
             }
+            Kind::AdaptiveAvgPool(shape) => {
+                self.channels(false, name);
+                self.share_out(name, shape);
+            }
+            Kind::GroupNorm(shape, weights) => {
+                self.channels(false, name);
+                self.group_norm(name, shape, *weights);
+            }
+            Kind::LayerNorm(shape, Weights { weight, bias }) => {
+                self.channels(true, name);
+                let weight = self.tensor(&format!("{name}.weight"), &[shape.channels], weight.iter().copied());
+                let bias = self.tensor(&format!("{name}.bias"), &[shape.channels], bias.iter().copied());
+                let attributes = vec![int("axis", -1), float("epsilon", shape.eps as f32)];
+                self.then("LayerNormalization", &[&weight, &bias], &output, attributes);
+            }
             Kind::GlobalAvgPool | Kind::GlobalMaxPool => {
                 let is_mean = matches!(kind, Kind::GlobalAvgPool);
                 self.channels(false, name);
@@ -286,11 +273,12 @@ impl Graph {
             }
             Kind::Function(function) => self.function(name, function),
             // It only changes training.
-            Kind::Dropout(_) => {}
+            Kind::Dropout(_) | Kind::DropPath(_) => {}
             Kind::Add => {
                 let operator = if inputs.len() == 2 { "Add" } else { "Sum" };
                 self.join(operator, inputs, are_last, name, vec![]);
             }
+            Kind::Scale { is_image } => self.scale(name, inputs, *is_image),
             Kind::Concat => {
                 // Vectors have one axis, images theirs of channels.
                 let axis = if are_last { -1 } else { 1 };
@@ -312,25 +300,4 @@ fn window(kernel: [usize; 2], stride: usize, pads: Pads) -> Vec<AttributeProto> 
         ints("strides", &list(&[stride, stride])),
         ints("pads", &list(&[pads.top, pads.left, pads.bottom, pads.right])),
     ]
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), i: Some(value), kind: 2, ..AttributeProto::default() }
-}
-
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), ints: values.to_vec(), kind: 7, ..AttributeProto::default() }
-}
-
-fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), f: Some(value), kind: 1, ..AttributeProto::default() }
-}
-
-/// Any number of rows of these sizes.
-fn value_info(name: &str, elem_type: i32, sizes: &[usize]) -> ValueInfo {
-    let rows = Dimension { param: Some("N".to_owned()), value: None };
-    let sizes = sizes.iter().map(|&size| Dimension { value: Some(size as i64), param: None });
-    let shape = TensorShape { dim: std::iter::once(rows).chain(sizes).collect() };
-    let tensor = TensorType { elem_type, shape: Some(shape) };
-    ValueInfo { name: name.to_owned(), kind: Some(TypeProto { tensor: Some(tensor) }) }
 }

@@ -1,10 +1,11 @@
 //! The network layer by layer, with every shape worked out: what a writer of another format walks along.
 
+use super::order::{Order, Part, inputs_channels_first, order, parts_behind, parts_in_front};
 use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
-use crate::kernels::{ConvShape, DenseShape, PoolShape, Window};
+use crate::kernels::{AdaptiveShape, ConvShape, DenseShape, GroupNormShape, PoolShape, Window};
 use crate::model::ops::Op;
-use crate::model::{Model, Params, Shape, Written};
+use crate::model::{Model, Params, Shape};
 
 /// One layer of the network.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub enum Kind<'a> {
     MaxPool(PoolShape),
     /// The mean of the values under each window, clipped to the image.
     AvgPool(PoolShape),
+    /// The means of windows that share out the image.
+    AdaptiveAvgPool(AdaptiveShape),
     /// The mean of each channel: a vector.
     GlobalAvgPool,
     /// The largest value of each channel: a vector.
@@ -36,27 +39,37 @@ pub enum Kind<'a> {
     Flatten([usize; 3], Order),
     /// A dense layer, and what its input was made of.
     Dense(DenseShape, Vec<Part>, Weights<'a>),
+    /// The values of each group of channels, normalised, times a weight, plus a bias.
+    GroupNorm(GroupNormShape, Weights<'a>),
+    /// The channels of each pixel, or a vector, normalised.
+    LayerNorm(LayerNormShape, Weights<'a>),
     /// An element-wise function.
     Function(Function),
     /// Nothing when a model is used; this share of zeros when it is trained.
     Dropout(f32),
+    /// Nothing when a model is used; rows become zero with this probability when it is trained.
+    DropPath(f32),
     /// The sum of its inputs.
     Add,
     /// The channels of its inputs, one after another.
     Concat,
+    /// The first input, an image or not, times a factor a channel.
+    Scale {
+        /// Whether it is an image.
+        is_image: bool,
+    },
 }
 
-/// The order of the values of a flattened image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Channel, row, column: as PyTorch has them.
-    ChannelsFirst,
-    /// Row, column, channel, as we have them; for networks that add vectors which have no order of PyTorch's in common.
-    ChannelsLast,
+/// What a layer normalisation reads.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerNormShape {
+    /// Channels of an image, values of a vector.
+    pub channels: usize,
+    /// Whether it is an image.
+    pub is_image: bool,
+    /// What is added to a variance.
+    pub eps: f64,
 }
-
-/// A stretch of a vector: a flattened image `[h, w, c]`, whose order other programs have otherwise.
-pub type Part = [usize; 3];
 
 /// An element-wise function as others call it.
 #[derive(Debug)]
@@ -128,7 +141,10 @@ impl Kind<'_> {
     /// Weights and biases, where there are any.
     pub fn weights(&self) -> Option<Weights<'_>> {
         match self {
-            Kind::Conv(_, weights) | Kind::Dense(_, _, weights) => Some(*weights),
+            Kind::Conv(_, weights)
+            | Kind::Dense(_, _, weights)
+            | Kind::GroupNorm(_, weights)
+            | Kind::LayerNorm(_, weights) => Some(*weights),
             _ => None,
         }
     }
@@ -138,6 +154,8 @@ impl Kind<'_> {
         match self {
             Kind::Conv(shape, _) => vec![shape.c_out, shape.group_in(), shape.kh, shape.kw],
             Kind::Dense(shape, ..) => vec![shape.outputs, shape.inputs],
+            Kind::GroupNorm(GroupNormShape { channels, .. }, _)
+            | Kind::LayerNorm(LayerNormShape { channels, .. }, _) => vec![*channels],
             _ => vec![],
         }
     }
@@ -160,6 +178,8 @@ impl Kind<'_> {
                 let of = move |o: usize| inputs.clone().into_iter().map(move |input| input * outputs + o);
                 Box::new((0..outputs).flat_map(of))
             }
+            Kind::GroupNorm(GroupNormShape { channels, .. }, _)
+            | Kind::LayerNorm(LayerNormShape { channels, .. }, _) => Box::new(0..channels),
             _ => Box::new(std::iter::empty()),
         }
     }
@@ -178,7 +198,7 @@ pub fn stages(saved: &SavedModel) -> Result<Vec<Stage<'_>>> {
 /// # Errors
 /// Never for a model that was planned.
 pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
-    let order = if has_mixed_sums(model) { Order::ChannelsLast } else { Order::ChannelsFirst };
+    let order = order(model);
     let mut stages: Vec<Stage<'a>> = Vec::new();
     // Of each layer: its stage, and what the vector that it gives was made of.
     let mut ends: Vec<(Option<usize>, Vec<Part>)> = Vec::new();
@@ -191,26 +211,27 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
         let parts = parts_behind(layer, order, parts_of);
         let shape = &layer.inputs[0].1;
         let kind = match &layer.op {
-            Op::Conv(conv) => Kind::Conv(
-                conv.shape(shape).map_err(failed)?,
-                weights(params, &name).ok_or_else(|| failed("no weights".into()))?,
-            ),
-            Op::Depthwise(conv) => Kind::Conv(
-                conv.shape(shape).map_err(failed)?,
-                weights(params, &name).ok_or_else(|| failed("no weights".into()))?,
-            ),
+            Op::Conv(conv) => Kind::Conv(conv.shape(shape).map_err(failed)?, weights(params, &name).map_err(failed)?),
+            Op::Depthwise(conv) => {
+                Kind::Conv(conv.shape(shape).map_err(failed)?, weights(params, &name).map_err(failed)?)
+            }
             Op::MaxPool(pool) => Kind::MaxPool(pool_shape(shape, pool.0).map_err(failed)?),
             Op::AvgPool(pool) => Kind::AvgPool(pool_shape(shape, pool.0).map_err(failed)?),
+            Op::AdaptiveAvgPool(pool) => Kind::AdaptiveAvgPool(pool.shape(shape).map_err(failed)?),
             Op::GlobalAvgPool(_) => Kind::GlobalAvgPool,
             Op::GlobalMaxPool(_) => Kind::GlobalMaxPool,
             Op::Flatten(_) => Kind::Flatten(shape.as_image().unwrap_or([1, 1, shape.len()]), order),
             Op::Dense(_) => {
                 let shape = DenseShape { inputs: shape.len(), outputs: layer.output.len() };
-                Kind::Dense(
-                    shape,
-                    parts_in_front(layer, parts_of),
-                    weights(params, &name).ok_or_else(|| failed("no weights".into()))?,
-                )
+                Kind::Dense(shape, parts_in_front(layer, parts_of), weights(params, &name).map_err(failed)?)
+            }
+            Op::GroupNorm(norm) => {
+                Kind::GroupNorm(norm.shape(shape).map_err(failed)?, weights(params, &name).map_err(failed)?)
+            }
+            Op::LayerNorm(norm) => {
+                let is_image = shape.as_image().is_ok();
+                let shape = LayerNormShape { channels: shape.channels(), is_image, eps: norm.eps };
+                Kind::LayerNorm(shape, weights(params, &name).map_err(failed)?)
             }
             Op::Relu(_) => Kind::Function(function("Relu", "nn.ReLU()")),
             Op::Relu6(_) => Kind::Function(Function {
@@ -238,8 +259,10 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             Op::Tanh(_) => Kind::Function(function("Tanh", "nn.Tanh()")),
             Op::Dropout(dropout) => Kind::Dropout(dropout.0),
             Op::BatchNorm(_) => return Err(failed("no export yet".into())),
+            Op::DropPath(drop) => Kind::DropPath(drop.0),
             Op::Add(_) => Kind::Add,
             Op::Concat(_) => Kind::Concat,
+            Op::Scale(_) => Kind::Scale { is_image: shape.as_image().is_ok() },
             Op::Softmax(_) => {
                 ends.push((layer.inputs[0].0.and_then(|layer| ends[layer].0), parts));
                 continue;
@@ -252,78 +275,17 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
     Ok(stages)
 }
 
-/// What the vector in front of a layer was made of; an image has no parts.
-fn parts_in_front<'p>(layer: &Written, parts_of: impl Fn(Option<usize>) -> Option<&'p [Part]>) -> Vec<Part> {
-    let (input, shape) = &layer.inputs[0];
-    parts_of(*input).map_or_else(|| vec![[1, 1, shape.len()]], <[Part]>::to_vec)
-}
-
-/// The same of the vector that a layer gives.
-fn parts_behind<'p>(
-    layer: &Written,
-    order: Order,
-    parts_of: impl Fn(Option<usize>) -> Option<&'p [Part]>,
-) -> Vec<Part> {
-    if layer.output.as_image().is_ok() {
-        return Vec::new();
-    }
-    let whole = || vec![[1, 1, layer.output.len()]];
-    match &layer.op {
-        Op::Dense(_) | Op::GlobalAvgPool(_) | Op::GlobalMaxPool(_) => whole(),
-        Op::Flatten(_) if layer.inputs[0].1.as_image().is_ok() => match (order, layer.inputs[0].1.as_image()) {
-            (Order::ChannelsFirst, Ok(image)) => vec![image],
-            _ => whole(),
-        },
-        Op::Concat(_) => {
-            let of_input = |(input, shape): &(Option<usize>, Shape)| {
-                parts_of(*input).map_or_else(|| vec![[1, 1, shape.len()]], <[Part]>::to_vec)
-            };
-            layer.inputs.iter().flat_map(of_input).collect()
-        }
-        _ => parts_in_front(layer, parts_of),
-    }
-}
-
-/// Whether vectors are added that are made of different parts: channels first, their values would not be where their partners are.
-fn has_mixed_sums(model: &Model) -> bool {
-    let mut ends: Vec<Vec<Part>> = Vec::new();
-    for layer in &model.graph.written {
-        let parts_of = |layer: Option<usize>| layer.map(|layer| ends[layer].as_slice());
-        let canonical = |(input, shape): &(Option<usize>, Shape)| {
-            let parts = parts_of(*input).map_or_else(|| vec![[1, 1, shape.len()]], <[Part]>::to_vec);
-            // Where nothing is moved, the values' places are their own.
-            let is_moved = |[h, w, c]: &Part| h * w > 1 && *c > 1;
-            if parts.iter().any(is_moved) { parts } else { vec![[1, 1, shape.len()]] }
-        };
-        let is_vector = layer.output.as_image().is_err();
-        if is_vector && matches!(layer.op, Op::Add(_)) {
-            let first = canonical(&layer.inputs[0]);
-            if layer.inputs.iter().any(|input| canonical(input) != first) {
-                return true;
-            }
-        }
-        let parts = parts_behind(layer, Order::ChannelsFirst, parts_of);
-        ends.push(parts);
-    }
-    false
-}
-
 fn pool_shape(input: &Shape, window: Window) -> Result<PoolShape, String> {
     PoolShape::new(input.as_image()?, window)
 }
 
-/// The inputs of a dense layer that lie in a part of a vector, which begins at the first number: channel by channel.
-fn inputs_channels_first((first, [h, w, c]): (usize, Part)) -> impl Iterator<Item = usize> {
-    (0..c).flat_map(move |channel| (0..h * w).map(move |pixel| first + pixel * c + channel))
-}
-
-fn weights<'a>(params: &'a Params, layer: &str) -> Option<Weights<'a>> {
+fn weights<'a>(params: &'a Params, layer: &str) -> Result<Weights<'a>, String> {
     let find = |tensor: &str| {
         let name = format!("{layer}.{tensor}");
-        let param = params.table.iter().find(|param| param.name == name)?;
-        Some(&params.values[param.range.clone()])
+        let param = params.table.iter().find(|param| param.name == name).ok_or("no weights")?;
+        Ok::<_, String>(&params.values[param.range.clone()])
     };
-    Some(Weights { weight: find("weight")?, bias: find("bias").unwrap_or_default() })
+    Ok(Weights { weight: find("weight")?, bias: find("bias").unwrap_or_default() })
 }
 
 /// Pixels of padding around an image: above, left, below, right.

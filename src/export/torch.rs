@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::stages::{Kind, Order, Pads, Stage, stages};
+use super::order::Order;
+use super::stages::{Kind, LayerNormShape, Pads, Stage, stages};
 use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::Result;
@@ -18,11 +19,13 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
         // What comes out of a last "flatten" would be in another order.
         return None;
     }
+    let definition = if stages.iter().any(|stage| is_image_norm(&stage.kind)) { LAYER_NORM } else { "" };
     let follows = |(index, stage): (usize, &Stage<'_>)| stage.inputs[..] == [index.checked_sub(1)];
-    if stages.iter().enumerate().all(follows) {
+    let is_called = |stage: &Stage<'_>| matches!(stage.kind, Kind::Flatten(_, Order::ChannelsLast));
+    if stages.iter().enumerate().all(follows) && !stages.iter().any(is_called) {
         let modules: Option<Vec<Vec<String>>> = stages.iter().map(|stage| module(&stage.name, &stage.kind)).collect();
         let network = format!("nn.Sequential(OrderedDict(\n    {}))", wrapped(&modules?.concat()));
-        return Some(Network { definition: String::new(), network });
+        return Some(Network { definition: definition.to_owned(), network });
     }
     let (mut modules, mut lines) = (Vec::new(), Vec::new());
     let value = |stage: &Option<usize>| stage.map_or("x", |stage| stages[stage].name.as_str());
@@ -34,6 +37,10 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
             }
             Kind::Flatten(_, Order::ChannelsLast) => format!("{name} = {}.flatten(1)", values[0]),
             Kind::Add => format!("{name} = {}", values.join(" + ")),
+            Kind::Scale { is_image } => {
+                let axes = if *is_image { "[:, :, None, None]" } else { "" };
+                format!("{name} = {} * {}{axes}", values[0], values[1])
+            }
             Kind::Concat => format!("{name} = torch.cat(({}), 1)", values.join(", ")),
             _ => {
                 let own = module(name, kind)?;
@@ -45,13 +52,21 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
         });
     }
     let definition = format!(
-        "class Network(nn.Module):\n    def __init__(self):\n        super().__init__()\n        {}\n\n    \
+        "{definition}class Network(nn.Module):\n    def __init__(self):\n        super().__init__()\n        {}\n\n    \
          def forward(self, x):\n        {}\n        return {}\n\n",
         modules.join("\n        "),
         lines.join("\n        "),
         stages.last().map_or("x", |last| last.name.as_str())
     );
     Some(Network { definition, network: "Network()".to_owned() })
+}
+
+/// The channels of every pixel by their own mean and variance, where PyTorch's module takes the last axis.
+const LAYER_NORM: &str = "class LayerNorm2d(nn.LayerNorm):\n    def forward(self, x):\n        \
+                          return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)\n\n\n";
+
+fn is_image_norm(kind: &Kind<'_>) -> bool {
+    matches!(kind, Kind::LayerNorm(LayerNormShape { is_image: true, .. }, _))
 }
 
 /// A network as text.
@@ -104,6 +119,12 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
             Some(if pads.none() { vec![pool] } else { vec![pad, pool] })
         }
         Kind::AvgPool(s) => one(average(s)?),
+        Kind::AdaptiveAvgPool(s) => one(format!("nn.AdaptiveAvgPool2d({})", pair(s.h_out, s.w_out))),
+        Kind::GroupNorm(s, _) => one(format!("nn.GroupNorm({}, {}, eps={:e})", s.groups, s.channels, s.eps)),
+        Kind::LayerNorm(s, _) => {
+            let class = if s.is_image { "LayerNorm2d" } else { "nn.LayerNorm" };
+            one(format!("{class}({}, eps={:e})", s.channels, s.eps))
+        }
         Kind::GlobalMaxPool => {
             Some(vec![format!("{name}=nn.AdaptiveMaxPool2d(1)"), format!("{name}_flat=nn.Flatten()")])
         }
@@ -116,8 +137,10 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
         Kind::Dense(s, ..) => one(format!("nn.Linear({}, {})", s.inputs, s.outputs)),
         Kind::Function(function) => one(function.torch.clone()),
         Kind::Dropout(p) => one(format!("nn.Dropout({p})")),
+        // PyTorch itself has no module of it, and a model that is used does not drop rows.
+        Kind::DropPath(_) => one("nn.Identity()".to_owned()),
         // Joined as the class is written.
-        Kind::Add | Kind::Concat => None,
+        Kind::Add | Kind::Concat | Kind::Scale { .. } => None,
     }
 }
 

@@ -85,18 +85,9 @@ fn both(output: &[f32], gradient: &mut [f32], f: impl Fn(f32, f32) -> f32) {
     gradient.iter_mut().zip(output).for_each(|(g, &o)| *g = f(o, *g));
 }
 
-/// Inverted dropout of one row's activations: each is zeroed with probability `p`, the others are multiplied by
-/// `1 / (1 − p)`. Which ones is a pure function of `stream`.
-pub fn dropout_forward(stream: Stream, p: f32, values: &mut [f32]) {
-    mask(stream, p, values);
-}
-
-/// The backward pass of [`dropout_forward`]: the same mask and factor on the gradient.
-pub fn dropout_backward(stream: Stream, p: f32, gradient: &mut [f32]) {
-    mask(stream, p, gradient);
-}
-
-fn mask(stream: Stream, p: f32, values: &mut [f32]) {
+/// Inverted dropout of one row's activations, or of their gradient: each is zeroed with probability `p`, the others are
+/// multiplied by `1 / (1 − p)`. Which ones is a pure function of `stream`.
+pub fn dropout(stream: Stream, p: f32, values: &mut [f32]) {
     let factor = 1.0 / (1.0 - p);
     for (index, four) in values.chunks_mut(4).enumerate() {
         let words = stream.block(index as u32);
@@ -104,6 +95,25 @@ fn mask(stream: Stream, p: f32, values: &mut [f32]) {
             *value = if unit(bits) >= p { *value * factor } else { 0.0 };
         }
     }
+}
+
+/// Stochastic depth of one row's activations, or of their gradient: all are zeroed with probability `p`, else all are
+/// multiplied by `1 / (1 − p)`. Which of the two is a pure function of `stream`.
+pub fn drop_path(stream: Stream, p: f32, values: &mut [f32]) {
+    if stream.uniform(0) >= p {
+        multiply(values, 1.0 / (1.0 - p));
+    } else {
+        values.fill(0.0);
+    }
+}
+
+dispatch! {
+    fn multiply(values: &mut [f32], factor: f32) = multiply_loops
+}
+
+#[inline(always)]
+fn multiply_loops<S: Simd>(values: &mut [f32], factor: f32) {
+    each(values, |v| v * factor);
 }
 
 #[cfg(test)]
@@ -115,13 +125,29 @@ mod tests {
     fn dropout_keeps_the_mean_and_masks_backward_what_it_masked_forward() {
         let stream = Stream::new(3, Purpose::Dropout, 1, 2, 3);
         let mut values = vec![1.0; 10_001];
-        dropout_forward(stream, 0.25, &mut values);
+        dropout(stream, 0.25, &mut values);
         let kept = values.iter().filter(|&&v| v != 0.0).count();
         assert!((kept as f64 / 10_001.0 - 0.75).abs() < 0.02);
         assert!(values.iter().all(|&v| v == 0.0 || v == 1.0 / 0.75));
         let mut gradient = vec![1.0; 10_001];
-        dropout_backward(stream, 0.25, &mut gradient);
+        dropout(stream, 0.25, &mut gradient);
         assert_eq!(values, gradient);
+    }
+
+    #[test]
+    fn a_path_is_dropped_for_a_whole_row_as_often_as_it_should_be() {
+        let (p, rows) = (0.3, 20_000);
+        let mut dropped = 0;
+        for row in 0..rows {
+            let stream = Stream::new(5, Purpose::Dropout, 7, 1, row);
+            let mut values = [1.0, -2.0, 3.0];
+            drop_path(stream, p, &mut values);
+            let is_dropped = stream.uniform(0) < p;
+            let factor = if is_dropped { 0.0 } else { 1.0 / (1.0 - p) };
+            assert_eq!(values, [factor, -2.0 * factor, 3.0 * factor]);
+            dropped += usize::from(is_dropped);
+        }
+        assert!((dropped as f64 / rows as f64 - 0.3).abs() < 0.01, "{dropped}");
     }
 
     #[test]

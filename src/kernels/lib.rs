@@ -18,10 +18,12 @@ pub mod gemm;
 mod half;
 mod im2col;
 mod isa;
+mod norm;
 mod normalize;
 mod peak;
 mod pool;
 pub mod rng;
+mod scale;
 mod shape;
 mod simd;
 mod softmax;
@@ -30,9 +32,7 @@ mod sum;
 mod tile;
 mod update;
 
-pub use activation::{
-    Activation, activation_backward, activation_forward, dropout_backward, dropout_forward, rectifier_backward,
-};
+pub use activation::{Activation, activation_backward, activation_forward, drop_path, dropout, rectifier_backward};
 pub use batch_norm::{
     Affine, channel_moments, merge_moments, merge_sums64, norm_backward, norm_forward, norm_gradient_sums,
     norm_in_place,
@@ -48,11 +48,19 @@ pub use dense::{
 pub use gated::{Gated, gated_backward, gated_forward};
 pub use half::{pack_bf16, packed_len, round_to_bf16, unpack_bf16};
 pub use isa::{Isa, NoSuchIsa, choose, isa};
+pub use norm::{
+    GroupNormShape, NormBackward, NormForward, group_norm_backward, group_norm_forward, layer_norm_backward,
+    layer_norm_forward,
+};
 pub use normalize::{channel_sums, standardise};
 pub use peak::fma_chains;
-pub use pool::{avgpool_backward, avgpool_forward, maxpool_backward, maxpool_forward};
+pub use pool::{
+    adaptive_avgpool_backward, adaptive_avgpool_forward, avgpool_backward, avgpool_forward, maxpool_backward,
+    maxpool_forward,
+};
 pub use reduction_tree::{ReductionTree, merge_sums, part_tree};
-pub use shape::{ConvShape, DenseShape, Padding, PoolShape, Window};
+pub use scale::{scale_backward_factors, scale_backward_map, scale_forward};
+pub use shape::{AdaptiveShape, ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};
 pub use sum::{Leaf, MOST_MERGES, add, add_rectified, leaves, most_waiting, sum_of_squares, tree};
 pub use update::{AdamStep, adam_update, clip_by_value, momentum_update, sgd_update};

@@ -13,7 +13,8 @@ pub enum Purpose {
     Weights = 1,
     /// The order of a shard's rows: `row` is the shard, `element` the position.
     Shuffle = 2,
-    /// Dropout: `layer` is the index in the layer list, `row` the dataset row, `element` the activation's index.
+    /// Dropout: `layer` is the index in the layer list, `row` the dataset row, `element` the activation's index; of a
+    /// dropped path, 0.
     Dropout = 3,
     /// Pixels and shapes of synthetic data: `row` is the row in the file.
     Synth = 4,

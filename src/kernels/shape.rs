@@ -237,6 +237,38 @@ impl PoolShape {
     }
 }
 
+/// The geometry of an adaptive pooling layer, whose windows share out the image; the batch is given apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdaptiveShape {
+    /// Input height.
+    pub h_in: usize,
+    /// Input width.
+    pub w_in: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Output height; it may be more than the input's.
+    pub h_out: usize,
+    /// Output width.
+    pub w_out: usize,
+}
+
+impl AdaptiveShape {
+    /// Values in one input image.
+    pub fn input_len(&self) -> usize {
+        self.h_in * self.w_in * self.channels
+    }
+
+    /// Values in one output image.
+    pub fn output_len(&self) -> usize {
+        self.h_out * self.w_out * self.channels
+    }
+
+    /// Window `index` of `outputs` along an axis of `inputs`: from ⌊index · inputs / outputs⌋ to ⌈(index + 1) · inputs / outputs⌉.
+    pub fn window(index: usize, inputs: usize, outputs: usize) -> std::ops::Range<usize> {
+        index * inputs / outputs..((index + 1) * inputs).div_ceil(outputs)
+    }
+}
+
 /// The geometry of a dense layer; the batch is given apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DenseShape {

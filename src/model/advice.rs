@@ -64,21 +64,31 @@ const STRIDES: [usize; 5] = [1, 2, 3, 4, 8];
 
 /// Which two ends of a block `op` cannot join, by their places in the text.
 pub fn differ(block: &BlockKind, op: &Op, ends: &[&Shape]) -> String {
-    let cannot = |end: &&Shape| op.output(&[ends[0], end], 1).is_err();
-    let Some(other) = ends.iter().position(cannot) else { return "too many values together".to_owned() };
+    let cannot = |other: &usize| op.output(&[ends[0], ends[*other]], 1).is_err();
+    let Some(other) = (1..ends.len()).find(cannot) else { return "too many values together".to_owned() };
     let (one, two) = (ends[0], ends[other]);
     match block {
         BlockKind::Residual { shortcut, .. } if shortcut.is_empty() => {
             format!("the layers give {one}, the block's input is {two}")
         }
         BlockKind::Residual { .. } => format!("the layers give {one}, the shortcut {two}"),
+        BlockKind::Scale(_) => format!("the block's input is {one}, the layers give {two}"),
         _ => format!("branches[0] gives {one}, branches[{other}] {two}"),
     }
 }
 
-/// What to do about ends of a block that cannot be joined: the block reads `input`, and its first list gives `end`.
-pub fn join_advice(block: &BlockKind, input: &Shape, end: &Shape) -> String {
+/// What to do about ends of a block that cannot be joined: the block reads `input`, and its lists give `ends`.
+pub fn join_advice(block: &BlockKind, input: &Shape, ends: &[&Shape]) -> String {
+    let end = ends[0];
     match (block, shortcut(input, end)) {
+        (BlockKind::Scale(_), _) => {
+            let channels = input.channels();
+            let dense = format!("\"dense {channels}\", \"sigmoid\"");
+            match ends[ends.len() - 1].as_image() {
+                Ok(_) => format!("end the list in \"global_avgpool\", {dense}"),
+                Err(_) => format!("end the list in {dense}"),
+            }
+        }
         (BlockKind::Residual { shortcut, .. }, Some(way)) if shortcut.is_empty() => {
             format!("add a shortcut beside 'residual', such as shortcut = [{way}], or let the layers keep the shape")
         }

@@ -95,7 +95,7 @@ impl Model {
     }
 
     /// The steps of a segment that takes all rows at once. A dense layer forms the gradients of its weights subtree by subtree of the leaves;
-    /// those of a norm are summed shard by shard.
+    /// those of other layers are summed shard by shard.
     fn backward_rows(
         &self,
         steps: Range<usize>,
@@ -108,13 +108,13 @@ impl Model {
         let SumsOf { gradients, accumulate } = sums;
         for index in steps.rev().filter(|_| pass.batch > 0) {
             let step = &self.program.steps[index];
-            match &step.work {
-                Work::Statistics(norm) if step.has_weights => {
-                    let images = Images { steps: index..index + 1, at_once: 1, params: norm.params(), pass };
+            match (step.has_weights(), step.sums_leaves) {
+                (true, false) => {
+                    let images = Images { steps: index..index + 1, at_once: 1, params: step.params.clone(), pass };
                     let sums = SumsOf { gradients: &mut *gradients, accumulate };
                     self.backward_images(&images, leaves, shard_sums, sums, memory, &mut Alone);
                 }
-                _ if step.has_weights && gradients.len() > 1 => {
+                (true, true) if gradients.len() > 1 => {
                     let mut done = Done::default();
                     for gradients in gradients.iter_mut() {
                         let rows = done.next(leaves, memory.subtree);
@@ -304,6 +304,7 @@ impl Model {
                 });
             }
             Work::Statistics(norm) => self.backward_statistics(index, norm, targets[0], &rows, memory),
+            Work::Scale(channels) => self.backward_scale(index, *channels, &rows, memory),
             Work::View => {}
         }
     }
@@ -333,6 +334,31 @@ impl Model {
                 Target::Set(to) => write[to][places[to].of(rows, true)].copy_from_slice(&read[slot][place]),
                 Target::Add { into, .. } => {
                     kernels::add(&mut write[into][places[into].of(rows, true)], &read[slot][place]);
+                }
+            }
+        });
+    }
+
+    /// The step of a product of an image by a factor a channel.
+    fn backward_scale(&self, index: usize, channels: usize, rows: &Rows, memory: &mut Memory<'_>) {
+        let (step, Some(targets)) = (&self.program.steps[index], self.program.targets(index)) else { return };
+        let slot = self.program.gradients.of[step.output].unwrap_or_default();
+        let place = memory.gradient(slot, rows);
+        let value = |input: usize| &memory.values.read[step.inputs[input]][memory.value(step.inputs[input], rows)];
+        let (map, factors) = (value(0), value(1));
+        let Tensors { read, write, places } = &mut *memory.slots;
+        let d_output = &read[slot][place];
+        memory.profile.time(index, What::BackwardData, || {
+            for (input, target) in targets.iter().enumerate() {
+                let (to, accumulate) = match *target {
+                    Target::Nowhere | Target::Same => continue,
+                    Target::Set(to) => (to, false),
+                    Target::Add { into, .. } => (into, true),
+                };
+                let gradient = &mut write[to][places[to].of(rows, true)];
+                match input {
+                    0 => kernels::scale_backward_map(channels, factors, d_output, gradient, accumulate),
+                    _ => kernels::scale_backward_factors(channels, map, d_output, gradient, accumulate),
                 }
             }
         });
@@ -368,7 +394,7 @@ impl Model {
             scratch: memory.scratch,
             between: Between::default(),
         };
-        if step.has_weights && self.takes_all_rows(index) {
+        if step.has_weights() && step.sums_leaves && self.takes_all_rows(index) {
             let layer = self.steps_above(index);
             memory.probe.rows(layer, sums.first, sums.leaves, backward.input, backward.d_output);
         }

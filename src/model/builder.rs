@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::advice::{advice, differ, join_advice};
 use super::graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
-use super::ops::{Add, Concat, Fused, Op, Parameter};
+use super::ops::{Add, Concat, Fused, Op, Parameter, Scale};
 use super::params::Param;
 use super::shape::{MOST_VALUES, Shape};
 use super::spec::{Block, BlockKind, Item, Join, ModelSpec};
@@ -103,6 +103,8 @@ struct Builder {
     inputs: usize,
     /// Blocks that the layer stands in.
     depth: usize,
+    /// Whether it makes factors of an image's channels, which go image by image as the image does.
+    makes_factors: bool,
     weights: usize,
     /// The parameters of each node, their places in the block still to come.
     params: Vec<Vec<Param>>,
@@ -113,7 +115,16 @@ impl Builder {
         let tensors = vec![Tensor { shape: input.clone(), layout: None }];
         let (nodes, table, layers, written) = Default::default();
         let graph = Graph { nodes, tensors, output: 0, table, layers, written };
-        let mut builder = Builder { graph, classes, number: 0, inputs: 0, depth: 0, weights: 0, params: Vec::new() };
+        let mut builder = Builder {
+            graph,
+            classes,
+            number: 0,
+            inputs: 0,
+            depth: 0,
+            makes_factors: false,
+            weights: 0,
+            params: Vec::new(),
+        };
         let value = Value { tensor: 0, layer: None, shape: input.clone(), by_rows: false };
         let value = builder.list(&spec.layers, "", "layers", value)?;
         builder.graph.output = value.tensor;
@@ -178,6 +189,14 @@ impl Builder {
                     let around = self.list(shortcut, &around, &around, value.clone())?;
                     self.join(Op::Add(Add), block, &place, &value, vec![sum, around])?
                 }
+                BlockKind::Scale(layers) => {
+                    let inside = format!("{place}.scale");
+                    let outside = self.makes_factors;
+                    self.makes_factors |= value.shape.as_image().is_ok();
+                    let factors = self.list(layers, &inside, &inside, value.clone())?;
+                    self.makes_factors = outside;
+                    self.join(Op::Scale(Scale), block, &place, &value, vec![value.clone(), factors])?
+                }
                 BlockKind::Branches { branches, join } => {
                     let list = |(index, branch): (usize, &Vec<Item>)| {
                         let place = format!("{place}.branches[{index}]");
@@ -209,11 +228,12 @@ impl Builder {
         op.output(&shapes, self.classes).map_err(|why| {
             let found = format!("input {}: {why}: {}", input.shape, differ(&block.kind, &op, &shapes));
             let expected = match op {
-                Op::Add(_) => "one shape of all that is added",
-                _ => "images of one height and width, or vectors",
+                Op::Add(_) => "one shape of all that is added".to_owned(),
+                Op::Scale(_) => format!("a vector of {}, one factor a channel", input.shape.channels()),
+                _ => "images of one height and width, or vectors".to_owned(),
             };
-            let fix = join_advice(&block.kind, &input.shape, shapes[0]);
-            Refusal::text(place(), found, expected, &fix)
+            let fix = join_advice(&block.kind, &input.shape, &shapes);
+            Refusal::text(place(), found, &expected, &fix)
         })?;
         self.layer(&op, false, path, ends).map_err(|why| Refusal::layer(place(), &input.shape, &why, None))
     }
@@ -237,7 +257,8 @@ impl Builder {
         let shape = op.output(&shapes, self.classes)?;
         let flops = op.flops(shapes[0], &shape);
         let number = self.number - 1;
-        let by_rows = matches!(op, Op::Dense(_)) || inputs.iter().any(|input| input.by_rows);
+        let is_wide = matches!(op, Op::Dense(_)) && !self.makes_factors;
+        let by_rows = is_wide || inputs.iter().any(|input| input.by_rows);
         let param = |Parameter { name, shape, initial, is_statistic }: Parameter| {
             let name = format!("{}{number}.{name}", op.word());
             Param { name, shape, range: 0..0, initial, is_statistic, ends_residual: false }

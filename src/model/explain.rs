@@ -9,7 +9,7 @@ use super::graph::TensorId;
 use super::ops::work::{Backward, Between, Pass, Work};
 use super::program::Program;
 use super::{Model, Params, Workspace};
-use crate::kernels::{Buffer, Leaf, add, take_channels, zeros};
+use crate::kernels::{Buffer, Leaf, add, scale_backward_factors, scale_backward_map, take_channels, zeros};
 use crate::position;
 
 /// How a map is made.
@@ -155,6 +155,16 @@ impl Model {
                     bring(&mut gradients[step.inputs[0]], d_output);
                 }
                 Work::Statistics(_) => bring(&mut gradients[step.inputs[0]], d_output),
+                Work::Scale(channels) => {
+                    let (map, factors) = (value(step.inputs[0]), value(step.inputs[1]));
+                    let mut d_inputs = [of(step.inputs[0]), of(step.inputs[1])];
+                    scale_backward_map(*channels, factors, &d_output, &mut d_inputs[0], false);
+                    scale_backward_factors(*channels, map, &d_output, &mut d_inputs[1], false);
+                    for (d_input, &input) in d_inputs.into_iter().zip(&step.inputs).filter(|(_, input)| leads[**input])
+                    {
+                        bring(&mut gradients[input], d_input);
+                    }
+                }
                 Work::View => {}
             }
         }

@@ -15,7 +15,7 @@ use super::step::Step;
 use super::workspace::Tensors;
 use super::{Model, Params, Workspace};
 use crate::kernels::rng::TrainingPass;
-use crate::kernels::{Channels, norm_forward, put_channels};
+use crate::kernels::{Channels, norm_forward, put_channels, scale_forward};
 use crate::trace::What;
 
 impl Model {
@@ -82,10 +82,13 @@ impl Model {
         }
     }
 
-    /// The dense layers of the direct kernels, whose work others than this model may do.
+    /// The dense layers of the direct kernels that take all rows at once, whose work others than this model may do.
     pub fn dense_steps(&self) -> Vec<DenseStep> {
         let dense = |(index, step): (usize, &Step)| {
             let Work::Map(map) = &step.work else { return None };
+            if !self.takes_all_rows(index) {
+                return None;
+            }
             let target = self.program.targets(index).and_then(|targets| targets.first().copied());
             let (d_input, added_to) = match target {
                 Some(Target::Set(slot)) => (Some(slot), None),
@@ -159,6 +162,9 @@ impl Model {
                 for ((row, input), output) in rows.each(inputs.get(0)).zip(output.chunks_exact_mut(of_row)) {
                     memory.norms.forward(norm, row, input, output);
                 }
+            }),
+            Work::Scale(channels) => memory.profile.time(index, What::Forward, || {
+                scale_forward(*channels, inputs.get(0), inputs.get(1), output);
             }),
             Work::View | Work::Statistics(_) => {}
         }

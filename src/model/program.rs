@@ -122,7 +122,7 @@ impl Growing {
         }
         self.step(graph, node, Work::Normalize(norm), vec![known]);
         if let (Some(step), Some(planned)) = (self.steps.last_mut(), self.planned.last_mut()) {
-            (step.has_weights, planned.params) = (false, planned.params.end..planned.params.end);
+            (step.params, planned.params, planned.weights) = (0..0, 0..0, 0);
         }
     }
 
@@ -134,10 +134,14 @@ impl Growing {
         };
         let params = &graph.table[node.params.clone()];
         let (first, last) = (params.first(), params.last());
+        let params = first.zip(last).map_or(0..0, |(first, last)| first.range.start..last.range.end);
+        let is_dense = matches!(node.op, Op::Dense(_));
         let maps = node.inputs.iter().map(|(input, _)| *input).chain([node.output]);
         self.planned.push(PlannedStep {
             by_rows: node.by_rows,
-            params: first.zip(last).map_or(0..0, |(first, last)| first.range.start..last.range.end),
+            params: params.clone(),
+            // Dense layers that make factors of an image's channels are small.
+            weights: if is_dense { 0 } else { params.len() },
             maps: maps.map(|tensor| graph.tensors[tensor].shape.len()).sum(),
             ends: false,
         });
@@ -148,7 +152,8 @@ impl Growing {
             held: None,
             packed: self.packed..self.packed + length,
             layer: node.layer,
-            has_weights: !node.params.is_empty(),
+            params,
+            sums_leaves: is_dense,
         });
         self.packed += length;
     }
@@ -241,7 +246,7 @@ fn hold(graph: &Graph, steps: &mut [Step], tensors: usize) -> Vec<Keeps> {
             Work::Normalize(norm) => {
                 kept[step.output] = if norm.rectifier.is_some() { Keeps::Sign } else { Keeps::Nothing };
             }
-            Work::View | Work::Concat(_) => {}
+            Work::View | Work::Concat(_) | Work::Scale(_) => {}
         }
     }
     kept

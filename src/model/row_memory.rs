@@ -67,6 +67,8 @@ mod tests {
         for layers in [
             r#""conv 3x3x8", "relu", "maxpool 2", "conv 3x3x16", "tanh", "flatten", "dense 20", "relu", "dense classes""#,
             r#""conv 3x3x8", "relu", { residual = ["conv 3x3x8", "relu", "conv 3x3x8"] }, "relu", "global_avgpool", "dense classes""#,
+            r#""conv 3x3x8", "group_norm 2", { scale = ["global_avgpool", "dense 4", "sigmoid", "dense 8"] }, "relu", "adaptive_avgpool 5",
+                "flatten", "dense 20", { scale = ["tanh"] }, "layer_norm", "dense classes""#,
             r#""conv 3x3x8", { branches = [["conv 1x1x4"], ["maxpool 3 stride 1 pad 1"], []], join = "concat" }, "flatten",
                 "dense 20", "tanh", { residual = ["dense 20", "dropout 0.1"] }, "dense classes""#,
         ] {

@@ -33,6 +33,8 @@ pub struct PlannedStep {
     pub by_rows: bool,
     /// The floats of its weights.
     pub params: Range<usize>,
+    /// How many of them have to be read for each image.
+    pub weights: usize,
     /// Floats of a row of the tensors that it reads and writes.
     pub maps: usize,
     /// Whether nothing may follow it before all rows are through it.
@@ -59,8 +61,8 @@ impl Segments {
         let mut segments: Vec<Segment> = Vec::new();
         let (mut images, mut is_over) = (1, true);
         for (step, planned) in planned.enumerate() {
-            let PlannedStep { by_rows, params, maps, ends } = planned;
-            if params.len() > maps {
+            let PlannedStep { by_rows, params, weights, maps, ends } = planned;
+            if weights > maps {
                 images = LATE_IMAGES;
             }
             let traversal = if by_rows { Traversal::Rows } else { Traversal::Images(images) };
@@ -131,6 +133,11 @@ mod tests {
         let found = segments(r#""conv 3x3x8", "relu", "maxpool 2", "flatten", "dense classes""#);
         assert_eq!(found, [(0..3, Traversal::Images(1)), (3..4, Traversal::Rows)]);
         assert_eq!(segments(r#""flatten", "dense classes""#), [(0..1, Traversal::Rows)]);
+        // Dense layers that make factors of an image's channels go as the image does.
+        let found = segments(
+            r#""conv 3x3x8", { scale = ["global_avgpool", "dense 32", "dense 8"] }, "flatten", "dense classes""#,
+        );
+        assert_eq!(found, [(0..5, Traversal::Images(1)), (5..6, Traversal::Rows)]);
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl Shape {
         self.0.iter().product()
     }
 
+    /// The last size: the channels of an image, the values of a vector.
+    pub fn channels(&self) -> usize {
+        self.0.last().copied().unwrap_or(0)
+    }
+
     /// Whether a row has no value.
     pub fn is_empty(&self) -> bool {
         self.0.contains(&0)

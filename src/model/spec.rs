@@ -5,6 +5,7 @@
 //! layers = [
 //!     "stem: conv 3x3x16", "relu",
 //!     { name = "layer1", repeat = 2, layers = [{ residual = ["conv 3x3x16", "relu", "conv 3x3x16"] }, "relu"] },
+//!     { scale = ["global_avgpool", "dense 4", "relu", "dense 16", "sigmoid"] },
 //!     { branches = [["conv 1x1x16"], ["maxpool 3 stride 1 pad 1"]], join = "concat" },
 //!     "global_avgpool", "dense classes",
 //! ]
@@ -67,6 +68,8 @@ pub enum BlockKind {
         /// The way around them; nothing, where the input is added as it is.
         shortcut: Vec<Item>,
     },
+    /// The input times what the layers make of it: one factor a channel.
+    Scale(Vec<Item>),
     /// What several lists of layers make of the input, joined. An empty one passes the input on.
     Branches {
         /// The lists.
@@ -101,6 +104,8 @@ struct BlockText {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shortcut: Option<Vec<Item>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    scale: Option<Vec<Item>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     branches: Option<Vec<Vec<Item>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     join: Option<Join>,
@@ -113,7 +118,7 @@ impl TryFrom<BlockText> for Block {
     type Error = String;
 
     fn try_from(text: BlockText) -> Result<Self, String> {
-        let BlockText { name, repeat, layers, residual, shortcut, branches, join } = text;
+        let BlockText { name, repeat, layers, residual, shortcut, scale, branches, join } = text;
         let is_word = |name: &String| {
             (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
@@ -130,22 +135,23 @@ impl TryFrom<BlockText> for Block {
         if join.is_some() != branches.is_some() {
             return Err("a block with branches or a join, expected both: { branches = [[…], […]], join = \"concat\" } (or \"add\")".to_owned());
         }
-        let kind = match (layers, residual, branches) {
-            (Some(layers), None, None) if !layers.is_empty() => BlockKind::Layers(layers),
-            (None, Some(layers), None) if !layers.is_empty() => {
+        let kind = match (layers, residual, scale, branches) {
+            (Some(layers), None, None, None) if !layers.is_empty() => BlockKind::Layers(layers),
+            (None, Some(layers), None, None) if !layers.is_empty() => {
                 BlockKind::Residual { layers, shortcut: shortcut.unwrap_or_default() }
             }
-            (None, None, Some(branches)) if branches.len() > 1 => {
+            (None, None, Some(layers), None) if !layers.is_empty() => BlockKind::Scale(layers),
+            (None, None, None, Some(branches)) if branches.len() > 1 => {
                 BlockKind::Branches { branches, join: join.unwrap_or(Join::Concat) }
             }
-            (None, None, Some(branches)) => {
+            (None, None, None, Some(branches)) => {
                 return Err(format!("a block of {}, expected two or more", plural(branches.len(), "branch")));
             }
-            (Some(_), None, None) | (None, Some(_), None) => {
+            (Some(_), None, None, None) | (None, Some(_), None, None) | (None, None, Some(_), None) => {
                 return Err("a block without a layer, expected one or more".to_owned());
             }
             _ => {
-                return Err("a block that is none of three kinds, expected one of layers = […], residual = […] or branches = [[…], […]]".to_owned());
+                return Err("a block that is none of four kinds, expected one of layers = […], residual = […], scale = […] or branches = [[…], […]]".to_owned());
             }
         };
         Ok(Block { name, repeat, kind })
@@ -187,6 +193,7 @@ impl From<Block> for BlockText {
                 let shortcut = (!shortcut.is_empty()).then_some(shortcut);
                 BlockText { residual: Some(layers), shortcut, ..text }
             }
+            BlockKind::Scale(layers) => BlockText { scale: Some(layers), ..text },
             BlockKind::Branches { branches, join } => BlockText { branches: Some(branches), join: Some(join), ..text },
         }
     }
@@ -271,7 +278,7 @@ mod tests {
 
     #[test]
     fn blocks_print_as_they_were_written() {
-        let text = "name = \"b\"\nlayers = [\"stem: conv 3x3x4\", { name = \"layer1\", repeat = 3, layers = [{ residual = [\"conv 3x3x4\"], shortcut = [\"conv 1x1x4\"] }, \"relu\"] }, { branches = [[\"conv 1x1x4\"], []], join = \"concat\" }, \"flatten\", \"dense classes\"]\n";
+        let text = "name = \"b\"\nlayers = [\"stem: conv 3x3x4\", { name = \"layer1\", repeat = 3, layers = [{ residual = [\"conv 3x3x4\"], shortcut = [\"conv 1x1x4\"] }, \"relu\"] }, { branches = [[\"conv 1x1x4\"], []], join = \"concat\" }, { scale = [\"global_avgpool\", \"dense 8\"] }, \"flatten\", \"dense classes\"]\n";
         let spec = ModelSpec::parse(text, "b").unwrap();
         let Item::Block(block) = &spec.layers[1] else { panic!("{spec:?}") };
         assert_eq!((block.name.as_deref(), block.repeat), (Some("layer1"), 3));
@@ -292,6 +299,8 @@ mod tests {
             ("{ name = \"a.b\", layers = [\"relu\"] }", "letters, digits"),
             ("\"a.b: relu\"", "letters, digits"),
             ("\"stem: rely\"", "did you mean 'relu'?"),
+            ("{ scale = [] }", "one or more"),
+            ("{ scale = [\"relu\"], residual = [\"relu\"] }", "scale = […] or branches"),
             ("{ residuals = [\"relu\"] }", "unknown field `residuals`"),
             ("{ residual = [\"rely\"] }", "did you mean 'relu'?"),
             (&format!("{}\"relu\"{}", "{ layers = [".repeat(60), "] }".repeat(60)), "too deep in one another"),

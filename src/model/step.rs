@@ -32,11 +32,18 @@ pub struct Step {
     pub packed: Range<usize>,
     /// Its place in [`Program::layers`].
     pub layer: usize,
-    /// Whether it has weights.
-    pub has_weights: bool,
+    /// The floats of its weights; none where it has none.
+    pub params: Range<usize>,
+    /// Whether its kernels sum the gradients of weights over all leaves of a subtree: those of a dense layer.
+    pub sums_leaves: bool,
 }
 
 impl Step {
+    /// Whether it has weights.
+    pub fn has_weights(&self) -> bool {
+        !self.params.is_empty()
+    }
+
     /// Words a row that its backward pass needs besides its tensors.
     pub fn kept(&self) -> usize {
         if let Work::Map(map) = &self.work { map.kept() } else { 0 }
@@ -46,8 +53,8 @@ impl Step {
     pub fn reads_inputs(&self) -> bool {
         match &self.work {
             Work::Map(map) => map.reads_input(),
-            Work::Statistics(_) | Work::Normalize(_) => true,
-            _ => false,
+            Work::Statistics(_) | Work::Normalize(_) | Work::Scale(_) => true,
+            Work::View | Work::Elementwise(_) | Work::Concat(_) => false,
         }
     }
 }

@@ -82,7 +82,8 @@ layers = [
     "conv 3x3x8", "relu", { residual = ["conv 3x3x8", "relu", "conv 3x3x8"] }, "relu",
     { residual = ["conv 3x3x16 stride 2 pad 1"], shortcut = ["conv 1x1x16 stride 2 pad 0"] },
     { branches = [["conv 1x1x4"], ["maxpool 3 stride 1 pad 1"], []], join = "concat" },
-    "flatten", "dense 20", "tanh", { residual = ["dense 20", "dropout 0.1"] },
+    "group_norm 2", { scale = ["global_avgpool", "dense 4", "relu", "dense 36", "sigmoid"] }, { residual = ["layer_norm", "drop_path 0.1"] },
+    "adaptive_avgpool 3", "flatten", "dense 20", "tanh", { residual = ["dense 20", "dropout 0.1"] },
     { branches = [["dense 5"], ["dense 6"], []], join = "concat" }, "dense classes",
 ]"#;
 

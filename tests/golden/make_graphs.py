@@ -1,4 +1,4 @@
-"""Makes graphs.h5: the networks of graphs.toml, with residual blocks and branches, as PyTorch has them.
+"""Makes graphs.h5: the networks of graphs.toml, with residual blocks, branches and channel scaling, as PyTorch has them.
 
     cd tests/golden && python make_graphs.py          # torch 2.15.0, numpy 2.4.6, h5py 3.16.0
 
@@ -40,6 +40,10 @@ class Network:
         layer = Layer(text.replace("classes", str(CLASSES)))
         if layer.kind == "global_avgpool":
             return x.mean(dim=(1, 2))
+        if layer.kind == "global_maxpool":
+            return x.amax(dim=(1, 2))
+        if layer.kind == "drop_path":  # of probability 0
+            return x
         shapes, fan_in = layer.parameter_shapes(list(x.shape[1:]))
         scales = [fan_in**-0.5, 0.1] if shapes else []
         address = 1000 * self.index + 2 * number
@@ -49,9 +53,19 @@ class Network:
         return layer.forward(x, *params)
 
     def items(self, items, x):
-        for item in items:
-            x = self.layer(item, x) if isinstance(item, str) else self.block(item, x)
+        for item, behind in zip(items, list(items[1:]) + [None]):
+            if isinstance(item, str):
+                item = item.split(": ")[-1]
+                x = self.layer(item + self.bias_of(item, behind), x)
+            else:
+                x = self.block(item, x)
         return x
+
+    @staticmethod
+    def bias_of(item, behind):
+        """Of a convolution that says nothing: none in front of a norm."""
+        is_conv = item.split()[0] in ("conv", "depthwise") and " bias " not in item
+        return " bias no" if is_conv and isinstance(behind, str) and "_norm" in behind else ""
 
     def block(self, block, x):
         for _ in range(block.get("repeat", 1)):
@@ -60,6 +74,10 @@ class Network:
             elif "residual" in block:
                 y = self.items(block["residual"], x)
                 x = y + self.items(block.get("shortcut", []), x)
+                self.count()
+            elif "scale" in block:
+                y = self.items(block["scale"], x)
+                x = x * (y[:, None, None, :] if x.dim() == 4 else y)
                 self.count()
             else:
                 ends = [self.items(branch, x) for branch in block["branches"]]

@@ -133,6 +133,25 @@ CASES |= {
     "depthwise_x2": ("depthwise 3x3 x 2", [5, 6, 5], 2),
     "depthwise_x3_stride2": ("depthwise 3x3 stride 2 pad 1 x 3 dilation 2 bias no", [8, 9, 11], 2),
 }
+CASES |= {
+    "adaptive_avgpool_3": ("adaptive_avgpool 3", [7, 5, 9], 2),
+    "adaptive_avgpool_2x4": ("adaptive_avgpool 2x4", [7, 9, 3], 3),
+    "adaptive_avgpool_even": ("adaptive_avgpool 4x3", [8, 9, 17], 2),
+    "adaptive_avgpool_grows": ("adaptive_avgpool 7x5", [3, 4, 5], 2),
+    "adaptive_avgpool_1": ("adaptive_avgpool 1", [5, 6, 33], 2),
+    "group_norm_1": ("group_norm 1", [5, 7, 3], 2),
+    "group_norm_of_1_channel": ("group_norm 1", [4, 4, 1], 3),
+    "group_norm_17": ("group_norm 17", [6, 5, 17], 2),
+    "group_norm_3_of_33": ("group_norm 3", [5, 4, 33], 2),
+    "group_norm_8_of_64": ("group_norm 8 eps 1e-3", [6, 7, 64], 2),
+    "group_norm_2_of_128": ("group_norm 2", [3, 2, 128], 1),
+    "group_norm_on_1x1": ("group_norm 2", [1, 1, 10], 3),
+    "layer_norm": ("layer_norm", [5, 7, 3], 2),
+    "layer_norm_c17": ("layer_norm eps 1e-6", [4, 3, 17], 2),
+    "layer_norm_c64": ("layer_norm", [3, 5, 64], 2),
+    "layer_norm_of_1_channel": ("layer_norm", [4, 4, 1], 2),
+    "layer_norm_vector": ("layer_norm", [100], 3),
+}
 
 
 def normals(layer, row, shape, std=1.0):

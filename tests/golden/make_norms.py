@@ -19,11 +19,11 @@ import make_graphs
 
 
 class Network(make_graphs.Network):
-    """Adds norms, and leaves out the bias of a convolution in front of one."""
+    """Adds batch norm."""
 
     def __init__(self, index, training):
         super().__init__(index)
-        self.training, self.running = training, {}
+        self.training, self.running, self.norms = training, {}, {}
 
     def layer(self, text, x):
         words = text.split()
@@ -38,7 +38,7 @@ class Network(make_graphs.Network):
         scaled = options.get("scale") != "no"
         params = {"weight": weight.requires_grad_()} if scaled else {}
         params["bias"] = bias.requires_grad_()
-        self.params[name] = params
+        self.norms[name] = params
         running = self.training[name] if self.training else [torch.zeros(channels).double(), torch.ones(channels).double()]
         self.running[name] = running
         axes = (0, 3, 1, 2) if x.dim() == 4 else (0, 1)
@@ -48,31 +48,6 @@ class Network(make_graphs.Network):
             momentum=float(options.get("momentum", 0.1)), eps=float(options.get("eps", 1e-5)),
         )
         return y.permute(back)
-
-    def items(self, items, x):
-        for item, behind in zip(items, list(items[1:]) + [None]):
-            if isinstance(item, str):
-                is_bare = item.startswith("conv") and isinstance(behind, str) and behind.startswith("batch_norm")
-                before = set(self.params)
-                if is_bare:
-                    x = self.bare_conv(item, x)
-                else:
-                    x = self.layer(item, x)
-                for name in set(self.params) - before:
-                    if not isinstance(self.params[name], dict):
-                        self.params[name] = dict(zip(("weight", "bias"), self.params[name]))
-            else:
-                x = self.block(item, x)
-        return x
-
-    def bare_conv(self, text, x):
-        """A convolution without bias."""
-        number = self.count()
-        layer = make_graphs.Layer(text)
-        shapes, fan_in = layer.parameter_shapes(list(x.shape[1:]))
-        weight = make_graphs.normals(1000 * self.index + 2 * number, 1, shapes[0], fan_in**-0.5).requires_grad_()
-        self.params[f"conv{number}"] = {"weight": weight}
-        return layer.forward(x, weight, torch.zeros(shapes[1]).double())
 
 
 def main():
@@ -96,7 +71,8 @@ def main():
 
             store("input", x)
             store("logits", logits)
-            for name, params in network.params.items():
+            layers = {name: dict(zip(("weight", "bias"), params)) for name, params in network.params.items()}
+            for name, params in (layers | network.norms).items():
                 for tensor, value in params.items():
                     store(f"{name}.{tensor}", value)
                     store(f"{name}.d_{tensor}", value.grad)

@@ -25,10 +25,12 @@ class Layer:
         words = text.split()
         self.kind, rest = words[0], words[1:]
         self.stride, self.pad, self.size = None, None, None
-        self.groups, self.dilation, self.bias, self.x = 1, 1, "yes", 1
+        self.groups, self.dilation, self.bias, self.x, self.eps = 1, 1, "yes", 1, 1e-5
         while rest:
             word = rest.pop(0)
-            if word in ("stride", "pad", "groups", "dilation", "x", "bias"):
+            if word == "eps":
+                self.eps = float(rest.pop(0))
+            elif word in ("stride", "pad", "groups", "dilation", "x", "bias"):
                 value = rest.pop(0)
                 setattr(self, word, value if value in ("same", "yes", "no") else int(value))
             else:
@@ -53,6 +55,8 @@ class Layer:
             return shapes[: 1 if self.bias == "no" else 2], self.kh * self.kw * c_in
         if self.kind == "dense":
             return [(shape[-1], int(self.size)), (int(self.size),)], shape[-1]
+        if self.kind in ("group_norm", "layer_norm"):
+            return [(shape[-1],), (shape[-1],)], 1
         return [], None
 
     def pads(self, h_in, w_in):
@@ -65,10 +69,12 @@ class Layer:
 
     def forward(self, x, weight=None, bias=None):
         """`x` is [batch, h, w, c] or [batch, inputs]. Dropout is the caller's."""
-        if self.kind in ("conv", "depthwise", "maxpool", "avgpool"):
+        if self.kind in ("conv", "depthwise", "maxpool", "avgpool", "adaptive_avgpool", "group_norm"):
             return self.windowed(x.permute(0, 3, 1, 2).contiguous(), weight, bias).permute(0, 2, 3, 1)
         if self.kind == "dense":
             return x @ weight + bias
+        if self.kind == "layer_norm":
+            return F.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
         if self.kind == "flatten":
             return x.reshape(x.shape[0], -1)
         if self.kind == "global_avgpool":
@@ -83,6 +89,11 @@ class Layer:
 
     def windowed(self, x, weight, bias):
         """`x` is NCHW here."""
+        if self.kind == "adaptive_avgpool":
+            sizes = [int(size) for size in self.size.split("x")]
+            return F.adaptive_avg_pool2d(x, sizes if len(sizes) == 2 else sizes * 2)
+        if self.kind == "group_norm":
+            return F.group_norm(x, int(self.size), weight, bias, self.eps)
         pads = self.pads(*x.shape[2:])
         if self.kind in ("conv", "depthwise"):
             weight = weight.permute(3, 2, 0, 1).contiguous()

@@ -16,7 +16,7 @@ const ROWS: usize = 200;
 const STEPS: usize = 40;
 
 /// Layers for 23x21x3 pictures of four classes, and a way to prepare them: every kind of layer, with every kind of border.
-const NETWORKS: [(&str, &str); 18] = [
+const NETWORKS: [(&str, &str); 21] = [
     (
         r#""conv 3x3x5", "sigmoid", "conv 4x4x6 stride 2", "tanh", "maxpool 3 stride 2 pad same", "flatten", "dense classes""#,
         "per-image",
@@ -78,6 +78,20 @@ const NETWORKS: [(&str, &str); 18] = [
     (
         r#""maxpool 4", "conv 3x3x4", "flatten", { residual = ["dense 100", "tanh"] }, "dense 6", "relu", "dense classes""#,
         "per-image",
+    ),
+    // Normalisation within a row, channel scaling, adaptive pools whose windows are equal, overlap, and are more than the pixels.
+    (
+        r#""conv 3x3x16 stride 2 pad 1", "group_norm 4", "relu", { repeat = 2, residual = ["conv 3x3x16", "layer_norm eps 1e-3", "silu", { scale = ["global_avgpool", "dense 4", "relu", "dense 16", "sigmoid"] }, "drop_path 0.1"] }, "adaptive_avgpool 5x4", "flatten", "layer_norm", "dense classes""#,
+        "per-image",
+    ),
+    (
+        r#""conv 2x6x6 stride 4 pad 0", "layer_norm", "gelu", "adaptive_avgpool 3x2", "group_norm 3 eps 1e-4", "adaptive_avgpool 5x7", { scale = ["adaptive_avgpool 1x2", "conv 1x1x3", "flatten"] }, "flatten", { scale = ["dense 4", "tanh", "dense 210", "sigmoid"] }, "dense 5", "layer_norm", "tanh", "dense classes""#,
+        "per-image",
+    ),
+    // A list of layers, one after the other; a norm of a vector that was an image.
+    (
+        r#""maxpool 3", "conv 3x3x6", "layer_norm", "relu", "flatten", "layer_norm", "dense 6", "tanh", "dense classes""#,
+        "dataset",
     ),
     // What PyTorch has no modules for.
     (r#""avgpool 4 stride 1 pad same", "flatten", "dense classes""#, "per-image"),

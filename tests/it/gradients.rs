@@ -88,6 +88,16 @@ fn every_layer_s_backward_pass_is_the_slope_of_its_forward_pass() {
         ],
         &["conv 3x3x4", "silu", "conv 3x3x3", "gelu", "global_maxpool"],
         &["conv 3x3x4", "gelu tanh", "conv 3x3x3 stride 2", "hard_swish", "avgpool 2", "hard_sigmoid"],
+        &["conv 3x3x4", "group_norm 2", "tanh", "adaptive_avgpool 4x3", "conv 3x3x8", "layer_norm eps 0.1"],
+        &[
+            "conv 3x3x6",
+            "drop_path 0.4",
+            "layer_norm eps 1e-3",
+            "conv 3x3x4",
+            "group_norm 4 eps 1e-3",
+            "adaptive_avgpool 8",
+        ],
+        &["conv 3x3x6", "flatten", "dense 9", "layer_norm", "silu", "drop_path 0.2"],
         &["maxpool 3 stride 2", "conv 3x3x4", "leaky_relu 0.3", "flatten", "dense 7", "sigmoid", "dropout 0.2"],
     ] {
         let layers = [layers, &tail].concat();

@@ -107,6 +107,10 @@ fn networks_with_blocks_agree_with_differences() {
         r#""conv 3x3x4", { branches = [[], [], []], join = "add" }, "conv 3x3x4""#,
         r#""conv 3x3x4", { branches = [["conv 3x3x4", "tanh", "conv 3x3x4"], [], []], join = "add" }"#,
         r#""conv 3x3x4", { branches = [[], ["conv 3x3x4"], []], join = "add" }, "tanh", { branches = [[], []], join = "concat" }"#,
+        r#""conv 3x3x4", { scale = ["global_avgpool", "tanh"] }, { scale = ["global_maxpool", "sigmoid"] }"#,
+        r#""conv 3x3x4", "global_avgpool", { scale = [{ layers = ["flatten"] }] }"#,
+        r#""conv 3x3x4", { residual = [{ scale = [{ residual = ["conv 1x1x4"] }, "global_avgpool", { scale = ["dense 4"] }] }] }"#,
+        r#"{ scale = ["global_avgpool", "dense 2", "sigmoid"] }, "conv 3x3x4""#,
         r#""conv 3x3x4", "tanh", { branches = [[], []], join = "add" }, { branches = [[], ["tanh"], []], join = "add" }"#,
     ] {
         let text = format!("name = \"sums\"\nlayers = [{layers}, \"flatten\", \"dense classes\"]");

@@ -28,6 +28,18 @@ layers = [
 ]
 "#;
 
+/// Small dense layers that make factors of an image's channels and are summed with the convolutions, and larger ones of a vector's.
+const SCALED: &str = r#"
+name = "scaled"
+layers = [
+    "conv 3x3x8 stride 2 pad 1", "group_norm 2", "relu", { scale = ["global_avgpool", "dense 4", "relu", "dense 8", "sigmoid"] },
+    { residual = ["conv 3x3x8", "layer_norm", { scale = [
+        "adaptive_avgpool 2", "flatten", { scale = ["dense 5", "silu", "dense 32", "sigmoid"] }, "dense 8", "hard_sigmoid",
+    ] }, "drop_path 0.3"] },
+    "maxpool 2", "flatten", "dense 260", "tanh", { scale = ["dense 7", "relu", "dense 260", "sigmoid"] }, "drop_path 0.1", "dense classes",
+]
+"#;
+
 /// Dense layers that read the network's own input: nothing else comes first, and beside convolutions.
 const FIRST: &str = r#"
 name = "first"
@@ -60,7 +72,7 @@ fn with_threads(machines: &[usize], settings: Settings, origin: &Origin, out: &P
 
 fn faces(dir: &Path) -> PathBuf {
     std::fs::write(dir.join("blocks.toml"), MODEL).unwrap();
-    for (name, text) in [("joined", JOINED), ("first", FIRST), ("beside", BESIDE)] {
+    for (name, text) in [("joined", JOINED), ("scaled", SCALED), ("first", FIRST), ("beside", BESIDE)] {
         std::fs::write(dir.join(format!("{name}.toml")), text).unwrap();
     }
     glasses(&["synth", "--out", "faces.h5", "--count", "80", "--size", "24", "--val", "0.1"], dir).success();
@@ -96,6 +108,9 @@ fn every_plan_on_any_machines_is_the_same_run() {
         ("joined", Batch::Rows(13), 8, OptimizerKind::Adam, Some(0.5), 6),
         ("joined", Batch::Rows(3), 11, OptimizerKind::Momentum, None, 8),
         ("joined", Batch::Full, 13, OptimizerKind::Sgd, None, 2),
+        ("scaled", Batch::Rows(13), 8, OptimizerKind::Adam, Some(0.5), 6),
+        ("scaled", Batch::Rows(3), 11, OptimizerKind::Momentum, None, 8),
+        ("scaled", Batch::Full, 13, OptimizerKind::Adamw, None, 2),
         ("first", Batch::Rows(13), 8, OptimizerKind::Sgd, None, 6),
         ("first", Batch::Rows(3), 11, OptimizerKind::Adam, Some(0.5), 4),
         ("beside", Batch::Rows(13), 11, OptimizerKind::Momentum, None, 5),

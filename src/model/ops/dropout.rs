@@ -23,36 +23,43 @@ impl Operation for Dropout {
     }
 
     fn work(&self, site: &Site<'_>) -> Result<Work, String> {
-        Ok(Work::Elementwise(Box::new(DropoutWork { p: self.0, number: site.number })))
+        Ok(work(self.0, site, kernels::dropout))
     }
+}
+
+/// A mask of rows, drawn with probability `p`, as work.
+pub fn work(p: f32, site: &Site<'_>, mask: fn(Stream, f32, &mut [f32])) -> Work {
+    Work::Elementwise(Box::new(MaskWork { p, number: site.number, mask }))
 }
 
 /// As work.
 #[derive(Clone, Debug)]
-struct DropoutWork {
+struct MaskWork {
     p: f32,
     /// Its place in the list of layers: part of the mask's address.
     number: usize,
+    /// Masks a row of values, or of their gradients.
+    mask: fn(Stream, f32, &mut [f32]),
 }
 
-impl DropoutWork {
-    fn each_row(&self, pass: Pass<'_>, values: &mut [f32], mask: fn(Stream, f32, &mut [f32])) {
+impl MaskWork {
+    fn each_row(&self, pass: Pass<'_>, values: &mut [f32]) {
         if let Some(training) = pass.training.filter(|_| self.p > 0.0) {
             let length = values.len() / pass.batch;
             for (index, row) in values.chunks_exact_mut(length).enumerate() {
-                mask(training.stream(self.number, index), self.p, row);
+                (self.mask)(training.stream(self.number, index), self.p, row);
             }
         }
     }
 }
 
-impl Elementwise for DropoutWork {
+impl Elementwise for MaskWork {
     fn forward(&self, mut elements: Elements<'_>) {
-        self.each_row(elements.pass, elements.in_place(), kernels::dropout_forward);
+        self.each_row(elements.pass, elements.in_place());
     }
 
     fn backward(&self, pass: Pass<'_>, _output: &[f32], gradient: &mut [f32]) {
-        self.each_row(pass, gradient, kernels::dropout_backward);
+        self.each_row(pass, gradient);
     }
 
     fn overwrites(&self) -> Keeps {

@@ -1,6 +1,7 @@
 //! The operations of a network, one a file: its text, its shapes, its parameters, and the kernels that compute it.
 
 mod activation;
+mod adaptive_avg_pool;
 mod add;
 mod avg_pool;
 mod batch_norm;
@@ -9,6 +10,7 @@ mod conv;
 mod conv_options;
 mod dense;
 mod depthwise;
+mod drop_path;
 mod dropout;
 mod flatten;
 mod gated;
@@ -16,15 +18,19 @@ mod gelu;
 mod gemm;
 mod global_avg_pool;
 mod global_max_pool;
+mod group_norm;
 mod hard_sigmoid;
 mod hard_swish;
+mod layer_norm;
 mod leaky_relu;
 mod max_pool;
+mod norm;
 mod normalize;
 mod operation;
 mod patch_conv;
 mod relu;
 mod relu6;
+mod scale;
 mod sigmoid;
 mod silu;
 mod softmax;
@@ -32,6 +38,7 @@ mod tanh;
 mod words;
 pub mod work;
 
+pub use adaptive_avg_pool::AdaptiveAvgPool;
 pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use batch_norm::{BatchNorm, NormRows};
@@ -40,14 +47,17 @@ pub use conv::{Conv, ConvWork};
 pub use conv_options::ConvOptions;
 pub use dense::Dense;
 pub use depthwise::{Depthwise, DepthwiseWork};
+pub use drop_path::DropPath;
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use gelu::Gelu;
 pub use gemm::{GemmConv, GemmDense};
 pub use global_avg_pool::GlobalAvgPool;
 pub use global_max_pool::GlobalMaxPool;
+pub use group_norm::GroupNorm;
 pub use hard_sigmoid::HardSigmoid;
 pub use hard_swish::HardSwish;
+pub use layer_norm::LayerNorm;
 pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
 pub use normalize::Normalize;
@@ -55,6 +65,7 @@ pub use operation::{Fused, Layout, Operation, Parameter, Site};
 pub use patch_conv::PatchConv;
 pub use relu::Relu;
 pub use relu6::Relu6;
+pub use scale::Scale;
 pub use sigmoid::Sigmoid;
 pub use silu::Silu;
 pub use softmax::Softmax;
@@ -171,6 +182,8 @@ operations! {
     MaxPool = "maxpool",
     /// `avgpool 2 [stride 2] [pad same|N]`
     AvgPool = "avgpool",
+    /// `adaptive_avgpool 7`, `adaptive_avgpool 7x5`: windows that share out the image, for an output of that size.
+    AdaptiveAvgPool = "adaptive_avgpool",
     /// `global_avgpool`: the mean of each channel.
     GlobalAvgPool = "global_avgpool",
     /// `global_maxpool`: the largest value of each channel.
@@ -179,6 +192,10 @@ operations! {
     Flatten = "flatten",
     /// `dense 128`; `dense classes` has as many outputs as the data has classes.
     Dense = "dense",
+    /// `group_norm 8 [eps 1e-5]`: of groups of neighbouring channels.
+    GroupNorm = "group_norm",
+    /// `layer_norm [eps 1e-5]`: of every pixel's channels, or of a vector.
+    LayerNorm = "layer_norm",
     /// `relu`
     Relu = "relu",
     /// `relu6`: no less than 0, no more than 6.
@@ -201,12 +218,16 @@ operations! {
     BatchNorm = "batch_norm",
     /// `dropout 0.1`: the probability of a zero.
     Dropout = "dropout",
+    /// `drop_path 0.1`: the probability that a whole row becomes zero.
+    DropPath = "drop_path",
     /// `softmax`: may stand last, for readers; it is part of the loss.
     Softmax = "softmax",
     /// The sum of branches: how a residual block ends, and `join = "add"`.
     Add = "add",
     /// The channels of all branches, one after another: `join = "concat"`.
     Concat = "concat",
+    /// The input times one factor a channel: how a block `{ scale = […] }` ends.
+    Scale = "scale",
 }
 
 impl TryFrom<String> for Op {
@@ -224,7 +245,7 @@ impl From<Op> for String {
 
 /// Words of layers that a list may hold: joins are written as blocks.
 fn known() -> impl Iterator<Item = &'static str> {
-    WORDS.iter().copied().filter(|word| !["add", "concat"].contains(word))
+    WORDS.iter().copied().filter(|word| !["add", "concat", "scale"].contains(word))
 }
 
 fn unknown(words: &Words<'_>) -> String {
@@ -272,6 +293,13 @@ mod tests {
             "batch_norm rows 32 eps 0.001 momentum 0.01 scale no",
             "batch_norm rows all",
             "dropout 0.1",
+            "drop_path 0.1",
+            "adaptive_avgpool 7",
+            "adaptive_avgpool 7x5",
+            "group_norm 8",
+            "group_norm 8 eps 1e-3",
+            "layer_norm",
+            "layer_norm eps 1e-6",
             "softmax",
         ] {
             assert_eq!(text.parse::<Op>().unwrap().to_string(), text);
@@ -354,6 +382,18 @@ mod tests {
             ("", "unknown layer"),
             ("add", "residual = ["),
             ("concat", "branches = [["),
+            ("scale", "scale = ["),
+            ("drop_path 1", "below 1"),
+            ("adaptive_avgpool", "'adaptive_avgpool 7' or"),
+            ("adaptive_avgpool 0", "the output's size"),
+            ("adaptive_avgpool 3 stride 2", "the output's size"),
+            ("adaptive_avgpool 3x70000", "70000 is too large"),
+            ("group_norm", "a number of groups"),
+            ("group_norm 0", "a number of groups"),
+            ("group_norm 8 eps", "'eps 1e-5' or nothing, found 'eps'"),
+            ("group_norm 8 eps 0", "above 0"),
+            ("layer_norm eps nan", "above 0"),
+            ("layer_norm 8", "found '8'"),
         ] {
             let refused = text.parse::<Op>().unwrap_err();
             assert!(refused.contains(want), "{text}: {refused}");

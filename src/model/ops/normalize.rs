@@ -38,11 +38,6 @@ impl Normalize {
         2 * self.channels
     }
 
-    /// The weights and biases in the block of parameters.
-    pub fn params(&self) -> Range<usize> {
-        self.weight.as_ref().unwrap_or(&self.bias).start..self.bias.end
-    }
-
     /// Weight and bias.
     pub fn affine<'p>(&self, params: &'p [f32]) -> Affine<'p> {
         let weight = self.weight.clone().map(|weight| &params[weight]);

@@ -24,6 +24,8 @@ pub enum Work {
     Statistics(Normalize),
     /// A norm's output from its input: in training by the sums of *statistics*, else by the running ones.
     Normalize(Normalize),
+    /// The first input times the second, a vector of a factor for each of so many channels.
+    Scale(usize),
 }
 
 impl Work {
