@@ -36,6 +36,9 @@ pub struct Options {
     /// File to write; an older one is replaced
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Leave batch norms as they are, for training elsewhere; else convolutions compute them (with --to onnx)
+    #[arg(long)]
+    pub unfolded: bool,
     /// Also write up to 200 rows of this dataset with the model's predictions, beside FILE, to check it by
     #[arg(long, value_name = "FILE.h5")]
     pub samples: Option<PathBuf>,
@@ -62,7 +65,7 @@ fn export(options: &Options) -> Result<()> {
         return Err(Error::invalid("--out", out.display().to_string(), "a file beside the model itself", fix));
     }
     let bytes = match options.to {
-        Format::Onnx => onnx::encode(&saved, &path)?,
+        Format::Onnx => onnx::encode(&saved, &path, options.unfolded)?,
         Format::Safetensors => weights::encode(&saved, &path)?,
     };
     let samples = options.samples.as_ref().map(|data| samples::encode(&saved, data)).transpose()?;

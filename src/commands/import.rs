@@ -86,6 +86,7 @@ fn import(options: &Options) -> Result<()> {
     let head = format!("# Weights of {}, for `glasses train --resume … --fork`.\n", options.file.display());
     write_whole(&out.join("config.toml"), (head + &text).as_bytes())?;
     for (layer, module) in layers.iter().zip(&modules) {
+        let layer = &layer.name;
         let weight = format!("{layer}.weight");
         let param = model.table.iter().find(|param| param.name == weight);
         say!("{layer}: {module} {:?}", param.map(|param| &param.shape[..]).unwrap_or_default());

@@ -7,6 +7,7 @@
 //! - [`samples`]: rows with the model's predictions, to check the others by.
 
 mod order;
+mod fold;
 pub mod stages;
 pub mod onnx;
 mod onnx_graph;

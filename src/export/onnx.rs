@@ -8,6 +8,7 @@ use std::path::Path;
 
 use prost::Message;
 
+use super::fold::folded;
 use super::metadata;
 use super::onnx_graph::{FLOAT, Graph, Value, float, int, ints, value_info};
 use super::onnx_proto::*;
@@ -26,11 +27,12 @@ const MOST_BYTES: usize = (1 << 31) - (1 << 20);
 /// An element type, as ONNX numbers them.
 const DOUBLE: i32 = 11;
 
-/// The bytes of the file; `path` is the model's own, for the metadata.
+/// The bytes of the file; `path` is the model's own, for the metadata. `unfolded` leaves batch norms as they are, for training elsewhere; else
+/// convolutions compute those behind them.
 ///
 /// # Errors
 /// When the weights are more than an ONNX file can hold.
-pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
+pub fn encode(saved: &SavedModel, path: &Path, unfolded: bool) -> Result<Vec<u8>> {
     if size_of_val(&saved.params.values[..]) > MOST_BYTES {
         return Err(Error::invalid(
             path.display().to_string(),
@@ -40,6 +42,7 @@ pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
         ));
     }
     let network = stages(saved)?;
+    let network = if unfolded { network } else { folded(network) };
     let mut graph = Graph::new(saved.shape);
     graph.prepare(saved);
     let input = graph.value();
@@ -188,7 +191,7 @@ impl Graph {
     }
 
     /// Groups as the channels of a normalisation of their own; then a factor and a summand a channel.
-    fn group_norm(&mut self, name: &str, s: &GroupNormShape, Weights { weight, bias }: Weights<'_>) {
+    fn group_norm(&mut self, name: &str, s: &GroupNormShape, Weights { weight, bias }: &Weights<'_>) {
         let image = std::mem::take(&mut self.value);
         let groups = self.integers(&format!("{name}.groups"), &[0, s.groups as i64, -1]);
         self.value = self.node_to("Reshape", &[&image, &groups], &format!("{name}.grouped"), vec![]);
@@ -244,7 +247,7 @@ impl Graph {
             }
             Kind::GroupNorm(shape, weights) => {
                 self.channels(false, name);
-                self.group_norm(name, shape, *weights);
+                self.group_norm(name, shape, weights);
             }
             Kind::LayerNorm(shape, Weights { weight, bias }) => {
                 self.channels(true, name);
@@ -253,6 +256,18 @@ impl Graph {
                 let attributes = vec![int("axis", -1), float("epsilon", shape.eps as f32)];
                 self.then("LayerNormalization", &[&weight, &bias], &output, attributes);
             }
+            Kind::BatchNorm(shape, Weights { weight, bias }, statistics) => {
+                self.channels(!shape.is_image, name);
+                let tensors =
+                    [("weight", &weight[..]), ("bias", bias), ("mean", statistics.mean), ("var", statistics.variance)];
+                let tensors = tensors.map(|(tensor, values)| {
+                    self.tensor(&format!("{name}.{tensor}"), &[shape.channels], values.iter().copied())
+                });
+                let attributes =
+                    vec![float("epsilon", shape.eps as f32), float("momentum", 1.0 - shape.momentum as f32)];
+                self.then("BatchNormalization", &tensors.each_ref().map(String::as_str), &output, attributes);
+            }
+            Kind::Folded => {}
             Kind::GlobalAvgPool | Kind::GlobalMaxPool => {
                 let is_mean = matches!(kind, Kind::GlobalAvgPool);
                 self.channels(false, name);

@@ -1,10 +1,12 @@
 //! The network layer by layer, with every shape worked out: what a writer of another format walks along.
 
+use std::borrow::Cow;
+
 use super::order::{Order, Part, inputs_channels_first, order, parts_behind, parts_in_front};
 use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
 use crate::kernels::{AdaptiveShape, ConvShape, DenseShape, GroupNormShape, PoolShape, Window};
-use crate::model::ops::Op;
+use crate::model::ops::{BatchNorm, Op};
 use crate::model::{Model, Params, Shape};
 
 /// One layer of the network.
@@ -12,6 +14,8 @@ use crate::model::{Model, Params, Shape};
 pub struct Stage<'a> {
     /// Kind and place, as in the names of weights: `conv0`, `relu1`, `dense7`.
     pub name: String,
+    /// What other programs call it: `layer1.0.conv1` of a network that names its blocks, else the same.
+    pub key: String,
     /// What it does.
     pub kind: Kind<'a>,
     /// The stages that it reads, by their places; the network's input is none.
@@ -41,6 +45,10 @@ pub enum Kind<'a> {
     Dense(DenseShape, Vec<Part>, Weights<'a>),
     /// The values of each group of channels, normalised, times a weight, plus a bias.
     GroupNorm(GroupNormShape, Weights<'a>),
+    /// The channels of an image or a vector, normalised over rows, times a weight, plus a bias.
+    BatchNorm(BatchNormShape, Weights<'a>, Statistics<'a>),
+    /// Nothing: the convolution in front computes it.
+    Folded,
     /// The channels of each pixel, or a vector, normalised.
     LayerNorm(LayerNormShape, Weights<'a>),
     /// An element-wise function.
@@ -58,6 +66,30 @@ pub enum Kind<'a> {
         /// Whether it is an image.
         is_image: bool,
     },
+}
+
+/// What a batch norm reads.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormShape {
+    /// Channels of an image, values of a vector.
+    pub channels: usize,
+    /// Whether it is an image.
+    pub is_image: bool,
+    /// What is added to a variance.
+    pub eps: f64,
+    /// The share of a step in the running statistics.
+    pub momentum: f64,
+    /// Whether it has weights of its own; else they are ones.
+    pub has_weight: bool,
+}
+
+/// The running statistics of a batch norm.
+#[derive(Clone, Copy, Debug)]
+pub struct Statistics<'a> {
+    /// `[channels]`
+    pub mean: &'a [f32],
+    /// `[channels]`
+    pub variance: &'a [f32],
 }
 
 /// What a layer normalisation reads.
@@ -129,22 +161,23 @@ fn gelu(tanh: bool) -> Function {
 }
 
 /// Weights and biases of a layer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Weights<'a> {
     /// Convolution `[kh, kw, c_in / groups, c_out]`, dense `[inputs, outputs]`.
-    pub weight: &'a [f32],
+    pub weight: Cow<'a, [f32]>,
     /// `[outputs]`, or empty.
-    pub bias: &'a [f32],
+    pub bias: Cow<'a, [f32]>,
 }
 
 impl Kind<'_> {
     /// Weights and biases, where there are any.
-    pub fn weights(&self) -> Option<Weights<'_>> {
+    pub fn weights(&self) -> Option<&Weights<'_>> {
         match self {
             Kind::Conv(_, weights)
             | Kind::Dense(_, _, weights)
             | Kind::GroupNorm(_, weights)
-            | Kind::LayerNorm(_, weights) => Some(*weights),
+            | Kind::BatchNorm(_, weights, _)
+            | Kind::LayerNorm(_, weights) => Some(weights),
             _ => None,
         }
     }
@@ -155,6 +188,7 @@ impl Kind<'_> {
             Kind::Conv(shape, _) => vec![shape.c_out, shape.group_in(), shape.kh, shape.kw],
             Kind::Dense(shape, ..) => vec![shape.outputs, shape.inputs],
             Kind::GroupNorm(GroupNormShape { channels, .. }, _)
+            | Kind::BatchNorm(BatchNormShape { channels, .. }, ..)
             | Kind::LayerNorm(LayerNormShape { channels, .. }, _) => vec![*channels],
             _ => vec![],
         }
@@ -179,6 +213,7 @@ impl Kind<'_> {
                 Box::new((0..outputs).flat_map(of))
             }
             Kind::GroupNorm(GroupNormShape { channels, .. }, _)
+            | Kind::BatchNorm(BatchNormShape { channels, .. }, ..)
             | Kind::LayerNorm(LayerNormShape { channels, .. }, _) => Box::new(0..channels),
             _ => Box::new(std::iter::empty()),
         }
@@ -258,7 +293,7 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
             Op::Sigmoid(_) => Kind::Function(function("Sigmoid", "nn.Sigmoid()")),
             Op::Tanh(_) => Kind::Function(function("Tanh", "nn.Tanh()")),
             Op::Dropout(dropout) => Kind::Dropout(dropout.0),
-            Op::BatchNorm(_) => return Err(failed("no export yet".into())),
+            Op::BatchNorm(norm) => batch_norm(norm, shape, params, &name).map_err(failed)?,
             Op::DropPath(drop) => Kind::DropPath(drop.0),
             Op::Add(_) => Kind::Add,
             Op::Concat(_) => Kind::Concat,
@@ -270,7 +305,7 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
         };
         let is_scattered = layer.output.sizes().len() == 1 && parts.iter().any(|[h, w, c]| h * w > 1 && *c > 1);
         ends.push((Some(stages.len()), parts));
-        stages.push(Stage { name, kind, inputs, is_scattered });
+        stages.push(Stage { name, key: layer.key.clone(), kind, inputs, is_scattered });
     }
     Ok(stages)
 }
@@ -279,13 +314,26 @@ fn pool_shape(input: &Shape, window: Window) -> Result<PoolShape, String> {
     PoolShape::new(input.as_image()?, window)
 }
 
+/// A tensor of a layer.
+fn tensor<'a>(params: &'a Params, layer: &str, tensor: &str) -> Result<&'a [f32], String> {
+    let name = format!("{layer}.{tensor}");
+    let param = params.table.iter().find(|param| param.name == name).ok_or("no weights")?;
+    Ok(&params.values[param.range.clone()])
+}
+
 fn weights<'a>(params: &'a Params, layer: &str) -> Result<Weights<'a>, String> {
-    let find = |tensor: &str| {
-        let name = format!("{layer}.{tensor}");
-        let param = params.table.iter().find(|param| param.name == name).ok_or("no weights")?;
-        Ok::<_, String>(&params.values[param.range.clone()])
-    };
-    Ok(Weights { weight: find("weight")?, bias: find("bias").unwrap_or_default() })
+    let bias = tensor(params, layer, "bias").unwrap_or_default();
+    Ok(Weights { weight: tensor(params, layer, "weight")?.into(), bias: bias.into() })
+}
+
+fn batch_norm<'a>(norm: &BatchNorm, shape: &Shape, params: &'a Params, layer: &str) -> Result<Kind<'a>, String> {
+    let (channels, is_image) = (shape.channels(), shape.as_image().is_ok());
+    let &BatchNorm { eps, momentum, scale, .. } = norm;
+    let shape = BatchNormShape { channels, is_image, eps, momentum, has_weight: scale };
+    let weight = if scale { tensor(params, layer, "weight")?.into() } else { vec![1.0; channels].into() };
+    let find = |name: &str| tensor(params, layer, name);
+    let statistics = Statistics { mean: find("running_mean")?, variance: find("running_var")? };
+    Ok(Kind::BatchNorm(shape, Weights { weight, bias: find("bias")?.into() }, statistics))
 }
 
 /// Pixels of padding around an image: above, left, below, right.

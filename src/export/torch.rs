@@ -8,6 +8,7 @@ use crate::checkpoint::SavedModel;
 use crate::data::{Normalize, RowShape};
 use crate::error::Result;
 use crate::kernels::PoolShape;
+use crate::model::zoo;
 
 /// Of a line of modules.
 const WIDTH: usize = 100;
@@ -23,13 +24,14 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
     let follows = |(index, stage): (usize, &Stage<'_>)| stage.inputs[..] == [index.checked_sub(1)];
     let is_called = |stage: &Stage<'_>| matches!(stage.kind, Kind::Flatten(_, Order::ChannelsLast));
     if stages.iter().enumerate().all(follows) && !stages.iter().any(is_called) {
-        let modules: Option<Vec<Vec<String>>> = stages.iter().map(|stage| module(&stage.name, &stage.kind)).collect();
+        let modules: Option<Vec<Vec<String>>> =
+            stages.iter().map(|stage| module(&attribute(stage), &stage.kind)).collect();
         let network = format!("nn.Sequential(OrderedDict(\n    {}))", wrapped(&modules?.concat()));
         return Some(Network { definition: definition.to_owned(), network });
     }
     let (mut modules, mut lines) = (Vec::new(), Vec::new());
     let value = |stage: &Option<usize>| stage.map_or("x", |stage| stages[stage].name.as_str());
-    for Stage { name, kind, inputs, .. } in stages {
+    for stage @ Stage { name, kind, inputs, .. } in stages {
         let values: Vec<&str> = inputs.iter().map(value).collect();
         lines.push(match kind {
             Kind::Flatten([h, w, _], Order::ChannelsLast) if h * w > 1 => {
@@ -43,7 +45,7 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
             }
             Kind::Concat => format!("{name} = torch.cat(({}), 1)", values.join(", ")),
             _ => {
-                let own = module(name, kind)?;
+                let own = module(&attribute(stage), kind)?;
                 let names = own.iter().filter_map(|module| module.split_once('=')).map(|(name, _)| name);
                 let call = names.fold(values[0].to_owned(), |call, module| format!("self.{module}({call})"));
                 modules.extend(own.iter().map(|module| format!("self.{}", module.replacen('=', " = ", 1))));
@@ -59,6 +61,29 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
         stages.last().map_or("x", |last| last.name.as_str())
     );
     Some(Network { definition, network: "Network()".to_owned() })
+}
+
+/// What a module of its own is called: names with points are other modules' ways.
+fn attribute(stage: &Stage<'_>) -> String {
+    stage.key.replace('.', "_")
+}
+
+/// The same network in a library of PyTorch's, where there is one that has the weights under the same keys.
+fn twin(saved: &SavedModel) -> Option<String> {
+    let spec = &saved.model.spec;
+    let (library, call) = match spec.name.as_str() {
+        name @ ("resnet18" | "resnet34" | "resnet50" | "mobilenet_v2") => {
+            ("torchvision", format!("torchvision.models.{name}(num_classes={})", saved.model.classes))
+        }
+        "efficientnet_lite0" => {
+            let classes = saved.model.classes;
+            ("timm", format!("timm.create_model(\"tf_efficientnet_lite0\", num_classes={classes})"))
+        }
+        _ => return None,
+    };
+    let is_same = zoo::find(&spec.name).is_ok_and(|known| known == *spec) && saved.shape.hwc()[2] == 3;
+    is_same
+        .then(|| format!("import {library}\nimport torch\nfrom safetensors.torch import load_file\n\nnet = {call}\n"))
 }
 
 /// The channels of every pixel by their own mean and variance, where PyTorch's module takes the last axis.
@@ -120,6 +145,10 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
         }
         Kind::AvgPool(s) => one(average(s)?),
         Kind::AdaptiveAvgPool(s) => one(format!("nn.AdaptiveAvgPool2d({})", pair(s.h_out, s.w_out))),
+        Kind::BatchNorm(s, ..) => {
+            let (class, eps) = (if s.is_image { "nn.BatchNorm2d" } else { "nn.BatchNorm1d" }, s.eps);
+            one(format!("{class}({}, eps={eps:e}, momentum={})", s.channels, s.momentum))
+        }
         Kind::GroupNorm(s, _) => one(format!("nn.GroupNorm({}, {}, eps={:e})", s.groups, s.channels, s.eps)),
         Kind::LayerNorm(s, _) => {
             let class = if s.is_image { "LayerNorm2d" } else { "nn.LayerNorm" };
@@ -138,7 +167,7 @@ fn module(name: &str, kind: &Kind<'_>) -> Option<Vec<String>> {
         Kind::Function(function) => one(function.torch.clone()),
         Kind::Dropout(p) => one(format!("nn.Dropout({p})")),
         // PyTorch itself has no module of it, and a model that is used does not drop rows.
-        Kind::DropPath(_) => one("nn.Identity()".to_owned()),
+        Kind::DropPath(_) | Kind::Folded => one("nn.Identity()".to_owned()),
         // Joined as the class is written.
         Kind::Add | Kind::Concat | Kind::Scale { .. } => None,
     }
@@ -182,14 +211,27 @@ fn sides(Pads { top, left, bottom, right }: Pads) -> String {
 /// # Errors
 /// Never for a model that was read.
 pub fn script(saved: &SavedModel, file: &Path) -> Result<Option<String>> {
-    let Some(Network { definition, network }) = network(&stages(saved)?) else { return Ok(None) };
+    let file = serde_json::json!(file.display().to_string());
+    if let Some(twin) = twin(saved) {
+        let prepare = prepare(saved);
+        return Ok(Some(format!(
+            "{twin}net.load_state_dict(load_file({file}), strict=True)\n{prepare}\nlogits = net.eval()(x)"
+        )));
+    }
+    let stages = stages(saved)?;
+    let Some(Network { definition, network }) = network(&stages) else { return Ok(None) };
+    // Attributes of a module have no points in their names.
+    let is_renamed = stages.iter().any(|stage| stage.kind.weights().is_some() && attribute(stage) != stage.key);
+    let weights = match is_renamed {
+        true => format!("{{k.replace(\".\", \"_\", k.count(\".\") - 1): v for k, v in load_file({file}).items()}}"),
+        false => format!("load_file({file})"),
+    };
     Ok(Some(format!(
         "import torch\nfrom collections import OrderedDict\nfrom safetensors.torch import load_file\nfrom torch import nn\n\n\
          {definition}net = {network}\n\
-         net.load_state_dict(load_file({}))\n\
+         net.load_state_dict({weights})\n\
          {}\n\
          logits = net.eval()(x)",
-        serde_json::json!(file.display().to_string()),
         prepare(saved)
     )))
 }

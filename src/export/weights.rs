@@ -10,7 +10,7 @@ use std::path::Path;
 use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors, View};
 
-use super::stages::{Stage, stages, walk};
+use super::stages::{Kind, Stage, stages, walk};
 use super::{metadata, torch};
 use crate::checkpoint::SavedModel;
 use crate::error::{Error, Result};
@@ -71,14 +71,18 @@ pub(super) fn serialize(tensors: Vec<(String, Owned)>, notes: HashMap<String, St
 pub fn encode(saved: &SavedModel, path: &Path) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     let network = stages(saved)?;
-    for Stage { name, kind, .. } in &network {
+    for Stage { key, kind, .. } in &network {
+        let vector = |values: &[f32]| Owned::f32(vec![values.len()], values.iter().copied());
         if let Some(weights) = kind.weights() {
             let values = kind.places_channels_first().map(|place| weights.weight[place]);
-            tensors.push((format!("{name}.weight"), Owned::f32(kind.shape_channels_first(), values)));
+            tensors.push((format!("{key}.weight"), Owned::f32(kind.shape_channels_first(), values)));
             if !weights.bias.is_empty() {
-                let bias = Owned::f32(vec![weights.bias.len()], weights.bias.iter().copied());
-                tensors.push((format!("{name}.bias"), bias));
+                tensors.push((format!("{key}.bias"), vector(&weights.bias)));
             }
+        }
+        if let Kind::BatchNorm(_, _, statistics) = kind {
+            tensors.push((format!("{key}.running_mean"), vector(statistics.mean)));
+            tensors.push((format!("{key}.running_var"), vector(statistics.variance)));
         }
     }
     let (mean, inverse) = saved.normalizer.parts();
@@ -177,22 +181,34 @@ fn natural(name: &str) -> Vec<(String, u64)> {
     parts
 }
 
-/// The layers of `model` that have weights (`conv0`, `dense7`, …), in the order of its text.
-pub fn layers(model: &Model) -> Vec<&str> {
-    let mut layers: Vec<&str> = model.table.iter().filter_map(|param| param.name.strip_suffix(".weight")).collect();
-    layers.sort_by_key(|layer| layer.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX));
-    layers
+/// A layer that has weights.
+#[derive(Clone, Debug)]
+pub struct Layer<'m> {
+    /// `conv0`, `dense7`, …
+    pub name: String,
+    /// What other programs call it.
+    pub key: &'m str,
 }
 
-/// Which module of the file is which of the network's `layers` (`conv0`, `dense7`, …): those that `said` names, in order; or
-/// those with the layers' own names; or, where all names differ in one number only (an `nn.Sequential`), by that number.
+/// The layers of `model` that have weights, in the order of its text.
+pub fn layers(model: &Model) -> Vec<Layer<'_>> {
+    let written = model.graph.written.iter().zip(model.layers()).enumerate();
+    let weighted = written.filter(|(_, (_, info))| info.parameters > 0);
+    weighted
+        .map(|(number, (layer, _))| Layer { name: format!("{}{number}", layer.op.word()), key: &layer.key })
+        .collect()
+}
+
+/// Which module of the file is which of the network's `layers`: those that `said` names, in order; or those of the layers' own keys; or,
+/// where all names differ in one number only (an `nn.Sequential`), by that number.
 ///
 /// # Errors
 /// When none of these holds.
-pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Result<Vec<String>> {
+pub fn match_modules(file: &WeightsFile, layers: &[Layer<'_>], said: &[String]) -> Result<Vec<String>> {
     let modules = file.modules();
+    let keys: Vec<&str> = layers.iter().map(|layer| layer.key).collect();
     let refuse = |found: String, fix: String| {
-        let expected = format!("weights for the layers {}", layers.join(", "));
+        let expected = format!("weights for the layers {}", keys.join(", "));
         Err(Error::invalid(&file.place, found, expected, fix))
     };
     let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -202,8 +218,8 @@ pub fn match_modules(file: &WeightsFile, layers: &[&str], said: &[String]) -> Re
             false => refuse(format!("--names {}", said.join(",")), "name one module a layer, in this order".to_owned()),
         };
     }
-    if layers.iter().all(|layer| modules.iter().any(|module| module == layer)) {
-        return Ok(layers.iter().map(|&layer| layer.to_owned()).collect());
+    if keys.iter().all(|key| modules.iter().any(|module| module == key)) {
+        return Ok(keys.into_iter().map(str::to_owned).collect());
     }
     let without_numbers = |name: &String| name.replace(|c: char| c.is_ascii_digit(), "");
     let numbered = modules.windows(2).all(|two| without_numbers(&two[0]) == without_numbers(&two[1]));
@@ -239,28 +255,50 @@ pub fn fits(file: &WeightsFile, model: &Model) -> Result<()> {
 pub fn fill(file: &WeightsFile, model: &Model, params: &mut Params, modules: &[String]) -> Result<()> {
     let before = params.clone();
     let network = walk(model, &before)?;
-    for (layer, module) in layers(model).into_iter().zip(modules) {
-        let param = |tensor: &str| model.table.iter().find(|param| param.name == format!("{layer}.{tensor}"));
-        let stage = network.iter().find(|stage| stage.name == layer);
-        let (Some(weight), Some(Stage { kind, .. })) = (param("weight"), stage) else { continue };
-        let own = &mut params.values[weight.range.clone()];
-        let values = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
-        for (place, value) in kind.places_channels_first().zip(values) {
-            own[place] = value;
+    for (layer, module) in layers(model).iter().zip(modules) {
+        if let Some(stage) = network.iter().find(|stage| stage.name == layer.name) {
+            fill_layer(file, params, stage, module)?;
         }
-        let name = format!("{module}.bias");
-        let is_there = file.header.info(&name).is_some();
-        match param("bias") {
-            Some(bias) if is_there => {
-                params.values[bias.range.clone()].copy_from_slice(&file.tensor(&name, &bias.shape)?);
-            }
-            // PyTorch's `bias=False`.
-            Some(bias) => params.values[bias.range.clone()].fill(0.0),
-            None if is_there => {
-                let fix = "write 'bias yes' behind this layer";
-                return Err(Error::invalid(&file.place, format!("'{name}'"), format!("no bias of '{layer}'"), fix));
-            }
-            None => {}
+    }
+    Ok(())
+}
+
+/// The tensors of one module.
+fn fill_layer(file: &WeightsFile, params: &mut Params, stage: &Stage<'_>, module: &str) -> Result<()> {
+    let Stage { name: layer, kind, .. } = stage;
+    let table = params.table.clone();
+    let param = |tensor: &str| table.iter().find(|param| param.name == format!("{layer}.{tensor}"));
+    let weight = file.tensor(&format!("{module}.weight"), &kind.shape_channels_first())?;
+    match param("weight") {
+        Some(param) => {
+            let own = &mut params.values[param.range.clone()];
+            kind.places_channels_first().zip(weight).for_each(|(place, value)| own[place] = value);
+        }
+        None if weight.iter().all(|&weight| weight == 1.0) => {}
+        None => {
+            let place = format!("{} '{module}.weight'", file.place);
+            let fix = "take 'scale no' out of this layer";
+            return Err(Error::invalid(place, "weights of a norm", format!("ones: '{layer}' has none"), fix));
+        }
+    }
+    let name = format!("{module}.bias");
+    let is_there = file.header.info(&name).is_some();
+    match param("bias") {
+        Some(bias) if is_there => {
+            params.values[bias.range.clone()].copy_from_slice(&file.tensor(&name, &bias.shape)?);
+        }
+        // PyTorch's `bias=False`.
+        Some(bias) => params.values[bias.range.clone()].fill(0.0),
+        None if is_there => {
+            let fix = "write 'bias yes' behind this layer";
+            return Err(Error::invalid(&file.place, format!("'{name}'"), format!("no bias of '{layer}'"), fix));
+        }
+        None => {}
+    }
+    for statistic in ["running_mean", "running_var"] {
+        if let Some(param) = param(statistic) {
+            let values = file.tensor(&format!("{module}.{statistic}"), &param.shape)?;
+            params.values[param.range.clone()].copy_from_slice(&values);
         }
     }
     Ok(())

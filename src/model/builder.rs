@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::advice::{advice, differ, join_advice};
 use super::graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
+use super::keys::{KeyPath, keys};
 use super::ops::{Add, Concat, Fused, Op, Parameter, Scale};
 use super::params::Param;
+use super::refusal::{Refusal, layer_place};
 use super::shape::{MOST_VALUES, Shape};
 use super::spec::{Block, BlockKind, Item, Join, ModelSpec};
 use crate::error::{Error, Result};
@@ -24,30 +26,6 @@ struct Value {
     layer: Option<usize>,
     shape: Shape,
     by_rows: bool,
-}
-
-/// A layer or a block that is refused.
-struct Refusal {
-    place: String,
-    found: String,
-    expected: String,
-    fix: String,
-    /// The layer's place in the list, where that is the network's own and the layer does not fit.
-    index: Option<usize>,
-}
-
-impl Refusal {
-    /// A layer that does not fit the shape that reaches it.
-    fn layer(place: String, input: &Shape, why: &str, index: Option<usize>) -> Refusal {
-        let fix = "change this layer or the ones before it".to_owned();
-        let expected = "a layer that fits the shape that reaches it".to_owned();
-        Refusal { place, found: format!("input {input}: {why}"), expected, fix, index }
-    }
-
-    /// What no shape would mend.
-    fn text(place: String, found: String, expected: &str, fix: &str) -> Refusal {
-        Refusal { place, found, expected: expected.to_owned(), fix: fix.to_owned(), index: None }
-    }
 }
 
 /// Of `spec`, for rows of `[h, w, c]` (`flat`: of `c` features) and `classes` classes.
@@ -108,6 +86,38 @@ struct Builder {
     weights: usize,
     /// The parameters of each node, their places in the block still to come.
     params: Vec<Vec<Param>>,
+    /// The way to each layer.
+    paths: Vec<KeyPath>,
+}
+
+/// Where a list or a layer stands.
+#[derive(Clone, Debug, Default)]
+struct At {
+    /// The path of its block, for a person; nothing outside of all.
+    block: String,
+    /// The list's own, in the text.
+    key: String,
+    /// Its path, for other programs.
+    keys: KeyPath,
+    /// The place of its first repeat there.
+    first: usize,
+    /// Whether a norm follows it directly.
+    before_norm: bool,
+    /// Whether the list is one layer with a name.
+    is_layer: bool,
+}
+
+impl At {
+    /// A list of a joining block.
+    fn list(&self, list: &str) -> At {
+        let place = format!("{}.{list}", self.block);
+        At { block: place.clone(), key: place, keys: self.keys.list(list), ..At::default() }
+    }
+}
+
+/// Whether the layer that comes first is a norm.
+fn is_norm(item: &Item) -> bool {
+    item.first().is_some_and(Op::is_norm)
 }
 
 impl Builder {
@@ -124,17 +134,24 @@ impl Builder {
             makes_factors: false,
             weights: 0,
             params: Vec::new(),
+            paths: Vec::new(),
         };
         let value = Value { tensor: 0, layer: None, shape: input.clone(), by_rows: false };
-        let value = builder.list(&spec.layers, "", "layers", value)?;
+        let at = At { key: "layers".to_owned(), ..At::default() };
+        let value = builder.list(&spec.layers, &at, value)?;
         builder.graph.output = value.tensor;
+        builder.name();
         builder.order();
         Ok((builder.graph, value.shape))
     }
 
-    /// The layers and blocks of a list, `key` in the text, of the block of path `block` (none is the network itself).
-    fn list(&mut self, items: &[Item], block: &str, key: &str, mut value: Value) -> Result<Value, Refusal> {
+    /// The layers and blocks of a list.
+    fn list(&mut self, items: &[Item], at: &At, mut value: Value) -> Result<Value, Refusal> {
+        let block = &at.block;
+        // A repeated block without a name has as many places in a list of other programs.
+        let mut place_of_key = 0;
         for (index, item) in items.iter().enumerate() {
+            let before_norm = items.get(index + 1).map_or(at.before_norm, is_norm);
             value = match item {
                 Item::Layer(op) => {
                     let is_last = block.is_empty() && index + 1 == items.len();
@@ -147,14 +164,15 @@ impl Builder {
                     self.count_layer(1, place)?;
                     let own = block.is_empty().then_some(index);
                     let refuse = |why: String| Refusal::layer(place(), &value.shape, &why, own);
-                    let before_norm = matches!(items.get(index + 1), Some(Item::Layer(next)) if next.is_norm());
-                    self.layer(op, before_norm, block, vec![value.clone()]).map_err(refuse)?
+                    let keys = if at.is_layer { at.keys.clone() } else { at.keys.item(None, place_of_key) };
+                    let at = At { keys, before_norm, ..at.clone() };
+                    self.layer(op, &at, vec![value.clone()]).map_err(refuse)?
                 }
                 Item::Block(inner) => {
                     let place = match &inner.name {
                         Some(name) if block.is_empty() => name.clone(),
                         Some(name) => format!("{block}.{name}"),
-                        None => format!("{key}[{index}]"),
+                        None => format!("{}[{index}]", at.key),
                     };
                     let is_same = |other: &Item| matches!(other, Item::Block(other) if other.name.is_some() && other.name == inner.name);
                     if items[..index].iter().any(is_same) {
@@ -167,44 +185,67 @@ impl Builder {
                         return Err(Refusal::text(place, found, "fewer", fix));
                     }
                     self.depth += 1;
-                    let end = self.block(inner, &place, value)?;
+                    let joins = !matches!(inner.kind, BlockKind::Layers(_));
+                    let keys = match &inner.name {
+                        None if inner.repeat > 1 => at.keys.clone(),
+                        None if joins => at.keys.join(place_of_key),
+                        name => at.keys.item(name.as_deref(), place_of_key),
+                    };
+                    let first = if inner.name.is_none() { place_of_key } else { 0 };
+                    let is_layer = inner.named_layer().is_some();
+                    let at = At { block: place, key: String::new(), keys, first, before_norm, is_layer };
+                    let end = self.block(inner, &at, value)?;
                     self.depth -= 1;
+                    place_of_key += if inner.name.is_none() { inner.repeat - 1 } else { 0 };
                     end
                 }
             };
+            place_of_key += 1;
         }
         Ok(value)
     }
 
     /// All repeats of a block.
-    fn block(&mut self, block: &Block, place: &str, mut value: Value) -> Result<Value, Refusal> {
+    fn block(&mut self, block: &Block, at: &At, mut value: Value) -> Result<Value, Refusal> {
         for repeat in 0..block.repeat {
-            let place = if block.repeat > 1 { format!("{place}[{repeat}]") } else { place.to_owned() };
+            let is_last = repeat + 1 == block.repeat;
+            let at = &match block.repeat {
+                1 => at.clone(),
+                _ => At {
+                    block: format!("{}[{repeat}]", at.block),
+                    keys: at.keys.item(None, at.first + repeat),
+                    ..at.clone()
+                },
+            };
+            let place = &at.block;
             value = match &block.kind {
-                BlockKind::Layers(layers) => self.list(layers, &place, &format!("{place}.layers"), value)?,
+                BlockKind::Layers(layers) => {
+                    let before_norm = if is_last { at.before_norm } else { layers.first().is_some_and(is_norm) };
+                    let inside = At { key: format!("{place}.layers"), before_norm, ..at.clone() };
+                    self.list(layers, &inside, value)?
+                }
                 BlockKind::Residual { layers, shortcut } => {
-                    let [inside, around] = ["residual", "shortcut"].map(|key| format!("{place}.{key}"));
-                    let sum = self.list(layers, &inside, &inside, value.clone())?;
+                    let sum = self.list(layers, &at.list("residual"), value.clone())?;
                     self.end_residual(sum.tensor);
-                    let around = self.list(shortcut, &around, &around, value.clone())?;
-                    self.join(Op::Add(Add), block, &place, &value, vec![sum, around])?
+                    let around = self.list(shortcut, &at.list("shortcut"), value.clone())?;
+                    self.join(Op::Add(Add), block, at, &value, vec![sum, around])?
                 }
                 BlockKind::Scale(layers) => {
-                    let inside = format!("{place}.scale");
                     let outside = self.makes_factors;
                     self.makes_factors |= value.shape.as_image().is_ok();
-                    let factors = self.list(layers, &inside, &inside, value.clone())?;
+                    let factors = self.list(layers, &at.list("scale"), value.clone())?;
                     self.makes_factors = outside;
-                    self.join(Op::Scale(Scale), block, &place, &value, vec![value.clone(), factors])?
+                    self.join(Op::Scale(Scale), block, at, &value, vec![value.clone(), factors])?
                 }
                 BlockKind::Branches { branches, join } => {
                     let list = |(index, branch): (usize, &Vec<Item>)| {
                         let place = format!("{place}.branches[{index}]");
-                        self.list(branch, &place, &place, value.clone())
+                        let inside = At { block: place.clone(), key: place, ..at.list(&format!("branches.{index}")) };
+                        self.list(branch, &inside, value.clone())
                     };
                     let ends = branches.iter().enumerate().map(list).collect::<Result<Vec<Value>, Refusal>>()?;
                     let op = if *join == Join::Add { Op::Add(Add) } else { Op::Concat(Concat) };
-                    self.join(op, block, &place, &value, ends)?
+                    self.join(op, block, at, &value, ends)?
                 }
             };
         }
@@ -220,9 +261,9 @@ impl Builder {
         });
     }
 
-    /// The end of a block of path `path`, which joins what its lists of layers make of `input`.
-    fn join(&mut self, op: Op, block: &Block, path: &str, input: &Value, ends: Vec<Value>) -> Result<Value, Refusal> {
-        let place = || format!("{path}, its join '{op}'");
+    /// The end of a block, which joins what its lists of layers make of `input`.
+    fn join(&mut self, op: Op, block: &Block, at: &At, input: &Value, ends: Vec<Value>) -> Result<Value, Refusal> {
+        let place = || format!("{}, its join '{op}'", at.block);
         self.count_layer(ends.len(), place)?;
         let shapes: Vec<&Shape> = ends.iter().map(|end| &end.shape).collect();
         op.output(&shapes, self.classes).map_err(|why| {
@@ -235,7 +276,8 @@ impl Builder {
             let fix = join_advice(&block.kind, &input.shape, &shapes);
             Refusal::text(place(), found, &expected, &fix)
         })?;
-        self.layer(&op, false, path, ends).map_err(|why| Refusal::layer(place(), &input.shape, &why, None))
+        let at = At { keys: at.keys.list("join"), before_norm: false, ..at.clone() };
+        self.layer(&op, &at, ends).map_err(|why| Refusal::layer(place(), &input.shape, &why, None))
     }
 
     /// Counts a layer of so many inputs, which there must be room for.
@@ -249,10 +291,10 @@ impl Builder {
         Err(Refusal::text(place(), found, "a smaller network", "repeat its blocks less often"))
     }
 
-    /// Adds an operation as it is written, and its line of the listing; a norm may follow it.
-    fn layer(&mut self, written: &Op, before_norm: bool, block: &str, inputs: Vec<Value>) -> Result<Value, String> {
+    /// Adds an operation as it is written, and its line of the listing.
+    fn layer(&mut self, written: &Op, at: &At, inputs: Vec<Value>) -> Result<Value, String> {
         let mut op = written.clone();
-        op.decide(before_norm);
+        op.decide(at.before_norm);
         let shapes: Vec<&Shape> = inputs.iter().map(|input| &input.shape).collect();
         let shape = op.output(&shapes, self.classes)?;
         let flops = op.flops(shapes[0], &shape);
@@ -270,7 +312,7 @@ impl Builder {
         let image = shapes[0].as_image().ok();
         let unseen = op.window().zip(image).map(|(window, [h, w, _])| window.unseen([h, w]));
         let info = LayerInfo {
-            block: block.to_owned(),
+            block: at.block.clone(),
             layer: written.to_string(),
             output: shape.sizes().to_vec(),
             parameters,
@@ -278,8 +320,10 @@ impl Builder {
             unseen: unseen.filter(|unseen| *unseen != [0, 0]),
         };
         self.graph.layers.push(info);
+        self.paths.push(at.keys.clone());
         self.graph.written.push(Written {
             op: written.clone(),
+            key: String::new(),
             inputs: inputs.iter().map(|input| (input.layer, input.shape.clone())).collect(),
             output: shape.clone(),
         });
@@ -319,6 +363,15 @@ impl Builder {
         })?;
         self.weights += count;
         Ok(())
+    }
+
+    /// Gives layers their keys.
+    fn name(&mut self) {
+        let written = &self.graph.written;
+        let numbered = written.iter().enumerate().map(|(number, layer)| format!("{}{number}", layer.op.word()));
+        let has_weights: Vec<bool> = self.graph.layers.iter().map(|layer| layer.parameters > 0).collect();
+        let keys = keys(&self.paths, &has_weights, numbered);
+        self.graph.written.iter_mut().zip(keys).for_each(|(layer, key)| layer.key = key);
     }
 
     /// What goes image by image comes first; then weights follow one another as the operations do, those of dense layers that take all
@@ -361,8 +414,4 @@ impl Table {
         }
         first..self.params.len()
     }
-}
-
-fn layer_place(block: &str, index: usize, op: &Op) -> String {
-    if block.is_empty() { format!("layer {index} '{op}'") } else { format!("{block}, layer {index} '{op}'") }
 }

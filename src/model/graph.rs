@@ -31,6 +31,8 @@ pub struct Graph {
 pub struct Written {
     /// What it does.
     pub op: Op,
+    /// What other programs call it: `layer1.0.conv1` of a network that names its blocks, else `conv0`.
+    pub key: String,
     /// The layers that it reads, by their numbers; the network's input has none. With the shapes of what they give.
     pub inputs: Vec<(Option<usize>, Shape)>,
     /// The shape of its output.

@@ -259,7 +259,11 @@ impl<'de> Deserialize<'de> for Item {
                     None => text.parse().map(Item::Layer).map_err(E::custom),
                     Some((name, layer)) => {
                         let layers = vec![Item::Layer(layer.parse().map_err(E::custom)?)];
-                        let text = BlockText { name: Some(name.trim().to_owned()), layers: Some(layers), ..BlockText::default() };
+                        let text = BlockText {
+                            name: Some(name.trim().to_owned()),
+                            layers: Some(layers),
+                            ..BlockText::default()
+                        };
                         Block::try_from(text).map(|block| Item::Block(Box::new(block))).map_err(E::custom)
                     }
                 }

@@ -131,7 +131,14 @@ mod tests {
 
     fn param(shape: &[usize], start: usize) -> Param {
         let range = start..start + shape.iter().product::<usize>();
-        Param { name: String::new(), shape: shape.to_vec(), range, initial: Initial::Drawn, is_statistic: false, ends_residual: false }
+        Param {
+            name: String::new(),
+            shape: shape.to_vec(),
+            range,
+            initial: Initial::Drawn,
+            is_statistic: false,
+            ends_residual: false,
+        }
     }
 
     #[test]

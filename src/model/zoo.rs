@@ -4,12 +4,22 @@ use super::spec::ModelSpec;
 use crate::error::{Error, Result, nearest};
 
 /// Name and text of each.
-const MODELS: [(&str, &str); 5] = [
+const MODELS: [(&str, &str); 15] = [
     ("glasses", include_str!("zoo/glasses.toml")),
     ("glasses-deep", include_str!("zoo/glasses-deep.toml")),
     ("glasses-wide", include_str!("zoo/glasses-wide.toml")),
     ("mnist", include_str!("zoo/mnist.toml")),
     ("spiral", include_str!("zoo/spiral.toml")),
+    ("convnet", include_str!("zoo/convnet.toml")),
+    ("resnet9", include_str!("zoo/resnet9.toml")),
+    ("resnet20", include_str!("zoo/resnet20.toml")),
+    ("resnet32", include_str!("zoo/resnet32.toml")),
+    ("resnet56", include_str!("zoo/resnet56.toml")),
+    ("resnet18", include_str!("zoo/resnet18.toml")),
+    ("resnet34", include_str!("zoo/resnet34.toml")),
+    ("resnet50", include_str!("zoo/resnet50.toml")),
+    ("mobilenet_v2", include_str!("zoo/mobilenet_v2.toml")),
+    ("efficientnet_lite0", include_str!("zoo/efficientnet_lite0.toml")),
 ];
 
 /// The names, in the order of the documentation.

@@ -109,14 +109,23 @@ impl NormGroups {
     }
 
     /// What a step moves in which shards have `rows[s]` rows each; on the root of these groups.
-    pub fn moves(&mut self, norms: &[Normalize], rows: &[usize], ends: &dyn Fn(usize) -> usize, nodes: &Nodes) -> NormMoves {
+    pub fn moves(
+        &mut self,
+        norms: &[Normalize],
+        rows: &[usize],
+        ends: &dyn Fn(usize) -> usize,
+        nodes: &Nodes,
+    ) -> NormMoves {
         let mut moves = NormMoves::default();
         if self.is_empty() || nodes.size() == 1 {
             return moves;
         }
         self.choose(rows, ends, nodes);
         if self.span_ranks {
-            norms.iter().zip(&self.of).for_each(|(norm, &tree)| moves.add(2, &self.trees[tree].trees, norm.width(), nodes));
+            norms
+                .iter()
+                .zip(&self.of)
+                .for_each(|(norm, &tree)| moves.add(2, &self.trees[tree].trees, norm.width(), nodes));
         } else {
             moves.add(1, &self.whole, norms.iter().map(Normalize::width).sum(), nodes);
         }
