@@ -46,6 +46,7 @@ mod norms;
 mod pictures;
 mod old_files;
 mod batch_norm;
+mod norm_groups;
 mod outlines;
 mod plain;
 mod places;

@@ -59,7 +59,7 @@ const COMMS: [Comm; 4] = [Comm::Auto, Comm::Reduce, Comm::Factors, Comm::Split];
 const MACHINES: [&[usize]; 9] = [&[1], &[2], &[5], &[8], &[1, 1, 1], &[2, 2], &[2, 3, 2], &[4, 1, 3], &[3, 5]];
 
 /// A run with threads for ranks.
-fn with_threads(machines: &[usize], settings: Settings, origin: &Origin, out: &Path) {
+pub fn with_threads(machines: &[usize], settings: Settings, origin: &Origin, out: &Path) {
     let settings = Settings { out: Some(out.to_owned()), ..settings };
     let config = |ranks: usize| settings.clone().lower(Settings::default(), ranks).unwrap();
     if machines.is_empty() {
@@ -143,7 +143,7 @@ fn every_plan_on_any_machines_is_the_same_run() {
 }
 
 /// Runs `glasses ARGS` on so many ranks, of which at most `most` share memory; on 0 ranks without a launcher.
-fn on(ranks: usize, most: usize, args: &str, dir: &Path) -> Outcome {
+pub fn on(ranks: usize, most: usize, args: &str, dir: &Path) -> Outcome {
     let env = if most == 0 { String::new() } else { format!("export GLASSES_NODE_RANKS={most};") };
     let launcher = if ranks == 0 { String::new() } else { format!("${{MPIRUN:-mpirun}} -n {ranks}") };
     shell(&format!("{env} {launcher} $GLASSES {args}"), dir)
@@ -180,7 +180,7 @@ fn every_plan_is_the_same_run_under_a_real_launcher() {
 
 /// What the model behind `glasses plan` said of a run's messages and reads is what was counted, to two percent.
 #[track_caller]
-fn assert_predicted(folder: &Path, what: &str) {
+pub fn assert_predicted(folder: &Path, what: &str) {
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     for (name, predicted) in [("sent", "predicted_sent"), ("shared", "predicted_shared")] {
