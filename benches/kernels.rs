@@ -16,6 +16,9 @@ fn main() {
     for shape in CONVOLUTIONS {
         compare(&format!("conv {shape}"), |work| Convolution::new(shape).run(work));
     }
+    for shape in DEPTHWISE {
+        compare(&format!("depthwise {shape}"), |work| ByItself::new(shape).run(work));
+    }
     for shape in DENSE {
         compare(&format!("dense {shape}"), |work| Dense::new(shape).run(work));
     }
@@ -221,6 +224,12 @@ impl ByItself {
                 conv::depthwise_backward_weights(shape, input, d_output, d_weight, d_bias, scratch);
             }
         }
+    }
+
+    fn run(mut self, work: Work) -> Vec<f32> {
+        self.pass(work);
+        let [d_weight, d_bias] = &self.d_params;
+        [&self.output[..], &self.d_input, d_weight, d_bias].concat()
     }
 }
 

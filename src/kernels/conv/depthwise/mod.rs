@@ -1,6 +1,7 @@
 //! Convolutions of every channel by itself (as many groups as input channels), one image a call. SIMD runs across the channels.
 //! Where a channel has several outputs, the input is first copied to as many channels as there are outputs.
 
+mod channels;
 mod places;
 mod sweep;
 mod weights;
@@ -9,39 +10,9 @@ pub use sweep::{depthwise_backward_data, depthwise_forward};
 pub use weights::depthwise_backward_weights;
 
 use super::super::shape::ConvShape;
+use channels::repeated_len;
 
 /// Floats of scratch memory that the three routines take.
 pub fn depthwise_scratch(shape: &ConvShape) -> usize {
     repeated_len(shape) + weights::columns_len(shape)
-}
-
-/// Outputs of an input channel.
-fn outputs_of_channel(shape: &ConvShape) -> usize {
-    shape.c_out / shape.c_in
-}
-
-/// Floats of the input with as many channels as the output: nothing where it has so many.
-fn repeated_len(shape: &ConvShape) -> usize {
-    if shape.c_out == shape.c_in { 0 } else { shape.h_in * shape.w_in * shape.c_out }
-}
-
-/// Every value of `input` as often as its channel has outputs.
-fn repeat(shape: &ConvShape, input: &[f32], repeated: &mut [f32]) {
-    for (value, to) in input.iter().zip(repeated.chunks_exact_mut(outputs_of_channel(shape))) {
-        to.fill(*value);
-    }
-}
-
-/// The reverse: the values of a channel's outputs, added one after another.
-fn add_up(shape: &ConvShape, repeated: &[f32], sums: &mut [f32]) {
-    for (sum, values) in sums.iter_mut().zip(repeated.chunks_exact(outputs_of_channel(shape))) {
-        *sum = values.iter().fold(0.0, |sum, value| sum + value);
-    }
-}
-
-/// Panics unless every channel goes by itself.
-fn check(shape: &ConvShape, input: usize, output: usize, weight: usize) {
-    assert!(shape.groups == shape.c_in && shape.c_out.is_multiple_of(shape.c_in), "channels of {shape:?}");
-    assert!(input == shape.input_len() && output == shape.output_len(), "tensors of {shape:?}");
-    assert_eq!(weight, shape.weight_len(), "weight of {shape:?}");
 }

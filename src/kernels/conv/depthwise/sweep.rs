@@ -6,8 +6,8 @@ use super::super::super::shape::ConvShape;
 use super::super::super::simd::{Simd, Work, store_some};
 use super::super::super::tile::{cut, most_rows, with_rows};
 use super::super::sweep::blocks;
+use super::channels::{add_up, check, repeat, repeated_len};
 use super::places::{Axis, Places, Run};
-use super::{add_up, check, repeat, repeated_len};
 
 /// Rows that are written before the next channels' turn: the rows that they read together stay in the first-level cache.
 const ROWS: usize = 4;

@@ -5,7 +5,7 @@ use super::super::super::isa::dispatch;
 use super::super::super::shape::ConvShape;
 use super::super::super::simd::{Simd, Work, load_some, store_some};
 use super::super::backward_weights::add_pixels;
-use super::{check, repeat, repeated_len};
+use super::channels::{check, repeat, repeated_len};
 
 /// The most lanes of a vector.
 const LANES: usize = 16;
