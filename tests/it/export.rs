@@ -102,7 +102,10 @@ const NETWORKS: [(&str, &str); 24] = [
         r#""batch_norm", "conv 3x3x6", { branches = [["batch_norm", "relu"], [], ["conv 1x1x3", "batch_norm momentum 0.5"]], join = "concat" }, "batch_norm", "maxpool 3", "flatten", "dense 9", "batch_norm scale no", "tanh", "dense classes""#,
         "none",
     ),
-    (r#""conv 3x3x6 stride 2 pad 1", "batch_norm", "relu", "maxpool 2", "flatten", "dense 6", "batch_norm", "relu", "dense classes""#, "dataset"),
+    (
+        r#""conv 3x3x6 stride 2 pad 1", "batch_norm", "relu", "maxpool 2", "flatten", "dense 6", "batch_norm", "relu", "dense classes""#,
+        "dataset",
+    ),
     // What PyTorch has no modules for.
     (r#""avgpool 4 stride 1 pad same", "flatten", "dense classes""#, "per-image"),
     (r#""conv 23x20x2 pad 0", "flatten""#, "dataset"),

@@ -74,7 +74,8 @@ fn a_network_with_norms_ends_in_the_same_bits_on_any_machines_by_any_plan() {
         found.push(weights(&solo));
         let comms = [Comm::Auto, Comm::Reduce, Comm::Factors, Comm::Split];
         let all = MACHINES.iter().flat_map(|machines| comms.map(|comm| (machines, comm)));
-        let all = all.flat_map(|(machines, comm)| [SharedWindow::On, SharedWindow::Off].map(|window| (machines, comm, window)));
+        let all = all
+            .flat_map(|(machines, comm)| [SharedWindow::On, SharedWindow::Off].map(|window| (machines, comm, window)));
         for (turn, (machines, comm, window)) in all.enumerate().filter(|(turn, _)| (turn + case) % 5 == 0) {
             let out = dir.join(format!("{case}-{turn}"));
             let settings = Settings { comm: Some(comm), window: Some(window), ..settings.clone() };
@@ -128,7 +129,10 @@ fn a_wrong_running_statistic_is_named() {
     // Each rank has its own copy.
     let command = format!("${{MPIRUN:-mpirun}} -n 3 {fault} $GLASSES {train} --window off --out apart");
     let message = crate::run::shell(&command, dir).failure();
-    assert!(message.contains("others on rank 1 on ") && message.contains("first in batch_norm1.running_var"), "{message}");
+    assert!(
+        message.contains("others on rank 1 on ") && message.contains("first in batch_norm1.running_var"),
+        "{message}"
+    );
     // All have one: only who computes the steps again finds it.
     let command = format!("${{MPIRUN:-mpirun}} -n 3 {fault} $GLASSES {train} --out together");
     crate::run::shell(&command, dir).success();

@@ -21,10 +21,13 @@ fn forward<S: Simd>(eps: f64, pass: NormForward<'_>) {
     let channels = weight.len();
     assert!(channels > 0 && bias.len() == channels && input.len().is_multiple_of(channels));
     assert_eq!(input.len(), output.len());
-    for (input, output) in input.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-        let (mean, inverse) = moments(input, eps);
-        for (((o, &x), &w), &b) in output.iter_mut().zip(input).zip(weight).zip(bias) {
-            *o = ((x - mean) * inverse).mul_add(w, b);
+    for (inputs, outputs) in input.chunks(LINES * channels).zip(output.chunks_mut(LINES * channels)) {
+        let moments = Moments::of(inputs, channels, eps);
+        let lines = inputs.chunks_exact(channels).zip(outputs.chunks_exact_mut(channels));
+        for ((input, output), (mean, inverse)) in lines.zip(moments.each()) {
+            for (((o, &x), &w), &b) in output.iter_mut().zip(input).zip(weight).zip(bias) {
+                *o = ((x - mean) * inverse).mul_add(w, b);
+            }
         }
     }
 }
@@ -39,44 +42,95 @@ fn backward<S: Simd>(eps: f64, pass: NormBackward<'_>) {
     if let Some(params) = d_params.as_mut().filter(|_| !accumulate) {
         params.iter_mut().for_each(|params| params.fill(0.0));
     }
-    let lines = input.chunks_exact(channels).zip(d_output.chunks_exact(channels));
-    for (line, (input, d_output)) in lines.enumerate() {
-        let (mean, inverse) = moments(input, eps);
+    let mut rest = 0;
+    for (inputs, d_outputs) in input.chunks(LINES * channels).zip(d_output.chunks(LINES * channels)) {
+        let moments = Moments::of(inputs, channels, eps);
+        let lines = || inputs.chunks_exact(channels).zip(d_outputs.chunks_exact(channels)).zip(moments.each());
         if let Some([d_weight, d_bias]) = &mut d_params {
-            for (((w, b), &x), &d) in d_weight.iter_mut().zip(d_bias.iter_mut()).zip(input).zip(d_output) {
-                *w = d.mul_add((x - mean) * inverse, *w);
-                *b += d;
+            for ((input, d_output), (mean, inverse)) in lines() {
+                for (((w, b), &x), &d) in d_weight.iter_mut().zip(d_bias.iter_mut()).zip(input).zip(d_output) {
+                    *w = d.mul_add((x - mean) * inverse, *w);
+                    *b += d;
+                }
             }
         }
         if let Some(d_input) = &mut d_input {
-            let (mut sums, mut products) = ([0.0; LANES], [0.0; LANES]);
-            let values = input.chunks(LANES).zip(d_output.chunks(LANES)).zip(weight.chunks(LANES));
-            for ((input, d_output), weight) in values {
-                let lanes = sums.iter_mut().zip(&mut products).zip(input).zip(d_output).zip(weight);
-                for ((((sum, product), &x), &d), &w) in lanes {
-                    let d = f64::from(d) * f64::from(w);
-                    *sum += d;
-                    *product += d * f64::from((x - mean) * inverse);
+            let d_inputs = d_input[rest..rest + inputs.len()].chunks_exact_mut(channels);
+            for (((input, d_output), (mean, inverse)), d_input) in lines().zip(d_inputs) {
+                let share = -f64::from(inverse) / channels as f64;
+                let [sum, product] = sums_of_gradients(input, d_output, weight, [mean, inverse]);
+                let (shift, slope) = ((share * sum) as f32, (share * product) as f32);
+                for (((g, &x), &d), &w) in d_input.iter_mut().zip(input).zip(d_output).zip(weight) {
+                    *g = (d * w).mul_add(inverse, ((x - mean) * inverse).mul_add(slope, shift));
                 }
             }
-            let each = |sum: f64| (-f64::from(inverse) * sum / channels as f64) as f32;
-            let (shift, slope) = (each(sum_of_lanes(sums)), each(sum_of_lanes(products)));
-            let d_input = &mut d_input[line * channels..(line + 1) * channels];
-            for (((g, &x), &d), &w) in d_input.iter_mut().zip(input).zip(d_output).zip(weight) {
-                *g = (d * w).mul_add(inverse, ((x - mean) * inverse).mul_add(slope, shift));
-            }
         }
+        rest += inputs.len();
     }
 }
 
-/// Mean, and one over the deviation.
+/// Lines whose moments are formed together: divisions and roots are slow one after the other.
+const LINES: usize = 8;
+
+/// Of some lines.
+struct Moments {
+    mean: [f32; LINES],
+    /// One over the deviation.
+    inverse: [f32; LINES],
+}
+
+impl Moments {
+    #[inline(always)]
+    fn of(lines: &[f32], channels: usize, eps: f64) -> Moments {
+        let count = channels as f64;
+        let (mut means, mut variances) = ([0.0; LINES], [0.0; LINES]);
+        for (mean, line) in means.iter_mut().zip(lines.chunks_exact(channels)) {
+            *mean = sum_of_lanes(lanes(line, f64::from));
+        }
+        means.iter_mut().for_each(|mean| *mean /= count);
+        for ((variance, &mean), line) in variances.iter_mut().zip(&means).zip(lines.chunks_exact(channels)) {
+            let square = |value: f32| (f64::from(value) - mean) * (f64::from(value) - mean);
+            *variance = sum_of_lanes(lanes(line, square));
+        }
+        let mut moments = Moments { mean: [0.0; LINES], inverse: [0.0; LINES] };
+        for line in 0..LINES {
+            moments.mean[line] = means[line] as f32;
+            moments.inverse[line] = inverse_deviation(variances[line] / count, eps);
+        }
+        moments
+    }
+
+    /// Mean, and one over the deviation, line by line.
+    #[inline(always)]
+    fn each(&self) -> impl Iterator<Item = (f32, f32)> + '_ {
+        self.mean.iter().copied().zip(self.inverse.iter().copied())
+    }
+}
+
+/// The sums of the gradient of the normalised values, and of its products with these.
 #[inline(always)]
-fn moments(values: &[f32], eps: f64) -> (f32, f32) {
-    let count = values.len() as f64;
-    let mean = sum_of_lanes(lanes(values, f64::from)) / count;
-    let square = |value: f32| (f64::from(value) - mean) * (f64::from(value) - mean);
-    let variance = sum_of_lanes(lanes(values, square)) / count;
-    (mean as f32, inverse_deviation(variance, eps))
+fn sums_of_gradients(input: &[f32], d_output: &[f32], weight: &[f32], [mean, inverse]: [f32; 2]) -> [f64; 2] {
+    let (mut sums, mut products) = ([0.0; LANES], [0.0; LANES]);
+    let [(input, last), (d_output, d_last), (weight, w_last)] =
+        [input, d_output, weight].map(<[f32]>::as_chunks::<LANES>);
+    let whole = input.iter().zip(d_output).zip(weight);
+    // A last stretch with zeros behind it: they add nothing.
+    let last = [padded(last), padded(d_last), padded(w_last)];
+    for ((input, d_output), weight) in whole.chain([((&last[0], &last[1]), &last[2])]) {
+        for lane in 0..LANES {
+            let d = f64::from(d_output[lane]) * f64::from(weight[lane]);
+            sums[lane] += d;
+            products[lane] += d * f64::from((input[lane] - mean) * inverse);
+        }
+    }
+    [sum_of_lanes(sums), sum_of_lanes(products)]
+}
+
+#[inline(always)]
+fn padded(values: &[f32]) -> [f32; LANES] {
+    let mut all = [0.0; LANES];
+    all[..values.len()].copy_from_slice(values);
+    all
 }
 
 /// The sums of every sixteenth value, as `term` makes it.

@@ -43,15 +43,22 @@ const LANES: usize = 16;
 
 /// Their sum: halves are added to halves.
 #[inline(always)]
-fn sum_of_lanes(mut lanes: [f64; LANES]) -> f64 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
+fn sum_of_lanes(lanes: [f64; LANES]) -> f64 {
+    let eight: [f64; 8] = fold(&lanes);
+    let four: [f64; 4] = fold(&eight);
+    let two: [f64; 2] = fold(&four);
+    two[0] + two[1]
+}
+
+/// The first half of `values`, to which the second is added.
+#[inline(always)]
+fn fold<const HALF: usize>(values: &[f64]) -> [f64; HALF] {
+    let (first, second) = values.split_at(HALF);
+    let mut sums = [0.0; HALF];
+    for ((sum, a), b) in sums.iter_mut().zip(first).zip(second) {
+        *sum = a + b;
     }
-    lanes[0]
+    sums
 }
 
 /// `1 / √(variance + eps)`
