@@ -20,6 +20,7 @@ mod im2col;
 mod isa;
 mod norm;
 mod normalize;
+mod part_tree;
 mod peak;
 mod pool;
 pub mod rng;
@@ -53,12 +54,13 @@ pub use norm::{
     layer_norm_forward,
 };
 pub use normalize::{channel_sums, standardise};
+pub use part_tree::part_tree;
 pub use peak::fma_chains;
 pub use pool::{
     adaptive_avgpool_backward, adaptive_avgpool_forward, avgpool_backward, avgpool_forward, maxpool_backward,
     maxpool_forward,
 };
-pub use reduction_tree::{ReductionTree, merge_sums, part_tree};
+pub use reduction_tree::{ReductionTree, merge_sums};
 pub use scale::{scale_backward_factors, scale_backward_map, scale_forward};
 pub use shape::{AdaptiveShape, ConvShape, DenseShape, Padding, PoolShape, Window};
 pub use softmax::{Score, argmax, softmax, softmax_cross_entropy};

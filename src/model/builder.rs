@@ -1,12 +1,10 @@
 //! From a model's text to its graph: every layer is checked against the shape that reaches it.
 
-use std::ops::Range;
-
 use super::advice::{advice, differ, join_advice};
 use super::graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
 use super::keys::{KeyPath, keys};
 use super::ops::{Add, Concat, Fused, Op, Parameter, Scale};
-use super::params::Param;
+use super::params::{Param, ParamTable};
 use super::refusal::{Refusal, layer_place};
 use super::shape::{MOST_VALUES, Shape};
 use super::spec::{Block, BlockKind, Item, Join, ModelSpec};
@@ -381,7 +379,7 @@ impl Builder {
             std::mem::take(&mut self.graph.nodes).into_iter().zip(self.params.drain(..)).collect();
         nodes.sort_by_key(|(node, _)| node.by_rows);
         let is_wide = |node: &Node| node.by_rows && matches!(node.op, Op::Dense(_));
-        let mut table = Table::default();
+        let mut table = ParamTable::default();
         for wide in [false, true] {
             for (node, params) in nodes.iter_mut().filter(|(node, _)| is_wide(node) == wide) {
                 node.params = table.take(params.iter().filter(|param| !param.is_statistic));
@@ -392,26 +390,5 @@ impl Builder {
         }
         self.graph.table = table.params;
         self.graph.nodes = nodes.into_iter().map(|(node, _)| node).collect();
-    }
-}
-
-/// A table of tensors that grows.
-#[derive(Default)]
-struct Table {
-    params: Vec<Param>,
-    /// Values of all of them.
-    values: usize,
-}
-
-impl Table {
-    /// Takes some; their places.
-    fn take<'p>(&mut self, params: impl Iterator<Item = &'p Param>) -> Range<usize> {
-        let first = self.params.len();
-        for param in params {
-            let range = self.values..self.values + param.shape.iter().product::<usize>();
-            self.values = range.end;
-            self.params.push(Param { range, ..param.clone() });
-        }
-        first..self.params.len()
     }
 }

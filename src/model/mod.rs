@@ -2,6 +2,7 @@
 
 mod advice;
 mod backward;
+mod backward_step;
 mod builder;
 mod engine;
 mod explain;

@@ -48,6 +48,28 @@ pub enum Initial {
     Ones,
 }
 
+/// A table of tensors that grows.
+#[derive(Default)]
+pub struct ParamTable {
+    /// The tensors so far.
+    pub params: Vec<Param>,
+    /// Values of all of them.
+    values: usize,
+}
+
+impl ParamTable {
+    /// Takes some; their places.
+    pub fn take<'p>(&mut self, params: impl Iterator<Item = &'p Param>) -> Range<usize> {
+        let first = self.params.len();
+        for param in params {
+            let range = self.values..self.values + param.shape.iter().product::<usize>();
+            self.values = range.end;
+            self.params.push(Param { range, ..param.clone() });
+        }
+        first..self.params.len()
+    }
+}
+
 /// How initial weights are spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

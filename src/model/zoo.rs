@@ -49,6 +49,7 @@ pub fn find(name: &str) -> Result<ModelSpec> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Engine, Model};
 
     #[test]
     fn every_network_parses_under_its_own_name() {
@@ -56,5 +57,23 @@ mod tests {
             assert_eq!(find(name).unwrap().name, name);
         }
         assert!(find("glases").unwrap_err().to_string().contains("did you mean 'glasses'?"));
+    }
+
+    #[test]
+    fn networks_of_papers_have_as_many_parameters_as_in_pytorch() {
+        for (name, classes, parameters) in [
+            ("resnet18", 1000, 11_689_512),
+            ("resnet34", 1000, 21_797_672),
+            ("resnet50", 1000, 25_557_032),
+            ("mobilenet_v2", 1000, 3_504_872),
+            ("efficientnet_lite0", 1000, 4_652_008),
+            ("resnet20", 10, 272_474),
+            ("convnet", 2, 307_618),
+        ] {
+            for input in [[224, 224, 3], [64, 96, 3], [33, 32, 3]] {
+                let model = Model::new(find(name).unwrap(), input, false, classes, Engine::Direct).unwrap();
+                assert_eq!(model.parameters(), parameters, "{name}");
+            }
+        }
     }
 }

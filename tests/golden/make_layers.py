@@ -149,7 +149,7 @@ CASES |= {
     "layer_norm": ("layer_norm", [5, 7, 3], 2),
     "layer_norm_c17": ("layer_norm eps 1e-6", [4, 3, 17], 2),
     "layer_norm_c64": ("layer_norm", [3, 5, 64], 2),
-    "layer_norm_of_1_channel": ("layer_norm", [4, 4, 1], 2),
+    "layer_norm_of_1_channel": ("layer_norm eps 0.01", [4, 4, 1], 2),
     "layer_norm_vector": ("layer_norm", [100], 3),
 }
 

@@ -163,5 +163,4 @@ fn the_exchanges_of_norms_are_counted_as_predicted() {
     let exchanges = |report: &Value, row: usize| report["rows"][row]["step"]["norm_exchanges"].as_u64().unwrap();
     let (all, some) = (report("all"), report("2"));
     assert_eq!([exchanges(&all, 0), exchanges(&all, 1), exchanges(&some, 1)], [0, 12, 1]);
-    assert!(some["rows"][1]["step"]["shared"].as_f64() <= all["rows"][1]["step"]["shared"].as_f64());
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::batch_norm::NormRows;
+use super::norm_rows::NormRows;
 use crate::kernels::{self, Affine, Rectifier};
 
 /// `batch_norm`, with the rectifier that it may compute too.
