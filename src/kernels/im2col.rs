@@ -85,14 +85,14 @@ fn for_each_line(shape: &ConvShape, windows: Windows, mut visit: impl FnMut(usiz
     let mut patch = 0;
     for y_out in windows.rows {
         for x_out in 0..w_out {
-            for ky in 0..kh {
-                let y = y_out * stride + ky * dilation;
-                for line in 0..lines {
-                    let left = x_out * stride + line * dilation;
-                    let first = pad_left.saturating_sub(left).min(places);
-                    let last = places.min((w_in + pad_left).saturating_sub(left)).max(first);
+            for line in 0..lines {
+                let left = x_out * stride + line * dilation;
+                let first = pad_left.saturating_sub(left).min(places);
+                let last = places.min((w_in + pad_left).saturating_sub(left)).max(first);
+                for ky in 0..kh {
                     let start = (ky * kw + line * places) * channels;
                     let whole = start..start + places * channels;
+                    let y = y_out * stride + ky * dilation;
                     if y < pad_top || y >= h_in + pad_top || first == last {
                         visit(patch, Line::Outside { whole });
                         continue;

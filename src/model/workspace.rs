@@ -175,7 +175,9 @@ impl Workspace {
 
     /// Bytes of it that steps of `rows` rows a micro-batch touch, and evaluation with all of its capacity, where the sums of so many
     /// shards stand side by side.
-    pub fn touched_bytes(model: &Model, capacity: usize, rows: usize, levels: usize) -> usize {
+    pub fn touched_bytes(model: &Model, room: StepRoom, rows: usize, levels: usize) -> usize {
+        let StepRoom { capacity, .. } = room;
+        let norms = Norms::bytes(model.norms(), room.norms());
         let memory = &model.program.training;
         // Without a backward pass, images take turns in what only one segment of theirs knows.
         let used = |place: &Place| match (place.images, place.takes_turns) {
@@ -188,7 +190,7 @@ impl Workspace {
             touched(&memory.gradients, capacity, |place| place.images.map_or(rows, |images| images.min(rows)));
         let kept: usize = model.program.steps.iter().map(|step| step.kept() * rows).sum();
         let sums = levels * model.summed_params().len();
-        4 * (values + gradients + sums + scratch(model, capacity) + model.program.packed) + 2 * kept
+        4 * (values + gradients + sums + scratch(model, capacity) + model.program.packed) + 2 * kept + norms
     }
 
     /// Bytes that [`Workspace::for_explanation`] takes, and [`Workspace::for_inference`] at most.

@@ -82,8 +82,9 @@ layers = [
     "conv 3x3x8", "relu", { residual = ["conv 3x3x8", "relu", "conv 3x3x8"] }, "relu",
     { residual = ["conv 3x3x16 stride 2 pad 1"], shortcut = ["conv 1x1x16 stride 2 pad 0"] },
     { branches = [["conv 1x1x4"], ["maxpool 3 stride 1 pad 1"], []], join = "concat" },
+    { residual = ["conv 3x3x36 groups 2", "batch_norm", "relu", "depthwise 3x3 dilation 2", "conv 3x3x36 dilation 2", "batch_norm rows 4"] },
     "group_norm 2", { scale = ["global_avgpool", "dense 4", "relu", "dense 36", "sigmoid"] }, { residual = ["layer_norm", "drop_path 0.1"] },
-    "adaptive_avgpool 3", "flatten", "dense 20", "tanh", { residual = ["dense 20", "dropout 0.1"] },
+    "depthwise 3x3 x 2 stride 2", "adaptive_avgpool 3", "flatten", "dense 20", "batch_norm", "tanh", { residual = ["dense 20", "dropout 0.1"] },
     { branches = [["dense 5"], ["dense 6"], []], join = "concat" }, "dense classes",
 ]"#;
 

@@ -11,6 +11,7 @@ use crate::comm::{Communicator, Reduce, Strategy, all_agree};
 use crate::error::{Error, Result};
 use crate::kernels::{DenseShape, dense_forward_sums};
 use crate::memory::{shortage, swap};
+use crate::model::ops::Normalize;
 use crate::model::{DenseStep, Model, Units, Workspace};
 use crate::optim::{Optimizer, OptimizerKind};
 use crate::plural::plural;
@@ -34,6 +35,8 @@ pub struct StepMemory {
     pub squares: usize,
     /// What the exchange of batch norms' sums takes.
     pub norms: NormSizes,
+    /// Bytes of the norms' sums: of a micro-batch, of a step, and on their way to other ranks.
+    norm_sums: usize,
     /// Bytes of the workspace.
     workspace: usize,
     /// What of all this steps touch.
@@ -87,6 +90,7 @@ impl StepMemory {
             squares: units.len(),
             workspace: Workspace::bytes(model, division.room()),
             norms: division.norms,
+            norm_sums: norm_sums(model, division),
             touched: Touched::default(),
         };
         memory.touched = memory.touched(model, division);
@@ -98,7 +102,7 @@ impl StepMemory {
         let of_sections = self.sections.iter().map(|section| section.outgoing + section.incoming);
         let of_layers = self.layers.iter().map(|layer| layer.private() + layer.messages.floats());
         let floats = self.segment.floats(self.has_replica) + self.total + of_sections.chain(of_layers).sum::<usize>();
-        4 * floats + 8 * (self.scores + self.squares) + self.workspace + PieceExchange::bytes(&self.norms)
+        4 * floats + 8 * (self.scores + self.squares) + self.workspace + self.norm_sums
     }
 
     /// Collective: whether the system would give every rank this memory, which it is asked for once, whole, and gives back; and whether every
@@ -165,7 +169,7 @@ impl StepMemory {
                 exchange += if division.limits_norm { updated } else { 0 };
             }
         }
-        let workspace = Workspace::touched_bytes(model, *capacity, pass.rows, pass.levels);
+        let workspace = Workspace::touched_bytes(model, division.room(), pass.rows, pass.levels) + self.norm_sums;
         Touched {
             weights: 4 * values,
             moments: 4 * moments * params,
@@ -175,6 +179,12 @@ impl StepMemory {
             neighbours: 4 * neighbours,
         }
     }
+}
+
+/// Bytes of norms' sums, but for those in the workspace of a step's memory and in segments.
+fn norm_sums(model: &Model, division: &Division) -> usize {
+    let width: usize = model.norms().iter().map(Normalize::width).sum();
+    8 * width * (1 + division.most_sums() + division.waiting_sums()) + PieceExchange::bytes(&division.norms)
 }
 
 /// A rank's shared segment.
