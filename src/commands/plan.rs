@@ -212,6 +212,9 @@ fn print(options: &Options, report: &Report) {
         1e6 * report.link.latency,
         plural(options.ranks_per_node as usize, "rank")
     );
+    if report.rows.iter().any(|row| row.step.norm_exchanges > 0) {
+        say!("norms: exchanges of batch norms' sums in a step");
+    }
     let ms = 1e3 * report.one_rank.seconds;
     let rows = plural(options.batch as usize, "row");
     let (efficiency, meaning) = match report.scaling {
@@ -221,8 +224,10 @@ fn print(options: &Options, report: &Report) {
     say!("{efficiency}iciency of N ranks: {meaning}");
     say!("");
     let head = ["ranks", "nodes", "batch", "strategy", "ms/step", "images/s", efficiency, "MB sent", "MB read"];
+    let has_norms = report.rows.iter().any(|row| row.step.norm_exchanges > 0);
+    let norms = |text: &dyn std::fmt::Display| if has_norms { format!(" {text:>6}") } else { String::new() };
     say!(
-        "{:>6} {:>6} {:>8}  {:<16} {:>9} {:>10} {:>10} {:>9} {:>9}   {:>9} {:>9} {:>9}",
+        "{:>6} {:>6} {:>8}  {:<16} {:>9} {:>10} {:>10} {:>9} {:>9}{}   {:>9} {:>9} {:>9}",
         head[0],
         head[1],
         head[2],
@@ -232,6 +237,7 @@ fn print(options: &Options, report: &Report) {
         head[6],
         head[7],
         head[8],
+        norms(&"norms"),
         "reduce",
         "factors",
         "split"
@@ -239,7 +245,7 @@ fn print(options: &Options, report: &Report) {
     for row in &report.rows {
         let ms = |step: &Option<Predicted>| step.map_or("-".to_owned(), |step| format!("{:.2}", 1e3 * step.seconds));
         say!(
-            "{:>6} {:>6} {:>8}  {:<16} {:>9.2} {:>10.0} {:>8.1} % {:>9.2} {:>9.2}   {:>9.2} {:>9} {:>9}",
+            "{:>6} {:>6} {:>8}  {:<16} {:>9.2} {:>10.0} {:>8.1} % {:>9.2} {:>9.2}{}   {:>9.2} {:>9} {:>9}",
             row.ranks,
             row.machines,
             row.batch,
@@ -249,6 +255,7 @@ fn print(options: &Options, report: &Report) {
             100.0 * row.efficiency,
             row.step.sent / 1e6,
             row.step.shared / 1e6,
+            norms(&row.step.norm_exchanges),
             1e3 * row.reduce.seconds,
             ms(&row.factors),
             ms(&row.split)

@@ -78,6 +78,16 @@ impl Shards {
         }
     }
 
+    /// Steps of an epoch among which are all that differ in the rows of their shards: positions repeat, but for the last step.
+    pub fn unlike_steps(&self, batch: usize) -> impl Iterator<Item = usize> + use<> {
+        let gcd = |a: usize, b: usize| {
+            std::iter::successors(Some((a, b)), |&(a, b)| (b > 0).then(|| (b, a % b))).map(|(a, _)| a).last()
+        };
+        let (steps, count) = (self.steps(batch), self.count());
+        let period = count / gcd(count, batch).unwrap_or(1).max(1);
+        (0..steps.min(period)).chain(steps.checked_sub(1).filter(|&last| last >= period))
+    }
+
     /// Which rows of shard `order[slot]` (in its permuted order) stand in positions `positions` of the epoch.
     fn turns(&self, slot: usize, positions: &Range<usize>) -> Range<usize> {
         let turn = |position: usize| position.saturating_sub(slot).div_ceil(self.count());

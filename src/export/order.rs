@@ -67,7 +67,7 @@ fn has_mixed_vectors(model: &Model) -> bool {
         let is_vector = layer.output.as_image().is_err();
         let first = match &layer.op {
             Op::Add(_) | Op::Scale(_) if is_vector => Some(canonical(&layer.inputs[0])),
-            Op::LayerNorm(_) if is_vector => Some(vec![[1, 1, layer.output.len()]]),
+            Op::LayerNorm(_) | Op::BatchNorm(_) if is_vector => Some(vec![[1, 1, layer.output.len()]]),
             Op::Scale(_) => Some(vec![[1, 1, layer.output.channels()]]),
             _ => None,
         };

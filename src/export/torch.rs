@@ -63,9 +63,10 @@ pub fn network(stages: &[Stage<'_>]) -> Option<Network> {
     Some(Network { definition, network: "Network()".to_owned() })
 }
 
-/// What a module of its own is called: names with points are other modules' ways.
+/// What the module of a layer is called here: attributes have no points in their names, and do not begin with digits.
 fn attribute(stage: &Stage<'_>) -> String {
-    stage.key.replace('.', "_")
+    let has_own = stage.kind.weights().is_some() && stage.key != stage.name;
+    if has_own { format!("m_{}", stage.key.replace('.', "_")) } else { stage.name.clone() }
 }
 
 /// The same network in a library of PyTorch's, where there is one that has the weights under the same keys.
@@ -220,10 +221,11 @@ pub fn script(saved: &SavedModel, file: &Path) -> Result<Option<String>> {
     }
     let stages = stages(saved)?;
     let Some(Network { definition, network }) = network(&stages) else { return Ok(None) };
-    // Attributes of a module have no points in their names.
-    let is_renamed = stages.iter().any(|stage| stage.kind.weights().is_some() && attribute(stage) != stage.key);
+    let is_renamed = stages.iter().any(|stage| attribute(stage) != stage.name);
     let weights = match is_renamed {
-        true => format!("{{k.replace(\".\", \"_\", k.count(\".\") - 1): v for k, v in load_file({file}).items()}}"),
+        true => {
+            format!("{{\"m_\" + k.replace(\".\", \"_\", k.count(\".\") - 1): v for k, v in load_file({file}).items()}}")
+        }
         false => format!("load_file({file})"),
     };
     Ok(Some(format!(

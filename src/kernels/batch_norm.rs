@@ -246,42 +246,6 @@ fn rectified(rectifier: Option<Rectifier>, value: f32) -> f32 {
 }
 
 dispatch! {
-    /// As [`norm_forward`], in place.
-    ///
-    /// # Panics
-    /// When lengths do not fit.
-    pub fn norm_in_place(
-        coefficients: &[f32],
-        rectifier: Option<Rectifier>,
-        values: &mut [f32],
-    ) = norm_in_place_loops
-}
-
-#[inline(always)]
-fn norm_in_place_loops<S: Simd>(coefficients: &[f32], rectifier: Option<Rectifier>, values: &mut [f32]) {
-    let channels = coefficients.len() / 2;
-    assert!(values.len().is_multiple_of(channels));
-    by_blocks!(channels, first, B => in_place_block::<B>(coefficients, first, rectifier, values));
-}
-
-#[inline(always)]
-fn in_place_block<const B: usize>(
-    coefficients: &[f32],
-    first: usize,
-    rectifier: Option<Rectifier>,
-    values: &mut [f32],
-) {
-    let channels = coefficients.len() / 2;
-    let (a, b) = (*block::<f32, B>(coefficients, first), *block::<f32, B>(coefficients, channels + first));
-    for pixel in values.chunks_exact_mut(channels) {
-        let values = block_mut::<f32, B>(pixel, first);
-        for i in 0..B {
-            values[i] = rectified(rectifier, values[i].mul_add(a[i], b[i]));
-        }
-    }
-}
-
-dispatch! {
     /// Adds to `sums [2, channels]` the sums over the pixels of an image: of the gradient of the norm's output, and of that times the
     /// input's distance from the channel's mean, the first of `moments [2, channels]`.
     ///

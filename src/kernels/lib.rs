@@ -36,7 +36,6 @@ mod update;
 pub use activation::{Activation, activation_backward, activation_forward, drop_path, dropout, rectifier_backward};
 pub use batch_norm::{
     Affine, channel_moments, merge_moments, merge_sums64, norm_backward, norm_forward, norm_gradient_sums,
-    norm_in_place,
 };
 pub use buffer::{Buffer, zeros};
 pub use channels::{Channels, add_channels, put_channels, take_channels};

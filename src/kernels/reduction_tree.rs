@@ -73,8 +73,7 @@ impl ReductionTree {
             start = end;
         }
         assert_eq!(self.owners.len(), self.leaves.len(), "every shard has an owner");
-        self.find_starts();
-        parts.iter().for_each(|part| self.starts[part.start] = true);
+        self.find_starts(parts);
         self.own.clear();
         self.rows_of.clear();
         let (mut waiting, mut before) = (0, 0);
@@ -100,13 +99,18 @@ impl ReductionTree {
         }
     }
 
-    /// Which leaves are the first of a subtree that has one owner, while the next larger one has several.
-    fn find_starts(&mut self) {
+    /// Which leaves are the first of a subtree that has one owner, while the next larger one has several, or lies across parts.
+    fn find_starts(&mut self, parts: &[Range<usize>]) {
         self.starts.clear();
         self.starts.resize(self.leaves.len(), false);
+        parts.iter().for_each(|part| self.starts[part.start] = true);
         let mut stack = [Node { first: 0, owner: None }; MOST_WAITING];
         let mut depth = 0;
         for (first, (leaf, &owner)) in self.leaves.iter().zip(&self.owners).enumerate() {
+            if parts.binary_search_by_key(&first, |part| part.start).is_ok() {
+                // Nothing in front is merged with any of a part.
+                depth = 0;
+            }
             let mut node = Node { first, owner: Some(owner) };
             for _ in 0..leaf.merges {
                 depth -= 1;
@@ -269,6 +273,13 @@ mod tests {
         assert_eq!(reduction.merges, [0, 0, 2, 0, 1]);
         assert_eq!(reduction.rows_of, [4, 2, 2, 4, 4]);
         assert_eq!(reduction.own.iter().map(|leaf| leaf.merges).collect::<Vec<_>>(), [0, 0, 1]);
+        // As many parts as shards.
+        let parts: Vec<Range<usize>> = (0..200).map(|leaf| leaf..leaf + 1).collect();
+        for owners in [1, 3, 8] {
+            let ends = (1..=owners).map(|owner| owner * 200 / owners);
+            reduction.build_parts(&[16; 200], &parts, ends, owners - 1);
+            assert_eq!((&reduction.merges[..], &reduction.rows_of[..]), (&[0; 200][..], &[16; 200][..]));
+        }
         reduction.build_parts(&[2; 8], &[0..4, 4..8], [4, 8].into_iter(), 0);
         assert_eq!((&reduction.sums_of[..], &reduction.merges[..]), (&[1, 1][..], &[0, 0][..]));
         reduction.build_parts(&[2; 4], &[0..2, 2..4], [4].into_iter(), 0);

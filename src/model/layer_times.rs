@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ops::work::Work;
 use super::profile::Times;
 use super::step::Step;
 use super::{Model, Workspace};
@@ -34,11 +35,12 @@ impl Model {
     pub fn step_names(&self) -> Vec<String> {
         let layers = &self.program.layers;
         let name = |step: &Step| {
+            let part = if matches!(step.work, Work::Statistics(_)) { " statistics" } else { "" };
             let run = self.layers_of(step.layer);
             let fused: Vec<&str> = layers[run.clone()].iter().map(|layer| layer.layer.as_str()).collect();
             let block = &layers[run.start].block;
             let block = if block.is_empty() { String::new() } else { format!(" ({block})") };
-            format!("{} {}{block}", run.start + 1, fused.join(", "))
+            format!("{} {}{part}{block}", run.start + 1, fused.join(", "))
         };
         self.program.steps.iter().map(name).collect()
     }
@@ -62,6 +64,14 @@ impl Model {
         let mut found: Vec<LayerTimes> =
             self.program.steps.iter().zip(&ws.profile.times).enumerate().map(time).collect();
         found.sort_by_key(|layer| layer.layers.start);
+        // A norm is two steps.
+        found.dedup_by(|step, statistics| {
+            let is_one = step.layers == statistics.layers;
+            if is_one {
+                statistics.times = statistics.times + step.times;
+            }
+            is_one
+        });
         found
     }
 }

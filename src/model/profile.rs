@@ -19,6 +19,17 @@ pub struct Times {
     pub backward_weights: f64,
 }
 
+impl std::ops::Add for Times {
+    type Output = Times;
+    fn add(self, other: Times) -> Times {
+        Times {
+            forward: self.forward + other.forward,
+            backward_data: self.backward_data + other.backward_data,
+            backward_weights: self.backward_weights + other.backward_weights,
+        }
+    }
+}
+
 impl Times {
     /// All parts together.
     pub fn sum(&self) -> f64 {

@@ -120,10 +120,13 @@ impl TryFrom<BlockText> for Block {
     fn try_from(text: BlockText) -> Result<Self, String> {
         let BlockText { name, repeat, layers, residual, shortcut, scale, branches, join } = text;
         let is_word = |name: &String| {
-            (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            let is_number = name.chars().all(|c| c.is_ascii_digit());
+            (1..=64).contains(&name.len()) && !is_number && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
         if let Some(name) = name.as_ref().filter(|name| !is_word(name)) {
-            return Err(format!("a block's name {name:?}, expected up to 64 letters, digits and '_'"));
+            return Err(format!(
+                "a block's name {name:?}, expected up to 64 letters, digits and '_', not digits alone"
+            ));
         }
         let repeat = repeat.unwrap_or(1);
         if repeat == 0 || repeat > MOST_REPEATS {
@@ -303,6 +306,7 @@ mod tests {
             ("{ name = \"a.b\", layers = [\"relu\"] }", "letters, digits"),
             ("\"a.b: relu\"", "letters, digits"),
             ("\"stem: rely\"", "did you mean 'relu'?"),
+            ("\"1: relu\"", "not digits alone"),
             ("{ scale = [] }", "one or more"),
             ("{ scale = [\"relu\"], residual = [\"relu\"] }", "scale = […] or branches"),
             ("{ residuals = [\"relu\"] }", "unknown field `residuals`"),

@@ -78,7 +78,7 @@ impl Memory {
     /// For the root, if it has as many subtrees as the rank that has the most.
     pub fn predict(model: &Model, case: &Case) -> Memory {
         let Case { rows, shards, ranks, comm, norm_rows, optimizer, data } = *case;
-        let values = 4 * model.parameters();
+        let values = 4 * model.values();
         let machine = OneMachine { rows, shards, ranks, comm, norm_rows };
         let division = Division::of_machine(model, &machine);
         let step = StepMemory::new(model, &division, optimizer).touched;

@@ -16,7 +16,7 @@ const ROWS: usize = 200;
 const STEPS: usize = 40;
 
 /// Layers for 23x21x3 pictures of four classes, and a way to prepare them: every kind of layer, with every kind of border.
-const NETWORKS: [(&str, &str); 24] = [
+const NETWORKS: [(&str, &str); 25] = [
     (
         r#""conv 3x3x5", "sigmoid", "conv 4x4x6 stride 2", "tanh", "maxpool 3 stride 2 pad same", "flatten", "dense classes""#,
         "per-image",
@@ -106,6 +106,7 @@ const NETWORKS: [(&str, &str); 24] = [
         r#""conv 3x3x6 stride 2 pad 1", "batch_norm", "relu", "maxpool 2", "flatten", "dense 6", "batch_norm", "relu", "dense classes""#,
         "dataset",
     ),
+    (r#""maxpool 4", "conv 3x3x4", "flatten", "batch_norm", "dense 6", "relu", "dense classes""#, "per-image"),
     // What PyTorch has no modules for.
     (r#""avgpool 4 stride 1 pad same", "flatten", "dense classes""#, "per-image"),
     (r#""conv 23x20x2 pad 0", "flatten""#, "dataset"),

@@ -43,7 +43,7 @@ impl ConvOptions {
         Ok(true)
     }
 
-    /// Decides what is not written: a bias in front of a norm would be taken out by its mean.
+    /// Decides what is not written: no bias in front of a norm, which has one of its own.
     pub fn decide(&mut self, before_norm: bool) {
         self.bias.get_or_insert(!before_norm);
         self.is_normed = before_norm;

@@ -50,7 +50,8 @@ pub trait Operation: fmt::Display + Sized {
     /// Decides what its text leaves open, by whether a norm follows it in the same list.
     fn decide(&mut self, _before_norm: bool) {}
 
-    /// Whether it takes out the mean: a bias in front would be lost.
+    /// Whether it normalises: a convolution directly in front has no bias unless one is written, as the field has it (a mean takes it out, or
+    /// the norm's own bias stands for it).
     fn is_norm(&self) -> bool {
         false
     }

@@ -100,7 +100,7 @@ impl Division {
         let (setting, ranks) = (plan.setting(), groups.size());
         let most = data.most_rows(setting.batch, ranks);
         let shards = &data.train.shards;
-        let mut steps = 0..shards.steps(setting.batch);
+        let mut steps = shards.unlike_steps(setting.batch);
         let norms = NormGroups::sizes(
             model.norms(),
             config.norm_rows,
@@ -207,7 +207,7 @@ impl Division {
     pub fn pass(&self) -> PassSizes {
         let rank = self.groups.rank();
         let own = &self.trees.ranks.own;
-        if self.shared.is_empty() {
+        if self.shared.is_empty() && !self.norms.span_ranks {
             return in_micro_batches(own, self.capacity);
         }
         PassSizes { rows: self.rows_of(rank), levels: deepest(own), sums: self.trees.ranks.sums_of[rank] }

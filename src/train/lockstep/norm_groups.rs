@@ -56,6 +56,8 @@ pub struct NormSizes {
     pub published: [usize; 2],
     /// The most sums of all ranks in one exchange.
     pub pieces: usize,
+    /// Whether there is a step of which all rows go through the network at once.
+    pub span_ranks: bool,
 }
 
 impl NormGroups {
@@ -145,6 +147,7 @@ impl NormGroups {
         let (widest, all) = (widths.clone().max().unwrap_or(0), widths.sum());
         while !found.is_empty() && steps(&mut rows_of_each) {
             found.choose(&rows_of_each, ends, nodes);
+            sizes.span_ranks |= found.span_ranks;
             let owned = |rank: usize| if rank == 0 { 0 } else { ends(rank - 1) }..ends(rank);
             if !found.span_ranks && nodes.size() > 1 {
                 // The running statistics of all norms, once a step.
