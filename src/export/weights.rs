@@ -218,8 +218,12 @@ pub fn match_modules(file: &WeightsFile, layers: &[Layer<'_>], said: &[String]) 
             false => refuse(format!("--names {}", said.join(",")), "name one module a layer, in this order".to_owned()),
         };
     }
-    if keys.iter().all(|key| modules.iter().any(|module| module == key)) {
-        return Ok(keys.into_iter().map(str::to_owned).collect());
+    // Before layers had keys of their own, files were written with their names.
+    let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    for named in [&keys, &names] {
+        if named.iter().all(|name| modules.iter().any(|module| module == name)) {
+            return Ok(named.iter().map(|&name| name.to_owned()).collect());
+        }
     }
     let without_numbers = |name: &String| name.replace(|c: char| c.is_ascii_digit(), "");
     let numbered = modules.windows(2).all(|two| without_numbers(&two[0]) == without_numbers(&two[1]));

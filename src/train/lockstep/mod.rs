@@ -23,6 +23,7 @@ mod start;
 mod step;
 mod step_memory;
 mod reduce;
+mod running_statistics;
 mod scores;
 mod topology;
 

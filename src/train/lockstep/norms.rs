@@ -2,28 +2,26 @@
 
 use std::ops::Range;
 
-use super::Lockstep;
 use super::norm_groups::NormGroups;
-use super::norm_statistics::{Exchanged, NormStep, PieceExchange, StepPeers};
+use super::norm_statistics::{NormStep, PieceExchange, StepPeers};
 use super::step_memory::StepMemory;
 use super::topology::Topology;
-use crate::comm::Reduce;
 use crate::kernels;
 use crate::model::ops::{NormRows, Normalize};
-use crate::model::{Model, NormSum, Params, Workspace};
+use crate::model::{Model, Workspace};
 
 /// What a rank knows of the norms of its steps.
 #[derive(Debug)]
 pub struct StepNorms {
     /// Which rows are normalised together.
     pub groups: NormGroups,
-    exchange: PieceExchange,
+    pub(super) exchange: PieceExchange,
     /// The norms of the network.
-    steps: Vec<NormStep>,
+    pub(super) steps: Vec<NormStep>,
     /// Of each sum of gradients, what its rows bring to the running statistics, norm by norm.
-    running: Vec<Vec<f64>>,
+    pub(super) running: Vec<Vec<f64>>,
     /// The same of all rows.
-    total: Vec<f64>,
+    pub(super) total: Vec<f64>,
 }
 
 impl StepNorms {
@@ -70,57 +68,5 @@ impl StepNorms {
     pub fn merge_running(&mut self, depth: usize) {
         let (left, right) = self.running.split_at_mut(depth + 1);
         kernels::merge_sums64(&mut left[depth], &right[0]);
-    }
-}
-
-impl Lockstep<'_> {
-    /// Collective, behind the decision to update: the running statistics take this step's, of `rows` rows, in.
-    pub(super) fn update_statistics(&mut self, model: &Model, params: &mut Params, rows: u64) {
-        let Lockstep { norms, topology, workspace: ws, trees, config, .. } = self;
-        if norms.groups.is_empty() {
-            return;
-        }
-        if norms.groups.span_ranks {
-            // Every rank knows all groups.
-            norms.keep_running(model, ws, 0);
-        }
-        let StepNorms { groups, exchange, running, total, steps } = norms;
-        let own = trees.ranks.sums_of[topology.rank()];
-        match config.reduce {
-            _ if groups.span_ranks || topology.size() == 1 => total.copy_from_slice(&running[0]),
-            Reduce::Mpi => {
-                total.fill(0.0);
-                running[..own].iter().for_each(|sum| kernels::merge_sums64(total, sum));
-                topology.comm.allreduce_f64(total);
-            }
-            Reduce::Tree => {
-                let pieces = running[..own].iter().map(|sum| &sum[..]);
-                let exchanged = Exchanged { kind: NormSum::Gradients, width: total.len(), about: 0 };
-                let read = exchange.run(topology, &groups.whole, exchanged, pieces, total);
-                topology.has_read(read as usize / 4);
-            }
-        }
-        if topology.groups.place() > 0 {
-            return;
-        }
-        let mut start = 0;
-        for (norm, &NormStep { width, .. }) in model.norms().iter().zip(steps.iter()) {
-            let (means, variances) = total[start..start + width].split_at(norm.channels);
-            let with_variance = groups.trees[groups.of[norm.norm]].rows_with_variance();
-            take_in(norm.momentum, means, rows as usize, &mut params.values[norm.mean.clone()]);
-            take_in(norm.momentum, variances, with_variance, &mut params.values[norm.variance.clone()]);
-            start += width;
-        }
-    }
-}
-
-/// Running statistics go on with a step's: `sums` over so many rows.
-fn take_in(momentum: f64, sums: &[f64], rows: usize, running: &mut [f32]) {
-    if rows == 0 {
-        return;
-    }
-    for (running, sum) in running.iter_mut().zip(sums) {
-        let old = f64::from(*running);
-        *running = momentum.mul_add(sum / rows as f64 - old, old) as f32;
     }
 }
