@@ -28,6 +28,8 @@ def normals(layer, row, shape, std=1.0):
 class Network:
     """Runs a network once, and makes its weights as it comes to them."""
 
+    dtype = torch.float64
+
     def __init__(self, index):
         self.index, self.number, self.params = index, 0, {}
 
@@ -47,9 +49,11 @@ class Network:
         shapes, fan_in = layer.parameter_shapes(list(x.shape[1:]))
         scales = [fan_in**-0.5, 0.1] if shapes else []
         address = 1000 * self.index + 2 * number
-        params = [normals(address + i, 1, s, scale).requires_grad_() for i, (s, scale) in enumerate(zip(shapes, scales))]
-        if params:
-            self.params[f"{layer.kind}{number}"] = params
+        name = f"{layer.kind}{number}"
+        if shapes and name not in self.params:
+            new = (normals(address + i, 1, s, scale) for i, (s, scale) in enumerate(zip(shapes, scales)))
+            self.params[name] = [param.to(self.dtype).requires_grad_() for param in new]
+        params = self.params.get(name, [])
         return layer.forward(x, *params)
 
     def items(self, items, x):

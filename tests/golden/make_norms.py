@@ -32,15 +32,15 @@ class Network(make_graphs.Network):
         number = self.count()
         options = dict(zip(words[1::2], words[2::2]))
         channels, name = x.shape[-1], f"batch_norm{number}"
-        address = 1000 * self.index + 2 * number
-        weight = (1 + make_graphs.normals(address, 1, [channels], 0.3)).float().double()
-        bias = make_graphs.normals(address + 1, 1, [channels], 0.3)
-        scaled = options.get("scale") != "no"
-        params = {"weight": weight.requires_grad_()} if scaled else {}
-        params["bias"] = bias.requires_grad_()
-        self.norms[name] = params
-        running = self.training[name] if self.training else [torch.zeros(channels).double(), torch.ones(channels).double()]
-        self.running[name] = running
+        if name not in self.norms:
+            address = 1000 * self.index + 2 * number
+            weight = (1 + make_graphs.normals(address, 1, [channels], 0.3)).float().to(self.dtype)
+            bias = make_graphs.normals(address + 1, 1, [channels], 0.3).to(self.dtype)
+            scaled = options.get("scale") != "no"
+            self.norms[name] = ({"weight": weight.requires_grad_()} if scaled else {}) | {"bias": bias.requires_grad_()}
+            none = [torch.zeros(channels, dtype=self.dtype), torch.ones(channels, dtype=self.dtype)]
+            self.running[name] = self.training[name] if self.training else none
+        params, running = self.norms[name], self.running[name]
         axes = (0, 3, 1, 2) if x.dim() == 4 else (0, 1)
         back = (0, 2, 3, 1) if x.dim() == 4 else (0, 1)
         y = torch.nn.functional.batch_norm(
