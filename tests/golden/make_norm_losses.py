@@ -15,7 +15,7 @@ import make_graphs
 import make_norms
 
 NETWORKS = [("resnet20", 32), ("resnet18", 64), ("mobilenet_v2", 64)]
-ROWS, STEPS, LR = 16, 10, 0.001
+ROWS, STEPS, LR = 16, 10, 1e-5
 ZOO = os.environ.get("ZOO", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/model/zoo"))
 
 

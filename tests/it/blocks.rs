@@ -386,7 +386,7 @@ fn weights_of_blocks_go_out_and_come_back() {
         let said = run(0, &format!("import {model}.safetensors --model {model}.toml --out back-{model}"), dir).stdout;
         let layers = match model {
             "sum" => [("conv14: layer2.", " [3, 3, 6, 6]"), ("conv15: layer2.", " [1, 1, 4, 6]")],
-            _ => [("conv2: conv2", " [1, 1, 4, 3]"), ("dense9: dense9", " [6, 6]")],
+            _ => [("conv2: mix.branches.0.0", " [1, 1, 4, 3]"), ("dense9: 6.residual.0", " [6, 6]")],
         };
         let has = |(start, end): &(&str, &str)| said.lines().any(|line| line.starts_with(start) && line.ends_with(end));
         assert!(layers.iter().all(has), "{said}");
