@@ -44,6 +44,19 @@ pub struct SavedModel {
     pub classes: Vec<String>,
 }
 
+impl SavedModel {
+    /// The same for use: norms are computed by the convolutions in front of them, where these can.
+    ///
+    /// # Errors
+    /// Never for a model that was read.
+    pub fn folded(mut self) -> Result<SavedModel> {
+        if let Some((model, params)) = self.model.folded(&self.params)? {
+            (self.model, self.params) = (model, params);
+        }
+        Ok(self)
+    }
+}
+
 /// Writes a model file, whole or not at all.
 ///
 /// # Errors

@@ -83,7 +83,7 @@ struct ClassFigures {
 pub fn run(options: &Options, comm: &dyn Communicator) -> Result<()> {
     let files = all_agree(comm, ensemble::models(&options.model))?;
     probe::check(&[&files[..], std::slice::from_ref(&options.data)].concat(), comm)?;
-    let opened = checkpoint::read(&files[0]).and_then(|first| {
+    let opened = checkpoint::read(&files[0]).and_then(SavedModel::folded).and_then(|first| {
         let dataset = Dataset::open(&options.data)?;
         check(options, &first, &dataset)?;
         let shards = EVALUATION_SHARDS.max(comm.size());
@@ -123,7 +123,7 @@ fn vote(
 ) -> Result<(Evaluation, Vec<MemberFigures>)> {
     let read = |index: usize| {
         let file = &files[index];
-        let next = ensemble::same_kind(&files[0], first, file, checkpoint::read(file)?)?;
+        let next = ensemble::same_kind(&files[0], first, file, checkpoint::read(file)?)?.folded()?;
         let batch = room_for(&next, file, comm)?;
         Ok((next, batch))
     };

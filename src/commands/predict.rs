@@ -186,9 +186,9 @@ fn share(files: Vec<PathBuf>, comm: &dyn Communicator) -> Vec<PathBuf> {
 /// The models, all of which answer.
 fn read(paths: &[PathBuf], explain: bool) -> Result<Vec<SavedModel>> {
     let files = ensemble::models(paths)?;
-    let mut models = vec![takes_images(checkpoint::read(&files[0])?)?];
+    let mut models = vec![takes_images(checkpoint::read(&files[0])?)?.folded()?];
     for file in &files[1..] {
-        models.push(ensemble::same_kind(&files[0], &models[0], file, checkpoint::read(file)?)?);
+        models.push(ensemble::same_kind(&files[0], &models[0], file, checkpoint::read(file)?)?.folded()?);
     }
     if explain && models.len() > 1 {
         let found = format!("{} models", models.len());

@@ -6,6 +6,7 @@ mod backward_step;
 mod builder;
 mod engine;
 mod explain;
+mod fold;
 mod forward;
 mod fuse;
 mod gradients;
@@ -35,6 +36,7 @@ pub mod zoo;
 pub use backward::SumsOf;
 pub use engine::Engine;
 pub use explain::{Evidence, Method};
+pub use fold::UsedNorm;
 pub use forward::DenseStep;
 pub use gradients::SlotId;
 pub use graph::{Graph, LayerInfo, Node, Tensor, TensorId, Written};
@@ -70,6 +72,8 @@ pub struct Model {
     /// As it was written, operation by operation.
     pub graph: Graph,
     program: Program,
+    /// Who computes.
+    engine: Engine,
     /// A row of the input: `[h, w, c]`.
     input: [usize; 3],
 }
@@ -82,7 +86,7 @@ impl Model {
     pub fn new(spec: ModelSpec, input: [usize; 3], flat: bool, classes: usize, engine: Engine) -> Result<Model> {
         let graph = builder::build(&spec, input, flat, classes)?;
         let program = Program::new(graph.clone(), engine)?;
-        Ok(Model { spec, classes, table: program.table.clone().into(), graph, program, input })
+        Ok(Model { spec, classes, engine, table: program.table.clone().into(), graph, program, input })
     }
 
     /// Number of weights and biases: what is optimised.

@@ -135,7 +135,7 @@ fn judge(config: &RunConfig, folder: &Path, comm: &dyn Communicator) -> Result<[
         all_agree(comm, dataset.check_labels(split, first, part.labels(), classes))?;
         let read = |index| {
             let path = member_folder(folder, index).join("model.h5");
-            let saved = checkpoint::read(&path)?;
+            let saved = checkpoint::read(&path)?.folded()?;
             if saved.classes.len() != classes {
                 let found = format!("{} classes", saved.classes.len());
                 let fix = "train the ensemble anew: the data has changed";

@@ -114,6 +114,42 @@ fn model(layers: &str, input: [usize; 3], flat: bool) -> Model {
     Model::new(spec, input, flat, 3, Engine::Direct).unwrap()
 }
 
+/// Convolutions compute the norms behind them: the same logits to rounding, with fewer operations.
+#[test]
+fn folded_networks_say_what_the_trained_ones_do() {
+    let networks: Networks = toml::from_str(include_str!("../golden/norms.toml")).unwrap();
+    let file = hdf5::File::open(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/norms.h5")).unwrap();
+    for mut table in networks.network {
+        let sizes: Vec<usize> = table.remove("input").unwrap().try_into().unwrap();
+        let spec = ModelSpec::parse(&toml::to_string(&table).unwrap(), "norms.toml").unwrap();
+        let name = spec.name.clone();
+        let (input, flat) = match sizes[..] {
+            [h, w, c] => ([h, w, c], false),
+            _ => ([1, 1, sizes[0]], true),
+        };
+        let group = file.group(&name).unwrap();
+        let read = |name: &str| -> Vec<f32> { group.dataset(name).unwrap().read_raw().unwrap() };
+        let model = Model::new(spec.clone(), input, flat, 3, Engine::Direct).unwrap();
+        let mut params = Params::initial(model.table.clone(), Init::He, 1);
+        for param in model.table.iter() {
+            params.values[param.range.clone()].copy_from_slice(&read(&param.name));
+        }
+        let folded = model.folded(&params).unwrap();
+        assert_eq!(folded.is_none(), name == "features", "{name}");
+        let (used, used_params) = folded.unwrap_or((model, params));
+        let left = used.norms().len();
+        assert_eq!(left, [("plain", 0), ("first", 2), ("residual", 0), ("branches", 4), ("features", 2)].into_iter().find(|(of, _)| *of == name).unwrap().1, "{name}");
+        let mut ws = Workspace::for_inference(&used, 5);
+        ws.batch = 5;
+        ws.input_mut().copy_from_slice(&read("input"));
+        used.forward(&used_params, &mut ws, None);
+        assert_close(ws.logits(), &read("used_logits"), 1e-4, &name);
+        // The second engine computes every operation by itself.
+        let second = Model::new(spec, input, flat, 3, Engine::Gemm).unwrap();
+        assert!(second.folded(&Params::initial(second.table.clone(), Init::He, 1)).unwrap().is_none());
+    }
+}
+
 #[test]
 fn norms_agree_with_differences() {
     for (layers, input, flat) in [

@@ -127,6 +127,8 @@ fn initial(model: &Model) -> Params {
 /// Inference over a stream of decoded pictures.
 pub struct Inference<'a> {
     model: &'a Model,
+    /// The network as it is used, where that is another.
+    folded: Option<Box<Model>>,
     data: &'a TrainData,
     params: Params,
     workspace: Workspace,
@@ -136,12 +138,19 @@ pub struct Inference<'a> {
 impl<'a> Inference<'a> {
     /// `rows` pictures at once.
     pub fn new(model: &'a Model, data: &'a TrainData, rows: usize) -> Inference<'a> {
-        Inference { model, data, params: initial(model), workspace: Workspace::for_inference(model, rows), next: 0 }
+        let params = initial(model);
+        let (folded, params) = match model.folded(&params) {
+            Ok(Some((folded, params))) => (Some(Box::new(folded)), params),
+            _ => (None, params),
+        };
+        let workspace = Workspace::for_inference(folded.as_deref().unwrap_or(model), rows);
+        Inference { model, folded, data, params, workspace, next: 0 }
     }
 
     /// The next pictures.
     pub fn run(&mut self) {
-        let Inference { model, data, params, workspace, next } = self;
+        let Inference { model, folded, data, params, workspace, next } = self;
+        let model = folded.as_deref().unwrap_or(model);
         let (len, count) = (data.shape.len(), data.train.labels().len());
         let rows = workspace.capacity;
         let mut predictor = Predictor { model, params, workspace };
