@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Model;
 use super::engine::Engine;
 use super::graph::{Graph, Node};
 use super::ops::{BatchNorm, Op};
 use super::params::{Initial, Param, ParamTable, Params};
 use super::program::Program;
-use super::Model;
 use crate::error::Result;
 use crate::kernels::zeros;
 
@@ -36,7 +36,8 @@ impl UsedNorm<'_> {
             weight / (f64::from(self.variance[channel]) + self.eps).sqrt()
         };
         let factors: Vec<f64> = (0..channels).map(factor).collect();
-        let scaled = weight.iter().enumerate().map(|(place, value)| (f64::from(*value) * factors[place % channels]) as f32);
+        let scaled =
+            weight.iter().enumerate().map(|(place, value)| (f64::from(*value) * factors[place % channels]) as f32);
         let shift = |channel: usize| {
             let own = bias.get(channel).copied().unwrap_or(0.0);
             let centred = f64::from(own) - f64::from(self.mean[channel]);
@@ -69,7 +70,9 @@ impl Model {
         graph.table = table(&mut graph.nodes, &self.graph.table);
         let table: Arc<[Param]> = graph.table.clone().into();
         let mut values = zeros(table.last().map_or(0, |param| param.range.end));
-        let old = |name: &str| params.table.iter().find(|param| param.name == name).map(|param| &params.values[param.range.clone()]);
+        let old = |name: &str| {
+            params.table.iter().find(|param| param.name == name).map(|param| &params.values[param.range.clone()])
+        };
         for param in table.iter() {
             if let Some(old) = old(&param.name) {
                 values[param.range.clone()].copy_from_slice(old);

@@ -138,7 +138,15 @@ fn folded_networks_say_what_the_trained_ones_do() {
         assert_eq!(folded.is_none(), name == "features", "{name}");
         let (used, used_params) = folded.unwrap_or((model, params));
         let left = used.norms().len();
-        assert_eq!(left, [("plain", 0), ("first", 2), ("residual", 0), ("branches", 4), ("features", 2)].into_iter().find(|(of, _)| *of == name).unwrap().1, "{name}");
+        assert_eq!(
+            left,
+            [("plain", 0), ("first", 2), ("residual", 0), ("branches", 4), ("features", 2)]
+                .into_iter()
+                .find(|(of, _)| *of == name)
+                .unwrap()
+                .1,
+            "{name}"
+        );
         let mut ws = Workspace::for_inference(&used, 5);
         ws.batch = 5;
         ws.input_mut().copy_from_slice(&read("input"));
