@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The most memory that a rank holds (VmHWM, of the ranks the largest), beside what `glasses info` predicts, in MB.
 #   benches/memory.sh      some minutes; makes its own data. GLASSES (target/release/glasses), MPIRUN (mpirun)
-# Ten networks: the zoo's five, three with blocks (those of tests/golden/graphs.toml on larger maps), one of convolutions only, and 'small' of 58 weights:
-# what its runs take is the program's and MPI's own, PROGRAM, MPI, MPI_A_RANK and REPORT of src/train/memory.rs.
+# Fifteen networks: five without norms and five with them of the zoo, three with blocks (those of tests/golden/graphs.toml on larger maps), one of convolutions
+# only, and 'small' of 58 weights: what its runs take is the program's and MPI's own, PROGRAM, MPI, MPI_A_RANK and REPORT of src/train/memory.rs.
+# Knobs: NETWORKS (all of these on one rank), NETWORKS_2 (on two), NETWORKS_4 (on four).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$here/jobs/mpi_env.sh"
@@ -77,12 +78,13 @@ measure() {
 }
 echo "| network | ranks | rows a rank | optimizer | comm | measured | predicted | |"
 echo "|---|---|---|---|---|---|---|---|"
-for network in small.toml mnist spiral conv.toml residual.toml concatenated.toml summed.toml glasses glasses-deep glasses-wide; do
+norms="convnet resnet20 resnet18 mobilenet_v2 efficientnet_lite0"
+for network in ${NETWORKS-small.toml mnist spiral conv.toml residual.toml concatenated.toml summed.toml glasses glasses-deep glasses-wide $norms}; do
     measure "$network" 1 16 adamw auto
     measure "$network" 1 100 adamw reduce
 done
-for network in small.toml mnist spiral conv.toml glasses concatenated.toml; do
+for network in ${NETWORKS_2-small.toml mnist spiral conv.toml glasses concatenated.toml $norms}; do
     for comm in auto reduce factors split; do measure "$network" 2 16 adamw "$comm"; done
     measure "$network" 2 100 sgd reduce
 done
-for network in small.toml conv.toml glasses; do measure "$network" 4 8 adamw reduce; done
+for network in ${NETWORKS_4-small.toml conv.toml glasses resnet20}; do measure "$network" 4 8 adamw reduce; done

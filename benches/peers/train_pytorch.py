@@ -3,8 +3,9 @@
     python benches/peers/train_pytorch.py faces.h5 --model glasses --optimizer adamw --schedule cosine --epochs 10 --seed 1
 
 Reads /train/images u8 [n, h, w, c] and /train/labels (or /train/features), and /test/..; standardises each image per channel;
-He initialisation, channels_last, drop-out; the last batch of an epoch may be short, as in glasses. Weight decay is on all parameters
-(L2 for all but adamw). It shuffles with PyTorch's own generator: same recipe, other random numbers than glasses.
+He initialisation, channels_last, drop-out; the last batch of an epoch may be short, as in glasses. Weight decay (L2 for all but
+adamw) is on all parameters, of a network with norms on all but norms and biases; a convolution in front of a norm is drawn by its
+outputs, as in glasses and torchvision. It shuffles with PyTorch's own generator: same recipe, other random numbers than glasses.
 Prints a line an epoch and, last, one line of JSON (--json: only that). `images_per_sec` is of training alone.
 Written with torch 2.15.0, h5py 3.16.0, numpy 2.4.6.
 """
@@ -52,20 +53,47 @@ def spiral(shape, classes):
     return nn.Sequential(*layers, nn.Linear(50, classes))
 
 
+class Residual(nn.Module):
+    """Two convolutions, and a shortcut that a stride makes a 1x1 convolution."""
+
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.body = nn.Sequential(*normed(c_in, c_out, 3, stride), nn.ReLU(), *normed(c_out, c_out, 3, 1))
+        self.shortcut = nn.Sequential(*normed(c_in, c_out, 1, stride)) if stride > 1 else nn.Identity()
+
+    def forward(self, x):
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
+def normed(c_in, c_out, window, stride):
+    return nn.Conv2d(c_in, c_out, window, stride, window // 2, bias=False), nn.BatchNorm2d(c_out)
+
+
+def resnet20(shape, classes):
+    layers, c = [*normed(shape[2], 16, 3, 1), nn.ReLU()], 16
+    for filters, stride in ((16, 1), (32, 2), (64, 2)):
+        for block in range(3):
+            layers.append(Residual(c, filters, stride if block == 0 else 1))
+            c = filters
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, classes))
+
+
 MODELS = {
     "glasses": glasses,
     "glasses-deep": lambda shape, classes: glasses(shape, classes, blocks=2),
     "glasses-wide": lambda shape, classes: glasses(shape, classes, scale=2),
     "mnist": mnist,
+    "resnet20": resnet20,
     "spiral": spiral,
 }
 
 
 def he_init(model):
-    for layer in model:
+    for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in" if layer.bias is not None else "fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def read_split(file, split):
@@ -80,8 +108,12 @@ def read_split(file, split):
     return torch.tensor(standard).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last), labels
 
 
-def make_optimizer(options, params):
+def make_optimizer(options, model):
     lr, decay = options.lr, options.weight_decay
+    params = list(model.parameters())
+    if any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()):
+        vectors, others = [p for p in params if p.dim() == 1], [p for p in params if p.dim() > 1]
+        params = [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
     if options.optimizer == "adam":
         return torch.optim.Adam(params, lr=lr, weight_decay=decay)
     if options.optimizer == "adamw":
@@ -148,7 +180,7 @@ def run(options):
     model = MODELS[options.model](shape, int(train[1].max()) + 1)
     he_init(model)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(options, model.parameters())
+    optimizer = make_optimizer(options, model)
 
     history, training, start = [], 0.0, time.perf_counter()
     for epoch in range(options.epochs):

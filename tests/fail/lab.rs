@@ -63,6 +63,8 @@ impl Seen {
 /// A folder with data and the run that nobody disturbed.
 pub struct Lab {
     pub dir: PathBuf,
+    /// Of every run.
+    settings: String,
     long: OnceLock<PathBuf>,
     runs: AtomicUsize,
 }
@@ -90,11 +92,12 @@ pub struct Start<'a> {
 }
 
 impl Lab {
-    /// Data, and a run of it.
-    pub fn new(dir: &Path) -> Result<Lab, String> {
-        let lab = Lab { dir: dir.to_owned(), long: OnceLock::new(), runs: AtomicUsize::new(0) };
+    /// Data, and a run of it: of `model`, or of the network that is the default.
+    pub fn new(dir: &Path, model: Option<&str>) -> Result<Lab, String> {
+        let settings = model.map_or(SETTINGS.to_owned(), |model| format!("{SETTINGS} --model {model}"));
+        let lab = Lab { dir: dir.to_owned(), settings, long: OnceLock::new(), runs: AtomicUsize::new(0) };
         lab.glasses("synth --size 24 --count 251 --out faces.h5")?;
-        lab.glasses(&format!("train --data faces.h5 --epochs {EPOCHS} {SETTINGS} --out whole"))?;
+        lab.glasses(&format!("train --data faces.h5 --epochs {EPOCHS} {} --out whole", lab.settings))?;
         Ok(lab)
     }
 
@@ -104,7 +107,7 @@ impl Lab {
             return Ok(self.dir.join("whole"));
         }
         if self.long.get().is_none() {
-            self.glasses(&format!("train --data faces.h5 --epochs {MANY_EPOCHS} {SETTINGS} --out long"))?;
+            self.glasses(&format!("train --data faces.h5 --epochs {MANY_EPOCHS} {} --out long", self.settings))?;
         }
         Ok(self.long.get_or_init(|| self.dir.join("long")).clone())
     }
@@ -125,7 +128,8 @@ impl Lab {
         let name = format!("run{number}");
         let path = start.out.clone().unwrap_or_else(|| self.dir.clone()).join(&name);
         let (data, epochs) = (start.data.unwrap_or("faces.h5"), if start.is_long { MANY_EPOCHS } else { EPOCHS });
-        let line = format!("train --data {data} --epochs {epochs} {SETTINGS} --out {} {}", path.display(), start.more);
+        let settings = &self.settings;
+        let line = format!("train --data {data} --epochs {epochs} {settings} --out {} {}", path.display(), start.more);
         Run::spawn(self, start, path, &name, &line)
     }
 

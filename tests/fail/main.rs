@@ -1,4 +1,5 @@
-//! Makes runs fail from outside, in every way: `cargo test --release --test fail -- --rounds 20 [--kind WORD] [--seed N] [--jobs N]`.
+//! Makes runs fail from outside, in every way: `cargo test --release --test fail -- --rounds 20 [--kind WORD]
+//! [--model NAME] [--seed N] [--jobs N]`.
 //!
 //! A round is one run on a random number of ranks, in which one thing fails, at a random moment and, where a rank fails, on a
 //! random one. Either the run goes on to the bits of a run that nobody disturbed, or all ranks are gone within seconds, with
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
     let wanted: Option<String> = options.get("--kind");
     println!("\nrunning 1 test");
     let folder = tempfile::tempdir().expect("a folder for the runs");
-    let lab = match Lab::new(folder.path()) {
+    let lab = match Lab::new(folder.path(), options.get::<String>("--model").as_deref()) {
         Ok(lab) => lab,
         Err(why) => {
             println!("{why}");

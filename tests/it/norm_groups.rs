@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use glasses::checkpoint;
 use glasses::comm::{Comm, SharedWindow};
 use glasses::config::{Batch, ModelChoice, Settings};
 use glasses::model::ops::NormRows;
@@ -163,4 +164,53 @@ fn the_exchanges_of_norms_are_counted_as_predicted() {
     let exchanges = |report: &Value, row: usize| report["rows"][row]["step"]["norm_exchanges"].as_u64().unwrap();
     let (all, some) = (report("all"), report("2"));
     assert_eq!([exchanges(&all, 0), exchanges(&all, 1), exchanges(&some, 1)], [0, 12, 1]);
+}
+
+/// One rank has them all, as 4 or 7 have them together, in one group and in groups of 32 or more.
+#[test]
+fn steps_of_128_rows_are_the_same_on_one_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let settings = prepare(dir);
+    glasses(&["synth", "--out", "more.h5", "--count", "180", "--size", "24"], dir).success();
+    for (case, rows) in [NormRows::All, NormRows::AtLeast(32)].into_iter().enumerate() {
+        let settings = Settings {
+            data: Some(dir.join("more.h5")),
+            batch: Some(Batch::Rows(128)),
+            norm_rows: Some(rows),
+            max_steps: Some(3),
+            ..settings.clone()
+        };
+        let alone = dir.join(format!("alone-{case}"));
+        with_threads(&[], settings.clone(), &Origin::Scratch, &alone);
+        for (turn, machines) in [&[4][..], &[4, 1, 2]].into_iter().enumerate() {
+            let out = dir.join(format!("{case}-{turn}"));
+            with_threads(machines, settings.clone(), &Origin::Scratch, &out);
+            assert_same_run(&out, &alone, &format!("groups of {rows:?}, machines {machines:?}"));
+        }
+    }
+}
+
+/// Its variance is of no use for other rows: of a vector it is none at all, and the norm gives its bias.
+#[test]
+fn a_group_of_one_row_leaves_the_running_variances_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let settings = Settings { batch: Some(Batch::Rows(1)), max_steps: Some(6), ..prepare(dir) };
+    let alone = dir.join("alone");
+    with_threads(&[], settings.clone(), &Origin::Scratch, &alone);
+    let saved = checkpoint::read(&alone.join("model.h5")).unwrap();
+    let values = |name: &str| {
+        let param = saved.params.table.iter().find(|param| param.name == name).unwrap();
+        &saved.params.values[param.range.clone()]
+    };
+    let variances = saved.params.table.iter().filter(|param| param.name.ends_with("running_var"));
+    assert_eq!(variances.map(|param| values(&param.name)).flatten().filter(|&&value| value != 1.0).count(), 0);
+    assert!(values("batch_norm1.running_mean").iter().all(|value| value.is_finite() && *value != 0.0));
+    assert!(saved.params.values.iter().all(|value| value.is_finite()));
+    for (turn, machines) in [&[3][..], &[2, 2]].into_iter().enumerate() {
+        let out = dir.join(format!("{turn}"));
+        with_threads(machines, settings.clone(), &Origin::Scratch, &out);
+        assert_same_run(&out, &alone, &format!("machines {machines:?}"));
+    }
 }

@@ -1,4 +1,4 @@
-//! Kills runs from outside and goes on with them: `cargo test --release --test kill -- --rounds 100`.
+//! Kills runs from outside and goes on with them: `cargo test --release --test kill -- --rounds 100 [--model NAME] [--seed N]`.
 //!
 //! A round is one run that is killed several times, at random moments: one of its ranks, or its launcher with all ranks, or
 //! its launcher alone, with SIGKILL. Each time another process goes on with it, on another number of ranks. In the end its
@@ -35,12 +35,16 @@ fn main() -> ExitCode {
     let dir = folder.path();
     run(dir, "synth --size 24 --count 251 --out faces.h5");
     let whole = Instant::now();
-    run(dir, &format!("train {TRAIN} --out whole"));
+    let train = match options.get::<String>("--model") {
+        Some(model) => format!("train {TRAIN} --model {model}"),
+        None => format!("train {TRAIN}"),
+    };
+    run(dir, &format!("{train} --out whole"));
     let seconds = whole.elapsed().as_secs_f64();
     let (mut right, mut seen) = (0, Seen::default());
     for round in 0..rounds {
         let mut random = Random::new(seed, round);
-        match one_round(dir, round, seconds, &mut random, &mut seen) {
+        match one_round(dir, &train, round, seconds, &mut random, &mut seen) {
             Ok(()) => right += 1,
             Err(why) => println!("round {round}: {why}"),
         }
@@ -79,7 +83,14 @@ fn start(dir: &Path, ranks: usize, line: &str) -> Child {
     command.args(line.split(' ')).spawn().expect("it starts")
 }
 
-fn one_round(dir: &Path, round: usize, seconds: f64, random: &mut Random, seen: &mut Seen) -> Result<(), String> {
+fn one_round(
+    dir: &Path,
+    train: &str,
+    round: usize,
+    seconds: f64,
+    random: &mut Random,
+    seen: &mut Seen,
+) -> Result<(), String> {
     let out = format!("run{round}");
     let path = dir.join(&out);
     let _ = std::fs::remove_file(dir.join("stderr"));
@@ -95,7 +106,7 @@ fn one_round(dir: &Path, round: usize, seconds: f64, random: &mut Random, seen: 
             seen.resumed += usize::from(path.join("checkpoints").exists());
             format!("train --resume {out}")
         } else {
-            format!("train {TRAIN} --out {out}")
+            format!("{train} --out {out}")
         };
         let mut child = start(dir, ranks, &line);
         if kill < kills {
