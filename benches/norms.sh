@@ -10,9 +10,9 @@ netns_enter "$0" "$@"
 # shellcheck source=benches/rounds.sh
 . "$(dirname "${BASH_SOURCE[0]}")/rounds.sh"
 export NETNS_SECONDS=${SECONDS_A_RUN:-120}
-batch=${BATCH:-64} rate=${RATE:-1gbit} made=$(mktemp --suffix .h5)
-"$glasses" synth --size "${SIZE:-32}" --count "${PICTURES:-1600}" --out "$made" >/dev/null
-DATA=$made rounds_begin "${1:-7}" "${@:2}"
+batch=${BATCH:-64} rate=${RATE:-1gbit} made=$(mktemp -d)
+"$glasses" synth --size "${SIZE:-32}" --count "${PICTURES:-1600}" --out "$made/faces.h5" >/dev/null
+DATA=$made/faces.h5 rounds_begin "${1:-7}" "${@:2}"
 trap 'rm -rf "$folder" "$made"' EXIT
 netns_up 2 "$rate"
 shared() { "${limit[@]}" taskset -c 0-1 "${MPIRUN:-mpirun}" --bind-to none -n "$@"; }
