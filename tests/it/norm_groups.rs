@@ -205,7 +205,7 @@ fn a_group_of_one_row_leaves_the_running_variances_alone() {
         &saved.params.values[param.range.clone()]
     };
     let variances = saved.params.table.iter().filter(|param| param.name.ends_with("running_var"));
-    assert_eq!(variances.map(|param| values(&param.name)).flatten().filter(|&&value| value != 1.0).count(), 0);
+    assert_eq!(variances.flat_map(|param| values(&param.name)).filter(|&&value| value != 1.0).count(), 0);
     assert!(values("batch_norm1.running_mean").iter().all(|value| value.is_finite() && *value != 0.0));
     assert!(saved.params.values.iter().all(|value| value.is_finite()));
     for (turn, machines) in [&[3][..], &[2, 2]].into_iter().enumerate() {
