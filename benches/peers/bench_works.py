@@ -32,13 +32,15 @@ STEPS = [
     ("glasses", [80, 80, 3], 2, 64, ("torch", "tf")),
     ("glasses-deep", [80, 80, 3], 2, 16, ("torch",)),
     ("mnist", [28, 28, 1], 10, 16, ("torch",)),
+    ("resnet20", [32, 32, 3], 10, 64, ("torch",)),
+    ("resnet18", [224, 224, 3], 1000, 16, ("torch",)),
 ]
 
 # Batches at which the first of these networks predicts: images/s, and the latency of a single one.
 INFERENCES = (32, 1)
 
 # What each network must weigh on every side, or the comparison is not one.
-PARAMETERS = {"glasses": 6_578_674}
+PARAMETERS = {"glasses": 6_578_674, "resnet20": 272_474, "resnet18": 11_689_512}
 
 
 def inference_works(step):

@@ -78,11 +78,19 @@ def resnet20(shape, classes):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, classes))
 
 
+def resnet18(shape, classes):
+    from torchvision.models import resnet18 as of_torchvision  # only this network wants it
+
+    assert shape[2] == 3, "resnet18 is for pictures of three channels"
+    return of_torchvision(num_classes=classes)
+
+
 MODELS = {
     "glasses": glasses,
     "glasses-deep": lambda shape, classes: glasses(shape, classes, blocks=2),
     "glasses-wide": lambda shape, classes: glasses(shape, classes, scale=2),
     "mnist": mnist,
+    "resnet18": resnet18,
     "resnet20": resnet20,
     "spiral": spiral,
 }
