@@ -2,7 +2,7 @@
 
 use super::isa::dispatch;
 use super::shape::{AdaptiveShape, PoolShape};
-use super::simd::Simd;
+use super::simd::{Simd, load_some, store_some};
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -87,18 +87,97 @@ fn maxpool_forward_loops<S: Simd>(shape: &PoolShape, batch: usize, input: &[f32]
     check(shape, batch, input.len(), output.len());
     let c = shape.channels;
     for_each_output(shape, batch, |image, out, y, x| {
-        let best = &mut output[out..out + c];
-        let (rows, columns) = shape.clipped(y, x);
-        best.fill(f32::NEG_INFINITY);
-        for row in rows {
-            for column in columns.clone() {
-                let pixel = image + (row * shape.w_in + column) * c;
-                for (best, &value) in best.iter_mut().zip(&input[pixel..pixel + c]) {
-                    *best = if value > *best || value.is_nan() { value } else { *best };
-                }
+        let under = Under::new(shape, image, y, x);
+        for channel in (0..c).step_by(S::LANES) {
+            let count = S::LANES.min(c - channel);
+            // SAFETY: `check`: all pixels of the images are there; no lane beyond `count` is touched.
+            unsafe {
+                let best = under.best::<S>(input[channel..].as_ptr(), count);
+                store_some::<S>(output[out + channel..].as_mut_ptr(), best.values, count);
             }
         }
     });
+}
+
+/// The pixels under a window.
+struct Under {
+    /// Where the first one begins, and the floats from row to row and from pixel to pixel.
+    start: usize,
+    row: usize,
+    pixel: usize,
+    /// Rows and columns of them.
+    rows: usize,
+    columns: usize,
+}
+
+/// The winners of a vector of channels under a window.
+struct Best<S: Simd> {
+    /// The largest value of each, or NaN where one is NaN.
+    values: S::V,
+    /// The place of the pixel that has it, counted row by row: the first one of equals, the last NaN.
+    places: S::V,
+}
+
+impl Under {
+    /// Those of output pixel (`y`, `x`); the image begins at `image`.
+    #[inline(always)]
+    fn new(shape: &PoolShape, image: usize, y: usize, x: usize) -> Under {
+        let (rows, columns) = shape.clipped(y, x);
+        let (row, pixel) = (shape.w_in * shape.channels, shape.channels);
+        let start = image + rows.start * row + columns.start * pixel;
+        Under { start, row, pixel, rows: rows.len(), columns: columns.len() }
+    }
+
+    /// Where the pixel in this row and column begins.
+    #[inline(always)]
+    fn at(&self, row: usize, column: usize) -> usize {
+        self.start + row * self.row + column * self.pixel
+    }
+
+    /// The winners of the `count` channels from `input` on.
+    ///
+    /// # Safety
+    /// As [`Simd`]; these channels of all pixels can be read.
+    #[inline(always)]
+    unsafe fn best<S: Simd>(&self, input: *const f32, count: usize) -> Best<S> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut best = Best { values: load_some::<S>(input.add(self.start), count), places: S::splat(0.0) };
+            let mut place = 0.0;
+            for row in 0..self.rows {
+                for column in 0..self.columns {
+                    let values = load_some::<S>(input.add(self.at(row, column)), count);
+                    let wins = S::or(S::greater(values, best.values), S::is_nan(values));
+                    best.values = S::select(wins, values, best.values);
+                    best.places = S::select(wins, S::splat(place), best.places);
+                    place += 1.0;
+                }
+            }
+            best
+        }
+    }
+
+    /// Adds `gradient` to the `count` channels from `d_input` on, each at the pixel that won.
+    ///
+    /// # Safety
+    /// As [`Simd`]; these channels of all pixels can be written.
+    #[inline(always)]
+    unsafe fn send<S: Simd>(&self, winners: S::V, gradient: S::V, d_input: *mut f32, count: usize) {
+        let mut place = 0.0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for row in 0..self.rows {
+                for column in 0..self.columns {
+                    let here = S::splat(place);
+                    let other = S::or(S::greater(winners, here), S::greater(here, winners));
+                    let to = d_input.add(self.at(row, column));
+                    let share = S::select(other, S::splat(0.0), gradient);
+                    store_some::<S>(to, S::add(load_some::<S>(to, count), share), count);
+                    place += 1.0;
+                }
+            }
+        }
+    }
 }
 
 dispatch! {
@@ -126,19 +205,15 @@ fn maxpool_backward_loops<S: Simd>(
     let c = shape.channels;
     d_input.fill(0.0);
     for_each_output(shape, batch, |image, out, y, x| {
-        let (rows, columns) = shape.clipped(y, x);
-        let start = image + (rows.start * shape.w_in + columns.start) * c;
-        for channel in 0..c {
-            let mut winner = start + channel;
-            for row in rows.clone() {
-                for column in columns.clone() {
-                    let pixel = image + (row * shape.w_in + column) * c + channel;
-                    if input[pixel] > input[winner] || input[pixel].is_nan() {
-                        winner = pixel;
-                    }
-                }
+        let under = Under::new(shape, image, y, x);
+        for channel in (0..c).step_by(S::LANES) {
+            let count = S::LANES.min(c - channel);
+            // SAFETY: `check`: all pixels of the images are there; no lane beyond `count` is touched.
+            unsafe {
+                let winners = under.best::<S>(input[channel..].as_ptr(), count).places;
+                let gradient = load_some::<S>(d_output[out + channel..].as_ptr(), count);
+                under.send::<S>(winners, gradient, d_input[channel..].as_mut_ptr(), count);
             }
-            d_input[winner] += d_output[out + channel];
         }
     });
 }

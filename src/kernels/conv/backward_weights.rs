@@ -10,8 +10,8 @@ use super::frame::Frame;
 use super::weight_tiles::window_row;
 use super::winograd;
 
-/// Output rows that a tile of weights stays in registers for. A prototype gained a few percent by two
-/// over one at 80x80; more were not tried: their rows would not fit the first-level cache.
+/// Output rows that a tile of weights stays in registers for, where the image is larger than the weights. A prototype gained a few
+/// percent by two over one at 80x80; more were not tried: their rows would not fit the first-level cache.
 const ROWS: usize = 2;
 
 /// Floats of scratch memory that [`conv2d_backward_weights`] takes.
@@ -72,8 +72,10 @@ fn by_window_rows<S: Simd>(
 ) {
     let (shape, frame) = (block.shape, block.conv_input());
     let (step, line) = (shape.stride, shape.kw * shape.c_in);
-    for y_first in (0..shape.h_out).step_by(ROWS) {
-        let y_last = (y_first + ROWS).min(shape.h_out);
+    // What is larger is read once: the image, or the weights, which are also written.
+    let together = if shape.weight_len() > input.len() { shape.h_out } else { ROWS };
+    for y_first in (0..shape.h_out).step_by(together) {
+        let y_last = (y_first + together).min(shape.h_out);
         for ky in 0..shape.kh {
             // Output rows whose window row `ky` lies inside the image.
             let inside = |y: &usize| (shape.pad_top..shape.h_in + shape.pad_top).contains(&(y * step + ky));

@@ -160,10 +160,8 @@ fn forward_rows<S: Simd>(
         pixel_out: shape.c_out,
     };
     if !block.pool {
-        for y in 0..shape.h_out {
-            rows::<S>(&sweep, (y, y + 1), input, packed, finish, &mut output[block.output.pixels(y)]);
-        }
-        return;
+        let first = block.output.pixels(0).start;
+        return rows::<S>(&sweep, (0, shape.h_out), input, packed, finish, &mut output[first..]);
     }
     let words = winner_words::<S>(block.output.w, shape.c_out);
     for y in 0..block.output.h {

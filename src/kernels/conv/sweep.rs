@@ -68,7 +68,47 @@ pub unsafe fn sweep_rows<S: Simd>(
     finish: Finish,
     output: *mut f32,
 ) {
-    for y in y_start..y_end {
+    // What is larger is read once: the image, or the weights.
+    let weights = sweep.rows * sweep.len * sweep.c_out;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if weights > sweep.h_in * sweep.row_in {
+            for block in blocks::<S>(sweep.c_out) {
+                for y in y_start..y_end {
+                    let to = output.add((y - y_start) * sweep.row_out);
+                    OutputRow::new(sweep, y, image, finish).block::<S>(block, packed, to);
+                }
+            }
+        } else {
+            for y in y_start..y_end {
+                let to = output.add((y - y_start) * sweep.row_out);
+                let row = OutputRow::new(sweep, y, image, finish);
+                for block in blocks::<S>(sweep.c_out) {
+                    row.block::<S>(block, packed, to);
+                }
+            }
+        }
+    }
+}
+
+/// What one output row is made of.
+struct OutputRow<'a> {
+    sweep: &'a Sweep,
+    /// Rows of the window above the image, and inside it.
+    above: usize,
+    runs: usize,
+    /// The image under the window's first row inside it.
+    from: *const f32,
+    finish: Finish,
+}
+
+impl OutputRow<'_> {
+    /// Row `y`.
+    ///
+    /// # Safety
+    /// As [`sweep_rows`].
+    #[inline(always)]
+    unsafe fn new(sweep: &Sweep, y: usize, image: *const f32, finish: Finish) -> OutputRow<'_> {
         let top = (y * sweep.step_y) as isize + sweep.top;
         let above = (-top).max(0) as usize;
         let below = (sweep.h_in as isize - top).clamp(0, sweep.rows as isize) as usize;
@@ -77,18 +117,28 @@ pub unsafe fn sweep_rows<S: Simd>(
         unsafe {
             let from =
                 if runs == 0 { image } else { image.add((top + above as isize) as usize * sweep.row_in + sweep.first) };
-            let to = output.add((y - y_start) * sweep.row_out);
             let finish = match finish {
                 Finish::Gate(rectifier, at, row, pixel) => Finish::Gate(rectifier, at.add(y * row), row, pixel),
                 other => other,
             };
-            for (channel, lanes) in blocks::<S>(sweep.c_out) {
-                let weights = packed.add(channel * sweep.rows * sweep.len + above * sweep.len * lanes);
-                if lanes == S::LANES {
-                    line::<S, 1>(sweep, runs, from, weights, channel, finish, to.add(channel));
-                } else {
-                    line::<S, 2>(sweep, runs, from, weights, channel, finish, to.add(channel));
-                }
+            OutputRow { sweep, above, runs, from, finish }
+        }
+    }
+
+    /// One block of its channels, to the row that begins at `to`.
+    ///
+    /// # Safety
+    /// As [`sweep_rows`].
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&self, (channel, lanes): (usize, usize), packed: *const f32, to: *mut f32) {
+        let &OutputRow { sweep, above, runs, from, finish } = self;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weights = packed.add(channel * sweep.rows * sweep.len + above * sweep.len * lanes);
+            if lanes == S::LANES {
+                line::<S, 1>(sweep, runs, from, weights, channel, finish, to.add(channel));
+            } else {
+                line::<S, 2>(sweep, runs, from, weights, channel, finish, to.add(channel));
             }
         }
     }
