@@ -42,14 +42,12 @@ work=$(mktemp -d)
 program=$PWD/target/release/glasses
 (cd "$work" && "$program" synth --size 24 --count 80 --out faces.h5 && "$program" --data faces.h5 --epochs 1 --out run)
 rm -r "$work"
-build_or_explain cargo test --no-run --release --locked --no-default-features --lib || exit 1
-cargo test --release --locked --no-default-features --lib -- "$@" 2>&1 | tee "$log"
 
 echo "test: with MPI, mpirun is $MPIRUN"
 build_or_explain cargo test --no-run --release --locked || exit 1
 # Gigabytes that the build wrote are still on their way to the disk: tests that sync a file would wait for all of them.
 sync
-cargo test --release --locked -- "$@" 2>&1 | tee -a "$log"
+cargo test --release --locked -- "$@" 2>&1 | tee "$log"
 
 # Every launcher against every MPI; a word in the arguments names other tests.
 if [ $# = 0 ]; then

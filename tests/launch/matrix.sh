@@ -26,6 +26,16 @@ skip() {
     if [ -n "${SKIPPED_TESTS-}" ]; then echo "launch::$1: $2" >>"$SKIPPED_TESTS"; fi
 }
 
+# share_dependencies: a new target/mpich begins with the dependencies that were built for Open MPI, but for what knows of MPI (cargo would
+# take it for fresh: mpi-sys does not say that it depends on $MPICC).
+share_dependencies() {
+    [ -d target/release/deps ] && [ ! -d target/mpich/release/deps ] || return 0
+    mkdir -p target/mpich/release
+    tar -C target/release --format=posix -c --exclude='deps/*glasses-*' --exclude='deps/it-*' --exclude='.fingerprint/glasses-[0-9a-f]*' \
+        --exclude='.fingerprint/mpi-*' --exclude='build/mpi-sys-*' --exclude='deps/libmpi*' deps build .fingerprint |
+        tar -C target/mpich/release -x
+}
+
 # verdict NAME TROUBLE: nothing in TROUBLE is well.
 verdict() {
     if [ -z "$2" ]; then
@@ -160,6 +170,7 @@ esac
 
 if command -v mpicc.mpich >/dev/null && command -v mpirun.mpich >/dev/null && command -v mpirun.openmpi >/dev/null; then
     echo "matrix: building with MPICH, in target/mpich"
+    share_dependencies
     CARGO_TARGET_DIR=$repository/target/mpich MPICC=mpicc.mpich cargo build --release --locked --quiet --bin glasses
     rows "Open MPI" mpirun.openmpi pmix pmi2 "$open_mpi" mpirun.mpich
     program=$open_mpi
