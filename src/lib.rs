@@ -29,3 +29,4 @@ pub mod launch;
 pub mod signals;
 pub mod error;
 pub mod plural;
+pub mod row_count;

@@ -12,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::kernels::{self, Isa};
 use crate::launch::{Launch, Launcher};
 use crate::model::Engine;
-use crate::model::ops::NormRows;
 use crate::model::{Model, zoo};
 use crate::optim::OptimizerKind;
 use crate::report::Console;
+use crate::row_count::RowCount;
 use crate::say;
 use crate::train::{Case, Memory, caught};
 
@@ -167,7 +167,7 @@ fn shared_by(here: usize, ranks: usize) -> usize {
             shards: ranks.max(8),
             ranks,
             comm: Comm::Reduce,
-            norm_rows: NormRows::All,
+            norm_rows: RowCount::All,
             optimizer: OptimizerKind::Adamw,
             data: 0,
         };

@@ -11,10 +11,10 @@ use crate::config::ModelChoice;
 use crate::data::{Augment, Dataset, Normalize, RowShape, Split, class_names, open};
 use crate::error::{Error, Result};
 use crate::model::Engine;
-use crate::model::ops::NormRows;
 use crate::model::{LayerInfo, Model};
 use crate::optim::OptimizerKind;
 use crate::plural::plural;
+use crate::row_count::RowCount;
 use crate::say;
 use crate::train::{Assumed, Case, Memory, default_batch, of_file};
 
@@ -54,7 +54,7 @@ pub struct Options {
     pub comm: Comm,
     /// Least rows of a group whose rows batch norms normalise together, for the memory that takes
     #[arg(long, value_name = "N|all", conflicts_with = "file", default_value = "all")]
-    pub norm_rows: NormRows,
+    pub norm_rows: RowCount,
     /// Optimizer, for the memory that its state takes
     #[arg(long, value_enum, conflicts_with = "file", default_value = "adamw")]
     pub optimizer: OptimizerKind,

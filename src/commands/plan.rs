@@ -13,9 +13,9 @@ use crate::data::RowShape;
 use crate::error::{Error, Result};
 use crate::model::Engine;
 use crate::model::Model;
-use crate::model::ops::NormRows;
 use crate::optim::OptimizerKind;
 use crate::plural::plural;
+use crate::row_count::RowCount;
 use crate::say;
 use crate::train::cost::{Link, Predicted, Rates, Shape, best, predict};
 use crate::train::{Setting, all_by, can_share, can_take, decide};
@@ -75,7 +75,7 @@ pub struct Options {
     pub wire: Wire,
     /// Least rows of a group whose rows batch norms normalise together; 'all': the rows of a step
     #[arg(long, value_name = "N|all", default_value = "all")]
-    pub norm_rows: NormRows,
+    pub norm_rows: RowCount,
     /// How gradients change weights
     #[arg(long, value_enum, default_value = "sgd")]
     pub optimizer: OptimizerKind,

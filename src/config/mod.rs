@@ -21,10 +21,10 @@ use crate::comm::{Comm, Reduce, SharedWindow, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, in_words};
 use crate::model::Engine;
-use crate::model::ops::NormRows;
 use crate::model::{Init, ModelSpec, zoo};
 use crate::optim::{OptimizerKind, Schedule};
 use crate::plural::plural;
+use crate::row_count::RowCount;
 
 /// A whole set of settings under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -167,8 +167,12 @@ pub struct RunConfig {
     pub comm: Comm,
     pub window: SharedWindow,
     pub wire: Wire,
-    #[serde(default, skip_serializing_if = "NormRows::is_all")]
-    pub norm_rows: NormRows,
+    #[serde(default, skip_serializing_if = "RowCount::is_all")]
+    pub norm_rows: RowCount,
+    #[serde(default, skip_serializing_if = "RowCount::is_all")]
+    pub shuffle_window: RowCount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shuffle_block: Option<usize>,
     pub checkpoint_every: Every,
     pub keep: usize,
     pub max_failed_checkpoints: u64,
@@ -212,6 +216,7 @@ impl RunConfig {
         count("shards", self.shards)?;
         count("keep", self.keep)?;
         count("digest-every", self.digest_every)?;
+        count("shuffle-block", self.shuffle_block.unwrap_or(1))?;
         count("max-failed-checkpoints", self.max_failed_checkpoints as usize)?;
         count("stall-timeout", self.stall_timeout.max(1) as usize)?;
         check(self.shards <= 1 << 16, "shards", self.shards.to_string(), "at most 65536")?;

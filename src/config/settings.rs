@@ -10,9 +10,9 @@ use super::{Batch, Every, ModelChoice, Recipe, RunConfig, Together};
 use crate::comm::{Comm, Reduce, SharedWindow, Wire};
 use crate::data::{Augment, Normalize};
 use crate::error::{Error, Result, in_words, indented, nearest};
-use crate::model::ops::NormRows;
 use crate::model::{Engine, Init, zoo};
 use crate::optim::{OptimizerKind, Schedule};
+use crate::row_count::RowCount;
 
 /// What was set, in one place; what was not is `None`.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -149,7 +149,15 @@ pub struct Settings {
     /// Least rows of a group whose rows batch norms normalise together; 'all': the rows of a step [default: all]
     #[arg(long, value_name = "N|all")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub norm_rows: Option<NormRows>,
+    pub norm_rows: Option<RowCount>,
+    /// Rows of a shard that are shuffled together, block by block of the file; 'all': those of the shard [default: all]
+    #[arg(long, value_name = "N|all")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shuffle_window: Option<RowCount>,
+    /// Rows of such a block, of which the window takes as many as fit, one at least [default: the file's chunk]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shuffle_block: Option<usize>,
     /// How often the run's state is saved, for --resume: 10min, 200steps (or 200), 1epoch, never [default: 10min]
     #[arg(long, value_name = "TIME|STEPS|EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,7 +266,7 @@ impl Settings {
             ($($field:ident)*) => { Settings { $($field: self.$field.or(lower.$field)),* } };
         }
         over!(data model recipe batch epochs lr optimizer momentum weight_decay decay_norms schedule warmup_epochs clip_value
-            clip_norm init zero_init_residual kernels normalize augment shards seed bootstrap strategy members ranks_per_member out max_steps eval_every reduce comm window wire norm_rows checkpoint_every
+            clip_norm init zero_init_residual kernels normalize augment shards seed bootstrap strategy members ranks_per_member out max_steps eval_every reduce comm window wire norm_rows shuffle_window shuffle_block checkpoint_every
             keep max_failed_checkpoints stall_timeout digest_every trace tensorboard)
     }
 
@@ -309,6 +317,8 @@ impl Settings {
             wire: all.wire.unwrap_or_default(),
             reduce,
             norm_rows: all.norm_rows.unwrap_or_default(),
+            shuffle_window: all.shuffle_window.unwrap_or_default(),
+            shuffle_block: all.shuffle_block,
             checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),
             keep: all.keep.unwrap_or(2),
             max_failed_checkpoints: all.max_failed_checkpoints.unwrap_or(20),

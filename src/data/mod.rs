@@ -17,6 +17,7 @@ mod refusal;
 pub mod remarks;
 pub mod schema;
 pub mod shards;
+mod shuffle;
 pub mod split;
 pub mod synth;
 pub mod texts;
@@ -27,6 +28,7 @@ pub use normalize::{Normalize, Normalizer};
 pub use part::Part;
 pub use reader::{Dataset, RowBlock, Values};
 pub use shards::{EpochOrder, Shards};
+pub use shuffle::Shuffle;
 pub use writer::{Rows, Writer};
 
 use crate::error::{Error, Result};

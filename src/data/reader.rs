@@ -73,6 +73,18 @@ impl Dataset {
         self.splits.iter().find(|group| group.split == split).map_or(0, |group| group.rows)
     }
 
+    /// Training rows that stand together in the file: those of a chunk; where it has none, of about a MiB. At least one.
+    ///
+    /// # Errors
+    /// When HDF5 fails.
+    pub fn block(&self) -> Result<usize> {
+        let place = self.place(Split::Train, rows_name(self.shape));
+        let chunk = self.file.dataset(&place).and_then(|dataset| dataset.dcpl()?.get_chunk());
+        let chunk = chunk.map_err(Error::hdf5(format!("look at {place} of"), &self.path, FIX))?;
+        let row = self.shape.len() * if matches!(self.shape, RowShape::Image { .. }) { 1 } else { 4 };
+        Ok(chunk.map_or((1 << 20) / row, |chunk| chunk[0]).max(1))
+    }
+
     /// The path of a split's dataset in the file.
     pub fn place(&self, split: Split, name: &str) -> String {
         let group = self.splits.iter().find(|group| group.split == split).map_or(split.name(), |group| &group.name);

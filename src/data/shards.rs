@@ -1,13 +1,13 @@
 //! Shards: who owns which rows, and in which order an epoch visits them. Shards, not ranks, decide the arithmetic.
 //!
-//! The rows are cut into S contiguous shards. Within an epoch each shard is permuted by (seed, epoch, shard); position
+//! The rows are cut into S contiguous shards. Within an epoch each shard is permuted by (seed, epoch, shard; see [`Shuffle`]); position
 //! `p` of the epoch is row `⌊p/S⌋` of shard `σ(p mod S)`, where σ lists the shard numbers in bit-reversed order, so
 //! that any run of positions spreads evenly over any contiguous ownership. Shards `σ(0) … σ(N mod S − 1)` hold one row
 //! more than the others. Nothing here depends on the number of ranks but ownership itself.
 
 use std::ops::Range;
 
-use crate::kernels::rng::{Purpose, Stream};
+use super::Shuffle;
 
 /// How `rows` rows are cut into shards.
 #[derive(Clone, Debug)]
@@ -107,12 +107,10 @@ pub struct EpochOrder {
 
 impl EpochOrder {
     /// The order of `epoch` (from 0) for the shards that a rank owns.
-    pub fn new(shards: &Shards, owned: Range<usize>, seed: u64, epoch: usize) -> EpochOrder {
+    pub fn new(shards: &Shards, owned: Range<usize>, shuffle: &Shuffle, epoch: usize) -> EpochOrder {
         let mut permuted = Vec::with_capacity(shards.rows_of(owned.clone()).len());
         for shard in owned.clone() {
-            let rows = shards.rows_of(shard..shard + 1);
-            let order = Stream::new(seed, Purpose::Shuffle, 0, epoch, shard).permutation(rows.len());
-            permuted.extend(order.into_iter().map(|place| rows.start as u32 + place));
+            shuffle.permute(shards.rows_of(shard..shard + 1), epoch, shard, &mut permuted);
         }
         let slot = |shard| shards.order.iter().position(|&s| s == shard).unwrap_or_default();
         EpochOrder { slots: owned.clone().map(slot).collect(), shards: owned, permuted }
@@ -135,12 +133,13 @@ impl EpochOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::rng::{Purpose, Stream};
 
     fn epoch_of(n: usize, b: usize, s: usize, ranks: usize, epoch: usize) -> Vec<Vec<Vec<u32>>> {
         let shards = Shards::new(n, s);
         (0..ranks)
             .map(|rank| {
-                let order = EpochOrder::new(&shards, shards.owned(rank, ranks), 1, epoch);
+                let order = EpochOrder::new(&shards, shards.owned(rank, ranks), &Shuffle::whole(1), epoch);
                 let step = |t| {
                     let (mut rows, mut counts) = (Vec::new(), Vec::new());
                     order.step(&shards, t, b, &mut rows);

@@ -24,6 +24,8 @@ pub enum Purpose {
     Augment = 6,
     /// Which row stands at a place of a bootstrapped split: `element` is the place.
     Bootstrap = 7,
+    /// The order of a shard's blocks of rows: `row` is the shard, `element` the position.
+    Blocks = 8,
 }
 
 /// The address of a stream of numbers; `element` counts within it.
@@ -103,10 +105,15 @@ impl Stream {
     /// A permutation of `0..n` (Fisher–Yates from the top; step `i` uses element `i`).
     pub fn permutation(&self, n: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..n as u32).collect();
-        for i in (1..n).rev() {
-            order.swap(i, self.below(i, i + 1));
-        }
+        self.shuffle(0, &mut order);
         order
+    }
+
+    /// Permutes `values` (Fisher–Yates from the top; step `i` uses element `first + i`).
+    pub fn shuffle<T>(&self, first: usize, values: &mut [T]) {
+        for i in (1..values.len()).rev() {
+            values.swap(i, self.below(first + i, i + 1));
+        }
     }
 }
 

@@ -6,13 +6,14 @@ use twox_hash::XxHash3_64;
 
 use crate::comm::{Communicator, all_agree};
 use crate::config::RunConfig;
-use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Split, Values};
+use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Shuffle, Split, Values};
 use crate::doctor;
 use crate::error::{Error, Result};
 use crate::kernels::rng::TrainingPass;
 use crate::model::Workspace;
 use crate::plural::plural;
 use crate::position;
+use crate::row_count::RowCount;
 
 use super::batch::batch_of;
 use super::shard_sums::sum_of_shards;
@@ -35,6 +36,8 @@ pub struct TrainData {
     pub normalizer: Normalizer,
     /// How training rows are changed.
     pub augment: Augment,
+    /// In which order they are visited.
+    pub shuffle: Shuffle,
     /// A digest of all of this, and of every rank's rows.
     pub fingerprint: String,
     /// What the user should know of the data.
@@ -72,11 +75,12 @@ impl TrainData {
         let normalizer = normalizer(config, dataset.shape, &train, comm);
         let looks = removed::applies(dataset.shape, normalizer.mode(), classes.len(), train.shards.count());
         let sample = looks.then_some(&train);
-        let notes = assumed::notes(&dataset, &classes, &histogram, sample, config.batch.is_none(), comm);
+        let mut notes = assumed::notes(&dataset, &classes, &histogram, sample, config.batch.is_none(), comm);
+        let shuffle = all_agree(comm, shuffle(config, &dataset, &mut notes))?;
         let shape = dataset.shape;
         let augment = config.augment.unwrap_or_else(|| Augment::of(shape));
         let fingerprint = fingerprint(&[Some(&train), val.as_ref(), test.as_ref()], shape, &classes, comm);
-        Ok(TrainData { shape, classes, train, val, test, normalizer, augment, fingerprint, notes })
+        Ok(TrainData { shape, classes, train, val, test, normalizer, augment, shuffle, fingerprint, notes })
     }
 
     /// Whether rows are vectors, not images.
@@ -182,6 +186,20 @@ fn enough_rows(dataset: &Dataset, ranks: usize) -> Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// The order of training rows; a window that is less than a block is noted.
+fn shuffle(config: &RunConfig, dataset: &Dataset, notes: &mut Vec<String>) -> Result<Shuffle> {
+    let block = config.shuffle_block.map_or_else(|| dataset.block(), Ok)?;
+    if let RowCount::Rows(window) = config.shuffle_window
+        && window < block
+    {
+        notes.push(format!(
+            "--shuffle-window {window} is less than a block: {} are shuffled together",
+            plural(block, "row")
+        ));
+    }
+    Ok(Shuffle { seed: config.seed, window: config.shuffle_window, block })
 }
 
 /// Collective where the mode needs sums over all training rows.

@@ -155,7 +155,7 @@ fn line(run: &mut Run<'_>, [val, test]: [Option<&Evaluation>; 2]) -> EpochLine {
 fn train(run: &mut Run<'_>, recorder: &mut Recorder, console: &Console) -> Result<()> {
     let (epoch, first) = (run.progress.epoch, run.progress.step_of_epoch);
     let rows = &run.data.train;
-    let order = EpochOrder::new(&rows.shards, rows.owned.clone(), run.config.seed, epoch);
+    let order = EpochOrder::new(&rows.shards, rows.owned.clone(), &run.data.shuffle, epoch);
     for step in first..run.steps_of_epoch() {
         if run.is_done() {
             break;

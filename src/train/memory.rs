@@ -2,9 +2,9 @@
 
 use super::lockstep::{Division, OneMachine, StepMemory, cost};
 use crate::comm::{Comm, Strategy};
-use crate::model::ops::NormRows;
 use crate::model::{DenseStep, Model};
 use crate::optim::{Optimizer, OptimizerKind};
+use crate::row_count::RowCount;
 
 /// The program with its libraries, HDF5's memory and what the allocator keeps; without and with pictures. Measured, as all of these, by
 /// `benches/memory.sh`: `benches/results/2026-11-30-memory.md`.
@@ -43,7 +43,7 @@ pub struct Case {
     /// How gradients travel.
     pub comm: Comm,
     /// The rows of norm groups.
-    pub norm_rows: NormRows,
+    pub norm_rows: RowCount,
     /// How they change weights.
     pub optimizer: OptimizerKind,
     /// Bytes of the rows that a rank keeps.

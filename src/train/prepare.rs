@@ -101,9 +101,9 @@ fn adopt(config: RunConfig, folder: &Path, text: &str, any_shards: bool) -> Resu
         Error::invalid(folder.join(CONFIG).display().to_string(), found, "the settings of a run", fix)
     })?;
     let (normalize, augment) = (config.normalize.or(old.normalize), config.augment.or(old.augment));
-    let batch = config.batch.or(old.batch);
+    let (batch, shuffle_block) = (config.batch.or(old.batch), config.shuffle_block.or(old.shuffle_block));
     let shards = old.shards.filter(|_| any_shards).unwrap_or(config.shards);
-    Ok(RunConfig { batch, normalize, augment, shards, ..config })
+    Ok(RunConfig { batch, normalize, augment, shuffle_block, shards, ..config })
 }
 
 /// Whether the settings `text` of the run in `folder` are those that are asked for.

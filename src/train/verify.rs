@@ -160,7 +160,7 @@ pub fn verify(
     let mut verdict = Verdict { from, compared: 0, last, wrong: None };
     while run.progress.step < last && verdict.wrong.is_none() {
         let train = &run.data.train;
-        let order = EpochOrder::new(&train.shards, train.owned.clone(), config.seed, run.progress.epoch);
+        let order = EpochOrder::new(&train.shards, train.owned.clone(), &run.data.shuffle, run.progress.epoch);
         for step in run.progress.step_of_epoch..run.steps_of_epoch() {
             let line = recorded.lines.get(&(run.progress.step + 1)).filter(|line| steps.contains(&line.step));
             let request = StepRequest { digests: line.is_some(), ..StepRequest::default() };

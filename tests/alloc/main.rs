@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use glasses::comm::{Comm, Communicator, Reduce, SharedWindow, Solo, Threads};
-use glasses::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
+use glasses::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Shuffle, Values};
 use glasses::metrics::Seconds;
 use glasses::model::Engine;
 use glasses::model::{Init, Model, ModelSpec, zoo};
@@ -119,6 +119,7 @@ fn faces(
         normalizer: Normalizer::new(normalize, c),
         augment: if flat { Augment::None } else { Augment::Mirror },
         fingerprint: String::new(),
+        shuffle: Shuffle::whole(1),
         notes: Vec::new(),
     }
 }
@@ -151,7 +152,7 @@ fn check_exchange(
     let settings = Settings { kind, momentum: 0.9, weight_decay: 0.01, clip_value: Some(1.0), clip_norm };
     let comm = Solo::default();
     let shards = &data.train.shards;
-    let order = EpochOrder::new(shards, data.train.owned.clone(), seed, 0);
+    let order = EpochOrder::new(shards, data.train.owned.clone(), &Shuffle::whole(seed), 0);
     let (mut lockstep, mut params, mut optimizer) =
         Lockstep::new(&model, &data, batch, exchange.clone(), settings, &comm).unwrap();
     params.draw(Init::He, seed);

@@ -136,7 +136,7 @@ const UNSTATED: [&str; 22] = [
 #[test]
 fn the_contract_states_every_setting_of_its_day() {
     let contract = contract();
-    let new = ["norm-rows", "decay-norms", "zero-init-residual"];
+    let new = ["norm-rows", "decay-norms", "zero-init-residual", "shuffle-window", "shuffle-block"];
     for key in Settings::keys() {
         let known = UNSTATED.contains(&key.as_str()) || new.contains(&key.as_str());
         assert!(known || contract.settings.contains_key(&key), "--{key} is not stated");

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use glasses::data::{EpochOrder, Normalize, Normalizer, Shards};
+use glasses::data::{EpochOrder, Normalize, Normalizer, Shards, Shuffle};
 use glasses::kernels::rng::TrainingPass;
 use glasses::kernels::rng::{Purpose, Stream};
 use glasses::model::Engine;
@@ -55,7 +55,7 @@ fn the_order_of_rows_agrees_with_a_second_implementation() {
         let size = |name: &str| order[name].as_u64().unwrap() as usize;
         let shards = Shards::new(size("rows"), size("shards"));
         for (epoch, steps) in order["epochs"].as_array().unwrap().iter().enumerate() {
-            let own = EpochOrder::new(&shards, 0..size("shards"), SEED, epoch);
+            let own = EpochOrder::new(&shards, 0..size("shards"), &Shuffle::whole(SEED), epoch);
             for (t, want) in steps.as_array().unwrap().iter().enumerate() {
                 let mut rows = Vec::new();
                 own.step(&shards, t, size("batch"), &mut rows);
@@ -120,7 +120,7 @@ fn ten_training_losses_of_every_network_agree_with_pytorch() {
         let (losses, steps) = (numbers(&run["losses"]), shards.steps(BATCH));
         for (index, want) in losses.iter().enumerate() {
             let epoch = index / steps;
-            let order = EpochOrder::new(&shards, 0..SHARDS, SEED, epoch);
+            let order = EpochOrder::new(&shards, 0..SHARDS, &Shuffle::whole(SEED), epoch);
             let mut rows = Vec::new();
             order.step(&shards, index % steps, BATCH, &mut rows);
             ws.batch = rows.len();

@@ -59,6 +59,7 @@ mod regular_files;
 mod report;
 mod resume;
 mod scaled;
+mod shuffle_window;
 mod signals;
 mod skipped;
 mod stall;

@@ -6,8 +6,8 @@ use std::path::Path;
 use glasses::checkpoint;
 use glasses::comm::{Comm, SharedWindow};
 use glasses::config::{Batch, ModelChoice, Settings};
-use glasses::model::ops::NormRows;
 use glasses::optim::OptimizerKind;
+use glasses::row_count::RowCount;
 use glasses::train::Origin;
 use serde_json::Value;
 
@@ -51,12 +51,12 @@ fn a_network_with_norms_ends_in_the_same_bits_on_any_machines_by_any_plan() {
     // A short last batch; rows below the shards, so that ranks have none; all rows at once; groups inside ranks and across them; one row a
     // group.
     let cases = [
-        (Batch::Rows(13), 8, NormRows::All, OptimizerKind::Adamw, 6),
-        (Batch::Rows(16), 8, NormRows::AtLeast(4), OptimizerKind::Momentum, 6),
-        (Batch::Rows(3), 11, NormRows::All, OptimizerKind::Sgd, 5),
-        (Batch::Full, 13, NormRows::All, OptimizerKind::Adam, 2),
-        (Batch::Full, 13, NormRows::AtLeast(16), OptimizerKind::Adam, 2),
-        (Batch::Rows(9), 8, NormRows::AtLeast(1), OptimizerKind::Nesterov, 8),
+        (Batch::Rows(13), 8, RowCount::All, OptimizerKind::Adamw, 6),
+        (Batch::Rows(16), 8, RowCount::Rows(4), OptimizerKind::Momentum, 6),
+        (Batch::Rows(3), 11, RowCount::All, OptimizerKind::Sgd, 5),
+        (Batch::Full, 13, RowCount::All, OptimizerKind::Adam, 2),
+        (Batch::Full, 13, RowCount::Rows(16), OptimizerKind::Adam, 2),
+        (Batch::Rows(9), 8, RowCount::Rows(1), OptimizerKind::Nesterov, 8),
     ];
     let mut found = Vec::new();
     for (case, (batch, shards, rows, optimizer, steps)) in cases.into_iter().enumerate() {
@@ -173,7 +173,7 @@ fn steps_of_128_rows_are_the_same_on_one_rank() {
     let dir = folder.path();
     let settings = prepare(dir);
     glasses(&["synth", "--out", "more.h5", "--count", "180", "--size", "24"], dir).success();
-    for (case, rows) in [NormRows::All, NormRows::AtLeast(32)].into_iter().enumerate() {
+    for (case, rows) in [RowCount::All, RowCount::Rows(32)].into_iter().enumerate() {
         let settings = Settings {
             data: Some(dir.join("more.h5")),
             batch: Some(Batch::Rows(128)),

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use crate::comm::Solo;
-use crate::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Values};
+use crate::data::{Augment, EpochOrder, Normalize, Normalizer, Part, RowBlock, RowShape, Shuffle, Values};
 use crate::error::Result;
 use crate::kernels::rng::{Purpose, Stream};
 use crate::metrics::Seconds;
@@ -52,6 +52,7 @@ pub fn random_data(shape: RowShape, classes: usize, rows: usize) -> TrainData {
         normalizer,
         fingerprint: String::new(),
         augment: Augment::of(shape),
+        shuffle: Shuffle::whole(SEED),
         notes: Vec::new(),
     }
 }
@@ -92,7 +93,7 @@ impl<'a> TrainingSteps<'a> {
             lockstep,
             params,
             optimizer,
-            order: EpochOrder::new(&data.train.shards, data.train.owned.clone(), SEED, 0),
+            order: EpochOrder::new(&data.train.shards, data.train.owned.clone(), &data.shuffle, 0),
             epoch: 0,
             next: 0,
             seconds: Seconds::default(),
@@ -107,7 +108,7 @@ impl<'a> TrainingSteps<'a> {
         let train = &self.data.train;
         if self.next == train.shards.rows() / self.batch {
             (self.next, self.epoch) = (0, self.epoch + 1);
-            self.order = EpochOrder::new(&train.shards, train.owned.clone(), SEED, self.epoch);
+            self.order = EpochOrder::new(&train.shards, train.owned.clone(), &self.data.shuffle, self.epoch);
         }
         self.lockstep.choose(&self.order, &train.shards, self.next, self.batch);
         self.next += 1;

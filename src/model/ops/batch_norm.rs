@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::norm_rows::NormRows;
 use super::normalize::Normalize;
 use super::operation::{Operation, Parameter, Site};
 use super::words::Words;
 use super::work::Work;
 use crate::model::params::Initial;
 use crate::model::shape::Shape;
+use crate::row_count::RowCount;
 
 /// What is added to a variance unless something else is written.
 const EPS: f64 = 1e-5;
@@ -20,7 +20,7 @@ const MOMENTUM: f64 = 0.1;
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm {
     /// The rows of its groups; nothing where the run decides.
-    pub rows: Option<NormRows>,
+    pub rows: Option<RowCount>,
     /// What is added to a variance.
     pub eps: f64,
     /// The share of a step in the running statistics.
@@ -52,7 +52,7 @@ impl Operation for BatchNorm {
         for option in words.rest.chunks(2) {
             match option {
                 ["rows", rows] => {
-                    let rows: Result<NormRows, String> = rows.parse();
+                    let rows: Result<RowCount, String> = rows.parse();
                     norm.rows = Some(rows.map_err(|_| words.refuse("'rows all' or 'rows 32', a number of rows"))?);
                 }
                 ["eps", eps] => {

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::norm_rows::NormRows;
 use crate::kernels::{self, Affine, Rectifier};
+use crate::row_count::RowCount;
 
 /// `batch_norm`, with the rectifier that it may compute too.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Normalize {
     /// The share of a step in the running statistics.
     pub momentum: f64,
     /// The rows of its groups; nothing where the run decides.
-    pub rows: Option<NormRows>,
+    pub rows: Option<RowCount>,
     /// What is computed behind it.
     pub rectifier: Option<Rectifier>,
     /// Its place among the norms of the program.

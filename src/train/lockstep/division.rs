@@ -8,8 +8,8 @@ use super::reduce::Trees;
 use super::setting::{Setting, most_rows};
 use crate::comm::{Comm, Nodes, Reduce, Strategy, Wire};
 use crate::kernels::{self, Leaf};
-use crate::model::ops::NormRows;
 use crate::model::{DenseStep, Model, StepRoom, Units};
+use crate::row_count::RowCount;
 use crate::train::data::TrainData;
 use crate::train::micro_batch::{EVALUATION_BATCH, LeafRun, rows_at_once};
 
@@ -52,7 +52,7 @@ pub struct OneMachine {
     /// How gradients travel.
     pub comm: Comm,
     /// The rows of norm groups.
-    pub norm_rows: NormRows,
+    pub norm_rows: RowCount,
 }
 
 impl OneMachine {

@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::reduce::Trees;
 use crate::comm::Nodes;
 use crate::kernels::{Leaf, part_tree};
-use crate::model::ops::{NormRows, Normalize};
+use crate::model::ops::Normalize;
 use crate::model::{Group, GroupLeaf, Grouping};
+use crate::row_count::RowCount;
 
 /// The norm groups of a step, for norms of groups of so many rows.
 #[derive(Debug, Default)]
@@ -62,12 +63,12 @@ pub struct NormSizes {
 
 impl NormGroups {
     /// For these norms, in a run whose groups have `rows` unless a norm says otherwise.
-    pub fn new(norms: &[Normalize], rows: NormRows) -> NormGroups {
+    pub fn new(norms: &[Normalize], rows: RowCount) -> NormGroups {
         let mut found = NormGroups::default();
         for norm in norms {
             let least = match norm.rows.unwrap_or(rows) {
-                NormRows::All => None,
-                NormRows::AtLeast(rows) => Some(rows),
+                RowCount::All => None,
+                RowCount::Rows(rows) => Some(rows),
             };
             let place = found.least.iter().position(|other| *other == least);
             found.of.push(place.unwrap_or(found.least.len()));
@@ -137,7 +138,7 @@ impl NormGroups {
     /// What steps with these rows take; `steps` puts the rows of each shard in one of them into its argument, until there is none.
     pub fn sizes(
         norms: &[Normalize],
-        rows: NormRows,
+        rows: RowCount,
         ends: &dyn Fn(usize) -> usize,
         nodes: &Nodes,
         mut steps: impl FnMut(&mut Vec<usize>) -> bool,

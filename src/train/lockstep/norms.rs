@@ -7,8 +7,9 @@ use super::norm_statistics::{NormStep, PieceExchange, StepPeers};
 use super::step_memory::StepMemory;
 use super::topology::Topology;
 use crate::kernels;
-use crate::model::ops::{NormRows, Normalize};
+use crate::model::ops::Normalize;
 use crate::model::{Model, Workspace};
+use crate::row_count::RowCount;
 
 /// What a rank knows of the norms of its steps.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct StepNorms {
 
 impl StepNorms {
     /// With memory of these sizes.
-    pub fn new(model: &Model, rows: NormRows, memory: &StepMemory) -> StepNorms {
+    pub fn new(model: &Model, rows: RowCount, memory: &StepMemory) -> StepNorms {
         let norms = model.norms().iter().map(Normalize::width).zip(model.norm_steps());
         let steps: Vec<NormStep> = norms.map(|(width, step)| NormStep { width, step }).collect();
         let all = steps.iter().map(|norm| norm.width).sum();

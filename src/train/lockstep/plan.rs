@@ -8,9 +8,9 @@ use super::point_to_point::MOST_LAYERS;
 use super::setting::{Setting, most_rows};
 use crate::comm::{Comm, Communicator, Nodes, Reduce, SharedWindow, Strategy, Wire};
 use crate::kernels::{self, DENSE_BLOCK, zeros};
-use crate::model::ops::NormRows;
 use crate::model::{DenseStep, Model};
 use crate::plural::plural;
+use crate::row_count::RowCount;
 use crate::train::micro_batch::MICRO_BATCH;
 
 /// How gradients are exchanged, as it was asked for.
@@ -25,7 +25,7 @@ pub struct ExchangeConfig {
     /// The width of numbers between machines.
     pub wire: Wire,
     /// The rows of norm groups.
-    pub norm_rows: NormRows,
+    pub norm_rows: RowCount,
     /// What [`Comm::Auto`] came to when the run began, where its weights depend on it: it goes on so.
     pub recorded: Option<Vec<Strategy>>,
 }

@@ -1,7 +1,7 @@
 //! Who computes a step: the setting of the cost model and of the plan.
 
 use crate::comm::Wire;
-use crate::model::ops::NormRows;
+use crate::row_count::RowCount;
 
 /// Who computes.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct Setting {
     /// The width of numbers between machines.
     pub wire: Wire,
     /// Rows of batch norms' groups.
-    pub norm_rows: NormRows,
+    pub norm_rows: RowCount,
     /// Parts of the parameters that the norm of the gradient is summed over, where it is limited.
     pub norm: usize,
 }

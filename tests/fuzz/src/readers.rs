@@ -9,10 +9,10 @@ use glasses::config::{ModelChoice, Settings};
 use glasses::data::ingest::{self, Content, Request};
 use glasses::data::picture;
 use glasses::model::Engine;
-use glasses::model::ops::NormRows;
 use glasses::model::{Model, ModelSpec};
 use glasses::optim::OptimizerKind;
 use glasses::report::{self, RunFiles, Subject, watch};
+use glasses::row_count::RowCount;
 use glasses::train;
 
 /// A reader by its name, what it may allocate beside a multiple of its bytes, and that multiple.
@@ -87,7 +87,7 @@ fn spec(bytes: &[u8], folder: &Path) {
             if let Ok(model) = Model::new(spec.clone(), input, flat, 2, engine) {
                 let (comm, optimizer) = (Comm::Split, OptimizerKind::Adamw);
                 let case =
-                    train::Case { rows: 16, shards: 8, ranks: 2, comm, norm_rows: NormRows::All, optimizer, data: 100 };
+                    train::Case { rows: 16, shards: 8, ranks: 2, comm, norm_rows: RowCount::All, optimizer, data: 100 };
                 let memory = train::Memory::predict(&model, &case);
                 assert!(memory.total() >= 4 * model.parameters());
                 assert!(model.training_flops() >= model.layers().iter().map(|layer| layer.flops).sum());
