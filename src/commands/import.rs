@@ -29,8 +29,8 @@ pub struct Options {
     /// Its input: height x width x channels, or a number of features [default: what FILE says]
     #[arg(long, value_name = "HxWxC|D", value_parser = super::info::parse_input)]
     pub input: Option<RowShape>,
-    /// Class names, in label order [default: what FILE says, else numbers]
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    /// Class names, in label order, or how many classes there are [default: what FILE says, else numbers]
+    #[arg(long, value_name = "A,B,…|N", value_delimiter = ',')]
     pub classes: Option<Vec<String>>,
     /// How rows are to be prepared [default: what FILE says, else per-image]
     #[arg(long, value_enum)]
@@ -69,8 +69,8 @@ fn import(options: &Options) -> Result<()> {
     let spec = options.model.resolve()?;
     let file = WeightsFile::read(&options.file)?;
     let shape = input(options, &spec, &file)?;
-    let classes = classes(options, &file)?;
     let flat = matches!(shape, RowShape::Features { .. });
+    let classes = classes(options, &file, || Model::new(spec.clone(), shape.hwc(), flat, 2, Engine::default()))?;
     let model = Model::new(spec.clone(), shape.hwc(), flat, classes.len(), Engine::default())?;
     fits(&file, &model)?;
     let mut params = Params::initial(model.table.clone(), Init::default(), 0);
@@ -118,22 +118,43 @@ fn input(options: &Options, spec: &ModelSpec, file: &WeightsFile) -> Result<RowS
     })
 }
 
-fn classes(options: &Options, file: &WeightsFile) -> Result<Vec<String>> {
-    let noted = || serde_json::from_str::<Vec<String>>(file.note("classes")?).ok();
-    if let Some(classes) = options.classes.clone().or_else(noted) {
-        return Ok(classes);
+/// Those that are given, else those that the file names, else as many numbers as its last layer has outputs; `model` is the network for
+/// any classes.
+fn classes(options: &Options, file: &WeightsFile, model: impl FnOnce() -> Result<Model>) -> Result<Vec<String>> {
+    let numbers = |count: usize| Ok((0..count).map(|class| class.to_string()).collect());
+    match options.classes.as_deref() {
+        Some([count]) if count.parse().is_ok_and(|count| (2..=MOST_CLASSES).contains(&count)) => {
+            return numbers(count.parse().unwrap_or_default());
+        }
+        Some(names) => return Ok(names.to_vec()),
+        None => {}
     }
-    let last = options.names.last().cloned().or_else(|| file.modules().pop());
+    if let Some(noted) = file.note("classes").and_then(|text| serde_json::from_str(text).ok()) {
+        return Ok(noted);
+    }
+    let modules = file.modules();
+    let last = match options.names.last() {
+        Some(name) => Some(name.clone()),
+        // Behind the last one in the file may stand others in the network.
+        None => {
+            let model = model()?;
+            let layer = layers(&model).pop();
+            let is_there = |name: &&str| modules.iter().any(|module| module == name);
+            let known =
+                layer.as_ref().and_then(|layer| [layer.key, &layer.name].into_iter().find(is_there).map(str::to_owned));
+            known.or_else(|| modules.last().cloned())
+        }
+    };
     let outputs = last.and_then(|module| file.outputs(&module));
     let count = outputs.filter(|count| (1..=MOST_CLASSES).contains(count)).ok_or_else(|| {
         Error::invalid(
             options.file.display().to_string(),
             outputs.map_or("no weights by name".to_owned(), |outputs| format!("a last layer of {outputs} outputs")),
             "a last layer with as many outputs as there are classes",
-            "pass --classes no,yes",
+            "pass --classes no,yes, or how many there are",
         )
     })?;
-    Ok((0..count).map(|class| class.to_string()).collect())
+    numbers(count)
 }
 
 fn normalizer(options: &Options, file: &WeightsFile, shape: RowShape) -> Result<Normalizer> {

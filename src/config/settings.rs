@@ -22,7 +22,8 @@ pub struct Settings {
     #[arg(long, value_name = "FILE.h5")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// Network: glasses, glasses-deep, glasses-wide, mnist, spiral, or a model file [default: glasses]
+    /// Network: glasses, glasses-deep, glasses-wide, mnist, spiral, convnet, resnet9|18|20|32|34|50|56, mobilenet_v2, efficientnet_lite0, or a
+    /// model file [default: glasses]
     #[arg(long, value_name = "NAME|FILE.toml")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelChoice>,
@@ -54,7 +55,7 @@ pub struct Settings {
     #[arg(long, value_name = "F")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
-    /// Let weights and biases of norms, and other biases, decay: yes or no [default: no for networks with norms, else yes]
+    /// Let weights and biases of norms, and other biases, decay [default: false for networks with norms, else true]
     #[arg(long, value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay_norms: Option<bool>,

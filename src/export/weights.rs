@@ -151,7 +151,7 @@ impl WeightsFile {
             .and_then(|file| file.tensor(name))
             .map_err(|_| invalid("no such tensor".into(), format!("one of shape {shape:?}"), FIX))?;
         if view.shape() != shape {
-            let fix = "give the --model and --input that these weights were made for";
+            let fix = "give the --model, --input and --classes that these weights were made for";
             return Err(invalid(format!("shape {:?}", view.shape()), format!("{shape:?}"), fix));
         }
         let values: Vec<f32> = match view.dtype() {

@@ -250,10 +250,15 @@ impl Builder {
         Ok(value)
     }
 
-    /// Marks the weight of the norm that writes `tensor`, the end of a residual block's layers, if it is a norm.
+    /// Marks the weight of the norm that writes `tensor`, the end of a residual block's layers; dropouts, dropped paths and factors
+    /// behind it leave zeros as they are.
     fn end_residual(&mut self, tensor: TensorId) {
-        let norm = self.graph.nodes.iter().position(|node| node.output == tensor && node.op.is_norm());
-        let params = norm.map(|norm| &mut self.params[norm]);
+        let Some(place) = self.graph.nodes.iter().position(|node| node.output == tensor) else { return };
+        let node = &self.graph.nodes[place];
+        if matches!(node.op, Op::Dropout(_) | Op::DropPath(_) | Op::Scale(_)) {
+            return self.end_residual(node.inputs[0].0);
+        }
+        let params = Some(&mut self.params[place]).filter(|_| node.op.is_norm());
         params.into_iter().flatten().filter(|param| param.name.ends_with(".weight")).for_each(|param| {
             param.ends_residual = true;
         });

@@ -74,7 +74,7 @@ impl ParamTable {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
-    /// Normal, deviation √(2 / fan_in) (He et al. 2015)
+    /// Normal, deviation √(2 / fan_in), in front of a norm √(2 / fan_out) (He et al. 2015)
     #[default]
     He,
     /// Normal, deviation √(2 / (fan_in + fan_out)) (Glorot & Bengio 2010)

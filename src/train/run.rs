@@ -12,8 +12,10 @@ use crate::comm::{Communicator, all_agree};
 use crate::config::{Batch, RunConfig};
 use crate::data::{EpochOrder, Part};
 use crate::error::{Error, Exit, Result};
+use crate::model::ops::Normalize;
 use crate::model::{Model, Param, Params, Predictor};
 use crate::optim::{self, Optimizer};
+use crate::row_count::RowCount;
 use crate::stopwatch::Stopwatch;
 use crate::trace::{Trace, What};
 
@@ -61,6 +63,31 @@ pub struct StepOutcome {
     pub interrupt: Option<u8>,
 }
 
+/// Whether `--zero-init-residual` finds what it is for.
+fn check_zero_init(config: &RunConfig, model: &Model) -> Result<()> {
+    if !config.zero_init_residual || model.table.iter().any(|param| param.ends_residual) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "--zero-init-residual",
+        format!("no residual block of '{}' that ends in a norm with weights", model.spec.name),
+        "one at least, whose weights begin with zeros",
+        "leave the option away, or end the layers of residual blocks in batch_norm",
+    ))
+}
+
+/// What is said where the groups of a batch norm may be one value a channel: less their mean they are all zero.
+fn single_values(model: &Model, norm_rows: RowCount, batch: usize) -> Option<String> {
+    let of_one =
+        |norm: &&Normalize| norm.pixels == 1 && (batch == 1 || norm.rows.unwrap_or(norm_rows) == RowCount::Rows(1));
+    model.norms().iter().find(of_one)?;
+    Some(
+        "a batch norm of vectors has groups of one row: all of them become its bias, and nothing behind it learns from its input; \
+         a larger --batch, or --norm-rows, gives it more rows"
+            .to_owned(),
+    )
+}
+
 /// The number that is not finite. The same on every rank.
 #[derive(Debug)]
 pub struct Diverged(pub String);
@@ -70,14 +97,16 @@ impl<'a> Run<'a> {
     /// `plan` is that of the run that is gone on with, where its weights depend on it.
     pub fn new(config: &'a RunConfig, plan: &str, comm: &'a dyn Communicator) -> Result<Run<'a>> {
         let started = Instant::now();
-        let data = TrainData::load(config, comm)?;
+        let mut data = TrainData::load(config, comm)?;
         let (shape, classes) = (data.shape, data.classes.len());
         let model = config
             .model
             .resolve()
             .and_then(|spec| Model::new(spec, shape.hwc(), data.is_flat(), classes, config.kernels));
         let model = all_agree(comm, model)?;
+        all_agree(comm, check_zero_init(config, &model))?;
         let batch = all_agree(comm, data.batch(config))?;
+        data.notes.extend(single_values(&model, config.norm_rows, batch));
         let total_steps = config.epochs * data.train.shards.steps(batch);
         let settings = optim::Settings {
             kind: config.optimizer,

@@ -47,6 +47,7 @@ mod pictures;
 mod old_files;
 mod batch_norm;
 mod norm_groups;
+mod norm_options;
 mod norm_losses;
 mod outlines;
 mod plain;
