@@ -19,7 +19,7 @@ const LEVELS: [&[&str]; 13] = [
     &["files", "memory", "lock", "trace", "stopwatch", "position", "launch"],
     &["signals"],
     &["error"],
-    &["plural"],
+    &["plural", "row_count"],
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

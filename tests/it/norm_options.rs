@@ -7,7 +7,7 @@ use crate::ranks::weights;
 use crate::run::glasses;
 
 fn prepare(dir: &Path) {
-    glasses(&words("synth --out faces.h5 --count 24 --size 16"), dir).success();
+    glasses(&words("synth --out faces.h5 --count 24 --size 24"), dir).success();
 }
 
 /// A network with a residual block of these layers.
@@ -87,7 +87,7 @@ fn the_number_of_classes_is_that_of_the_network_s_last_layer() {
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let plain = safetensors::serialize(tensors.tensors(), None).unwrap();
     std::fs::write(dir.join("plain.safetensors"), plain).unwrap();
-    let import = "import plain.safetensors --model resnet20 --input 16x16x3";
+    let import = "import plain.safetensors --model resnet20 --input 24x24x3";
     for (case, classes) in ["", "--classes 2", "--classes no,yes"].into_iter().enumerate() {
         let said = glasses(&words(&format!("{import} {classes} --out {case}")), dir).success().stdout;
         assert!(said.contains("fc: fc [64, 2]") || said.contains(": fc [64, 2]"), "{said}");
