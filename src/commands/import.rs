@@ -8,7 +8,7 @@ use crate::config::{ModelChoice, Settings};
 use crate::data::class_names::{self, MOST_CLASSES};
 use crate::data::{Normalize, Normalizer, RowShape};
 use crate::error::{Error, Result};
-use crate::export::weights::{WeightsFile, fill, fits, layers, match_modules};
+use crate::export::weights::{WeightsFile, fill, fits, layers, match_modules, order_is_known};
 use crate::files::write_whole;
 use crate::model::Engine;
 use crate::model::{Init, Model, ModelSpec, Params};
@@ -73,6 +73,7 @@ fn import(options: &Options) -> Result<()> {
     let classes = classes(options, &file, || Model::new(spec.clone(), shape.hwc(), flat, 2, Engine::default()))?;
     let model = Model::new(spec.clone(), shape.hwc(), flat, classes.len(), Engine::default())?;
     fits(&file, &model)?;
+    order_is_known(&file, &model)?;
     let mut params = Params::initial(model.table.clone(), Init::default(), 0);
     let layers = layers(&model);
     let modules = match_modules(&file, &layers, &options.names)?;
@@ -137,8 +138,9 @@ fn classes(options: &Options, file: &WeightsFile, model: impl FnOnce() -> Result
         Some(name) => Some(name.clone()),
         // Behind the last one in the file may stand others in the network.
         None => {
-            let model = model()?;
-            let layer = layers(&model).pop();
+            // For another number of classes the network may not be there.
+            let model = model().ok();
+            let layer = model.as_ref().and_then(|model| layers(model).pop());
             let is_there = |name: &&str| modules.iter().any(|module| module == name);
             let known =
                 layer.as_ref().and_then(|layer| [layer.key, &layer.name].into_iter().find(is_there).map(str::to_owned));

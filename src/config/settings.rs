@@ -319,7 +319,8 @@ impl Settings {
             reduce,
             norm_rows: all.norm_rows.unwrap_or_default(),
             shuffle_window: all.shuffle_window.unwrap_or_default(),
-            shuffle_block: all.shuffle_block,
+            // Of all rows of a shard together there are no blocks.
+            shuffle_block: all.shuffle_block.filter(|_| all.shuffle_window.is_some_and(|window| !window.is_all())),
             checkpoint_every: all.checkpoint_every.unwrap_or(Every::Time(Duration::from_secs(600))),
             keep: all.keep.unwrap_or(2),
             max_failed_checkpoints: all.max_failed_checkpoints.unwrap_or(20),

@@ -240,7 +240,7 @@ pub fn walk<'a>(model: &Model, params: &'a Params) -> Result<Vec<Stage<'a>>> {
     for (number, layer) in model.graph.written.iter().enumerate() {
         let failed =
             |why: String| Error::invalid(format!("layer {number} '{}'", layer.op), why, "a planned layer", "report it");
-        let name = format!("{}{number}", layer.op.word());
+        let name = layer.op.numbered(number);
         let inputs = layer.inputs.iter().map(|(layer, _)| layer.and_then(|layer| ends[layer].0)).collect();
         let parts_of = |layer: Option<usize>| layer.map(|layer| ends[layer].1.as_slice());
         let parts = parts_behind(layer, order, parts_of);

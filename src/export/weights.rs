@@ -10,6 +10,7 @@ use std::path::Path;
 use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors, View};
 
+use super::order::{Order, order};
 use super::stages::{Kind, Stage, stages, walk};
 use super::{metadata, torch};
 use crate::checkpoint::SavedModel;
@@ -194,9 +195,7 @@ pub struct Layer<'m> {
 pub fn layers(model: &Model) -> Vec<Layer<'_>> {
     let written = model.graph.written.iter().zip(model.layers()).enumerate();
     let weighted = written.filter(|(_, (_, info))| info.parameters > 0);
-    weighted
-        .map(|(number, (layer, _))| Layer { name: format!("{}{number}", layer.op.word()), key: &layer.key })
-        .collect()
+    weighted.map(|(number, (layer, _))| Layer { name: layer.op.numbered(number), key: &layer.key }).collect()
 }
 
 /// Which module of the file is which of the network's `layers`: those that `said` names, in order; or those of the layers' own keys; or,
@@ -251,6 +250,23 @@ pub fn fits(file: &WeightsFile, model: &Model) -> Result<()> {
     Err(Error::invalid(&file.place, found, expected, "give the --model and --input that these weights were made for"))
 }
 
+/// Whether the file has vectors in an order that is known: networks that put a norm, or a sum of other vectors, behind a flattened image
+/// keep our order in our files, and have PyTorch's in others.
+///
+/// # Errors
+/// When it is not known.
+pub fn order_is_known(file: &WeightsFile, model: &Model) -> Result<()> {
+    if order(model) == Order::ChannelsFirst || file.note("weights_sha256").is_some() {
+        return Ok(());
+    }
+    let found = format!(
+        "weights from elsewhere for '{}', which flattens an image in front of a norm or a sum",
+        model.spec.name
+    );
+    let fix = "let global_avgpool make the vector, or put the norm in front of flatten; files of `glasses export` are taken as they are";
+    Err(Error::invalid(&file.place, found, "vectors whose order is the same in PyTorch and here", fix))
+}
+
 /// Puts the file's weights into `params`, the weights of `model`; `modules` as [`match_modules`] gives.
 /// A module without biases gets zeros.
 ///
@@ -300,10 +316,22 @@ fn fill_layer(file: &WeightsFile, params: &mut Params, stage: &Stage<'_>, module
         None => {}
     }
     for statistic in ["running_mean", "running_var"] {
-        if let Some(param) = param(statistic) {
-            let values = file.tensor(&format!("{module}.{statistic}"), &param.shape)?;
-            params.values[param.range.clone()].copy_from_slice(&values);
+        let name = format!("{module}.{statistic}");
+        let refuse = |found: &str, expected: String, fix: &str| {
+            Err(Error::invalid(format!("{} '{name}'", file.place), found, expected, fix))
+        };
+        let Some(param) = param(statistic) else {
+            if file.header.info(&name).is_some() {
+                let fix = "write batch_norm there, if the weights are of one";
+                return refuse("a running statistic", format!("none: '{layer}' has no such"), fix);
+            }
+            continue;
+        };
+        let values = file.tensor(&name, &param.shape)?;
+        if let Some(value) = values.iter().find(|&&value| statistic == "running_var" && value < 0.0) {
+            return refuse(&format!("a variance of {value}"), "none below 0".to_owned(), "write the file again");
         }
+        params.values[param.range.clone()].copy_from_slice(&values);
     }
     Ok(())
 }

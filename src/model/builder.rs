@@ -224,7 +224,7 @@ impl Builder {
                 }
                 BlockKind::Residual { layers, shortcut } => {
                     let sum = self.list(layers, &at.list("residual"), value.clone())?;
-                    self.end_residual(sum.tensor);
+                    self.end_residual(value.tensor, sum.tensor);
                     let around = self.list(shortcut, &at.list("shortcut"), value.clone())?;
                     self.join(Op::Add(Add), block, at, &value, vec![sum, around])?
                 }
@@ -250,13 +250,14 @@ impl Builder {
         Ok(value)
     }
 
-    /// Marks the weight of the norm that writes `tensor`, the end of a residual block's layers; dropouts, dropped paths and factors
-    /// behind it leave zeros as they are.
-    fn end_residual(&mut self, tensor: TensorId) {
-        let Some(place) = self.graph.nodes.iter().position(|node| node.output == tensor) else { return };
+    /// Marks the weight of the norm that writes `tensor`, the end of a residual block's layers of `input`; dropouts, dropped paths and
+    /// factors behind it leave zeros as they are.
+    fn end_residual(&mut self, input: TensorId, tensor: TensorId) {
+        let writer = self.graph.nodes.iter().position(|node| node.output == tensor && tensor != input);
+        let Some(place) = writer else { return };
         let node = &self.graph.nodes[place];
         if matches!(node.op, Op::Dropout(_) | Op::DropPath(_) | Op::Scale(_)) {
-            return self.end_residual(node.inputs[0].0);
+            return self.end_residual(input, node.inputs[0].0);
         }
         let params = Some(&mut self.params[place]).filter(|_| node.op.is_norm());
         params.into_iter().flatten().filter(|param| param.name.ends_with(".weight")).for_each(|param| {
@@ -305,7 +306,7 @@ impl Builder {
         let is_wide = matches!(op, Op::Dense(_)) && !self.makes_factors;
         let by_rows = is_wide || inputs.iter().any(|input| input.by_rows);
         let param = |Parameter { name, shape, initial, is_statistic }: Parameter| {
-            let name = format!("{}{number}.{name}", op.word());
+            let name = format!("{}.{name}", op.numbered(number));
             Param { name, shape, range: 0..0, initial, is_statistic, ends_residual: false }
         };
         let params: Vec<Param> = op.parameters(shapes[0], &shape).into_iter().map(param).collect();
@@ -371,7 +372,7 @@ impl Builder {
     /// Gives layers their keys.
     fn name(&mut self) {
         let written = &self.graph.written;
-        let numbered = written.iter().enumerate().map(|(number, layer)| format!("{}{number}", layer.op.word()));
+        let numbered = written.iter().enumerate().map(|(number, layer)| layer.op.numbered(number));
         let has_weights: Vec<bool> = self.graph.layers.iter().map(|layer| layer.parameters > 0).collect();
         let keys = keys(&self.paths, &has_weights, numbered);
         self.graph.written.iter_mut().zip(keys).for_each(|(layer, key)| layer.key = key);

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use twox_hash::XxHash3_64;
 
-use crate::comm::{Communicator, all_agree};
+use crate::comm::{Communicator, all_agree, on_root};
 use crate::config::RunConfig;
 use crate::data::{Augment, Dataset, Normalize, Normalizer, Part, RowShape, Shuffle, Split, Values};
 use crate::doctor;
@@ -76,7 +76,7 @@ impl TrainData {
         let looks = removed::applies(dataset.shape, normalizer.mode(), classes.len(), train.shards.count());
         let sample = looks.then_some(&train);
         let mut notes = assumed::notes(&dataset, &classes, &histogram, sample, config.batch.is_none(), comm);
-        let shuffle = all_agree(comm, shuffle(config, &dataset, &mut notes))?;
+        let shuffle = shuffle(config, &dataset, &mut notes, comm)?;
         let shape = dataset.shape;
         let augment = config.augment.unwrap_or_else(|| Augment::of(shape));
         let fingerprint = fingerprint(&[Some(&train), val.as_ref(), test.as_ref()], shape, &classes, comm);
@@ -188,16 +188,17 @@ fn enough_rows(dataset: &Dataset, ranks: usize) -> Result<()> {
     }
 }
 
-/// The order of training rows; a window that is less than a block is noted.
-fn shuffle(config: &RunConfig, dataset: &Dataset, notes: &mut Vec<String>) -> Result<Shuffle> {
-    let block = config.shuffle_block.map_or_else(|| dataset.block(), Ok)?;
-    if let RowCount::Rows(window) = config.shuffle_window
-        && window < block
-    {
-        notes.push(format!(
-            "--shuffle-window {window} is less than a block: {} are shuffled together",
-            plural(block, "row")
-        ));
+/// Collective: the order of training rows, with the root's file for the block where none is given; a window that is less than it is noted.
+fn shuffle(config: &RunConfig, dataset: &Dataset, notes: &mut Vec<String>, comm: &dyn Communicator) -> Result<Shuffle> {
+    let RowCount::Rows(window) = config.shuffle_window else { return Ok(Shuffle::whole(config.seed)) };
+    let block = match config.shuffle_block {
+        Some(block) => block,
+        // Each machine may have a copy of its own, in other chunks.
+        None => on_root(comm, || dataset.block().map(|block| block.to_string()))?.parse().unwrap_or(1),
+    };
+    if window < block {
+        let rows = plural(block, "row");
+        notes.push(format!("--shuffle-window {window} is less than a block: {rows} are shuffled together"));
     }
     Ok(Shuffle { seed: config.seed, window: config.shuffle_window, block })
 }

@@ -7,7 +7,7 @@ use crate::metrics::Confusion;
 use crate::model::Predictor;
 
 /// Shards in whose order losses are summed where no training decides it: as many as a training run has by default, so that the
-/// figures are those of its summary.
+/// figures are those of its summary (but for the rounding of batch norms, which are folded outside of training).
 pub const EVALUATION_SHARDS: usize = 8;
 
 /// How well a model does on some rows.

@@ -295,7 +295,6 @@ impl<'a> Run<'a> {
             data: self.config.data_from_everywhere(),
             normalize: Some(self.data.normalizer.mode()),
             augment: Some(self.data.augment),
-            // Of all rows of a shard together there are no blocks.
             shuffle_block: (!self.config.shuffle_window.is_all()).then_some(self.data.shuffle.block),
             batch: self.config.batch.or(Some(Batch::Rows(self.batch))),
             ..self.config.clone()

@@ -79,10 +79,15 @@ fn what_is_left_out_is_the_file_s_chunk_which_the_run_keeps() {
     // A run whose window is the shard says nothing of it, as older ones do.
     glasses(&words(&format!("{line} --out whole --shuffle-window all")), dir).success();
     assert!(!std::fs::read_to_string(dir.join("whole/config.toml")).unwrap().contains("shuffle"));
+    // Where there is no window there is no block, whoever names one: the same sweep finds its runs again.
+    for _ in 0..2 {
+        let sweep = "sweep --data faces.h5 --model tiny.toml --epochs 1 --shards 2 --shuffle-block 8 --grid shuffle-window=all,16 --out grid";
+        glasses(&words(sweep), dir).success();
+    }
     for (option, parts) in [
         ("--shuffle-window 0", &["--shuffle-window", "'0'", "'all' or a number of rows"][..]),
         ("--shuffle-window some", &["--shuffle-window", "'some'"]),
-        ("--shuffle-block 0", &["--shuffle-block", "1 to"]),
+        ("--shuffle-window 9 --shuffle-block 0", &["--shuffle-block", "1 to"]),
     ] {
         refused(dir, &format!("{line} --out none {option}"), parts);
     }

@@ -121,6 +121,13 @@ macro_rules! operations {
                 match self { $(Op::$name(_) => $word,)* }
             }
 
+            /// Its name as layer `number`: `conv0`, `relu6_2`, so that no two layers have one name.
+            pub fn numbered(&self, number: usize) -> String {
+                let word = self.word();
+                let parted = if word.ends_with(|c: char| c.is_ascii_digit()) { "_" } else { "" };
+                format!("{word}{parted}{number}")
+            }
+
             /// As [`Operation::output`].
             ///
             /// # Errors
