@@ -123,12 +123,12 @@ fn input(options: &Options, spec: &ModelSpec, file: &WeightsFile) -> Result<RowS
 /// any classes.
 fn classes(options: &Options, file: &WeightsFile, model: impl FnOnce() -> Result<Model>) -> Result<Vec<String>> {
     let numbers = |count: usize| Ok((0..count).map(|class| class.to_string()).collect());
-    match options.classes.as_deref() {
-        Some([count]) if count.parse().is_ok_and(|count| (2..=MOST_CLASSES).contains(&count)) => {
-            return numbers(count.parse().unwrap_or_default());
-        }
-        Some(names) => return Ok(names.to_vec()),
-        None => {}
+    if let Some(names) = &options.classes {
+        let count = match &names[..] {
+            [count] => count.parse().ok().filter(|count| (2..=MOST_CLASSES).contains(count)),
+            _ => None,
+        };
+        return count.map_or_else(|| Ok(names.clone()), numbers);
     }
     if let Some(noted) = file.note("classes").and_then(|text| serde_json::from_str(text).ok()) {
         return Ok(noted);
@@ -136,9 +136,9 @@ fn classes(options: &Options, file: &WeightsFile, model: impl FnOnce() -> Result
     let modules = file.modules();
     let last = match options.names.last() {
         Some(name) => Some(name.clone()),
-        // Behind the last one in the file may stand others in the network.
+        // The last module of the file, by name, need not be the network's last layer; a network that is written for so many classes only is
+        // none for two.
         None => {
-            // For another number of classes the network may not be there.
             let model = model().ok();
             let layer = model.as_ref().and_then(|model| layers(model).pop());
             let is_there = |name: &&str| modules.iter().any(|module| module == name);

@@ -29,17 +29,17 @@ impl Shuffle {
 
     /// Puts the rows of shard `shard` behind those in `order`, in the order of `epoch` (from 0).
     pub fn permute(&self, rows: Range<usize>, epoch: usize, shard: usize, order: &mut Vec<u32>) {
-        let mut blocks = self.blocks(rows.clone());
-        let together = match self.window {
-            RowCount::All => blocks.len(),
-            RowCount::Rows(window) => (window / self.block).max(1),
+        let (mut blocks, together) = match self.window {
+            // One block: a list of all of them may be as long as the rows.
+            RowCount::All => (vec![rows], 1),
+            RowCount::Rows(window) => (self.blocks(rows), (window / self.block).max(1)),
         };
         if together < blocks.len() {
             Stream::new(self.seed, Purpose::Blocks, 0, epoch, shard).shuffle(0, &mut blocks);
         }
         let stream = Stream::new(self.seed, Purpose::Shuffle, 0, epoch, shard);
         let first = order.len();
-        for window in blocks.chunks(together.max(1)) {
+        for window in blocks.chunks(together) {
             let start = order.len();
             order.extend(window.iter().flat_map(|block| block.start as u32..block.end as u32));
             stream.shuffle(start - first, &mut order[start..]);
